@@ -1,0 +1,147 @@
+"""Keys of our trainers: each behaviour declares its own once, and one JSON file overrides them.
+
+The file is named by the environment variable `nnUNet_xlstm_config`. A trainer's recipe is an instance of its config
+class (data, not code). `docs/reference/configuration.md` is generated from this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENVIRONMENT = "nnUNet_xlstm_config"
+
+
+def key(default, text: str, choices: tuple | None = None, at_least: float | None = None):
+    """A config key: its default, one line of text, and the values it may have."""
+    return field(default=default, metadata={"text": text, "choices": choices, "at_least": at_least})
+
+
+@dataclass(frozen=True)
+class ScheduleKeys:
+    """How long a run is and what it draws from."""
+
+    num_epochs: int = key(1000, "epochs of the run", at_least=1)
+    num_iterations_per_epoch: int = key(250, "training steps per epoch", at_least=1)
+    num_val_iterations_per_epoch: int = key(50, "validation steps per epoch", at_least=1)
+    batch_size: int | None = key(None, "overrides the plans; null keeps them", at_least=1)
+    patch_size: list[int] | None = key(None, "overrides the plans (voxels, axes as in the plans); null keeps them")
+    oversample_foreground_percent: float = key(0.33, "share of patches centred on a foreground class", at_least=0)
+    mirroring: bool = key(True, "mirror in training and in prediction (8 passes per 3D patch)")
+    seed: int | None = key(
+        None, "seeds weights, patches and augmentation; exact repetition needs nnUNet_n_proc_DA=0", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class OptimiserKeys:
+    """The optimiser and its learning rate."""
+
+    optimizer: str = key("sgd", "sgd (Nesterov, momentum 0.99), adam or adamw", ("sgd", "adam", "adamw"))
+    initial_lr: float = key(1e-2, "peak learning rate", at_least=0)
+    weight_decay: float = key(3e-5, "weight decay; with adam and adamw on weight matrices only", at_least=0)
+    lr_schedule: str = key(
+        "poly",
+        "poly: nnU-Net's, a step per epoch; warmup_poly: linear warm-up, then poly, a step per iteration; constant",
+        ("poly", "warmup_poly", "constant"),
+    )
+    warmup_fraction: float = key(0.05, "share of all iterations that warm up (warmup_poly only)", at_least=0)
+
+
+@dataclass(frozen=True)
+class SafetyKeys:
+    """Precision, checkpoints and what to do about NaN."""
+
+    precision: str = key(
+        "auto", "on CUDA: auto (bf16 where the GPU has it, else fp16), bf16, fp16 or fp32", ("auto", "bf16", "fp16", "fp32")
+    )
+    save_every: int = key(10, "epochs between checkpoints", at_least=1)
+    max_bad_steps: int = key(50, "steps in a row with a NaN or infinite loss or gradient before the run stops", at_least=1)
+
+
+@dataclass(frozen=True)
+class SegmentationConfig(ScheduleKeys, OptimiserKeys, SafetyKeys):
+    """Keys of the supervised segmentation trainers."""
+
+
+def key_groups(config_class: type) -> list[type]:
+    """The dataclasses that declare the keys of `config_class`, in the order of declaration."""
+    own = [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]
+    return own
+
+
+def _matches(value, annotation) -> bool:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return any(_matches(value, option) for option in typing.get_args(annotation))
+    if annotation is type(None):
+        return value is None
+    if typing.get_origin(annotation) is list:
+        (item,) = typing.get_args(annotation)
+        return isinstance(value, list) and all(_matches(v, item) for v in value)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def override(recipe, values: dict, source: str):
+    """A copy of the config `recipe` with `values`; `source` names their origin in errors.
+
+    Raises:
+        ValueError: a key the config does not declare (the message lists the valid ones), a wrong type or value.
+    """
+    fields = {f.name: f for f in dataclasses.fields(recipe)}
+    annotations = typing.get_type_hints(type(recipe))
+    for name, value in values.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{source}: key '{name}' is unknown to this trainer{hint}; valid keys: {', '.join(fields)}")
+        text = str(annotations[name]).replace("<class '", "").replace("'>", "").replace("NoneType", "null")
+        if not _matches(value, annotations[name]):
+            raise ValueError(f"{source}: {name} = {value!r} is not of type {text}")
+        choices, least = fields[name].metadata["choices"], fields[name].metadata["at_least"]
+        if choices and value not in choices:
+            raise ValueError(f"{source}: {name} = {value!r} is unknown; use one of {', '.join(choices)}")
+        if least is not None and value is not None and value < least:
+            raise ValueError(f"{source}: {name} = {value!r} is too small; use at least {least:g}")
+    return dataclasses.replace(recipe, **values)
+
+
+def load_overrides() -> tuple[dict, str]:
+    """The content of the file named by `nnUNet_xlstm_config` and its path; empty if the variable is not set.
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or does not hold an object.
+    """
+    name = os.environ.get(ENVIRONMENT, "")
+    if not name:
+        return {}, ""
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"{ENVIRONMENT}={name}: no such file; name a JSON file, or unset the variable")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); write an object such as {{\"num_epochs\": 100}}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: holds a {type(values).__name__}; write an object such as {{\"num_epochs\": 100}}")
+    return values, str(path)
+
+
+def resolve(recipe):
+    """The recipe with the user's overrides: what the running trainer uses."""
+    values, source = load_overrides()
+    return override(recipe, values, source)
+
+
+def to_dict(config) -> dict:
+    """Plain JSON types, for logs and checkpoints."""
+    return dataclasses.asdict(config)

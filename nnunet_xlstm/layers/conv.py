@@ -1,0 +1,64 @@
+"""Convolution blocks over dynamic_network_architectures (DNA)."""
+
+from __future__ import annotations
+
+import math
+
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+
+CONV_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def _drop_aliases(block: nn.Module) -> None:
+    """DNA registers each layer twice (`conv` and `all_modules.0`), so each weight has two keys in the state dict and a
+    partial load can be undone by the second one. Keep `all_modules`, the name that the forward pass uses."""
+    for module in block.modules():
+        if isinstance(module, ConvDropoutNormReLU):
+            for alias in ("conv", "norm", "dropout", "nonlin"):
+                module._modules.pop(alias, None)
+
+
+def residual_block(
+    conv_kwargs: dict, input_channels: int, output_channels: int, kernel_size, stride, project: bool = False
+) -> BasicBlockD:
+    """conv-norm-nonlin-conv-norm, shortcut, add, nonlin.
+
+    The shortcut averages where the block strides and has a 1x1 convolution where the channels change. `project` asks
+    for that convolution in any case, as the first block of each xLSTM-UNet stage has it.
+    """
+    block = BasicBlockD(
+        input_channels=input_channels,
+        output_channels=output_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        **conv_kwargs,
+    )
+    if project and input_channels == output_channels:
+        norm = {name: conv_kwargs[name] for name in ("norm_op", "norm_op_kwargs")}
+        projection = ConvDropoutNormReLU(conv_kwargs["conv_op"], input_channels, output_channels, 1, 1, False, **norm)
+        pool = block.skip if isinstance(block.skip, nn.Sequential) else ()
+        block.skip = nn.Sequential(*pool, projection)
+    _drop_aliases(block)
+    return block
+
+
+class UpsampleConv(nn.Module):
+    """Nearest-neighbour upsampling by `stride`, then a 1x1 convolution (Huang et al. 2023, STU-Net)."""
+
+    def __init__(self, conv_op: type[nn.Module], input_channels: int, output_channels: int, stride, bias: bool):
+        super().__init__()
+        self.stride = tuple(stride)
+        self.up = nn.Upsample(scale_factor=tuple(float(s) for s in stride), mode="nearest")
+        self.conv = conv_op(input_channels, output_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, *size) -> (B, C_out, *(size * stride))."""
+        return self.conv(self.up(x))
+
+
+def conv_output_elements(module: nn.Module, output_size: tuple[int, ...]) -> int:
+    """Elements of the outputs of all convolutions of `module`, which all write at `output_size`, without running it."""
+    channels = sum(m.out_channels for m in module.modules() if isinstance(m, CONV_LAYERS))
+    return channels * math.prod(output_size)

@@ -1,0 +1,298 @@
+"""xLSTM blocks on 2D and 3D feature maps: Vision-LSTM (ViL) and the SegSync block.
+
+Sources: Beck et al. 2024 (xLSTM, eq. 19-27, mLSTM); Alkin et al. 2024 (Vision-LSTM, block layout and initialisation);
+3D-SegSync section 2.2.2 (SegSync block). Written from the equations.
+
+Glossary: B batch, C channels, E = expansion * C, NH heads, DH = E / NH, S = prod(grid) tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+
+import torch
+from dynamic_network_architectures.building_blocks.regularization import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_xlstm.layers.mlstm import mlstm
+from nnunet_xlstm.layers.scan import to_grid, to_sequence
+
+CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    return reduce(add, tensors)  # the built-in starts from 0 and adds once more
+
+
+class BlockDiagonal(nn.Module):
+    """Linear map without bias whose matrix is block diagonal with `block` x `block` blocks."""
+
+    def __init__(self, dim: int, block: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim // block, block, block))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., E) -> (..., E)."""
+        blocks, size, _ = self.weight.shape
+        return torch.einsum("...ni,nio->...no", x.unflatten(-1, (blocks, size)), self.weight).flatten(-2)
+
+
+class UnitOffsetNorm(nn.Module):
+    """Layer norm whose scale is stored as an offset from 1, so that weight decay pulls it to 1; optional bias."""
+
+    def __init__(self, dim: int, bias: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return F.layer_norm(x, self.weight.shape, 1.0 + self.weight, self.bias, 1e-5)
+
+
+class MLSTM(nn.Module):
+    """Projections, gates, the cell along one or more scan orders (their outputs are summed), and per-head norm.
+
+    Args:
+        dim: E, the width of the tokens.
+        n_heads: NH. qkv_block: size of the blocks of the block-diagonal projections; 2 where 4 does not divide E.
+    """
+
+    def __init__(self, dim: int, orders: tuple[str, ...], n_heads: int, qkv_block: int, snake: bool, backend: str):
+        super().__init__()
+        while dim % n_heads:
+            n_heads -= 1
+        while dim % qkv_block:
+            qkv_block //= 2
+        self.n_heads, self.orders, self.snake, self.backend = n_heads, orders, snake, backend
+        self.q_proj = BlockDiagonal(dim, qkv_block)
+        self.k_proj = BlockDiagonal(dim, qkv_block)
+        self.v_proj = BlockDiagonal(dim, qkv_block)
+        self.igate = nn.Linear(3 * dim, n_heads)
+        self.fgate = nn.Linear(3 * dim, n_heads)
+        self.norm_weight = nn.Parameter(torch.zeros(dim))  # an offset from 1
+
+    def reset_parameters(self, std: float) -> None:
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.normal_(projection.weight, std=std)
+        nn.init.zeros_(self.fgate.weight)
+        nn.init.zeros_(self.igate.weight)
+        with torch.no_grad():
+            # decay of 0.95 to 0.998 a step: half-lives of 14 to 280 tokens
+            self.fgate.bias.copy_(torch.linspace(3.0, 6.0, self.n_heads))
+        nn.init.normal_(self.igate.bias, std=0.1)
+
+    def forward(self, qk_input: Tensor, v_input: Tensor) -> Tensor:
+        """Both (B, *grid, E) -> (B, *grid, E), fp32."""
+        q, k, v = self.q_proj(qk_input), self.k_proj(qk_input), self.v_proj(v_input)
+        with torch.autocast(q.device.type, enabled=False):
+            qkv = torch.cat((q, k, v), -1).to(self.igate.weight.dtype)
+            gates = torch.cat((self.igate(qkv), self.fgate(qkv)), -1)
+        grid = tuple(q.shape[1:-1])
+        # all orders in one call of the cell: (B * orders, S, features)
+        sequences = [torch.cat([to_sequence(t, o, self.snake) for o in self.orders]) for t in (q, k, v, gates)]
+        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in sequences[:3])
+        igate, fgate = sequences[3].transpose(1, 2).chunk(2, 1)
+        h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # (B * orders, NH, S, DH), fp32
+        h = h.transpose(1, 2).flatten(2)
+        parts = zip(h.chunk(len(self.orders)), self.orders, strict=True)
+        h = _sum(to_grid(part, order, grid, self.snake) for part, order in parts)
+        with torch.autocast(h.device.type, enabled=False):
+            h = F.layer_norm(h.unflatten(-1, (self.n_heads, -1)), (h.shape[-1] // self.n_heads,), eps=1e-5).flatten(-2)
+            return h * (1.0 + self.norm_weight.to(h.dtype))
+
+
+def _weight_sets(orders: tuple[str, ...], share_weights: bool) -> list[tuple[str, ...]]:
+    """One set of weights for all orders, or one for each."""
+    return [orders] if share_weights else [(order,) for order in orders]
+
+
+class CausalConv1d(nn.Conv1d):
+    """Depth-wise causal convolution along the flattened grid (Vision-LSTM version 1)."""
+
+    def __init__(self, dim: int, kernel_size: int = 4):
+        super().__init__(dim, dim, kernel_size, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, E, *grid) -> (B, E, *grid)."""
+        return super().forward(F.pad(x.flatten(2), (self.kernel_size[0] - 1, 0))).reshape(x.shape)
+
+
+class ViLBlock(nn.Module):
+    """Vision-LSTM block with residual: gated up-projection, depth-wise convolution, mLSTM, down-projection.
+
+    Args:
+        dim: C. spatial_dim: 2 or 3. orders: the scan orders of this block; with several, their outputs are summed.
+        share_weights: one set of mLSTM weights for all orders of the block, or one for each.
+        conv: `dw` (3^n depth-wise on the grid, before any flip or permutation; gives position), `causal1d`, `none`.
+        n_blocks: blocks in the network, for the scale of the down-projection's initialisation.
+        norm_bias: version 1 has no bias in its layer norm, version 2 has.
+
+    Parameters with `causal1d` and C divisible by 4: 6 C^2 + 87 C + 8.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        spatial_dim: int,
+        orders: tuple[str, ...],
+        share_weights: bool = True,
+        expansion: int = 2,
+        n_heads: int = 4,
+        qkv_block: int = 4,
+        conv: str = "dw",
+        norm_bias: bool = False,
+        drop_path: float = 0.0,
+        n_blocks: int = 1,
+        snake: bool = False,
+        backend: str = "auto",
+    ):
+        super().__init__()
+        inner = expansion * dim
+        self.norm = UnitOffsetNorm(dim, norm_bias)
+        self.proj_up = nn.Linear(dim, 2 * inner, bias=False)
+        if conv == "dw":
+            self.conv = CONVS[spatial_dim](inner, inner, 3, padding=1, groups=inner)
+        elif conv == "causal1d":
+            self.conv = CausalConv1d(inner)
+        elif conv == "none":
+            self.conv = nn.Identity()
+        else:
+            raise ValueError(f"conv '{conv}' of the ViL block is unknown; use dw, causal1d or none")
+        self.mlstm = nn.ModuleList(
+            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in _weight_sets(orders, share_weights)
+        )
+        self.skip = nn.Parameter(torch.ones(inner))
+        self.proj_down = nn.Linear(inner, dim, bias=False)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.reset_parameters(n_blocks)
+
+    def reset_parameters(self, n_blocks: int) -> None:
+        dim = self.proj_up.in_features
+        std = math.sqrt(2 / (5 * dim))
+        nn.init.normal_(self.proj_up.weight, std=std)
+        nn.init.normal_(self.proj_down.weight, std=2 / (n_blocks * math.sqrt(dim)))
+        for cell in self.mlstm:
+            cell.reset_parameters(std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *grid) -> (B, C, *grid)."""
+        tokens = self.norm(x.movedim(1, -1))
+        values, z = self.proj_up(tokens).chunk(2, -1)
+        local = F.silu(self.conv(values.movedim(-1, 1))).movedim(1, -1)
+        h = _sum(cell(local, values) for cell in self.mlstm)
+        y = self.proj_down((h + self.skip * local) * F.silu(z))
+        return x + self.drop_path(y.movedim(-1, 1)).to(x.dtype)
+
+    def activation_elements(self, voxels: int) -> int:
+        """Elements per image that the block keeps for the backward pass, counted as outputs of its linear layers,
+        convolution, projections and cell, at `voxels` tokens."""
+        inner = self.proj_down.in_features
+        conv = 0 if isinstance(self.conv, nn.Identity) else inner
+        cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
+        return voxels * (2 * inner + conv + cell + self.proj_down.out_features)
+
+
+class SegSyncBlock(nn.Module):
+    """xLSTM block of 3D-SegSync (section 2.2.2): convolution, then a gated mLSTM on the flattened map.
+
+    `orders` `reverse` is the literal text (one flipped mLSTM); `pair` with own weights is bidirectional.
+
+    Args:
+        dim, spatial_dim, orders, share_weights, expansion, n_heads, qkv_block, snake, backend: as in ViLBlock.
+        merge: how the gate path and the mLSTM path meet: `mul`, `add` or `concat`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        spatial_dim: int,
+        orders: tuple[str, ...],
+        share_weights: bool = False,
+        expansion: int = 2,
+        n_heads: int = 4,
+        qkv_block: int = 4,
+        merge: str = "mul",
+        drop_path: float = 0.0,
+        n_blocks: int = 1,
+        snake: bool = False,
+        backend: str = "auto",
+    ):
+        super().__init__()
+        if merge not in ("mul", "add", "concat"):
+            raise ValueError(f"merge '{merge}' of the SegSync block is unknown; use mul, add or concat")
+        inner = expansion * dim
+        self.merge = merge
+        self.conv = nn.Sequential(
+            CONVS[spatial_dim](dim, dim, 3, padding=1),
+            NORMS[spatial_dim](dim, affine=True),
+            nn.LeakyReLU(inplace=True),
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.gate_proj = nn.Linear(dim, inner, bias=False)
+        self.cell_proj = nn.Linear(dim, inner, bias=False)
+        self.mlstm = nn.ModuleList(
+            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in _weight_sets(orders, share_weights)
+        )
+        self.proj_down = nn.Linear(inner * (2 if merge == "concat" else 1), dim, bias=False)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        std = math.sqrt(2 / (5 * dim))
+        for linear in (self.gate_proj, self.cell_proj):
+            nn.init.normal_(linear.weight, std=std)
+        nn.init.normal_(self.proj_down.weight, std=2 / (n_blocks * math.sqrt(dim)))
+        for cell in self.mlstm:
+            cell.reset_parameters(std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *grid) -> (B, C, *grid)."""
+        u = self.conv(x)
+        tokens = self.norm(u.movedim(1, -1))
+        a, b = F.silu(self.gate_proj(tokens)), self.cell_proj(tokens)
+        p = _sum(cell(b, b) for cell in self.mlstm)
+        y = a * p if self.merge == "mul" else a + p if self.merge == "add" else torch.cat((a, p.to(a.dtype)), -1)
+        return u + self.drop_path(self.proj_down(y).movedim(-1, 1)).to(u.dtype)
+
+    def activation_elements(self, voxels: int) -> int:
+        """As ViLBlock.activation_elements."""
+        inner = self.gate_proj.out_features
+        cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
+        return voxels * (2 * inner + cell + 2 * self.proj_down.out_features)
+
+
+class ChannelTokens(nn.Module):
+    """A ViL block over channels as tokens (token width = voxels), as the public xLSTM-UNet code does at small maps.
+
+    For reproduction only: its weights fit one grid and no other.
+    """
+
+    def __init__(self, dim: int, grid: tuple[int, ...], orders: tuple[str, ...], **kwargs):
+        super().__init__()
+        self.dim, self.grid = dim, tuple(grid)
+        self.block = ViLBlock(
+            math.prod(grid), 1, tuple(f"s{order[-1]}" for order in orders), **(kwargs | {"conv": "causal1d"})
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *grid) -> (B, C, *grid).
+
+        Raises:
+            ValueError: another grid than the one built for.
+        """
+        if tuple(x.shape[2:]) != self.grid:
+            raise ValueError(
+                f"feature map {tuple(x.shape[2:])}: channel tokens were built for {self.grid} and fit no other size; "
+                "use that patch size, or patch tokens (channel_token_patch=None)"
+            )
+        return self.block(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, self.grid)
+
+    def activation_elements(self, voxels: int) -> int:
+        """As ViLBlock.activation_elements: the tokens are the channels, whatever the number of voxels."""
+        return self.block.activation_elements(self.dim)
+
+
+BLOCKS = {"vil": ViLBlock, "segsync": SegSyncBlock}

@@ -1,0 +1,12 @@
+"""Networks, their presets and their costs. Classes load on first use, so that listing presets needs no torch."""
+
+import importlib
+
+_CLASSES = {"XLSTMUNet": "nnunet_xlstm.networks.xlstm_unet"}
+__all__ = ["XLSTMUNet"]
+
+
+def __getattr__(name: str):
+    if name in _CLASSES:
+        return getattr(importlib.import_module(_CLASSES[name]), name)
+    raise AttributeError(f"module 'nnunet_xlstm.networks' has no attribute '{name}'")

@@ -1,0 +1,65 @@
+"""Build a preset without plans: for counts, timings, tests and use outside nnU-Net."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from torch import nn
+
+from nnunet_xlstm.networks.contract import check_patch_size
+from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def default_strides(patch_size: Sequence[int], max_stages: int = 6, min_edge: int = 4) -> list[tuple[int, ...]]:
+    """Halve every axis that is even and stays at least `min_edge`, until none can be halved or `max_stages`."""
+    size, strides = list(patch_size), [(1,) * len(patch_size)]
+    while len(strides) < max_stages:
+        step = tuple(2 if s % 2 == 0 and s // 2 >= min_edge else 1 for s in size)
+        if max(step) == 1:
+            break
+        strides.append(step)
+        size = [s // t for s, t in zip(size, step, strict=True)]
+    return strides
+
+
+def build_network(
+    preset: str,
+    patch_size: Sequence[int],
+    input_channels: int = 1,
+    num_classes: int = 8,
+    deep_supervision: bool = False,
+    strides: Sequence[Sequence[int]] | None = None,
+) -> nn.Module:
+    """The preset's network for a patch of `patch_size` voxels per axis (2 or 3 axes), initialised as nnU-Net does.
+
+    Raises:
+        ValueError: unknown preset, or strides that do not divide the patch.
+    """
+    dim = len(patch_size)
+    row = get_preset(preset)
+    strides = [tuple(s) for s in (strides or default_strides(patch_size))]
+    check_patch_size(patch_size, strides)
+    kwargs = {
+        "n_stages": len(strides),
+        "conv_op": CONV[dim],
+        "kernel_sizes": [(3,) * dim] * len(strides),
+        "strides": strides,
+        "conv_bias": True,
+        "norm_op": NORM[dim],
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+    }
+    module, name = row.network_class.rsplit(".", 1)
+    network = getattr(importlib.import_module(module), name)(
+        input_channels=input_channels,
+        num_classes=num_classes,
+        deep_supervision=deep_supervision,
+        **arch_kwargs_for(row, kwargs, dim),
+    )
+    network.apply(network.initialize)
+    return network

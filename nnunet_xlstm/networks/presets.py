@@ -1,0 +1,133 @@
+"""Presets as data, import-free: what a planner writes into the plans and what `cost` counts.
+
+A preset with `control_of` is planned exactly like that preset (same patch, batch and topology) and then changed: the
+difference in results is the difference in the network, by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+XLSTM_UNET = "nnunet_xlstm.networks.XLSTMUNet"
+PLAIN_UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A network and how to plan it.
+
+    Attributes:
+        summary: one line for people.
+        base_features, max_features_3d, max_features_2d: features are min(base * 2^stage, max).
+        max_stages: stages kept of the topology nnU-Net finds; None keeps all.
+        blocks_encoder, blocks_decoder: residual (or convolution) blocks per stage.
+        arch_kwargs: our own keys of the network.
+        network_class: dotted path, resolved by nnU-Net.
+        control_of: name of the preset that this one is the control of.
+    """
+
+    summary: str
+    base_features: int = 32
+    max_features_3d: int = 320
+    max_features_2d: int = 512
+    max_stages: int | None = None
+    blocks_encoder: int = 1
+    blocks_decoder: int = 1
+    arch_kwargs: Mapping = field(default_factory=dict)
+    network_class: str = XLSTM_UNET
+    control_of: str | None = None
+
+
+_SHARED_PAIR = {
+    "xlstm_from_stage": -1,
+    "xlstm_block": "vil",
+    "xlstm_blocks_per_stage": 1,
+    "scan_orders": "pair",
+    "scan_mode": "parallel",
+    "xlstm_kwargs": {"conv": "dw", "share_weights": True},
+}
+_OWN_PAIR = _SHARED_PAIR | {"xlstm_blocks_per_stage": 2, "scan_mode": "alternate"}
+_ENC = _OWN_PAIR | {"xlstm_from_stage": 2, "scan_orders": "six"}
+
+_WITH_XLSTM = {
+    "tiny": Preset("8..64 features, 4 stages, one bidirectional block at the bottleneck: demo and tests", 8, 64, 64, 4,
+                   arch_kwargs=_SHARED_PAIR),
+    "small": Preset("16..128 features, 4 stages, xLSTM from stage 2 on: studies on a CPU", 16, 128, 128, 4,
+                    arch_kwargs=_ENC),
+    "heartseg_30m": Preset("3D-Heart_Seg: one bottleneck block scanned both ways with shared weights, 30.9 M",
+                           arch_kwargs=_SHARED_PAIR),
+    "heartseg_bi": Preset("as heartseg_30m with a pair of blocks, own weights per direction, 31.6 M",
+                          arch_kwargs=_OWN_PAIR),
+    "enc": Preset("xLSTM in every encoder stage from stage 2 on, six scan orders", arch_kwargs=_ENC),
+    "large": Preset("48..512 features, two blocks per stage, xLSTM from stage 2 on", 48, 512, 768, None, 2, 1,
+                    arch_kwargs=_ENC),
+}  # fmt: skip
+
+NO_XLSTM = "_no_xlstm"
+
+
+def _twin(name: str, preset: Preset) -> Preset:
+    return replace(
+        preset,
+        summary=f"{name} with the xLSTM blocks left out",
+        arch_kwargs={**preset.arch_kwargs, "xlstm_from_stage": None},
+        control_of=name,
+    )
+
+
+def _shuffled(name: str, preset: Preset) -> Preset:
+    return replace(
+        preset,
+        summary=f"{name} with one fixed random scan order: does the order matter, or only the parameters?",
+        arch_kwargs={**preset.arch_kwargs, "scan_orders": "shuffled"},
+        control_of=name,
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    **_WITH_XLSTM,
+    **{name + NO_XLSTM: _twin(name, preset) for name, preset in _WITH_XLSTM.items()},
+    "small_shuffled": _shuffled("small", _WITH_XLSTM["small"]),
+    "small_plain": replace(
+        _WITH_XLSTM["small"],
+        summary="nnU-Net's own PlainConvUNet with the features and the plan of small",
+        blocks_encoder=2,
+        blocks_decoder=2,
+        arch_kwargs={},
+        network_class=PLAIN_UNET,
+        control_of="small",
+    ),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset '{name}' is unknown; use one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, dim: int) -> dict:
+    """The plan's `arch_kwargs` changed to the preset: stages limited, features, blocks and our keys set.
+
+    Args:
+        arch_kwargs: as nnU-Net's planner makes them. dim: 2 or 3.
+    """
+    result = dict(arch_kwargs)
+    n = min(result["n_stages"], preset.max_stages or result["n_stages"])
+    top = preset.max_features_2d if dim == 2 else preset.max_features_3d
+    result.update(
+        n_stages=n,
+        features_per_stage=[min(preset.base_features * 2**s, top) for s in range(n)],
+        kernel_sizes=list(result["kernel_sizes"][:n]),
+        strides=list(result["strides"][:n]),
+        n_conv_per_stage=[preset.blocks_encoder] * n,
+        n_conv_per_stage_decoder=[preset.blocks_decoder] * (n - 1),
+        **preset.arch_kwargs,
+    )
+    return result

@@ -1,0 +1,93 @@
+"""Checkpoints that survive a kill: atomic writes, the newest readable file, random states."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError)
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a temporary file beside `path`, flush it to the disk, and put it in place in one step.
+
+    A kill at any moment leaves either the old file or the new one. If `write` makes no file, nothing happens.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    write(temporary)
+    if not temporary.is_file():
+        return
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_header(path: Path) -> dict | None:
+    """The checkpoint without reading its tensors (they stay mapped to the file); None if it cannot be read."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        int(checkpoint["current_epoch"])
+    except UNREADABLE:
+        return None
+    return checkpoint
+
+
+def readable_checkpoint(requested: Path) -> Path:
+    """`requested` if it can be read, else the newest readable checkpoint beside it (by epoch).
+
+    Raises:
+        RuntimeError: none can be read.
+    """
+    if read_header(requested) is not None:
+        return requested
+    found = []
+    for name in NAMES:
+        candidate = requested.with_name(name)
+        header = read_header(candidate) if candidate.is_file() and candidate != requested else None
+        if header is not None:
+            found.append((int(header["current_epoch"]), candidate))
+    if not found:
+        raise RuntimeError(
+            f"{requested} is truncated or not a checkpoint, and no other checkpoint in {requested.parent} can be read; "
+            "delete the damaged file and start the fold anew"
+        )
+    return max(found, key=lambda entry: entry[0])[1]
+
+
+def random_state() -> dict:
+    """States of the random generators of Python, NumPy and torch (CPU and CUDA)."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict) -> None:
+    """Inverse of `random_state`; CUDA states are restored where the number of devices is the same."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,56 @@
+"""Optimisers and learning-rate schedules from a config."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nnunet_xlstm.config import OptimiserKeys
+
+
+def warmup_poly(progress: float, warmup_fraction: float, exponent: float = 0.9) -> float:
+    """Factor of the peak learning rate at `progress` in [0, 1]: linear to 1, then (1 - rest)^exponent."""
+    if progress < warmup_fraction:
+        return progress / warmup_fraction
+    return (1 - (progress - warmup_fraction) / (1 - warmup_fraction)) ** exponent if warmup_fraction < 1 else 1.0
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    """Weight decay on weight matrices and kernels; none on vectors (biases, norms, gate biases)."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(network: nn.Module, config: OptimiserKeys) -> torch.optim.Optimizer:
+    """The optimiser that `config` names."""
+    if config.optimizer == "sgd":
+        trainable = [p for p in network.parameters() if p.requires_grad]
+        return torch.optim.SGD(
+            trainable, config.initial_lr, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(parameter_groups(network, config.weight_decay), lr=config.initial_lr)
+
+
+class IterationSchedule:
+    """Sets the learning rate before every iteration; nnU-Net's per-epoch `step` does nothing."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, config: OptimiserKeys, total_iterations: int):
+        self.optimizer, self.config, self.total = optimizer, config, total_iterations
+        self.set(0)
+
+    def factor(self, iteration: int) -> float:
+        if self.config.lr_schedule == "constant":
+            return 1.0
+        # + 1: the first step of a warm-up is not lost to a rate of 0
+        return warmup_poly(min((iteration + 1) / (self.total + 1), 1.0), self.config.warmup_fraction)
+
+    def set(self, iteration: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.initial_lr * self.factor(iteration)
+
+    def step(self, epoch: int) -> None:
+        """nnU-Net calls this at the start of an epoch; the rate is already set by iteration."""

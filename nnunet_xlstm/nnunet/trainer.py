@@ -1,0 +1,218 @@
+"""The base of our trainers: nnU-Net's own loop with a config, atomic checkpoints, guards and exact resume.
+
+It overrides hooks and never `build_network_architecture`: the plans alone decide the network, so any plans (also
+`nnUNetPlans`) train under our recipes.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import distributed as dist
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
+from nnunet_xlstm.networks.contract import check_patch_size
+from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
+from nnunet_xlstm.nnunet.checkpoint import (
+    random_state,
+    readable_checkpoint,
+    restore_random_state,
+    seed_everything,
+    write_atomically,
+)
+from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
+from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
+
+EXTRAS = "nnunet_xlstm"
+
+
+def with_overrides(plans: dict, configuration: str, config) -> dict:
+    """A copy of the plans with the config's patch and batch size, checked against the network's strides.
+
+    Raises:
+        ValueError: unknown configuration, wrong number of axes, or a patch that the strides do not divide.
+    """
+    if configuration not in plans["configurations"]:
+        raise ValueError(
+            f"configuration '{configuration}' is not in the plans {plans['plans_name']}; "
+            f"use one of {', '.join(plans['configurations'])}"
+        )
+    plans = copy.deepcopy(plans)
+    manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"}).get_configuration(configuration)
+    if config.patch_size is not None:
+        if len(config.patch_size) != len(manager.patch_size):
+            raise ValueError(
+                f"patch_size {config.patch_size}: {len(config.patch_size)} axes for configuration '{configuration}' "
+                f"with {len(manager.patch_size)}; give one number per axis, in the order of the plans"
+            )
+        plans["configurations"][configuration]["patch_size"] = list(config.patch_size)
+    if config.batch_size is not None:
+        plans["configurations"][configuration]["batch_size"] = config.batch_size
+    check_patch_size(config.patch_size or manager.patch_size, manager.pool_op_kernel_sizes)
+    return plans
+
+
+class XLSTMTrainer(nnUNetTrainer):
+    """Base of our segmentation trainers. A subclass sets `recipe`, an instance of a config class, and no more.
+
+    Everything that the recipe holds can be overridden by the JSON file named in `nnUNet_xlstm_config`.
+    """
+
+    recipe = SegmentationConfig()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
+    ):
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("-device cuda: torch finds no CUDA GPU here; use -device cpu, or see `nnunet_xlstm status`")
+        self.config = resolve(self.recipe)
+        if self.config.seed is not None:
+            seed_everything(self.config.seed)
+        super().__init__(with_overrides(plans, configuration, self.config), configuration, fold, dataset_json, device)
+        for field in dataclasses.fields(self.config):
+            # nnU-Net's own names are attributes of its trainer
+            if field.name not in ("patch_size", "batch_size") and hasattr(self, field.name):
+                setattr(self, field.name, getattr(self.config, field.name))
+        self.guard: FiniteGuard | None = None
+        self.stop_signals = StopSignals()
+        self._iteration = 0
+        self._resume_state: dict | None = None
+        self.print_to_log_file(f"{type(self).__name__} uses: {json.dumps(to_dict(self.config))}")
+
+    # ---- optimiser, precision, augmentation
+
+    def configure_optimizers(self):
+        optimizer = make_optimizer(self.network, self.config)
+        if self.config.lr_schedule == "poly":
+            scheduler = PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        else:
+            scheduler = IterationSchedule(optimizer, self.config, self.num_epochs * self.num_iterations_per_epoch)
+        self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
+        return optimizer, scheduler
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if not self.config.mirroring:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, initial_patch_size, mirror_axes
+
+    @staticmethod
+    def get_training_transforms(*args, **kwargs):
+        return ReseedPerWorker(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+
+    @staticmethod
+    def get_validation_transforms(*args, **kwargs):
+        return ReseedPerWorker(nnUNetTrainer.get_validation_transforms(*args, **kwargs))
+
+    def _training_dtype(self) -> torch.dtype:
+        """The type of autocast on CUDA; nnU-Net runs without autocast elsewhere."""
+        if self.config.precision == "auto":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.config.precision]
+
+    # ---- the loop
+
+    def on_train_start(self):
+        if self.device.type == "cuda":
+            torch.set_autocast_dtype("cuda", self._training_dtype())
+            if self._training_dtype() != torch.float16:
+                self.grad_scaler = None  # only fp16 needs loss scaling
+        super().on_train_start()
+        self.stop_signals.install()
+        if self._resume_state is not None:
+            restore_random_state(self._resume_state)
+            self._resume_state = None
+
+    def on_train_epoch_start(self):
+        if self.config.seed is not None:
+            # by epoch, so that a resumed run draws what an unbroken one would
+            seed_everything(self.config.seed + 1000 * self.current_epoch + self.local_rank)
+        self._iteration = 0
+        super().on_train_epoch_start()
+
+    def train_step(self, batch: dict) -> dict:
+        if isinstance(self.lr_scheduler, IterationSchedule):
+            self.lr_scheduler.set(self.current_epoch * self.num_iterations_per_epoch + self._iteration)
+        result = super().train_step(batch)
+        self._iteration += 1
+        self.guard.after_step(math.isfinite(float(result["loss"])))
+        self._maybe_stop()
+        return result
+
+    def on_train_epoch_end(self, train_outputs: list[dict]):
+        finite = [output for output in train_outputs if math.isfinite(float(output["loss"]))]
+        if self.guard.total:
+            self.print_to_log_file(f"steps skipped so far because of NaN or infinite values: {self.guard.total}")
+        super().on_train_epoch_end(finite or train_outputs)
+
+    def on_train_end(self):
+        super().on_train_end()
+        self.stop_signals.remove()
+        if self.device.type == "cuda":
+            torch.set_autocast_dtype("cuda", torch.float16)  # torch's default, which stock prediction runs in
+
+    def _maybe_stop(self) -> None:
+        received = self.stop_signals.received or 0
+        if self.is_ddp:
+            # all ranks must agree on the step, or the others wait for ever
+            flag = torch.tensor(received, device=self.device)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            received = int(flag.item())
+        if not received:
+            return
+        self.current_epoch -= 1  # this epoch is not finished: it runs again after the restart
+        self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+        self.print_to_log_file(f"signal {received}: checkpoint_latest.pth written; continue with --c")
+        self.stop_signals.remove()
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if hasattr(loader, "_finish"):
+                loader._finish()
+        raise SystemExit(128 + received)
+
+    # ---- checkpoints
+
+    def save_checkpoint(self, filename: str) -> None:
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        # nnU-Net stores init_args as they are and reads only the names it knows
+        arguments = self.my_init_kwargs
+        self.my_init_kwargs = arguments | {
+            EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_state": random_state()}
+        }
+        try:
+            write_atomically(Path(filename), lambda path: super(XLSTMTrainer, self).save_checkpoint(str(path)))
+        finally:
+            self.my_init_kwargs = arguments
+
+    def load_checkpoint(self, filename_or_checkpoint) -> None:
+        if isinstance(filename_or_checkpoint, (str, Path)):
+            requested = Path(filename_or_checkpoint)
+            chosen = readable_checkpoint(requested)
+            if chosen != requested:
+                self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
+            filename_or_checkpoint = str(chosen)
+        super().load_checkpoint(filename_or_checkpoint)
+        extras = self.my_init_kwargs.pop(EXTRAS, None)
+        if extras is None:
+            return
+        self._resume_state = extras["random_state"]
+        changed = {k: (v, to_dict(self.config)[k]) for k, v in extras["config"].items() if to_dict(self.config).get(k) != v}
+        if changed:
+            self.print_to_log_file(f"WARNING: the config differs from the checkpoint's (was, is): {changed}")

@@ -1,0 +1,1 @@
+"""Planners that nnU-Net finds by name (`-pl`)."""

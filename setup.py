@@ -1,0 +1,48 @@
+"""Installation of nnunet_xlstm: the top-level folders `trainers` and `planners` become sub-packages of it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1] for line in (HERE / "nnunet_xlstm" / "__init__.py").read_text().splitlines() if "__version__" in line
+)
+# Installed under the package, so that no generic top-level name (`trainers`) lands in site-packages.
+MAPPED = {f"nnunet_xlstm.{folder}": folder for folder in ("trainers", "planners", "dataset_json")}
+
+if __name__ == "__main__":
+    setup(
+        name="nnunet_xlstm",
+        version=VERSION,
+        description="xLSTM-UNet and foundation-model training as a plugin for stock nnU-Net v2",
+        long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        python_requires=">=3.10",
+        packages=find_packages(include=["nnunet_xlstm", "nnunet_xlstm.*"]) + list(MAPPED),
+        package_dir=MAPPED,
+        package_data={"nnunet_xlstm.dataset_json": ["*.json"]},
+        install_requires=[
+            "torch>=2.4",
+            "nnunetv2>=2.8.1,<2.9",
+            "batchgenerators>=0.25.1",
+            "SimpleITK>=2.2.1",
+            "dynamic-network-architectures>=0.4.4,<0.5",
+            "numpy>=1.24",
+            "einops",
+            # nnU-Net's preprocessing imports distutils, which Python 3.12 dropped and setuptools still ships.
+            'setuptools; python_version >= "3.12"',
+        ],
+        extras_require={
+            "test": ["pytest>=8", "ruff>=0.6"],
+            # NXAI Community Licence: an optional backend on CUDA and an oracle in the tests, never required.
+            "kernels": ["mlstm_kernels>=2.0.2"],
+        },
+        entry_points={"console_scripts": ["nnunet_xlstm = nnunet_xlstm.cli.main:main"]},
+        classifiers=[
+            "Intended Audience :: Science/Research",
+            "Topic :: Scientific/Engineering :: Medical Science Apps.",
+            *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        ],
+    )

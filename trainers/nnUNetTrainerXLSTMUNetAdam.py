@@ -1,0 +1,10 @@
+"""The recipe of 3D-Heart_Seg."""
+
+from nnunet_xlstm.config import SegmentationConfig
+from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+
+
+class nnUNetTrainerXLSTMUNetAdam(XLSTMTrainer):
+    """Adam 1e-4 at a constant rate, Dice + cross-entropy, 1000 epochs."""
+
+    recipe = SegmentationConfig(optimizer="adam", initial_lr=1e-4, weight_decay=0.0, lr_schedule="constant")
