@@ -6,7 +6,9 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
-    line.split('"')[1] for line in (HERE / "nnunet_xlstm" / "__init__.py").read_text().splitlines() if "__version__" in line
+    line.split('"')[1]
+    for line in (HERE / "nnunet_xlstm" / "__init__.py").read_text().splitlines()
+    if "__version__" in line
 )
 # Installed under the package, so that no generic top-level name (`trainers`) lands in site-packages.
 MAPPED = {f"nnunet_xlstm.{folder}": folder for folder in ("trainers", "planners", "dataset_json")}
@@ -22,7 +24,7 @@ if __name__ == "__main__":
         python_requires=">=3.10",
         packages=find_packages(include=["nnunet_xlstm", "nnunet_xlstm.*"]) + list(MAPPED),
         package_dir=MAPPED,
-        package_data={"nnunet_xlstm.dataset_json": ["*.json"]},
+        package_data={"nnunet_xlstm": ["shim/*.py"], "nnunet_xlstm.dataset_json": ["*.json"]},
         install_requires=[
             "torch>=2.4",
             "nnunetv2>=2.8.1,<2.9",

@@ -59,10 +59,14 @@ class SafetyKeys:
     """Precision, checkpoints and what to do about NaN."""
 
     precision: str = key(
-        "auto", "on CUDA: auto (bf16 where the GPU has it, else fp16), bf16, fp16 or fp32", ("auto", "bf16", "fp16", "fp32")
+        "auto",
+        "on CUDA: auto (bf16 where the GPU has it, else fp16), bf16, fp16 or fp32",
+        ("auto", "bf16", "fp16", "fp32"),
     )
     save_every: int = key(10, "epochs between checkpoints", at_least=1)
-    max_bad_steps: int = key(50, "steps in a row with a NaN or infinite loss or gradient before the run stops", at_least=1)
+    max_bad_steps: int = key(
+        50, "steps in a row with a NaN or infinite loss or gradient before the run stops", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,19 @@ class SegmentationConfig(ScheduleKeys, OptimiserKeys, SafetyKeys):
 
 def key_groups(config_class: type) -> list[type]:
     """The dataclasses that declare the keys of `config_class`, in the order of declaration."""
-    own = [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]
-    return own
+    return [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]
+
+
+def _type_name(annotation) -> str:
+    if isinstance(annotation, types.UnionType):
+        return " or ".join(_type_name(option) for option in typing.get_args(annotation))
+    if typing.get_origin(annotation) is list:
+        return f"list of {_type_name(typing.get_args(annotation)[0])}"
+    return {type(None): "null", str: "text", bool: "true/false"}.get(annotation, annotation.__name__)
 
 
 def _matches(value, annotation) -> bool:
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if isinstance(annotation, types.UnionType):
         return any(_matches(value, option) for option in typing.get_args(annotation))
     if annotation is type(None):
         return value is None
@@ -103,10 +114,11 @@ def override(recipe, values: dict, source: str):
         if name not in fields:
             near = difflib.get_close_matches(name, fields, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{source}: key '{name}' is unknown to this trainer{hint}; valid keys: {', '.join(fields)}")
-        text = str(annotations[name]).replace("<class '", "").replace("'>", "").replace("NoneType", "null")
+            raise ValueError(
+                f"{source}: key '{name}' is unknown to this trainer{hint}; valid keys: {', '.join(fields)}"
+            )
         if not _matches(value, annotations[name]):
-            raise ValueError(f"{source}: {name} = {value!r} is not of type {text}")
+            raise ValueError(f"{source}: {name} = {value!r} is a wrong type; give {_type_name(annotations[name])}")
         choices, least = fields[name].metadata["choices"], fields[name].metadata["at_least"]
         if choices and value not in choices:
             raise ValueError(f"{source}: {name} = {value!r} is unknown; use one of {', '.join(choices)}")
@@ -130,9 +142,9 @@ def load_overrides() -> tuple[dict, str]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); write an object such as {{\"num_epochs\": 100}}") from error
+        raise ValueError(f'{path}: not valid JSON ({error}); write an object such as {{"num_epochs": 100}}') from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds a {type(values).__name__}; write an object such as {{\"num_epochs\": 100}}")
+        raise ValueError(f'{path}: holds a {type(values).__name__}; write an object such as {{"num_epochs": 100}}')
     return values, str(path)
 
 
@@ -145,3 +157,50 @@ def resolve(recipe):
 def to_dict(config) -> dict:
     """Plain JSON types, for logs and checkpoints."""
     return dataclasses.asdict(config)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key, as text for people."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def rows(config_class: type) -> list[Row]:
+    """The keys of a config class, in the order of declaration."""
+    annotations = typing.get_type_hints(config_class)
+    return [
+        Row(f.name, _type_name(annotations[f.name]), json.dumps(f.default), f.metadata["text"])
+        for f in dataclasses.fields(config_class)
+    ]
+
+
+def reference_page() -> str:
+    """`docs/reference/configuration.md`."""
+    lines = [
+        "# Configuration of the trainers",
+        "",
+        "<!-- made by `nnunet_xlstm config --markdown`; do not edit -->",
+        "",
+        "Write the keys to change into a JSON file, and name it:",
+        "",
+        "```bash",
+        'echo \'{"num_epochs": 100, "initial_lr": 0.003}\' > run.json',
+        "nnUNet_xlstm_config=run.json nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerXLSTMUNet -p nnUNetXLSTMUNetPlans",
+        "```",
+        "",
+        "A key that the trainer does not declare is an error. What was used is in the training log and in every",
+        "checkpoint. `patch_size` and `batch_size` change the plans that are stored with the model, so prediction agrees.",
+        "Defaults are those of nnU-Net; a trainer's recipe may differ (see [trainers](trainers.md)).",
+    ]
+    for group in reversed(key_groups(SegmentationConfig)):
+        lines += ["", f"## {group.__name__.removesuffix('Keys')}", "", group.__doc__.strip(), ""]
+        lines += ["| key | type | default | what |", "|---|---|---|---|"]
+        own = set(group.__dict__["__annotations__"])
+        lines += [
+            f"| `{r.name}` | {r.type} | {r.default} | {r.text} |" for r in rows(SegmentationConfig) if r.name in own
+        ]
+    return "\n".join(lines) + "\n"

@@ -9,7 +9,6 @@ Glossary: B batch, C channels, E = expansion * C, NH heads, DH = E / NH, S = pro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import reduce
 from operator import add
 
@@ -25,7 +24,7 @@ CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
-def _sum(tensors: Iterable[Tensor]) -> Tensor:
+def _sum(tensors: list[Tensor]) -> Tensor:
     return reduce(add, tensors)  # the built-in starts from 0 and adds once more
 
 
@@ -101,7 +100,7 @@ class MLSTM(nn.Module):
         h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # (B * orders, NH, S, DH), fp32
         h = h.transpose(1, 2).flatten(2)
         parts = zip(h.chunk(len(self.orders)), self.orders, strict=True)
-        h = _sum(to_grid(part, order, grid, self.snake) for part, order in parts)
+        h = _sum([to_grid(part, order, grid, self.snake) for part, order in parts])
         with torch.autocast(h.device.type, enabled=False):
             h = F.layer_norm(h.unflatten(-1, (self.n_heads, -1)), (h.shape[-1] // self.n_heads,), eps=1e-5).flatten(-2)
             return h * (1.0 + self.norm_weight.to(h.dtype))
@@ -185,7 +184,7 @@ class ViLBlock(nn.Module):
         tokens = self.norm(x.movedim(1, -1))
         values, z = self.proj_up(tokens).chunk(2, -1)
         local = F.silu(self.conv(values.movedim(-1, 1))).movedim(1, -1)
-        h = _sum(cell(local, values) for cell in self.mlstm)
+        h = _sum([cell(local, values) for cell in self.mlstm])
         y = self.proj_down((h + self.skip * local) * F.silu(z))
         return x + self.drop_path(y.movedim(-1, 1)).to(x.dtype)
 
@@ -253,7 +252,7 @@ class SegSyncBlock(nn.Module):
         u = self.conv(x)
         tokens = self.norm(u.movedim(1, -1))
         a, b = F.silu(self.gate_proj(tokens)), self.cell_proj(tokens)
-        p = _sum(cell(b, b) for cell in self.mlstm)
+        p = _sum([cell(b, b) for cell in self.mlstm])
         y = a * p if self.merge == "mul" else a + p if self.merge == "add" else torch.cat((a, p.to(a.dtype)), -1)
         return u + self.drop_path(self.proj_down(y).movedim(-1, 1)).to(u.dtype)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nnunet_xlstm.networks.contract import check_patch_size
+from nnunet_xlstm.networks.contract import check_patch_size, stride_products
 from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -42,7 +42,7 @@ def build_network(
     dim = len(patch_size)
     row = get_preset(preset)
     strides = [tuple(s) for s in (strides or default_strides(patch_size))]
-    check_patch_size(patch_size, strides)
+    check_patch_size(patch_size, stride_products(strides))
     kwargs = {
         "n_stages": len(strides),
         "conv_op": CONV[dim],

@@ -6,14 +6,18 @@ import math
 from collections.abc import Sequence
 
 
-def check_patch_size(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    """Raise a ValueError that names the axis and the nearest valid sizes if `strides` do not divide `patch_size`.
+def stride_products(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """What each axis of a patch must be divisible by: the product of its strides over all stages."""
+    return tuple(math.prod([int(s) for s in axis]) for axis in zip(*strides, strict=True))
+
+
+def check_patch_size(patch_size: Sequence[int], divisors: Sequence[int]) -> None:
+    """Raise a ValueError that names the axis and the nearest valid sizes if `divisors` do not divide `patch_size`.
 
     Args:
-        patch_size: voxels per axis, (D, H, W) or (H, W). strides: of all stages, each with one entry per axis.
+        patch_size: voxels per axis, (D, H, W) or (H, W). divisors: as from `stride_products`.
     """
-    for axis, size in enumerate(patch_size):
-        divisor = math.prod(int(stride[axis]) for stride in strides)
+    for axis, (size, divisor) in enumerate(zip(patch_size, divisors, strict=True)):
         if size % divisor or size < divisor:
             below = size // divisor * divisor
             nearest = f"{below} or {below + divisor}" if below else f"{divisor}"

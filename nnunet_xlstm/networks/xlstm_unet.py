@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements, residual_block
 from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.vil import BLOCKS, ChannelTokens
-from nnunet_xlstm.networks.contract import check_patch_size, per_stage
+from nnunet_xlstm.networks.contract import check_patch_size, per_stage, stride_products
 
 
 class EncoderStage(nn.Module):
@@ -57,7 +57,9 @@ class UNetDecoder(nn.Module):
     encoder: no weight has two names.
     """
 
-    def __init__(self, ups: Sequence[nn.Module], stages: Sequence[nn.Module], seg_layers: Sequence[nn.Module], ds: bool):
+    def __init__(
+        self, ups: Sequence[nn.Module], stages: Sequence[nn.Module], seg_layers: Sequence[nn.Module], ds: bool
+    ):
         super().__init__()
         self.ups = nn.ModuleList(ups)
         self.stages = nn.ModuleList(stages)
@@ -144,6 +146,7 @@ class XLSTMUNet(nn.Module):
         decoder_blocks = per_stage(n_conv_per_stage_decoder, n_stages - 1, "n_conv_per_stage_decoder")
         features = per_stage(features_per_stage, n_stages, "features_per_stage")
         self.strides = [_per_axis(s, dim) for s in _listed(strides, n_stages)]
+        self.divisors = stride_products(self.strides)
         kernels = [_per_axis(k, dim) for k in _listed(kernel_sizes, n_stages)]
         conv = {
             "conv_op": conv_op,
@@ -197,7 +200,7 @@ class XLSTMUNet(nn.Module):
                 f"image with {x.shape[1]} channels: the network was built for {expected}; "
                 "give the channels of dataset.json"
             )
-        check_patch_size(x.shape[2:], self.strides)
+        check_patch_size(x.shape[2:], self.divisors)
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
@@ -206,7 +209,7 @@ class XLSTMUNet(nn.Module):
         nnU-Net's planner compares it with its reference to choose patch and batch size.
         """
         size = tuple(int(s) for s in input_size)
-        check_patch_size(size, self.strides)
+        check_patch_size(size, self.divisors)
         total = conv_output_elements(self.encoder.stem, size)
         sizes = []
         for stage, stride in zip(self.encoder.stages, self.strides, strict=True):
@@ -244,7 +247,9 @@ def _xlstm_stages(
     if from_stage is None:
         return [[] for _ in features]
     if not -n_stages <= from_stage < n_stages:
-        raise ValueError(f"xlstm_from_stage {from_stage}: the encoder has stages 0 to {n_stages - 1} (or -1 to -{n_stages})")
+        raise ValueError(
+            f"xlstm_from_stage {from_stage}: the encoder has stages 0 to {n_stages - 1} (or -1 to -{n_stages})"
+        )
     if block not in BLOCKS:
         raise ValueError(f"xlstm_block '{block}' is unknown; use {' or '.join(BLOCKS)}")
     if scan_mode not in ("parallel", "alternate"):

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from torch import distributed as dist
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
-from nnunet_xlstm.networks.contract import check_patch_size
+from nnunet_xlstm.networks.contract import check_patch_size, stride_products
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
     random_state,
@@ -47,7 +48,9 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
             f"use one of {', '.join(plans['configurations'])}"
         )
     plans = copy.deepcopy(plans)
-    manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"}).get_configuration(configuration)
+    manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"}).get_configuration(
+        configuration
+    )
     if config.patch_size is not None:
         if len(config.patch_size) != len(manager.patch_size):
             raise ValueError(
@@ -57,7 +60,7 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
         plans["configurations"][configuration]["patch_size"] = list(config.patch_size)
     if config.batch_size is not None:
         plans["configurations"][configuration]["batch_size"] = config.batch_size
-    check_patch_size(config.patch_size or manager.patch_size, manager.pool_op_kernel_sizes)
+    check_patch_size(config.patch_size or manager.patch_size, stride_products(manager.pool_op_kernel_sizes))
     return plans
 
 
@@ -78,7 +81,12 @@ class XLSTMTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
     ):
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("-device cuda: torch finds no CUDA GPU here; use -device cpu, or see `nnunet_xlstm status`")
+            raise RuntimeError(
+                "-device cuda: torch finds no CUDA GPU here; use -device cpu, or see `nnunet_xlstm status`"
+            )
+        if device.type == "cpu" and hasattr(os, "sched_getaffinity"):
+            # nnU-Net takes all cores of the machine; keep to those that this process may use
+            torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
         self.config = resolve(self.recipe)
         if self.config.seed is not None:
             seed_everything(self.config.seed)
@@ -93,7 +101,14 @@ class XLSTMTrainer(nnUNetTrainer):
         self._resume_state: dict | None = None
         self.print_to_log_file(f"{type(self).__name__} uses: {json.dumps(to_dict(self.config))}")
 
-    # ---- optimiser, precision, augmentation
+    # ---- network, optimiser, precision, augmentation
+
+    def initialize(self):
+        super().initialize()
+        if self.device.type == "cpu":
+            # twice as fast for nnU-Net's convolutions on a CPU; the values are the same
+            dim = len(self.configuration_manager.patch_size)
+            self.network.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
 
     def configure_optimizers(self):
         optimizer = make_optimizer(self.network, self.config)
@@ -213,6 +228,8 @@ class XLSTMTrainer(nnUNetTrainer):
         if extras is None:
             return
         self._resume_state = extras["random_state"]
-        changed = {k: (v, to_dict(self.config)[k]) for k, v in extras["config"].items() if to_dict(self.config).get(k) != v}
+        changed = {
+            k: (v, to_dict(self.config)[k]) for k, v in extras["config"].items() if to_dict(self.config).get(k) != v
+        }
         if changed:
             self.print_to_log_file(f"WARNING: the config differs from the checkpoint's (was, is): {changed}")

@@ -1,0 +1,306 @@
+"""Stock nnU-Net commands from raw images to a five-fold table, for the xLSTM-UNet, its twin and nnU-Net's own network.
+
+    python benchmarks/real_data.py --data $DATA --work WORK [--datasets 4 27] [--jobs 2]
+
+The CPU protocol (docs/reference/cpu-protocol.md): one trainer, one recipe, one patch and batch for all arms; folds by
+subject from the data folder. Every run is skipped when it is done and continued when it was killed. What it runs, per
+data set: plan and preprocess; train five folds of each arm; find the best configuration; predict; ensemble; export to
+zip, install into another results folder, predict from there. The last line of the output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TRAINER = "nnUNetTrainerXLSTMUNetShort"
+CONFIGURATION = "3d_fullres"
+ARMS = {"xlstm": "Small", "no_xlstm": "SmallNoXLSTM", "nnunet": "SmallPlain"}
+DATASETS = {
+    4: {"name": "Dataset004_Hippocampus", "patch_size": [32, 48, 32], "plan": []},
+    27: {
+        "name": "Dataset027_ACDC",
+        "patch_size": [8, 80, 80],
+        "plan": ["-overwrite_target_spacing", "10", "2.5", "2.5"],
+    },
+}
+FOLDS = range(5)
+
+
+def plans_name(arm: str) -> str:
+    return f"nnUNetXLSTMUNet{ARMS[arm]}Plans"
+
+
+class Bench:
+    """Runs commands in the environment of one work folder and keeps their logs."""
+
+    def __init__(self, data: Path, work: Path, iterations: int, jobs: int):
+        self.data, self.work, self.iterations = data, work, iterations
+        available = sorted(os.sched_getaffinity(0))
+        self.cores: queue.Queue[set[int]] = queue.Queue()  # each job at a time has cores of its own
+        for job in range(jobs):
+            self.cores.put(set(available[job::jobs]))
+        self.folders = {name: work / name for name in ("raw", "preprocessed", "results", "logs")}
+        for folder in self.folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, log: str, command: list[str], **environment: str) -> float:
+        """Run to the end; seconds. A failure ends the benchmark with the last lines of the log."""
+        env = os.environ | {f"nnUNet_{n}": str(self.folders[n]) for n in ("raw", "preprocessed", "results")}
+        env |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", **environment}
+        executable = Path(sys.executable).parent / command[0]
+        start = time.time()
+        path = self.folders["logs"] / f"{log}.log"
+        with open(path, "a") as file:
+            file.write(f"$ {' '.join(command)}\n")
+            file.flush()
+            cores = self.cores.get()
+            try:
+                code = subprocess.run(
+                    [str(executable), *command[1:]],
+                    stdout=file,
+                    stderr=file,
+                    env=env,
+                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
+                ).returncode
+            finally:
+                self.cores.put(cores)
+        if code:
+            raise SystemExit(f"{' '.join(command)} ended with {code}:\n" + "".join(open(path).readlines()[-15:]))
+        return time.time() - start
+
+    def model_folder(self, dataset: int, arm: str) -> Path:
+        name = f"{TRAINER}__{plans_name(arm)}__{CONFIGURATION}"
+        return self.folders["results"] / DATASETS[dataset]["name"] / name
+
+    def plan(self, dataset: int, arms: list[str]) -> None:
+        """Plan all arms; preprocess once, since all three share nnU-Net's data."""
+        row = DATASETS[dataset]
+        link = self.folders["raw"] / row["name"]
+        if not link.exists():
+            link.symlink_to((self.data / row["name"]).resolve())
+        for i, arm in enumerate(arms):
+            if (self.folders["preprocessed"] / row["name"] / f"{plans_name(arm)}.json").exists():
+                continue
+            command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-pl", f"nnUNetPlannerXLSTMUNet{ARMS[arm]}"]
+            command += ["-c", CONFIGURATION, "-npfp", "1", "-np", "1", *row["plan"], *(["--no_pp"] if i else [])]
+            self.run(f"plan_{dataset}_{arm}", command)
+        self.check_folds(dataset)
+
+    def check_folds(self, dataset: int) -> None:
+        """The folds in use are the data folder's, and no subject is on both sides."""
+        name = DATASETS[dataset]["name"]
+        used = json.loads((self.folders["preprocessed"] / name / "splits_final.json").read_text())
+        if used != json.loads((self.data / name / "splits_final.json").read_text()):
+            raise SystemExit(f"{name}: the folds in use are not those of {self.data / name}/splits_final.json")
+        for fold in used:
+            train, val = ({case.removesuffix("_ED").removesuffix("_ES") for case in fold[k]} for k in ("train", "val"))
+            if train & val:
+                raise SystemExit(f"{name}: subjects on both sides of a fold: {sorted(train & val)[:3]}")
+
+    def train(self, dataset: int, arm: str, fold: int) -> None:
+        """One fold: done, continued or started. Its seconds of work are added up in `seconds.json`."""
+        folder = self.model_folder(dataset, arm) / f"fold_{fold}"
+        if (folder / "validation" / "summary.json").exists():
+            return
+        config = self.work / f"config_{dataset}_{fold}.json"
+        values = {
+            "num_epochs": self.iterations // 50,
+            "num_iterations_per_epoch": 50,
+            "num_val_iterations_per_epoch": 2,
+            "patch_size": DATASETS[dataset]["patch_size"],
+            "batch_size": 2,
+            "save_every": 2,
+            "seed": 1000 + fold,
+        }
+        config.write_text(json.dumps(values))
+        command = ["nnUNetv2_train", str(dataset), CONFIGURATION, str(fold), "-tr", TRAINER, "-p", plans_name(arm)]
+        command += ["--npz", "-device", "cpu", *(["--c"] if any(folder.glob("checkpoint_*.pth")) else [])]
+        seconds = self.run(f"train_{dataset}_{arm}_{fold}", command, nnUNet_xlstm_config=str(config))
+        spent = folder / "seconds.json"
+        spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+
+    def scores(self, dataset: int, arm: str) -> list[dict]:
+        """Of each finished fold: mean Dice, Dice per class, seconds, cases."""
+        result = []
+        for fold in FOLDS:
+            folder = self.model_folder(dataset, arm) / f"fold_{fold}"
+            path = folder / "validation" / "summary.json"
+            if not path.exists():
+                continue
+            summary = json.loads(path.read_text())
+            cases = {
+                Path(case["prediction_file"]).name.split(".")[0]: {k: m["Dice"] for k, m in case["metrics"].items()}
+                for case in summary["metric_per_case"]
+            }
+            spent = folder / "seconds.json"
+            result.append(
+                {
+                    "fold": fold,
+                    "dice": summary["foreground_mean"]["Dice"],
+                    "dice_per_class": {k: v["Dice"] for k, v in summary["mean"].items()},
+                    "seconds": round(json.loads(spent.read_text())) if spent.exists() else None,
+                    "cases": cases,
+                }
+            )
+        return result
+
+    def after_training(self, dataset: int, arms: list[str]) -> dict:
+        """Best configuration, prediction, ensemble, zip and back. Cases: the validation side of fold 0."""
+        name = DATASETS[dataset]["name"]
+        seconds = {
+            "find_best": self.run(
+                f"find_best_{dataset}",
+                ["nnUNetv2_find_best_configuration", str(dataset), "-p", *(plans_name(a) for a in arms)]
+                + ["-c", CONFIGURATION, "-tr", TRAINER, "-np", "1"],
+            )
+        }
+        information = self.folders["results"] / name / "inference_information.json"
+        best = json.loads(information.read_text())["best_model_or_ensemble"]
+        images = self.work / "predict" / name / "images"
+        images.mkdir(parents=True, exist_ok=True)
+        splits = json.loads((self.data / name / "splits_final.json").read_text())
+        for case in splits[0]["val"]:
+            target = images / f"{case}_0000.nii.gz"
+            if not target.exists():
+                target.symlink_to((self.data / name / "imagesTr" / target.name).resolve())
+
+        outputs = []
+        for arm in arms:
+            out = images.with_name(arm)
+            outputs.append(str(out))
+            seconds[f"predict_{arm}"] = self.predict(dataset, arm, images, out, self.folders["results"])
+        ensemble = images.with_name("ensemble")
+        seconds["ensemble"] = self.run(
+            f"ensemble_{dataset}", ["nnUNetv2_ensemble", "-i", *outputs, "-o", str(ensemble), "-np", "1"]
+        )
+        archive = self.work / f"{name}.zip"
+        self.run(
+            f"zip_{dataset}",
+            ["nnUNetv2_export_model_to_zip", "-d", str(dataset), "-o", str(archive), "-c", CONFIGURATION]
+            + ["-tr", TRAINER, "-p", plans_name(arms[0]), "-f", *(str(f) for f in FOLDS)],
+        )
+        again = self.work / "installed"
+        shutil.rmtree(again, ignore_errors=True)
+        again.mkdir()
+        self.run(
+            f"unzip_{dataset}", ["nnUNetv2_install_pretrained_model_from_zip", str(archive)], nnUNet_results=str(again)
+        )
+        self.predict(dataset, arms[0], images, images.with_name("from_zip"), again)
+        return {
+            "best": {key: best[key] for key in best if key != "selected_model_or_models"},
+            "ensemble_dice": self.evaluate(dataset, ensemble),
+            "predict_equals_validation": self.same(
+                images.with_name(arms[0]), self.model_folder(dataset, arms[0]) / "fold_0" / "validation"
+            ),
+            "zip_equals_original": self.same(images.with_name(arms[0]), images.with_name("from_zip")),
+            "seconds": {key: round(value) for key, value in seconds.items()},
+        }
+
+    def predict(self, dataset: int, arm: str, images: Path, out: Path, results: Path) -> float:
+        """With fold 0 alone: the cases are its validation side, so the score is of unseen images."""
+        command = ["nnUNetv2_predict", "-i", str(images), "-o", str(out), "-d", str(dataset), "-c", CONFIGURATION]
+        command += ["-tr", TRAINER, "-p", plans_name(arm), "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"]
+        return self.run(
+            f"predict_{dataset}_{out.name}", [*command, "--save_probabilities"], nnUNet_results=str(results)
+        )
+
+    def evaluate(self, dataset: int, folder: Path) -> float:
+        name = DATASETS[dataset]["name"]
+        model = self.model_folder(dataset, "xlstm" if self.model_folder(dataset, "xlstm").exists() else "no_xlstm")
+        reference = folder.with_name("labels")
+        reference.mkdir(exist_ok=True)
+        for prediction in folder.glob("*.nii.gz"):
+            link = reference / prediction.name
+            if not link.exists():
+                link.symlink_to((self.data / name / "labelsTr" / prediction.name).resolve())
+        self.run(
+            f"evaluate_{dataset}",
+            ["nnUNetv2_evaluate_folder", str(reference), str(folder), "-np", "1"]
+            + ["-djfile", str(model / "dataset.json"), "-pfile", str(model / "plans.json")],
+        )
+        return json.loads((folder / "summary.json").read_text())["foreground_mean"]["Dice"]
+
+    @staticmethod
+    def same(a: Path, b: Path) -> float:
+        """Share of cases whose two segmentations agree in every voxel."""
+        import SimpleITK as sitk
+
+        names = [p.name for p in a.glob("*.nii.gz")]
+        equal = [
+            bool((sitk.GetArrayFromImage(sitk.ReadImage(a / n)) == sitk.GetArrayFromImage(sitk.ReadImage(b / n))).all())
+            for n in names
+        ]
+        return sum(equal) / len(equal)
+
+
+def summarise(bench: Bench, datasets: list[int], arms: list[str]) -> dict:
+    """Per data set and arm: mean and SD over folds; and the differences of xlstm to the others, fold by fold."""
+    table = {}
+    for dataset in datasets:
+        rows = {arm: bench.scores(dataset, arm) for arm in arms}
+        entry = {}
+        for arm, folds in rows.items():
+            dice = [f["dice"] for f in folds]
+            entry[arm] = {
+                "folds": len(folds),
+                "dice": statistics.mean(dice) if dice else None,
+                "sd": statistics.stdev(dice) if len(dice) > 1 else None,
+                "dice_per_fold": dice,
+                "seconds_per_fold": [f["seconds"] for f in folds],
+            }
+        table[DATASETS[dataset]["name"]] = entry
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with Dataset004_Hippocampus and Dataset027_ACDC"
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--datasets", type=int, nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS))
+    parser.add_argument("--iterations", type=int, default=500, help="a fold; a multiple of 50")
+    parser.add_argument("--jobs", type=int, default=1, help="folds trained at the same time, each on cores of its own")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no further fold after this long")
+    parser.add_argument("--cases", type=Path, help="write the Dice of every validation case to this JSON file")
+    args = parser.parse_args()
+    bench = Bench(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs)
+    deadline = time.time() + 60 * args.minutes
+
+    def train(job: tuple[int, int, str]) -> None:
+        dataset, fold, arm = job
+        if time.time() < deadline:
+            bench.train(dataset, arm, fold)
+            print(f"{DATASETS[dataset]['name']} {arm} fold {fold}: done", file=sys.stderr, flush=True)
+
+    for dataset in args.datasets:
+        bench.plan(dataset, args.arms)
+    jobs = [(dataset, fold, arm) for dataset in args.datasets for fold in args.folds for arm in args.arms]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(train, jobs))
+    result = {"table": summarise(bench, args.datasets, args.arms)}
+    for dataset in args.datasets:
+        if all(len(bench.scores(dataset, arm)) == len(FOLDS) for arm in args.arms):
+            result.setdefault("after_training", {})[DATASETS[dataset]["name"]] = bench.after_training(
+                dataset, args.arms
+            )
+    if args.cases:
+        rows = {DATASETS[d]["name"]: {a: bench.scores(d, a) for a in args.arms} for d in args.datasets}
+        args.cases.write_text(json.dumps(rows, indent=1))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

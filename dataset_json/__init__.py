@@ -1,0 +1,1 @@
+"""Facts about datasets as JSON files, read with importlib.resources."""

@@ -1,0 +1,1 @@
+"""The command nnunet_xlstm."""

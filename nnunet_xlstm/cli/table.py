@@ -1,0 +1,58 @@
+"""The commands of `nnunet_xlstm`: help, dispatch and tests all read this table. Imports nothing heavy."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+STAGES = ("set up", "data", "train", "transfer", "predict", "judge")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One row: the command's name, its stage, a line of help, and where it lives.
+
+    `target` is "module:function" with `function(args: argparse.Namespace) -> int`; the module also offers
+    `add_arguments(parser)`. A `passthrough` command gets the raw list of its arguments instead and needs no parser.
+    """
+
+    name: str
+    stage: str
+    summary: str
+    target: str
+    passthrough: bool = False
+
+    def load(self) -> tuple[Callable | None, Callable]:
+        """Imports the command: (add_arguments or None, run)."""
+        module_name, function = self.target.split(":")
+        module = importlib.import_module(module_name)
+        return getattr(module, "add_arguments", None), getattr(module, function)
+
+
+COMMANDS = (
+    Command(
+        "register",
+        "set up",
+        "make the trainers and planners findable for stock nnU-Net commands",
+        "nnunet_xlstm.cli.cmd_register:run",
+    ),
+    Command("status", "set up", "say what works and what to do", "nnunet_xlstm.cli.cmd_status:run"),
+    Command(
+        "demo",
+        "set up",
+        "make a phantom set and run plan, train, predict, evaluate on it",
+        "nnunet_xlstm.cli.cmd_demo:run",
+    ),
+    Command(
+        "plan_and_preprocess",
+        "data",
+        "nnUNetv2_plan_and_preprocess with our planners, where `register` may not write",
+        "nnunet_xlstm.cli.cmd_plan_and_preprocess:run",
+        passthrough=True,
+    ),
+    Command(
+        "config",
+        "train",
+        "list the keys that a trainer accepts in nnUNet_xlstm_config",
+        "nnunet_xlstm.cli.cmd_config:run",
+    ),
+)

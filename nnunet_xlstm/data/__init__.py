@@ -1,0 +1,1 @@
+"""Images without torch and without nnU-Net: phantoms, later pools."""

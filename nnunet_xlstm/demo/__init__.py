@@ -1,0 +1,1 @@
+"""The whole pipeline on phantoms, in one command."""

@@ -1,0 +1,164 @@
+"""What the demo works on: checks of the user's dataset and of the output folder, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+MARKER = "demo.json"
+PRODUCTS = (
+    "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "predictions", "pictures", "logs",
+    "config.json", "evaluation.json", "summary.json", "index.html",
+)  # fmt: skip
+MIN_CASES = 5  # nnU-Net's five folds
+LAYOUT = "https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A raw nnU-Net dataset: its folder and the content of its dataset.json. `part` is "Tr" or "Ts"."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def number(self) -> str:
+        return self.folder.name[len("Dataset") :][:3]
+
+    @property
+    def ending(self) -> str:
+        return self.facts["file_ending"]
+
+    def cases(self, part: str) -> list[str]:
+        """Names of the labelled cases."""
+        if part == "Tr" and "dataset" in self.facts:
+            return sorted(self.facts["dataset"])
+        found = (self.folder / f"labels{part}").glob(f"*{self.ending}")
+        return sorted(path.name.removesuffix(self.ending) for path in found)
+
+    def image(self, case: str, part: str) -> Path:
+        """First channel of a case."""
+        if part == "Tr" and "dataset" in self.facts:
+            return self.folder / self.facts["dataset"][case]["images"][0]
+        return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
+
+    def label(self, case: str, part: str) -> Path:
+        if part == "Tr" and "dataset" in self.facts:
+            return self.folder / self.facts["dataset"][case]["label"]
+        return self.folder / f"labels{part}" / f"{case}{self.ending}"
+
+    def structures(self) -> dict[str, str]:
+        """Key in nnU-Net's summary.json -> name, for every label or region that is scored."""
+        scored = {name: ids for name, ids in self.facts["labels"].items() if name not in ("background", "ignore")}
+        return {str(tuple(ids) if isinstance(ids, list) else int(ids)): name for name, ids in scored.items()}
+
+    def label_names(self) -> dict[int, str]:
+        """Label id -> name; regions (lists of ids) have no id of their own."""
+        return {ids: name for name, ids in self.facts["labels"].items() if isinstance(ids, int) and ids > 0}
+
+    def has_plain_labels(self) -> bool:
+        """Whether every structure is one label id and every voxel is annotated."""
+        labels = self.facts["labels"]
+        return "ignore" not in labels and all(isinstance(ids, int) for ids in labels.values())
+
+    def configuration(self) -> str:
+        """3d_fullres, or 2d for flat images."""
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(self.image(self.cases("Tr")[0], "Tr")))
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        return "3d_fullres" if len(size) >= 3 and min(size[:3]) > 1 else "2d"
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """The dataset in a folder of the user.
+
+    Raises:
+        ValueError: the folder is no raw nnU-Net dataset, or has too few cases; the text says what is missing.
+        FileNotFoundError: there is no such folder.
+    """
+    folder = folder.resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--data {folder}: no such folder. Give a raw nnU-Net dataset ({LAYOUT}).")
+    if not re.fullmatch(r"Dataset\d{3}_.+", folder.name):
+        raise ValueError(
+            f"--data {folder}: the folder is named '{folder.name}'; nnU-Net wants DatasetXXX_Name with three digits. "
+            f"Rename it, for example to Dataset123_{re.sub(r'[^A-Za-z0-9]+', '', folder.name) or 'Name'}."
+        )
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise ValueError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); correct the file.") from error
+    needed = ("channel_names", "labels", "numTraining", "file_ending")
+    missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
+    if missing:
+        raise ValueError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
+    dataset = Dataset(folder, facts)
+    _check_cases(dataset)
+    return dataset
+
+
+def _check_cases(dataset: Dataset) -> None:
+    cases = dataset.cases("Tr")
+    if len(cases) < MIN_CASES:
+        raise ValueError(
+            f"--data {dataset.folder}: {len(cases)} labelled training cases (labelsTr/*{dataset.ending}); five folds "
+            f"need {MIN_CASES} or more. Add cases, or check that file_ending in dataset.json is right."
+        )
+    for part in ("Tr", "Ts"):
+        for case in dataset.cases(part):
+            if not dataset.image(case, part).is_file():
+                raise ValueError(
+                    f"--data {dataset.folder}: case '{case}' has a label but no image {dataset.image(case, part)}; "
+                    "every label needs its image, named CASE_0000 for the first channel."
+                )
+
+
+def check_out(out: Path, data: Path | None) -> None:
+    """Refuse an output folder that holds anything but an earlier demo, or that holds the data.
+
+    Raises:
+        ValueError: with the rule and the way out.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder that is new or empty.")
+    if data is not None and data.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise ValueError(
+            f"--out {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
+            "give a folder that is new, empty, or of an earlier demo."
+        )
+
+
+def prepare_out(out: Path) -> None:
+    """Make the output folder with nnU-Net's three in it. Goes: what an earlier demo made, but no data behind links."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text(json.dumps({"made_by": "nnunet_xlstm demo"}), encoding="utf-8")
+    for name in PRODUCTS:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for name in PRODUCTS[:3]:
+        (out / name).mkdir()
+
+
+def place_dataset(dataset: Dataset, raw: Path) -> Dataset:
+    """The dataset seen from nnUNet_raw: by a link, or as a copy where the system has no links."""
+    target = raw / dataset.folder.name
+    try:
+        target.symlink_to(dataset.folder, target_is_directory=True)
+    except OSError:
+        shutil.copytree(dataset.folder, target)
+    return Dataset(target, dataset.facts)

@@ -1,0 +1,118 @@
+"""What came out: Dice, the intensity baseline on the same cases, and pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_xlstm.data.phantoms import intensity_classifier_dice
+from nnunet_xlstm.demo.inputs import Dataset
+from nnunet_xlstm.figures.overlay import draw_overlay
+
+MAX_PICTURES = 4
+MAX_BASELINE_CASES = 40
+CT_WINDOW = (50.0, 700.0)  # centre and width in HU: blood with contrast, muscle and fat all differ
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What nnU-Net's evaluation wrote, and the cases it is of: `part` is "Tr" (validation) or "Ts"."""
+
+    content: dict[str, Any]
+    part: str
+    predictions: Path
+
+    def dice_by_case(self, ending: str) -> dict[str, float | None]:
+        """Case -> mean Dice over its structures, sorted by name."""
+        result = {}
+        for row in self.content["metric_per_case"]:
+            values = [_finite(metrics["Dice"]) for metrics in row["metrics"].values()]
+            known = [value for value in values if value is not None]
+            case = Path(row["prediction_file"]).name.removesuffix(ending)
+            result[case] = float(np.mean(known)) if known else None
+        return dict(sorted(result.items()))
+
+
+def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -> dict[str, Any]:
+    """The part of the summary about quality; a Dice is None where no scored case holds the structure."""
+    names = dataset.structures()
+    if baseline is not None:
+        per_name = {name: _finite(baseline["per_structure"].get(int(key))) for key, name in names.items()}
+        baseline = {"mean": _finite(baseline["mean"]), "per_structure": per_name, "rule": baseline["rule"]}
+    return {
+        "dataset": dataset.folder.name,
+        "scored_on": "test cases" if scores.part == "Ts" else "validation cases of fold 0",
+        "n_scored": len(scores.content["metric_per_case"]),
+        "mean_dice": _finite(scores.content["foreground_mean"]["Dice"]),
+        "dice": {name: _finite(scores.content["mean"][key]["Dice"]) for key, name in names.items()},
+        "dice_by_case": scores.dice_by_case(dataset.ending),
+        "intensity_baseline": baseline,
+    }
+
+
+def intensity_baseline(dataset: Dataset, scores: Scores, preprocessed: Path) -> dict[str, Any] | None:
+    """The intensity classifier on the same cases; None where labels are regions or partly unknown."""
+    if not dataset.has_plain_labels():
+        return None
+    train = read_json(preprocessed / dataset.folder.name / "splits_final.json")[0]["train"]
+    test = list(scores.dice_by_case(dataset.ending))
+    try:
+        return intensity_classifier_dice(
+            _arrays(dataset, train[:MAX_BASELINE_CASES], "Tr"), _arrays(dataset, test[:MAX_BASELINE_CASES], scores.part)
+        )
+    except (RuntimeError, ValueError, IndexError) as error:  # nnU-Net reads some formats that SimpleITK does not
+        logger.warning("No intensity baseline: %s", error)
+        return None
+
+
+def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for case in cases:
+        image, label = (sitk.ReadImage(str(path)) for path in (dataset.image(case, part), dataset.label(case, part)))
+        yield sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(label)
+
+
+def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[str, Path]]:
+    """(caption, PNG) of the first scored cases."""
+    is_ct = str(next(iter(dataset.facts["channel_names"].values()))).upper() == "CT"
+    pictures = []
+    for case, dice in list(scores.dice_by_case(dataset.ending).items())[:MAX_PICTURES]:
+        caption = case if dice is None else f"{case}: mean Dice {dice:.3f}"
+        prediction = scores.predictions / f"{case}{dataset.ending}"
+        files = (dataset.image(case, scores.part), dataset.label(case, scores.part), prediction)
+        try:
+            path = draw_overlay(
+                folder / f"{case}.png",
+                *(sitk.ReadImage(str(file)) for file in files),
+                names=dataset.label_names(),
+                title=caption,
+                ct_window=CT_WINDOW if is_ct else None,
+            )
+        except (RuntimeError, ValueError) as error:  # as for the baseline
+            logger.warning("No picture of %s: %s", case, error)
+            continue
+        pictures.append((caption, path))
+    return pictures
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that every reader accepts (no NaN)."""
+    path.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 4)

@@ -1,0 +1,69 @@
+"""Shared fixtures: seeds, and a tiny nnU-Net tree made once per session."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ENVIRONMENT = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
+
+
+@pytest.fixture(autouse=True)
+def _seeded(monkeypatch):
+    monkeypatch.delenv("nnUNet_xlstm_config", raising=False)
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.manual_seed(0)
+
+
+def write_ellipsoids(folder: Path, n: int = 6, shape: tuple[int, int, int] = (20, 24, 28)) -> None:
+    """A raw nnU-Net dataset of `n` cases with two nested ellipsoids, bright and brighter, at random places."""
+    import SimpleITK as sitk
+
+    rng = np.random.default_rng(0)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    for i in range(n):
+        centre = np.array(shape) / 2 + rng.uniform(-2, 2, 3)
+        distance = sum(((g - c) / r) ** 2 for g, c, r in zip(np.indices(shape), centre, (7, 8, 9), strict=True))
+        label = (distance < 1).astype(np.uint8) + (distance < 0.4)
+        image = label + rng.normal(0, 0.3, shape)
+        for array, path in (
+            (image.astype(np.float32), f"imagesTr/case_{i}_0000.nii.gz"),
+            (label.astype(np.uint8), f"labelsTr/case_{i}.nii.gz"),
+        ):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / path))
+    description = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "shell": 1, "core": 2},
+        "numTraining": n,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
+@pytest.fixture(scope="session")
+def nnunet_tree(tmp_path_factory) -> Path:
+    """nnUNet_raw / preprocessed / results with Dataset901_Ellipsoids, fingerprinted, planned (tiny) and preprocessed."""
+    root = tmp_path_factory.mktemp("nnunet")
+    for name in ("raw", "preprocessed", "results"):
+        (root / name).mkdir()
+        os.environ[f"nnUNet_{name}"] = str(root / name)
+    os.environ.update(ENVIRONMENT)
+    write_ellipsoids(root / "raw" / "Dataset901_Ellipsoids")
+
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
+
+    from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
+
+    extract_fingerprint_dataset(901, num_processes=1, check_dataset_integrity=False)
+    nnUNetPlannerXLSTMUNetTiny(901).plan_experiment()
+    preprocess_dataset(901, "nnUNetXLSTMUNetTinyPlans", ("3d_fullres",), num_processes=(1,))
+    return root

@@ -1,0 +1,115 @@
+"""Overlay pictures of awkward cases: written, of sensible size, with the right colours."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from matplotlib.image import imread
+
+from nnunet_xlstm.figures.overlay import PALETTE, draw_overlay, label_colour
+
+
+def volume(array: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing[: image.GetDimension()])
+    return image
+
+
+def ball(shape, radius=6.0) -> np.ndarray:
+    grid = np.indices(shape) - np.array(shape).reshape(-1, *[1] * len(shape)) / 2
+    return (np.sqrt((grid**2).sum(0)) < radius).astype(np.uint8)
+
+
+def shows(path, colour: str) -> bool:
+    pixels = (imread(path)[..., :3] * 255).round()
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return bool((np.abs(pixels - rgb).max(-1) <= 2).any())
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).normal(size=(20, 24, 28)).astype(np.float32)
+
+
+@pytest.mark.parametrize("style", ["outline", "filled"])
+def test_picture(tmp_path, noise, style):
+    label = ball(noise.shape)
+    prediction = np.roll(label, 2, 2)
+    path = draw_overlay(
+        tmp_path / "deep" / "a.png", volume(noise), volume(label), volume(prediction), names={1: "<LV>"}, style=style
+    )
+    assert path.stat().st_size > 5000
+    assert shows(path, PALETTE[0])
+
+
+@pytest.mark.parametrize("style", ["outline", "filled"])
+@pytest.mark.parametrize(
+    ("reference", "prediction"),
+    [("empty", "empty"), ("ball", "empty"), ("empty", "ball"), (None, None), (None, "ball")],
+)
+def test_empty_and_missing_masks(tmp_path, noise, style, reference, prediction):
+    made = {"empty": volume(np.zeros(noise.shape, np.uint8)), "ball": volume(ball(noise.shape)), None: None}
+    path = draw_overlay(tmp_path / "a.png", volume(noise), made[reference], made[prediction], style=style)
+    assert path.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("value", [0.0, -7.5, np.nan])
+def test_constant_image(tmp_path, value):
+    image = volume(np.full((8, 8, 8), value, np.float32))
+    assert draw_overlay(tmp_path / "a.png", image, volume(ball((8, 8, 8), 3))).stat().st_size > 1000
+
+
+def test_flat_images(tmp_path, noise):
+    label = ball(noise.shape[1:])
+    flat = draw_overlay(tmp_path / "2d.png", volume(noise[0]), volume(label), volume(label))
+    slab = draw_overlay(tmp_path / "slab.png", volume(noise[:1]), volume(label[None]), volume(label[None]))
+    colour = sitk.GetImageFromArray(np.stack([noise[0]] * 3, -1), isVector=True)
+    assert all(
+        shows(path, PALETTE[0]) for path in (flat, slab, draw_overlay(tmp_path / "rgb.png", colour, volume(label)))
+    )
+
+
+def test_proportions_are_true(tmp_path):
+    """Panels of 40 x 40 mm (axial) and 40 mm x 50 mm (the others), though 5 slices of 10 mm are 5 rows of pixels."""
+    image = volume(np.random.default_rng(0).normal(size=(5, 40, 40)).astype(np.float32), (1.0, 1.0, 10.0))
+    pixels = imread(draw_overlay(tmp_path / "a.png", image))[..., :3]
+    filled = (pixels < 0.98).any(-1)
+    columns = np.flatnonzero(filled.sum(0) > 100)
+    panels = np.split(columns, np.flatnonzero(np.diff(columns) > 3) + 1)
+    assert len(panels) == 3
+    for panel, ratio in zip(panels, (1.0, 1.25, 1.25), strict=True):
+        rows = np.flatnonzero(filled[:, panel[len(panel) // 2]])
+        longest = max(np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1), key=len)
+        assert len(longest) / len(panel) == pytest.approx(ratio, rel=0.03)
+
+
+def test_many_labels(tmp_path):
+    array = np.repeat(np.arange(40, dtype=np.uint8), 8).reshape(20, 16)
+    path = draw_overlay(tmp_path / "a.png", volume(array.astype(np.float32)), volume(array), style="filled")
+    assert path.stat().st_size > 1000
+
+
+def test_colours_are_fixed_and_differ():
+    colours = [label_colour(i) for i in range(1, 40)]
+    assert len(set(colours)) == len(colours)
+    assert colours == [label_colour(i) for i in range(1, 40)]
+    assert all(len(colour) == 7 and colour[0] == "#" for colour in colours)
+
+
+def test_patient_axes_do_not_depend_on_storage(tmp_path, noise):
+    """The same volume stored right to left and back to front gives the same picture."""
+    label = np.zeros(noise.shape, np.uint8)
+    label[8:14, 4:10, 18:25] = 1
+    stored = [volume(noise[:, ::-1, ::-1].copy()), volume(label[:, ::-1, ::-1].copy())]
+    for image in stored:
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    plain = imread(draw_overlay(tmp_path / "a.png", volume(noise), volume(label)))
+    np.testing.assert_array_equal(plain, imread(draw_overlay(tmp_path / "b.png", *stored)))
+
+
+def test_wrong_input(tmp_path, noise):
+    with pytest.raises(ValueError, match="on one grid"):
+        draw_overlay(tmp_path / "a.png", volume(noise), volume(ball((5, 5, 5))))
+    with pytest.raises(ValueError, match="Valid styles"):
+        draw_overlay(tmp_path / "a.png", volume(noise), style="dotted")
+    with pytest.raises(ValueError, match="4 dimensions"):
+        draw_overlay(tmp_path / "a.png", sitk.Image([4, 4, 4, 2], sitk.sitkFloat32))
