@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--tokens-middle", type=int, default=16384, help="second length for mlstm_kernels")
     parser.add_argument("--tokens-long", type=int, default=65536, help="long sequence")
     parser.add_argument("--repeats", type=int, default=15, help="of the fast arms; slow arms take a third")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1, help="1 suffers least from other load on the machine")
     parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -193,7 +193,8 @@ def reference_page() -> str:
         "```",
         "",
         "A key that the trainer does not declare is an error. What was used is in the training log and in every",
-        "checkpoint. `patch_size` and `batch_size` change the plans that are stored with the model, so prediction agrees.",
+        "checkpoint. `patch_size` and `batch_size` change the plans that are stored with the model, so prediction",
+        "agrees.",
         "Defaults are those of nnU-Net; a trainer's recipe may differ (see [trainers](trainers.md)).",
     ]
     for group in reversed(key_groups(SegmentationConfig)):

@@ -51,7 +51,7 @@ def write_ellipsoids(folder: Path, n: int = 6, shape: tuple[int, int, int] = (20
 
 @pytest.fixture(scope="session")
 def nnunet_tree(tmp_path_factory) -> Path:
-    """nnUNet_raw / preprocessed / results with Dataset901_Ellipsoids, fingerprinted, planned (tiny) and preprocessed."""
+    """nnUNet_raw / preprocessed / results with Dataset901_Ellipsoids, planned (tiny) and preprocessed."""
     root = tmp_path_factory.mktemp("nnunet")
     for name in ("raw", "preprocessed", "results"):
         (root / name).mkdir()
@@ -59,9 +59,8 @@ def nnunet_tree(tmp_path_factory) -> Path:
     os.environ.update(ENVIRONMENT)
     write_ellipsoids(root / "raw" / "Dataset901_Ellipsoids")
 
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
-
     from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
 
     extract_fingerprint_dataset(901, num_processes=1, check_dataset_integrity=False)
     nnUNetPlannerXLSTMUNetTiny(901).plan_experiment()

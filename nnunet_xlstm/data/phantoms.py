@@ -108,7 +108,7 @@ def _ct_levels(rng: np.random.Generator) -> np.ndarray:
     level[[LUNG, FAT, MUSCLE, BONE]] = -820, -90, muscle, rng.uniform(180, 420)
     level[[MYO, LIVER]] = muscle + rng.uniform(15, 70, 2)
     _fill_with_blood(level, left, right, rng)
-    level[WALL] = 0.5 * (level[MYO] + level[FAT])
+    level[WALL] = -20
     return level + rng.normal(0, 12, N_TISSUES)
 
 
@@ -120,7 +120,7 @@ def _mr_levels(rng: np.random.Generator) -> np.ndarray:
     level[MYO] = level[MUSCLE] + rng.normal(0.03, 0.04)
     left = rng.uniform(0.65, 1.0)
     _fill_with_blood(level, left, left * rng.uniform(0.85, 1.1), rng)
-    level[WALL] = level[MYO]
+    level[WALL] = 0.15
     return (level + rng.normal(0, 0.015, N_TISSUES)) * 10 ** rng.uniform(2, 3)
 
 
@@ -223,7 +223,7 @@ def _heart(p: np.ndarray, rng: np.random.Generator, c: float) -> tuple[np.ndarra
     down = np.cross(apex, right)
     axes = np.stack([apex, right, down])
     size = rng.uniform(0.9, 1.1, 5)  # LV, RV, LA, RA, vessels
-    wall = rng.uniform(9.0, 13.0) * (1 + 0.4 * c)
+    wall = rng.uniform(10.0, 13.0) * (1 + 0.4 * c)
 
     centre = np.array([20.0, -9.0, -9.0])
     base = 22 - 9 * c  # distance of the valve plane from the LV's centre
@@ -238,7 +238,7 @@ def _heart(p: np.ndarray, rng: np.random.Generator, c: float) -> tuple[np.ndarra
     la = _ellipsoid(p, centre - 10 * right - (base + 22) * apex, axes, np.array([24, 25, 27]) * size[2] * fill)
     ra = _ellipsoid(p, centre + 34 * right - (base + 23) * apex, axes, np.array([24, 24, 28]) * size[3] * fill)
     root = centre - (base - 2) * apex + 4 * right
-    aorta = _tube(p, (root, (-14, -14, 30), (-14, -4, 64)), 15.5 * size[4])
+    aorta = _tube(p, (root, (-16, -16, 40), (-12, -4, 110)), 15 * size[4])  # its arch is above the image
     outflow = centre + 30 * right - 14 * apex - 22 * down
     trunk = _tube(p, (outflow, (14, -34, 40), (13, 2, 46)), 13.5 * size[4])
     branches = np.minimum(
@@ -261,7 +261,6 @@ def _torso(points: np.ndarray, local: np.ndarray, heart: np.ndarray, rng: np.ran
     tissue[_tube(local, ((-34, 0, 20), (-32, 0, 60), (-30, 0, 100)), 9) < 0] = VEIN
     tissue[_tube(local, ((-30, 4, -6), (-27, 12, -50), (-25, 14, -100)), 10) < 0] = VEIN
     tissue[_tube(points, ((20, 40, 100), (24, 46, 0), (10, 44, -100)), 11) < 0] = DESCENDING
-    tissue[_tube(local, ((-13, -4, 68), (-8, 10, 92), (18, 38, 70)), 12) < 0] = DESCENDING  # the arch
     chest = np.square(x / 118) + np.square(y / 80)
     tissue[chest > 1] = MUSCLE
     tissue[chest > 1.25] = FAT

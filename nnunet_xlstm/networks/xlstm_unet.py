@@ -21,7 +21,7 @@ from nnunet_xlstm.networks.contract import check_patch_size, per_stage, stride_p
 
 
 class EncoderStage(nn.Module):
-    """Residual convolution blocks (the first one strided), then xLSTM blocks; either list may be empty of the latter."""
+    """Residual convolution blocks, the first one strided, then xLSTM blocks (or none)."""
 
     def __init__(self, convs: Sequence[nn.Module], xlstm: Sequence[nn.Module]):
         super().__init__()

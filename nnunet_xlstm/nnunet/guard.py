@@ -6,7 +6,6 @@ import os
 import signal
 
 import torch
-from torch import nn
 
 
 class FiniteGuard:
@@ -46,14 +45,14 @@ class FiniteGuard:
         if self.in_a_row >= self.max_in_a_row:
             raise RuntimeError(
                 f"the loss or its gradient was NaN or infinite in {self.in_a_row} steps in a row; the weights were not "
-                "touched by them. Lower initial_lr, set precision to fp32, or look for NaN in the images; then continue "
-                "from the last checkpoint with --c"
+                "touched by them. Lower initial_lr, set precision to fp32, or look for NaN in the images; then "
+                "continue from the last checkpoint with --c"
             )
         return False
 
 
 class StopSignals:
-    """While installed, SIGTERM and SIGUSR1 set `received` instead of ending the process.
+    """While installed, the first SIGTERM or SIGUSR1 sets `received` instead of ending the process.
 
     Augmentation workers are forked and inherit the handlers; there the signal ends the worker as usual.
     """
@@ -75,13 +74,7 @@ class StopSignals:
     def _handle(self, number: int, frame) -> None:
         if os.getpid() == self._owner:
             self.received = number
+            self.remove()  # a second signal ends the process at once
         else:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-
-
-def check_finite_parameters(network: nn.Module) -> None:
-    """Raise a ValueError that names the first parameter that is not finite."""
-    for name, parameter in network.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(f"parameter {name} is not finite; the checkpoint is damaged")

@@ -1,0 +1,145 @@
+"""The planners, on fingerprints written by hand."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_xlstm import names
+from nnunet_xlstm.networks.presets import PRESETS
+
+SETS = {
+    "isotropic": ((120, 160, 140), (1.0, 1.0, 1.0), 20),
+    "anisotropic": ((12, 320, 300), (10.0, 1.4, 1.4), 20),
+    "large": ((400, 512, 512), (0.8, 0.8, 0.8), 40),
+}
+
+
+def planner_class(name):
+    return getattr(importlib.import_module(names.PLANNERS[name]), name)
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    def _dataset(kind):
+        shape, spacing, n = SETS[kind]
+        name = "Dataset950_Planned"
+        for folder in ("raw", "preprocessed", "results"):
+            (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+            monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+        cases = {f"c{i}": {"images": [f"c{i}_0000.nii.gz"], "label": f"c{i}.nii.gz"} for i in range(n)}
+        (tmp_path / "raw" / name / "dataset.json").write_text(
+            json.dumps(
+                {
+                    "channel_names": {"0": "MR"},
+                    "labels": {"background": 0, "a": 1},
+                    "numTraining": n,
+                    "file_ending": ".nii.gz",
+                    "dataset": cases,
+                    "overwrite_image_reader_writer": "SimpleITKIO",
+                }
+            )
+        )
+        statistics = {k: 1.0 for k in ("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std")}
+        (tmp_path / "preprocessed" / name / "dataset_fingerprint.json").write_text(
+            json.dumps(
+                {
+                    "spacings": [spacing] * n,
+                    "shapes_after_crop": [shape] * n,
+                    "foreground_intensity_properties_per_channel": {"0": statistics},
+                    "median_relative_size_after_cropping": 1.0,
+                }
+            )
+        )
+        return 950
+
+    return _dataset
+
+
+def plan(name, dataset_id, **kwargs):
+    return planner_class(name)(dataset_id, **kwargs).plan_experiment()
+
+
+def test_names_and_presets():
+    used = {planner_class(name).preset for name in names.PLANNERS}
+    assert used == set(PRESETS)
+    for name in names.PLANNERS:
+        body = {k for k in planner_class(name).__dict__ if not k.startswith("__")}
+        assert body == {"preset"}, "planner classes hold a preset and nothing else"
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "anisotropic"])
+@pytest.mark.parametrize("name", [n for n in names.PLANNERS if PRESETS[planner_class(n).preset].control_of])
+def test_control_has_the_same_patch_batch_and_topology(name, kind, dataset):
+    row = PRESETS[planner_class(name).preset]
+    partner = next(n for n in names.PLANNERS if planner_class(n).preset == row.control_of)
+    identifier = dataset(kind)
+    control, full = (plan(n, identifier)["configurations"] for n in (name, partner))
+    assert control.keys() == full.keys()
+    for c in full:
+        for key in ("patch_size", "batch_size", "spacing", "data_identifier", "batch_dice"):
+            assert control[c].get(key) == full[c].get(key)
+        ours, theirs = control[c]["architecture"], full[c]["architecture"]
+        for key in ("strides", "kernel_sizes", "features_per_stage", "n_stages"):
+            assert ours["arch_kwargs"][key] == theirs["arch_kwargs"][key]
+        assert (ours["network_class_name"], ours["arch_kwargs"]) != (
+            theirs["network_class_name"],
+            theirs["arch_kwargs"],
+        )
+
+
+def test_plans_build_the_network_and_follow_stock_names(dataset):
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    identifier = dataset("anisotropic")
+    ours = plan("nnUNetPlannerXLSTMUNetSmall", identifier)
+    stock = ExperimentPlanner(identifier).plan_experiment()
+    assert ours["plans_name"] == "nnUNetXLSTMUNetSmallPlans"
+    assert ours["configurations"].keys() == stock["configurations"].keys() == {"2d", "3d_fullres"}
+    for c in stock["configurations"]:
+        mine, theirs = ours["configurations"][c], stock["configurations"][c]
+        assert mine.keys() == theirs.keys()
+        same = [k for k in theirs if k not in ("patch_size", "batch_size", "architecture")]
+        assert {k: mine[k] for k in same if k != "spacing"} == {k: theirs[k] for k in same if k != "spacing"}
+        assert np.array_equal(mine["spacing"], theirs["spacing"])
+        manager = PlansManager(ours).get_configuration(c)
+        network = get_network_from_plans(
+            manager.network_arch_class_name,
+            manager.network_arch_init_kwargs,
+            manager.network_arch_init_kwargs_req_import,
+            1,
+            2,
+            deep_supervision=True,
+        )
+        assert len(network.decoder.seg_layers) == len(manager.pool_op_kernel_sizes) - 1 == 3
+    assert max(ours["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["strides"][1]) == 2
+    assert ours["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["kernel_sizes"][0] == (1, 3, 3)
+
+
+def test_large_images_get_lowres_and_cascade(dataset):
+    configurations = plan("nnUNetPlannerXLSTMUNet", dataset("large"))["configurations"]
+    assert set(configurations) == {"2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"}
+    assert configurations["3d_lowres"]["data_identifier"] == "nnUNetXLSTMUNetPlans_3d_lowres"
+    assert configurations["3d_fullres"]["data_identifier"] == "nnUNetPlans_3d_fullres"
+
+
+def test_memory_target_and_xlstm_count(dataset):
+    identifier = dataset("large")
+    sizes = [
+        plan("nnUNetPlannerXLSTMUNetEnc", identifier, gpu_memory_target_in_gb=gb)["configurations"]["3d_fullres"]
+        for gb in (4, 8, 24)
+    ]
+    voxels = [int(np.prod(c["patch_size"])) * c["batch_size"] for c in sizes]
+    assert voxels[0] < voxels[1] < voxels[2]
+    planner = planner_class("nnUNetPlannerXLSTMUNetEnc")(identifier)
+    estimates = {}
+    for preset in ("enc", "enc_no_xlstm"):
+        planner.planned = PRESETS[preset]
+        c = sizes[1]["architecture"]
+        estimates[preset] = planner.static_estimate_VRAM_usage(
+            sizes[1]["patch_size"], 1, 2, c["network_class_name"], c["arch_kwargs"], c["_kw_requires_import"]
+        )
+    assert estimates["enc"] > 1.1 * estimates["enc_no_xlstm"]

@@ -1,0 +1,215 @@
+"""The trainers inside nnU-Net, in this process, on the tiny tree."""
+
+import inspect
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+from nnunet_xlstm import names
+
+QUICK = {
+    "num_epochs": 2,
+    "num_iterations_per_epoch": 2,
+    "num_val_iterations_per_epoch": 1,
+    "patch_size": [16, 16, 16],
+    "batch_size": 2,
+    "mirroring": False,
+    "seed": 7,
+}
+
+
+def trainer_class(name):
+    import importlib
+
+    return getattr(importlib.import_module(names.TRAINERS[name]), name)
+
+
+@pytest.fixture
+def make(nnunet_tree, tmp_path, monkeypatch):
+    """make(name, **keys) -> a trainer with the quick config, in a results folder of its own."""
+
+    def _make(name="nnUNetTrainerXLSTMUNetShort", plans="nnUNetXLSTMUNetTinyPlans", **keys):
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(QUICK | keys))
+        monkeypatch.setenv("nnUNet_xlstm_config", str(config))
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
+        plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": False}
+        dataset = json.loads((folder / "dataset.json").read_text())
+        return trainer_class(name)(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+
+    return _make
+
+
+def weights(trainer):
+    return {k: v.clone() for k, v in trainer.network.state_dict().items()}
+
+
+def equal(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("name", names.TRAINERS)
+def test_every_trainer_follows_the_rules_of_nnunet(name, make):
+    cls = trainer_class(name)
+    assert list(inspect.signature(cls.__init__).parameters)[1:] == [
+        "plans",
+        "configuration",
+        "fold",
+        "dataset_json",
+        "device",
+    ]
+    assert cls.__module__ == names.TRAINERS[name]
+    assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
+    trainer = make(name)
+    trainer.initialize()
+    assert trainer.num_epochs == 2 and trainer.configuration_manager.patch_size == [16, 16, 16]
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    before = weights(trainer)
+    loss = trainer.train_step(next(trainer.dataloader_train))["loss"]
+    assert math.isfinite(loss) and not equal(before, weights(trainer))
+
+
+def test_recipes():
+    adam = trainer_class("nnUNetTrainerXLSTMUNetAdam").recipe
+    assert (adam.optimizer, adam.initial_lr, adam.lr_schedule, adam.num_epochs) == ("adam", 1e-4, "constant", 1000)
+    stock = trainer_class("nnUNetTrainerXLSTMUNet").recipe
+    assert (stock.optimizer, stock.initial_lr, stock.weight_decay, stock.lr_schedule) == ("sgd", 1e-2, 3e-5, "poly")
+
+
+def test_stock_recipe_equals_stock_trainer(make):
+    """The same optimiser, schedule, loss weights and defaults as nnU-Net's own trainer."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    ours = make("nnUNetTrainerXLSTMUNet", num_epochs=1000)
+    stock = nnUNetTrainer(
+        dict(ours.plans_manager.plans) | {"continue_training": False}, "3d_fullres", 0, ours.dataset_json, ours.device
+    )
+    for trainer in (ours, stock):
+        trainer.initialize()
+    assert ours.optimizer.defaults == stock.optimizer.defaults
+    assert type(ours.lr_scheduler) is type(stock.lr_scheduler)
+    for name in (
+        "initial_lr",
+        "weight_decay",
+        "num_epochs",
+        "oversample_foreground_percent",
+        "enable_deep_supervision",
+    ):
+        assert getattr(ours, name) == getattr(stock, name)
+    recipe = trainer_class("nnUNetTrainerXLSTMUNet").recipe
+    assert (recipe.num_iterations_per_epoch, recipe.num_val_iterations_per_epoch) == (250, 50)
+    assert (stock.num_iterations_per_epoch, stock.num_val_iterations_per_epoch) == (250, 50)
+
+
+def run_epochs(trainer):
+    """nnU-Net's own loop."""
+    trainer.run_training()
+    return weights(trainer)
+
+
+def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(make):
+    first = run_epochs(make())
+    assert equal(first, run_epochs(make()))
+    assert not equal(first, run_epochs(make(seed=8)))
+
+
+def test_resume_is_exact(make, tmp_path):
+    """Stop after epoch 0, load, go on: the same weights as an unbroken run."""
+    unbroken = run_epochs(make())
+    trainer = make(save_every=1)
+    trainer.num_epochs = 1  # as if killed after epoch 0 ...
+    trainer.lr_scheduler = None
+    trainer.initialize()
+    trainer.lr_scheduler.total = 2 * trainer.num_iterations_per_epoch  # ... of a run of two
+    trainer.on_train_end = lambda: None
+    trainer.run_training()
+    trainer.save_checkpoint(os.path.join(trainer.output_folder, "checkpoint_latest.pth.keep"))
+    path = os.path.join(trainer.output_folder, "checkpoint_best.pth")
+    again = make()
+    again.load_checkpoint(path)
+    assert again.current_epoch == 1
+    assert equal(unbroken, run_epochs(again))
+
+
+def test_signal_writes_a_checkpoint_of_the_unfinished_epoch_and_ends(make):
+    trainer = make(num_iterations_per_epoch=50)
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    trainer.train_step(next(trainer.dataloader_train))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    with pytest.raises(SystemExit) as end:
+        trainer.train_step(next(trainer.dataloader_train))
+    assert end.value.code == 128 + signal.SIGUSR1
+    header = torch.load(os.path.join(trainer.output_folder, "checkpoint_latest.pth"), weights_only=False)
+    assert header["current_epoch"] == 0
+    assert header["init_args"]["nnunet_xlstm"]["config"]["seed"] == 7
+
+
+def test_nan_in_a_batch_is_skipped_and_counted(make):
+    trainer = make(max_bad_steps=2)
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    before = weights(trainer)
+    batch = next(trainer.dataloader_train)
+    batch["data"][0, 0, 0, 0, 0] = math.nan
+    trainer.train_step(batch)
+    assert trainer.guard.total == 1 and equal(before, weights(trainer))
+    with pytest.raises(RuntimeError, match="NaN or infinite in 2 steps in a row"):
+        trainer.train_step(batch)
+
+
+def test_truncated_checkpoint_falls_back_to_the_newest_readable(make):
+    trainer = make(save_every=1)
+    run_epochs(trainer)
+    final, best = (os.path.join(trainer.output_folder, f"checkpoint_{n}.pth") for n in ("final", "best"))
+    with open(final, "rb+") as file:
+        file.truncate(10_000)
+    again = make()
+    again.load_checkpoint(final)
+    assert again.current_epoch == torch.load(best, weights_only=False)["current_epoch"]
+    os.remove(best)
+    with pytest.raises(RuntimeError, match="truncated or not a checkpoint"):
+        make().load_checkpoint(final)
+
+
+def test_mirroring_off_reaches_prediction(make):
+    trainer = make()
+    run_epochs(trainer)
+    path = os.path.join(trainer.output_folder, "checkpoint_final.pth")
+    assert torch.load(path, weights_only=False)["inference_allowed_mirroring_axes"] is None
+
+
+def test_stored_plans_have_the_overridden_patch(make):
+    trainer = make()
+    trainer.on_train_start()
+    with open(os.path.join(trainer.output_folder_base, "plans.json")) as file:
+        stored = json.load(file)["configurations"]["3d_fullres"]
+    assert stored["patch_size"] == [16, 16, 16] and stored["batch_size"] == 2
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"patch_size": [16, 15, 16]}, r"patch size \(16, 15, 16\): axis 1 is not divisible by \d+"),
+        ({"patch_size": [16, 16]}, "2 axes for configuration '3d_fullres' with 3"),
+        ({"learning_rate": 1}, "key 'learning_rate' is unknown to this trainer"),
+    ],
+)
+def test_wrong_config_stops_before_anything_is_written(make, tmp_path, keys, message):
+    with pytest.raises(ValueError, match=message):
+        make(**keys)
+    assert not (tmp_path / "results").exists()
+
+
+def test_cuda_without_a_gpu(make, monkeypatch):
+    trainer = make()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="-device cuda: torch finds no CUDA GPU here; use -device cpu"):
+        type(trainer)(trainer.plans_manager.plans, "3d_fullres", 0, trainer.dataset_json, torch.device("cuda"))
