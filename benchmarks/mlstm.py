@@ -13,8 +13,10 @@ Prints what it measures; the last line is one JSON object:
     time_vs_native               {"4096": ..., "16384": ...}: time of the chunkwise form / of the native chunkwise form
                                  of mlstm_kernels (its hand-written backward pass); null where it is not installed
 
-and, for context, versions, threads, seconds and megabytes. Times are medians; the arms of a ratio take turns in one
-process, so that other load on the machine meets all of them. To compare with mlstm_kernels without installing it:
+and, for context, the speed-up over a parallel form under plain autograd (the library's own has its backward pass
+written out, which takes about half the time), versions, threads, seconds and megabytes. Times are medians; the arms of
+a ratio take turns in one process, so that other load on the machine meets all of them. To compare with mlstm_kernels
+without installing it:
 
     pip install --no-deps --target DIR mlstm_kernels && PYTHONPATH=DIR python benchmarks/mlstm.py
 """
@@ -31,6 +33,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nnunet_xlstm.layers.mlstm import mlstm_chunkwise, mlstm_parallel
@@ -68,18 +71,30 @@ def floor(tokens: int) -> Callable[[], object]:
     return lambda: torch.autograd.grad([torch.bmm(a, b) for a, b in pairs], leaves, grads)
 
 
-def take_turns(arms: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each arm, after one round to warm up."""
+def plain_parallel(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor) -> Tensor:
+    """The parallel form as one would write it down, backward pass by autograd, in place where that allows it."""
+    b = F.logsigmoid(fgate).cumsum(-1)
+    log_weights = (igate - b)[..., None, :] + b[..., None]
+    later = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1)
+    log_weights = log_weights.masked_fill_(later, float("-inf"))
+    m = torch.maximum(log_weights.amax(-1), b).detach()
+    weights = (q * q.shape[-1] ** -0.5 @ k.mT) * (log_weights - m[..., None]).exp_()
+    return weights @ v / (torch.maximum(weights.sum(-1).abs(), torch.exp(-m)) + 1e-6)[..., None]
+
+
+def take_turns(arms: dict[str, tuple[Callable, int]], turns: int) -> dict[str, float]:
+    """Median seconds of each arm; an arm is what to call and how often in its turn. The first turn warms up."""
     seconds = {name: [] for name in arms}
-    for turn in range(repeats + 1):
-        for name, run in arms.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
+    for turn in range(turns + 1):
+        for name, (run, times) in arms.items():
+            for _ in range(times):
+                start = time.perf_counter()
+                run()
+                if turn:
+                    seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(s) for name, s in seconds.items()}
     for name, s in seconds.items():
-        print(f"  {name:<28} {medians[name]:9.4f} s  (fastest {min(s):.4f}, {repeats} repeats)", flush=True)
+        print(f"  {name:<12} {medians[name]:9.4f} s  (fastest {min(s):.4f}, {len(s)} calls)", flush=True)
     return medians
 
 
@@ -116,7 +131,7 @@ def extra_memory(form: str, tokens: int) -> float:
 def fresh_memory(form: str, tokens: int) -> float:
     command = [sys.executable, __file__, "--memory-of", form, "--tokens", str(tokens)]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    print(f"  {form:<28} {float(out):9.1f} MB extra at {tokens} tokens", flush=True)
+    print(f"  {form:<12} {float(out):9.1f} MB extra at {tokens} tokens", flush=True)
     return float(out)
 
 
@@ -125,7 +140,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="short sequence")
     parser.add_argument("--tokens-middle", type=int, default=16384, help="second length for mlstm_kernels")
     parser.add_argument("--tokens-long", type=int, default=65536, help="long sequence")
-    parser.add_argument("--repeats", type=int, default=15, help="of the fast arms; slow arms take a third")
+    parser.add_argument("--repeats", type=int, default=15, help="turns; slow arms take a third of them")
     parser.add_argument("--threads", type=int, default=1, help="1 suffers least from other load on the machine")
     parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -134,24 +149,26 @@ def main() -> None:
         print(extra_memory(args.memory_of, args.tokens))
         return
     short, middle, long = args.tokens, args.tokens_middle, args.tokens_long
-    few = max(args.repeats // 3, 1)
+    turns, few, often = args.repeats, max(args.repeats // 3, 1), 5
     megabytes = {form: fresh_memory(form, short) for form in FORMS}
-    chunkwise = call(mlstm_chunkwise, short, chunk_size=CHUNK)
+    ours = call(mlstm_chunkwise, short, chunk_size=CHUNK)
     print("against the bare products")
-    bare = take_turns({"chunkwise": chunkwise, "products": floor(short)}, args.repeats)
+    bare = take_turns({"chunkwise": (ours, 1), "products": (floor(short), 1)}, turns)
     print("against the parallel form")
-    slow = take_turns({"chunkwise": chunkwise, "parallel": call(mlstm_parallel, short)}, few)
-    print("against a long sequence")
-    length = take_turns({"chunkwise": chunkwise, "long": call(mlstm_chunkwise, long, chunk_size=CHUNK)}, few)
+    slow = {"chunkwise": (ours, often), "parallel": (call(mlstm_parallel, short), 1)}
+    slow = take_turns(slow | {"plain": (call(plain_parallel, short), 1)}, few)
+    print(f"against {long} tokens")
+    length = {"chunkwise": (ours, often), "long": (call(mlstm_chunkwise, long, chunk_size=CHUNK), 1)}
+    length = take_turns(length, few)
     native = None
     if importlib.util.find_spec("mlstm_kernels") is not None:
         from mlstm_kernels.torch import get_mlstm_kernel
 
         kernel, native = get_mlstm_kernel("chunkwise--native_custbw"), {}
-        for tokens, repeats in ((short, args.repeats), (middle, few)):
+        for tokens, times in ((short, turns), (middle, few)):
             print(f"against mlstm_kernels, {tokens} tokens")
-            ours = call(mlstm_chunkwise, tokens, chunk_size=CHUNK)
-            pair = take_turns({"chunkwise": ours, "native": call(kernel, tokens, chunk_size=CHUNK)}, repeats)
+            arms = {"chunkwise": mlstm_chunkwise, "native": kernel}
+            pair = take_turns({name: (call(f, tokens, chunk_size=CHUNK), 1) for name, f in arms.items()}, times)
             native[str(tokens)] = pair["chunkwise"] / pair["native"]
     result = {
         f"speedup_{short}": slow["parallel"] / slow["chunkwise"],
@@ -159,7 +176,8 @@ def main() -> None:
         f"token_cost_ratio_{long}_{short}": length["long"] / long / (length["chunkwise"] / short),
         "floor_ratio": bare["chunkwise"] / bare["products"],
         "time_vs_native": native,
-        "seconds": {"chunkwise": bare["chunkwise"], "products": bare["products"], "parallel": slow["parallel"]},
+        f"speedup_{short}_plain_autograd": slow["plain"] / slow["chunkwise"],
+        "seconds": slow | {"products": bare["products"], "long": length["long"]},
         "megabytes": megabytes,
         "torch": torch.__version__,
         "threads": args.threads,

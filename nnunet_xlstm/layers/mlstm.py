@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 BACKENDS = ("auto", "parallel", "chunkwise", "recurrent", "nxai")
 PARALLEL_UP_TO = 1024  # tokens; `auto` takes the chunkwise form above
 _PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
-_CPU_TOKENS = 4096  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
+_CPU_TOKENS = 2048  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
 _MAX_CHUNKS = 64  # chunks in work at one time elsewhere
 _HAS_NXAI = importlib.util.find_spec("mlstm_kernels") is not None
 
@@ -51,7 +51,7 @@ def mlstm(
         igate: Input gate pre-activations (B, NH, S).
         fgate: Forget gate pre-activations (B, NH, S).
         backend: One of `BACKENDS`. `auto`: parallel up to `PARALLEL_UP_TO` tokens, chunkwise above (on CUDA the
-            optional package `mlstm_kernels` where it is installed and the shapes suit it).
+            optional package `mlstm_kernels` for inference, where it is installed and the widths suit it).
         chunk_size: Tokens per chunk of the chunkwise form; None: 64 on CPU, 128 elsewhere.
         eps: Added to the stabilised denominator.
 
@@ -68,7 +68,7 @@ def mlstm(
         if q.ndim == 4 and q.shape[2] <= PARALLEL_UP_TO:
             backend = "parallel"
         else:
-            backend = "nxai" if _nxai_suits(q, v) else "chunkwise"
+            backend = "nxai" if _nxai_suits(q, k, v, igate, fgate) else "chunkwise"
     if backend == "parallel":
         return mlstm_parallel(q, k, v, igate, fgate, eps=eps)
     if backend == "recurrent":
@@ -261,9 +261,9 @@ def _retreat(grad: Tensor, after: Tensor | None, levels: list[_Level]) -> tuple[
 def _mm(a: Tensor, b: Tensor, dtype: torch.dtype, add: Tensor | None = None) -> Tensor:
     """Batched product in `dtype`; the result, added in place to `add`, in the dtype of the states."""
     if add is None:
-        if a.dtype == b.dtype == dtype:
+        if dtype != torch.bfloat16:
             return torch.bmm(a, b)
-        return torch.bmm(a.to(dtype), b.to(dtype)).to(_state_dtype(a))
+        return torch.bmm(a.to(dtype), b.to(dtype)).float()
     if add.dtype == dtype:
         return torch.baddbmm(add, a, b, out=add)  # not baddbmm_, which torch's FLOP counter does not see
     return add.add_(torch.bmm(a.to(dtype), b.to(dtype)))
@@ -378,18 +378,20 @@ class _Chunkwise(torch.autograd.Function):
         return dqs, dks, dvs, di, df, None, None, None
 
 
-def _nxai_suits(q: Tensor, v: Tensor) -> bool:
-    """Whether `auto` may take the Triton kernels: eager on real CUDA tensors, widths they were written for."""
+def _nxai_suits(q, k, v, igate, fgate) -> bool:
+    """Whether `auto` may take the Triton kernels: eager on real CUDA tensors, widths they suit, no gradient wanted."""
     if not _HAS_NXAI or q.device.type != "cuda" or torch.compiler.is_compiling() or type(q) is not Tensor:
         return False
-    widths = q.shape[-1], v.shape[-1]
-    return q.dtype != torch.float64 and all(w >= 16 and w & (w - 1) == 0 for w in widths)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, igate, fgate)):
+        return False  # see _mlstm_nxai
+    return q.dtype != torch.float64 and all(w >= 16 and w & (w - 1) == 0 for w in (q.shape[-1], v.shape[-1]))
 
 
 def _mlstm_nxai(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: float = 1e-6) -> Tensor:
     """The optional `mlstm_kernels` (NXAI Community Licence): Triton on CUDA, its plain PyTorch form elsewhere.
 
-    Its m leaves out m_0 = 0, so results differ by up to 3e-6.
+    Its m leaves out m_0 = 0, so results differ by up to 3e-6. The backward pass of its Triton kernels leaves out the
+    denominator, which is right only where a norm over each head's width follows; so `auto` does not train with it.
     """
     if not _HAS_NXAI:
         raise ImportError(
@@ -400,7 +402,7 @@ def _mlstm_nxai(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: fl
 
     _check(q, k, v, igate, fgate)
     cuda = q.device.type == "cuda"
-    kernel = get_mlstm_kernel("chunkwise--triton_xl_chunk" if cuda else "chunkwise--native_custbw")
+    kernel = get_mlstm_kernel("chunkwise--triton_xl_chunk" if cuda else "chunkwise--native_autograd")
     chunk_size = chunk_size or (128 if cuda else 64)
     dtype = _state_dtype(q)
     product = _product_dtype(q)
@@ -415,20 +417,17 @@ def _mlstm_nxai(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: fl
 
 
 def _check(q, k, v, igate, fgate) -> None:
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}, " + (
-        f"igate {tuple(igate.shape)}, fgate {tuple(fgate.shape)}"
-    )
-    if q.ndim != 4 or k.shape != q.shape or v.ndim != 4 or v.shape[:3] != q.shape[:3]:
-        raise ValueError(
-            f"mlstm: got {shapes}; q and k must be (B, NH, S, DQK) and v (B, NH, S, DV) with the same B, NH and S. "
-            "Split the heads and move them before the tokens."
-        )
-    if igate.shape != q.shape[:3] or fgate.shape != q.shape[:3]:
-        raise ValueError(
-            f"mlstm: got {shapes}; the gates must be (B, NH, S), one value per head and token. Reshape the gates."
-        )
-    if 0 in q.shape or 0 in v.shape or not q.is_floating_point():
-        raise ValueError(f"mlstm: got {shapes}, {q.dtype}; every size must be 1 or more and the values floating point.")
+    tokens = q.shape[:3]
+    if q.ndim != 4 or k.shape != q.shape or v.ndim != 4 or v.shape[:3] != tokens:
+        rule = "q and k must be (B, NH, S, DQK) and v (B, NH, S, DV); split the heads and move them before the tokens"
+    elif igate.shape != tokens or fgate.shape != tokens:
+        rule = "the gates must be (B, NH, S), one value per head and token; reshape them"
+    elif 0 in q.shape or 0 in v.shape or not q.is_floating_point():
+        rule = "every size must be 1 or more and the values floating point; check the layer before"
+    else:
+        return
+    shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v, igate, fgate))
+    raise ValueError(f"mlstm: q, k, v, igate, fgate have shapes {shapes} and type {q.dtype}; {rule}.")
 
 
 def _no_autocast(x: Tensor):

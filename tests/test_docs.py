@@ -1,0 +1,89 @@
+"""README and docs: their commands name things that exist, their links lead somewhere, CI runs what they say."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nnunet_xlstm.cli.table import COMMANDS
+from nnunet_xlstm.names import PLANNERS, TRAINERS
+from nnunet_xlstm.networks.presets import PRESETS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STOCK_FLAGS = {
+    "nnUNetv2_plan_and_preprocess": {"-d", "-pl", "-c", "--verify_dataset_integrity", "--no_pp"},
+    "nnUNetv2_train": {"-tr", "-p", "--npz", "--c", "-device"},
+    "nnUNetv2_find_best_configuration": {"-c", "-tr", "-p"},
+    "nnUNetv2_predict": {"-i", "-o", "-d", "-c", "-tr", "-p"},
+    "nnUNetv2_export_model_to_zip": {"-d", "-o", "-c", "-tr", "-p"},
+}
+
+
+def bash_lines(page):
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def calls(page):
+    """Every simple command of every bash block, as words."""
+    for line in bash_lines(page):
+        for part in re.split(r"&&|;|\bdo\b|>", line.split(" #")[0]):
+            words = [w for w in shlex.split(part) if not re.fullmatch(r"\w+=\S*", w)]
+            if words:
+                yield words
+
+
+def readme_command(ending):
+    (line,) = [line for line in bash_lines(ROOT / "README.md") if line.endswith(ending)]
+    return line
+
+
+def test_readme_has_the_two_commands_and_ci_calls_the_second():
+    assert readme_command("nnunet_xlstm demo").startswith("python3 -m venv .venv")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    for step in readme_command("pytest").split(" && ")[2:]:
+        assert step in script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_name_what_exists(page):
+    plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans"}
+    for words in calls(page):
+        if words[0] == "nnunet_xlstm":
+            assert words[1].startswith("-") or words[1] in {c.name for c in COMMANDS}, words
+        if words[0] in STOCK_FLAGS:
+            assert {w for w in words if re.match(r"--?[a-z]", w)} <= STOCK_FLAGS[words[0]], words
+        for flag, known in (("-tr", TRAINERS), ("-pl", PLANNERS), ("-p", plans)):
+            if words[0].startswith("nnUNetv2_") and flag in words:
+                assert words[words.index(flag) + 1] in known, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_names_in_the_text_exist(page):
+    plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans"}
+    for name in re.findall(r"`(nnUNet(?:Trainer|Planner)?XLSTM\w+)`", page.read_text(encoding="utf-8")):
+        assert name in TRAINERS or name in PLANNERS or name in plans, name
+
+
+def test_every_preset_is_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "presets.md").read_text(encoding="utf-8")
+    for name, row in PRESETS.items():
+        assert f"`{name}`" in page or row.control_of, name
+
+
+def test_stock_flags_exist():
+    """The flags above against the installed nnU-Net's own sources."""
+    import nnunetv2
+
+    source = "".join(p.read_text(encoding="utf-8") for p in Path(nnunetv2.__path__[0]).rglob("*.py"))
+    for flags in STOCK_FLAGS.values():
+        for flag in flags:
+            assert f"'{flag}'" in source or f'"{flag}"' in source, flag
