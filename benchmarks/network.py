@@ -95,11 +95,7 @@ def main() -> None:
             "step_s": round(steps[name], 4),
         }
         print(name, networks[name], flush=True)
-    share = {
-        name: round(1 - steps[name + NO_XLSTM] / steps[name], 4)
-        for name in steps
-        if name + NO_XLSTM in steps
-    }
+    share = {name: round(1 - steps[name + NO_XLSTM] / steps[name], 4) for name in steps if name + NO_XLSTM in steps}
     print(
         json.dumps(
             {

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=_natural, default=0, help="of the phantoms and the training (%(default)s)")
     parser.add_argument("--epochs", type=_positive, help="of 50 iterations (6 for phantoms, 10 for --data)")
-    parser.add_argument("--cases", type=_positive, help="phantoms to train on (40)")
+    parser.add_argument("--cases", type=_positive, help="phantoms to train on (60)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -113,10 +113,10 @@ def _ct_levels(rng: np.random.Generator) -> np.ndarray:
 
 
 def _mr_levels(rng: np.random.Generator) -> np.ndarray:
-    """Arbitrary units per tissue: bright blood, everything else in random order."""
+    """Arbitrary units per tissue: bright blood; fat, muscle, bone and liver in random order."""
     level = np.zeros(N_TISSUES)
     level[LUNG] = 0.05
-    level[[FAT, MUSCLE, BONE, LIVER]] = rng.uniform((0.5, 0.25, 0.2, 0.2), (1.1, 0.5, 0.8, 0.9))
+    level[[FAT, MUSCLE, BONE, LIVER]] = rng.uniform((0.2, 0.2, 0.2, 0.2), (0.5, 0.5, 0.9, 0.9))
     level[MYO] = level[MUSCLE] + rng.normal(0.03, 0.04)
     left = rng.uniform(0.65, 1.0)
     _fill_with_blood(level, left, left * rng.uniform(0.85, 1.1), rng)
@@ -202,9 +202,9 @@ def _tissues(points: np.ndarray, rng: np.random.Generator, contraction: float) -
 
 def _warp(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Patient coordinates -> coordinates of the standard heart: position, pose, size, and a smooth deformation."""
-    rotation = Rotation.from_rotvec(rng.normal(0, np.deg2rad(8), 3)).as_matrix()
-    scale = rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, 3)
-    local = np.tensordot(rotation, points - _column(rng.uniform(-6, 6, 3)), axes=1) / _column(scale)
+    rotation = Rotation.from_rotvec(rng.normal(0, np.deg2rad(7), 3)).as_matrix()
+    scale = rng.uniform(0.92, 1.08) * rng.uniform(0.95, 1.05, 3)
+    local = np.tensordot(rotation, points - _column(rng.uniform(-5, 5, 3)), axes=1) / _column(scale)
     wave = rng.normal(0, 2 * np.pi / 130, (3, 3))
     phase = rng.uniform(0, 2 * np.pi, 3)
     return local + 3.0 * np.sin(np.tensordot(wave, local, axes=1) + _column(phase))
@@ -222,7 +222,7 @@ def _heart(p: np.ndarray, rng: np.random.Generator, c: float) -> tuple[np.ndarra
     right /= np.linalg.norm(right)
     down = np.cross(apex, right)
     axes = np.stack([apex, right, down])
-    size = rng.uniform(0.9, 1.1, 5)  # LV, RV, LA, RA, vessels
+    size = rng.uniform(0.92, 1.08, 5)  # LV, RV, LA, RA, vessels
     wall = rng.uniform(10.0, 13.0) * (1 + 0.4 * c)
 
     centre = np.array([20.0, -9.0, -9.0])

@@ -243,8 +243,10 @@ def test_demo_on_phantoms_then_on_their_data(tmp_path, monkeypatch):
 
     raw = tmp_path / "Dataset123_Mine"
     shutil.copytree(tmp_path / "first" / "nnUNet_raw" / run.PHANTOMS, raw, ignore=shutil.ignore_patterns("*Ts"))
+    monkeypatch.setattr(registration, "shim_state", lambda path: "missing")  # the fallbacks do as well
     result = run.run_demo(tmp_path / "second", raw, epochs=1, progress=False)
     check_report(result, scored_on="validation cases of fold 0", n_scored=2)
+    assert result.summary["commands"][0]["command"][:4] == [sys.executable, "-m", "nnunet_xlstm", "plan_and_preprocess"]
 
 
 def check_report(result: run.DemoResult, scored_on: str, n_scored: int) -> None:
