@@ -3,7 +3,7 @@
     python benchmarks/network.py [--patch 128] [--time-patch 64] [--repeats 5] [--networks enc enc_no_xlstm ...]
 
 Counts (`params_m`, `gmac`, `activation_mb`: one image, 1 channel, 8 classes) are made on fake tensors at --patch;
-`step_s` is one training step (forward, backward, SGD; batch 1, fp32, median) at --time-patch, the networks taking turns.
+`step_s` is one training step (forward, backward, SGD; batch 1, fp32, median) at --time-patch; networks take turns.
 nnU-Net's ResEnc L is ResEnc M planned for a larger GPU: at one patch they are one network.
 The last line is one JSON object: `networks` and `xlstm_share`, the share of the xLSTM in the step time of each preset.
 """
