@@ -26,10 +26,10 @@ TRAINER = "nnUNetTrainerXLSTMUNetShort"
 CONFIGURATION = "3d_fullres"
 ARMS = {"xlstm": "Small", "no_xlstm": "SmallNoXLSTM", "nnunet": "SmallPlain"}
 DATASETS = {
-    4: {"name": "Dataset004_Hippocampus", "patch_size": [32, 48, 32], "plan": []},
+    4: {"name": "Dataset004_Hippocampus", "patch_size": [24, 40, 32], "plan": []},
     27: {
         "name": "Dataset027_ACDC",
-        "patch_size": [8, 80, 80],
+        "patch_size": [8, 64, 64],
         "plan": ["-overwrite_target_spacing", "10", "2.5", "2.5"],
     },
 }

@@ -14,20 +14,15 @@ Letters: B batch, NH heads, H = B * NH, S tokens, L chunk length, N chunks, DQK 
 """
 
 import importlib.util
-import math
-from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from nnunet_xlstm.layers.chunkwise import PAD_GATE, ChunkwiseMLSTM, no_autocast
 
 BACKENDS = ("auto", "parallel", "chunkwise", "recurrent", "nxai")
 PARALLEL_UP_TO = 1024  # tokens; `auto` takes the chunkwise form above
-_PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
-_CPU_TOKENS = 2048  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
-_MAX_CHUNKS = 64  # chunks in work at one time elsewhere
 _HAS_NXAI = importlib.util.find_spec("mlstm_kernels") is not None
 
 
@@ -81,7 +76,7 @@ def mlstm_recurrent(q, k, v, igate, fgate, *, eps: float = 1e-6) -> Tensor:
     """Token by token: the oracle of the other forms. Arguments and result as in `mlstm`."""
     _check(q, k, v, igate, fgate)
     dtype = _state_dtype(q)
-    with _no_autocast(q):
+    with no_autocast(q):
         q, k, v, igate = (x.to(dtype) for x in (q, k, v, igate))
         logf = F.logsigmoid(fgate.to(dtype))
         q = q * q.shape[-1] ** -0.5
@@ -119,263 +114,9 @@ def mlstm_chunkwise(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps
 def _chunked(q, k, v, igate, fgate, length: int, eps: float) -> Tensor:
     dtype = _state_dtype(q)
     product = _product_dtype(q)
-    with _no_autocast(q):
+    with no_autocast(q):
         logf = F.logsigmoid(fgate.to(dtype))
-        return _Chunkwise.apply(q, k, v, igate.to(dtype), logf, length, eps, product)
-
-
-class _Weights(NamedTuple):
-    """Gate weights in base 2 (exp2 costs half of exp); logs are <= 0 up to rounding, so nothing overflows."""
-
-    col: Tensor  # (H, N, L) log weight of token r against its chunk's start
-    row: Tensor  # (H, N, L) the largest of them up to token j, or of the state before; 1/sqrt(DQK) taken in
-    floor: Tensor  # (H, N, L) exp(-m_j)
-    enter: Tensor  # (H, N, L) weight of the chunk's incoming state in token j, times 1/sqrt(DQK)
-    leave: Tensor  # (H, N, L) weight of token r in the chunk's outgoing state
-    decay: Tensor  # (H, N) log decay of the state over one chunk
-
-
-def _weights(igate: Tensor, logf: Tensor, length: int, scale: float) -> _Weights:
-    pad = -igate.shape[2] % length
-    igate, logf = F.pad(igate, (0, pad), value=_PAD_GATE), F.pad(logf, (0, pad))
-    igate, logf = (x.reshape(-1, x.shape[2] // length, length) * math.log2(math.e) for x in (igate, logf))
-    b = logf.cumsum(-1)
-    total = b[..., -1]
-    col = igate - b
-    # m_{c+1} = max(total_c + m_c, max_r(total_c + col_r)) with m_0 = 0, solved by a running maximum. Rounding in the
-    # long sum does no harm: any m will do if the same one is used throughout.
-    past = total.cumsum(-1)
-    m_out = past + (col.amax(-1) + total - past).cummax(-1).values.clamp(min=0)
-    m_in = F.pad(m_out[..., :-1], (1, 0))
-    peak = torch.maximum(m_in[..., None], col.cummax(-1).values)
-    row = peak - math.log2(scale)
-    return _Weights(
-        col=col,
-        row=row,
-        floor=torch.exp2(-(b + peak)),
-        enter=torch.exp2(m_in[..., None] - row),
-        leave=torch.exp2(col + (total - m_out)[..., None]),
-        decay=total + m_in - m_out,
-    )
-
-
-class _Span(NamedTuple):
-    """The part of the tensors in work at one time: whole sequences, or a run of chunks of some."""
-
-    batch: slice
-    head: slice
-    flat: slice  # the same, of H
-    chunk: slice
-    last: bool  # of its sequences
-
-    def take(self, x: Tensor, length: int) -> Tensor:
-        """Chunks (H * n, L, X) of x (B, NH, S, X), zeros after the end (causal, so the rest stays exact)."""
-        x = x[self.batch, self.head, self.chunk.start * length : self.chunk.stop * length]
-        x = F.pad(x, (0, 0, 0, -x.shape[2] % length)) if x.shape[2] % length else x
-        return x.reshape(-1, length, x.shape[-1])
-
-    def put(self, x: Tensor, part: Tensor, length: int) -> None:
-        """Write chunks to their tokens of x (B, NH, S, X)."""
-        x = x[self.batch, self.head, self.chunk.start * length : self.chunk.stop * length]
-        x.copy_(part.reshape(*x.shape[:2], -1, x.shape[-1])[:, :, : x.shape[2]])
-
-
-def _spans(q: Tensor, length: int) -> list[_Span]:
-    """Spans in order of time. On a CPU each is contiguous in memory, so that no chunk has to be copied."""
-    batch, heads, tokens = q.shape[:3]
-    chunks = -(-tokens // length)
-    if chunks > 1 and q.device.type == "cpu" and type(q) is Tensor and not torch.compiler.is_compiling():
-        size = max(_CPU_TOKENS // length, 1)
-        step_h = min(max(size // chunks, 1), heads)
-        step_b = min(max(size // (chunks * heads), 1), batch)
-    else:  # fewer and larger steps: launches and traced nodes are what costs
-        size, step_h, step_b = _MAX_CHUNKS, heads, batch
-    spans = []
-    for b in range(0, batch, step_b):
-        for h in range(0, heads, step_h):
-            b_end, h_end = min(b + step_b, batch), min(h + step_h, heads)
-            flat = slice(b * heads + h, (b_end - 1) * heads + h_end)
-            for c in range(0, chunks, size):
-                end = min(c + size, chunks)
-                spans.append(_Span(slice(b, b_end), slice(h, h_end), flat, slice(c, end), end == chunks))
-    return spans
-
-
-_Level = tuple[Tensor, Tensor]
-
-
-def _levels(decay: Tensor) -> list[_Level]:
-    """Decay of the state from chunk to chunk of a span, from log decays (H, n) of the chunks.
-
-    A level is a pair (G, n + 1, n), (G, n + 1). The first holds the weight of chunk s's own update in the state that
-    enters chunk c (c = n: that leaves the span), the second that of the span's incoming state: sums of non-positive
-    terms only, no cancellation. Many chunks take two levels, groups of 8 chunks and chunks in a group: O(n) products.
-    """
-    n = decay.shape[1]
-    groups = [decay.reshape(-1, 8), decay.reshape(-1, n // 8, 8).sum(-1)] if n > 16 and n % 8 == 0 else [decay]
-    levels = []
-    for x in groups:
-        # [c, s]: sum over s < r < c, by a cumulative sum along c
-        pair = F.pad(x[..., None].expand(-1, -1, x.shape[1]).tril(-1).cumsum(1).exp2_().tril_(), (0, 0, 1, 0))
-        levels.append((pair, F.pad(x.cumsum(1).exp2_(), (1, 0), value=1.0)))
-    return levels
-
-
-def _advance(own: Tensor, before: Tensor | None, levels: list[_Level]) -> tuple[Tensor, Tensor]:
-    """Solve C_{c+1} = decay_c C_c + own_c.
-
-    Args:
-        own: Each chunk's own update (H, n, X).
-        before: The state that enters the span (H, X); None for 0.
-        levels: From `_levels`.
-
-    Returns:
-        The states that enter each chunk (H, n, X) and the one that leaves the span (H, X).
-    """
-    (pair, first), *outer = levels
-    part = own.view(pair.shape[0], -1, own.shape[-1])
-    states, after = torch.bmm(pair[:, :-1], part), torch.bmm(pair[:, -1:], part)[:, 0]
-    if outer:
-        before, after = _advance(after.view(own.shape[0], -1, own.shape[-1]), before, outer)
-        states.addcmul_(first[:, :-1, None], before.view(-1, 1, own.shape[-1]))
-    elif before is not None:
-        states.addcmul_(first[:, :-1, None], before[:, None])
-        after = after.addcmul_(first[:, -1:], before)
-    return states.view_as(own), after
-
-
-def _retreat(grad: Tensor, after: Tensor | None, levels: list[_Level]) -> tuple[Tensor, Tensor]:
-    """Transpose of `_advance`: from gradients of its results to those of `own` (H, n, X) and `before` (H, X)."""
-    (pair, first), *outer = levels
-    part = grad.view(pair.shape[0], -1, grad.shape[-1])
-    own, before = torch.bmm(pair[:, :-1].mT, part), torch.bmm(first[:, None, :-1], part)[:, 0]
-    if outer:
-        after, before = _retreat(before.view(grad.shape[0], -1, grad.shape[-1]), after, outer)
-        own.addcmul_(pair[:, -1, :, None], after.view(-1, 1, grad.shape[-1]))
-    elif after is not None:
-        own.addcmul_(pair[:, -1, :, None], after[:, None])
-        before = before.addcmul_(first[:, -1:], after)
-    return own.view_as(grad), before
-
-
-def _mm(a: Tensor, b: Tensor, dtype: torch.dtype, add: Tensor | None = None) -> Tensor:
-    """Batched product in `dtype`; the result, added in place to `add`, in the dtype of the states."""
-    if add is None:
-        if dtype != torch.bfloat16:
-            return torch.bmm(a, b)
-        return torch.bmm(a.to(dtype), b.to(dtype)).float()
-    if add.dtype == dtype:
-        return torch.baddbmm(add, a, b, out=add)  # not baddbmm_, which torch's FLOP counter does not see
-    return add.add_(torch.bmm(a.to(dtype), b.to(dtype)))
-
-
-def _pairs(col: Tensor, row: Tensor) -> Tensor:
-    """Weights (n, L, L) of token r in token j of each chunk; later tokens (perhaps inf here) are cut to 0."""
-    return (col[:, None] - row[..., None]).exp2_().tril_()
-
-
-class _Chunkwise(torch.autograd.Function):
-    """The chunkwise form, span by span, with its backward pass written out.
-
-    Saves the inputs, the output, the denominators and the state that enters each chunk; the L x L weights are made
-    again in the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx, q, k, v, igate, logf, length, eps, product):
-        dtype = igate.dtype
-        out = igate.new_empty(v.shape)
-        w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
-        dens = torch.empty_like(w.col)
-        single = w.col.shape[1] == 1
-        vectors = torch.stack([w.col, w.row, w.floor, w.enter, w.leave])
-        saved, c, n = [], None, None
-        for span in _spans(q, length):
-            at = span.flat, span.chunk
-            qs, ks, vs = (span.take(x, length).to(product) for x in (q, k, v))
-            col, row, floor, enter, leave = vectors[:, span.flat, span.chunk].flatten(1, 2).unbind(0)
-            weights = _mm(qs, ks.mT, product).mul_(_pairs(col, row))
-            num, den = _mm(weights, vs, product), weights.sum(-1)
-            if not single:
-                decay = w.decay[at]
-                shape, levels = (*decay.shape, -1), _levels(decay)
-                c_in, c = _advance(_mm(ks.mT, vs * leave[..., None], product).view(shape), c, levels)
-                n_in, n = _advance(torch.bmm(leave[:, None], ks.to(dtype)).view(shape), n, levels)
-                saved += [c_in, n_in]
-                qs = qs * enter[..., None]
-                num = _mm(qs, c_in.view(-1, ks.shape[-1], vs.shape[-1]), product, num)
-                den += (qs * n_in.view(-1, 1, ks.shape[-1])).sum(-1)
-                if span.last:
-                    c = n = None
-            num /= (torch.maximum(den.abs(), floor) + eps)[..., None]
-            span.put(out, num, length)
-            dens[at] = den.view(dens[at].shape)
-        ctx.save_for_backward(q, k, v, igate, logf, out, dens, *saved)
-        ctx.settings = length, eps, product
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        q, k, v, igate, logf, h, dens, *saved = ctx.saved_tensors
-        length, eps, product = ctx.settings
-        dtype = igate.dtype
-        dqs, dks, dvs = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        with _no_autocast(q):
-            w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
-            single = w.col.shape[1] == 1
-            inv = (torch.maximum(dens.abs(), w.floor) + eps).reciprocal()
-            inv_den = torch.where(dens.abs() > w.floor, -dens.sign() * inv, 0.0)
-            vectors = torch.stack([w.col, w.row, inv, inv_den, w.enter, w.leave])
-            # The weights depend on the gates only through exp(), so that sums of weight times gradient give the gates'
-            # gradients: over the weights that a token has as key (k . dk), over those it has as query (of h . dh what
-            # the denominator does not cancel), and over the state at each chunk's end.
-            by_query = torch.where(dens.abs() > w.floor, eps * inv, 1.0)
-            by_key, by_end = torch.empty_like(w.col), torch.zeros_like(w.decay)
-            dc = dn = c_next = n_next = None
-            for span in reversed(_spans(q, length)):
-                at = span.flat, span.chunk
-                qs, ks, vs = (span.take(x, length).to(product) for x in (q, k, v))
-                hs, dh = (span.take(x, length).to(dtype) for x in (h, grad))
-                col, row, scale, scale_den, enter, leave = vectors[:, span.flat, span.chunk].flatten(1, 2).unbind(0)
-                by_h = (dh * hs).sum(-1)
-                by_query[at].mul_(by_h.view(*w.decay[at].shape, -1))
-                dden = (by_h * scale_den)[..., None]
-                dnum = dh * scale[..., None]
-                pairs = _pairs(col, row)
-                weights = _mm(qs, ks.mT, product).mul_(pairs)
-                dv = _mm(weights.mT, dnum, product)
-                del weights
-                ds = _mm(dnum, vs.mT, product).add_(dden).mul_(pairs)
-                del pairs
-                dq, dk = _mm(ds, ks, product), _mm(ds.mT, qs, product)
-                del ds
-                if not single:
-                    n_in, c_in = saved.pop(), saved.pop()
-                    levels = _levels(w.decay[at])
-                    enter, leave = enter[..., None], leave[..., None]
-                    if span.last:
-                        dc = dn = None
-                    else:  # the state that leaves this span is the one that enters the next
-                        by_end[span.flat, span.chunk.stop - 1] = (c_next * dc).sum(-1) + (n_next * dn).sum(-1)
-                    c_next, n_next = c_in[:, 0], n_in[:, 0]
-                    dnum, dden = dnum.mul_(enter), dden * enter
-                    cs, ns = c_in.view(-1, ks.shape[-1], vs.shape[-1]), n_in.view(-1, 1, ks.shape[-1])
-                    dq = _mm(dnum, cs.mT, product, dq).addcmul_(dden, ns)
-                    dc_own, dc = _retreat(_mm(qs.mT, dnum, product).view_as(c_in), dc, levels)
-                    dn_own, dn = _retreat(torch.bmm(dden.mT, qs.to(dtype)).view_as(n_in), dn, levels)
-                    ends = by_end[at][:, :-1]
-                    ends += (c_in[:, 1:] * dc_own[:, :-1]).sum(-1) + (n_in[:, 1:] * dn_own[:, :-1]).sum(-1)
-                    dcs = dc_own.view_as(cs)
-                    dk = _mm(vs * leave, dcs.mT, product, dk).addcmul_(leave, dn_own.view_as(ns))
-                    dv = _mm(ks * leave, dcs, product, dv)
-                for x, part in zip((dqs, dks, dvs), (dq, dk, dv), strict=True):
-                    span.put(x, part, length)
-                by_key[at] = dk.mul_(ks).sum(-1).view(by_key[at].shape)
-            # Summed inside a chunk only: over the whole sequence rounding errors would add up.
-            dlogf = (by_query - by_key).flip(-1).cumsum(-1).flip(-1) + by_end[..., None]
-            di, df = (x.reshape(*q.shape[:2], -1)[..., : q.shape[2]] for x in (by_key, dlogf))
-        return dqs, dks, dvs, di, df, None, None, None
+        return ChunkwiseMLSTM.apply(q, k, v, igate.to(dtype), logf, length, eps, product)
 
 
 def _nxai_suits(q, k, v, igate, fgate) -> bool:
@@ -408,10 +149,10 @@ def _mlstm_nxai(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: fl
     product = _product_dtype(q)
     tokens = q.shape[2]
     pad = -tokens % chunk_size
-    with _no_autocast(q):
+    with no_autocast(q):
         q, k, v = (F.pad(x.to(product), (0, 0, 0, pad)) for x in (q, k, v))
-        igate = F.pad(igate.to(dtype), (0, pad), value=_PAD_GATE)
-        fgate = F.pad(fgate.to(dtype), (0, pad), value=-_PAD_GATE)
+        igate = F.pad(igate.to(dtype), (0, pad), value=PAD_GATE)
+        fgate = F.pad(fgate.to(dtype), (0, pad), value=-PAD_GATE)
         h = kernel(q, k, v, igate, fgate, chunk_size=chunk_size, eps=eps)
     return h[:, :, :tokens].to(dtype)
 
@@ -428,12 +169,6 @@ def _check(q, k, v, igate, fgate) -> None:
         return
     shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v, igate, fgate))
     raise ValueError(f"mlstm: q, k, v, igate, fgate have shapes {shapes} and type {q.dtype}; {rule}.")
-
-
-def _no_autocast(x: Tensor):
-    """Autocast off for the device of x, where that device has it."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _state_dtype(q: Tensor) -> torch.dtype:

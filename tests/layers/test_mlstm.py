@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunet_xlstm.layers import chunkwise
 from nnunet_xlstm.layers import mlstm as cell
 from nnunet_xlstm.layers.mlstm import BACKENDS, mlstm, mlstm_chunkwise, mlstm_parallel, mlstm_recurrent
 
@@ -58,7 +59,7 @@ def relative(a, b):
 @pytest.fixture
 def small_spans(monkeypatch):
     """Make short sequences cross spans, as long ones do."""
-    monkeypatch.setattr(cell, "_CPU_TOKENS", 32)
+    monkeypatch.setattr(chunkwise, "_CPU_TOKENS", 32)
 
 
 @pytest.mark.parametrize("form", [mlstm_recurrent, *FORMS.values()], ids=["recurrent", *FORMS])
