@@ -89,11 +89,13 @@ class Bench:
         if not link.exists():
             link.symlink_to((self.data / row["name"]).resolve())
         for i, arm in enumerate(arms):
-            if (self.folders["preprocessed"] / row["name"] / f"{plans_name(arm)}.json").exists():
+            done = self.work / f"planned_{dataset}_{arm}"
+            if done.exists():
                 continue
             command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-pl", f"nnUNetPlannerXLSTMUNet{ARMS[arm]}"]
             command += ["-c", CONFIGURATION, "-npfp", "1", "-np", "1", *row["plan"], *(["--no_pp"] if i else [])]
             self.run(f"plan_{dataset}_{arm}", command)
+            done.touch()
         self.check_folds(dataset)
 
     def check_folds(self, dataset: int) -> None:
@@ -244,7 +246,7 @@ class Bench:
 
 
 def summarise(bench: Bench, datasets: list[int], arms: list[str]) -> dict:
-    """Per data set and arm: mean and SD over folds; and the differences of xlstm to the others, fold by fold."""
+    """Per data set and arm: mean and SD over folds, and xlstm minus the arm, fold by fold."""
     table = {}
     for dataset in datasets:
         rows = {arm: bench.scores(dataset, arm) for arm in arms}
@@ -256,6 +258,7 @@ def summarise(bench: Bench, datasets: list[int], arms: list[str]) -> dict:
                 "dice": statistics.mean(dice) if dice else None,
                 "sd": statistics.stdev(dice) if len(dice) > 1 else None,
                 "dice_per_fold": dice,
+                "xlstm_minus_arm": [x["dice"] - y for x, y in zip(rows.get("xlstm", []), dice, strict=False)],
                 "seconds_per_fold": [f["seconds"] for f in folds],
             }
         table[DATASETS[dataset]["name"]] = entry

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,15 @@ def _seeded(monkeypatch):
     except ImportError:
         return
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before():
+    """Trainers that a test leaves in the middle of a run do not keep their signal handlers."""
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def write_ellipsoids(folder: Path, n: int = 6, shape: tuple[int, int, int] = (20, 24, 28)) -> None:

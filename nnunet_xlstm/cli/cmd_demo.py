@@ -7,7 +7,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Makes beating-heart phantoms and runs the stock nnU-Net commands on them with the tiny xLSTM-UNet: plan, "
-        "train, predict, evaluate. Needs no data, no download and no GPU; about 4 minutes on 2 CPU cores. "
+        "train, predict, evaluate. Needs no data, no download and no GPU; about 4 minutes on 2 quiet CPU cores. "
         "Nothing is written outside --out."
     )
     parser.add_argument(
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="auto: cuda if there is one, else cpu"
     )
     parser.add_argument("--seed", type=_natural, default=0, help="of the phantoms and the training (%(default)s)")
-    parser.add_argument("--epochs", type=_positive, help="of 50 iterations (6 for phantoms, 10 for --data)")
+    parser.add_argument("--epochs", type=_positive, help="of 50 iterations (7 for phantoms, 10 for --data)")
     parser.add_argument("--cases", type=_positive, help="phantoms to train on (60)")
 
 

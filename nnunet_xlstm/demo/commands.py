@@ -23,12 +23,13 @@ class CommandFailed(RuntimeError):
     """A command ended with an error; the text shows the command, its last lines and where its log is."""
 
 
-def child_environment(out: Path, config: Path) -> dict[str, str]:
-    """The environment of the children: everything under `out`, one process each, our trainers findable."""
+def child_variables(out: Path, config: Path) -> dict[str, str]:
+    """What the children get beside the environment: everything under `out`, one process each, our trainers findable."""
     variables = {name: str(out / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     variables |= {
         "nnUNet_n_proc_DA": "0",  # augmentation in the main process: repeatable, and cheap at this size
         "nnUNet_def_n_proc": "1",  # every worker imports torch
+        "nnUNet_compile": "0",  # on a GPU, compiling would take longer than the whole run
         "nnUNet_xlstm_config": str(config),
         "PYTHONUNBUFFERED": "1",
         # Threads of torch that wait shall sleep: spinning makes training on a busy machine several times slower.
@@ -37,7 +38,7 @@ def child_environment(out: Path, config: Path) -> dict[str, str]:
     if not is_registered("trainers"):
         folders = [str(registration.SHIM.parent), *registration.ext_trainer_entries()]
         variables["nnUNet_extTrainer"] = os.pathsep.join(dict.fromkeys(folders))
-    return os.environ | variables
+    return variables
 
 
 def is_registered(kind: str) -> bool:
@@ -72,7 +73,7 @@ class Commands:
     """Runs commands one after the other and remembers what ran: `done` has stage, command and seconds of each."""
 
     folder: Path  # working directory, and logs/ in it
-    environment: dict[str, str]
+    variables: dict[str, str]  # set for the commands beside the environment
     done: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, stage: str, command: list[str], on_line: Callable[[str], None] | None = None) -> None:
@@ -91,7 +92,7 @@ class Commands:
         process = subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.environment,
+            env=os.environ | self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

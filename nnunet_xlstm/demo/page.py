@@ -49,7 +49,7 @@ def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]])
         "<h2>Pictures</h2>" if pictures else "",
         *(_figure(caption, path) for caption, path in pictures),
         "<h2>Commands</h2>",
-        _commands(summary["commands"]),
+        _commands(summary["environment"], summary["commands"]),
         "<h2>Run</h2>",
         _facts(summary),
     ]
@@ -104,8 +104,10 @@ def _figure(caption: str, path: Path) -> str:
     return f'<figure><img src="data:image/png;base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
 
-def _commands(commands: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"{shlex.join(row['command'])}" for row in commands]
+def _commands(environment: Mapping[str, str], commands: Sequence[Mapping[str, Any]]) -> str:
+    """What to type to run the stages by hand."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines += [shlex.join(row["command"]) for row in commands]
     return f"<pre>{escape(chr(10).join(lines))}</pre>"
 
 

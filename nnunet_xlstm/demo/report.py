@@ -39,7 +39,7 @@ class Scores:
             values = [_finite(metrics["Dice"]) for metrics in row["metrics"].values()]
             known = [value for value in values if value is not None]
             case = Path(row["prediction_file"]).name.removesuffix(ending)
-            result[case] = float(np.mean(known)) if known else None
+            result[case] = round(float(np.mean(known)), 4) if known else None
         return dict(sorted(result.items()))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.data.phantoms import write_dataset
-from nnunet_xlstm.demo.commands import Commands, child_environment, is_registered, plan_command, stock_command
+from nnunet_xlstm.demo.commands import Commands, child_variables, is_registered, plan_command, stock_command
 from nnunet_xlstm.demo.inputs import Dataset, check_out, place_dataset, prepare_out, read_dataset
 from nnunet_xlstm.demo.page import build_page
 from nnunet_xlstm.demo.progress import EpochBar, Stages
@@ -33,7 +33,7 @@ TRAINING = {
     "mirroring": False,
     "initial_lr": 4e-3,
 }
-PHANTOM_EPOCHS, DATA_EPOCHS = 6, 10
+PHANTOM_EPOCHS, DATA_EPOCHS = 7, 10
 # On a CPU a step costs as much as its voxels; a GPU keeps the plans' patch and batch.
 PHANTOM_PATCH_VOXELS, DATA_PATCH_VOXELS, BATCH_VOXELS = 35_000, 100_000, 200_000
 PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
@@ -65,7 +65,7 @@ def run_demo(
         out: new, empty, or of an earlier demo, which is replaced.
         data: a raw nnU-Net dataset; None makes the phantoms.
         device: "cpu", "cuda" or "mps", as in nnU-Net's -device.
-        epochs: of 50 iterations; default 6 for phantoms, 10 for data.
+        epochs: of 50 iterations; default 7 for phantoms, 10 for data.
         cases: phantoms to train on, at least 10; default 60.
         progress: show progress bars on stderr.
 
@@ -77,15 +77,15 @@ def run_demo(
     out = Path(out).resolve()
     given = _check(out, data, cases)
     prepare_out(out)
-    commands = Commands(out, child_environment(out, out / "config.json"))
-    _log_registration(commands.environment)
+    commands = Commands(out, child_variables(out, out / "config.json"))
+    _log_registration(commands.variables)
 
     stages = Stages(progress)
     with stages("data"):
         dataset = _phantoms(out, cases or CASES, seed) if given is None else place_dataset(given, out / "nnUNet_raw")
     configuration = dataset.configuration()
     with stages("plan"):
-        plans = _plan(commands, dataset, configuration)
+        plans = _plan(commands, dataset, configuration, check=given is not None)
     config = TRAINING | {"num_epochs": epochs or (PHANTOM_EPOCHS if data is None else DATA_EPOCHS), "seed": seed}
     if device != "cuda":
         voxels = PHANTOM_PATCH_VOXELS if data is None else DATA_PATCH_VOXELS
@@ -109,6 +109,7 @@ def run_demo(
         "trainer": TRAINER,
         "configuration": configuration,
         "config": config,
+        "environment": commands.variables,
         "commands": commands.done,
         "pictures": [path.relative_to(out).as_posix() for _, path in pictures],
         "versions": _versions(),
@@ -129,7 +130,7 @@ def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:
     return None if data is None else read_dataset(Path(data))
 
 
-def _log_registration(environment: dict[str, str]) -> None:
+def _log_registration(variables: dict[str, str]) -> None:
     if is_registered("trainers") and is_registered("planners"):
         logger.info("nnunet_xlstm is registered: stock commands find its trainers and planners.")
         return
@@ -137,7 +138,7 @@ def _log_registration(environment: dict[str, str]) -> None:
         "nnunet_xlstm is not registered with nnU-Net; for its own processes the demo uses the fallbacks "
         "`python -m nnunet_xlstm plan_and_preprocess` and nnUNet_extTrainer=%s. "
         "To use the stock commands yourself: nnunet_xlstm register",
-        environment.get("nnUNet_extTrainer", "(not needed)"),
+        variables.get("nnUNet_extTrainer", "(not needed)"),
     )
 
 
@@ -146,9 +147,9 @@ def _phantoms(out: Path, cases: int, seed: int) -> Dataset:
     return read_dataset(folder)
 
 
-def _plan(commands: Commands, dataset: Dataset, configuration: str) -> dict[str, Any]:
-    options = ["-d", dataset.number, "-pl", PLANNER, "-c", configuration, "--verify_dataset_integrity"]
-    commands.run("plan", [*plan_command(), *options, "-npfp", "1", "-np", "1"])
+def _plan(commands: Commands, dataset: Dataset, configuration: str, check: bool) -> dict[str, Any]:
+    options = ["-d", dataset.number, "-pl", PLANNER, "-c", configuration, "-npfp", "1", "-np", "1"]
+    commands.run("plan", [*plan_command(), *options, *["--verify_dataset_integrity"] * check])
     return read_json(commands.folder / "nnUNet_preprocessed" / dataset.folder.name / f"{PLANS}.json")
 
 

@@ -23,6 +23,7 @@ from nnunet_xlstm.layers.chunkwise import PAD_GATE, ChunkwiseMLSTM, no_autocast
 
 BACKENDS = ("auto", "parallel", "chunkwise", "recurrent", "nxai")
 PARALLEL_UP_TO = 1024  # tokens; `auto` takes the chunkwise form above
+PARALLEL_UP_TO_ON_CPU = 256  # no kernel launches to save: chunks are faster from here on, and more exact
 _HAS_NXAI = importlib.util.find_spec("mlstm_kernels") is not None
 
 
@@ -45,8 +46,8 @@ def mlstm(
         v: Values (B, NH, S, DV).
         igate: Input gate pre-activations (B, NH, S).
         fgate: Forget gate pre-activations (B, NH, S).
-        backend: One of `BACKENDS`. `auto`: parallel up to `PARALLEL_UP_TO` tokens, chunkwise above (on CUDA the
-            optional package `mlstm_kernels` for inference, where it is installed and the widths suit it).
+        backend: One of `BACKENDS`. `auto`: parallel up to `PARALLEL_UP_TO` tokens (fewer on a CPU), chunkwise above
+            (on CUDA the optional package `mlstm_kernels` for inference, where installed and the widths suit it).
         chunk_size: Tokens per chunk of the chunkwise form; None: 64 on CPU, 128 elsewhere.
         eps: Added to the stabilised denominator.
 
@@ -60,7 +61,7 @@ def mlstm(
     if backend not in BACKENDS:
         raise ValueError(f"mlstm: backend={backend!r} is unknown; choose one of {', '.join(BACKENDS)}.")
     if backend == "auto":
-        if q.ndim == 4 and q.shape[2] <= PARALLEL_UP_TO:
+        if q.ndim == 4 and q.shape[2] <= (PARALLEL_UP_TO_ON_CPU if q.device.type == "cpu" else PARALLEL_UP_TO):
             backend = "parallel"
         else:
             backend = "nxai" if _nxai_suits(q, k, v, igate, fgate) else "chunkwise"

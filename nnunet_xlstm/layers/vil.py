@@ -17,6 +17,7 @@ from dynamic_network_architectures.building_blocks.regularization import DropPat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.layers.chunkwise import no_autocast
 from nnunet_xlstm.layers.mlstm import mlstm
 from nnunet_xlstm.layers.scan import to_grid, to_sequence
 
@@ -89,7 +90,7 @@ class MLSTM(nn.Module):
     def forward(self, qk_input: Tensor, v_input: Tensor) -> Tensor:
         """Both (B, *grid, E) -> (B, *grid, E), fp32."""
         q, k, v = self.q_proj(qk_input), self.k_proj(qk_input), self.v_proj(v_input)
-        with torch.autocast(q.device.type, enabled=False):
+        with no_autocast(q):
             qkv = torch.cat((q, k, v), -1).to(self.igate.weight.dtype)
             gates = torch.cat((self.igate(qkv), self.fgate(qkv)), -1)
         grid = tuple(q.shape[1:-1])
@@ -101,7 +102,7 @@ class MLSTM(nn.Module):
         h = h.transpose(1, 2).flatten(2)
         parts = zip(h.chunk(len(self.orders)), self.orders, strict=True)
         h = _sum([to_grid(part, order, grid, self.snake) for part, order in parts])
-        with torch.autocast(h.device.type, enabled=False):
+        with no_autocast(h):
             h = F.layer_norm(h.unflatten(-1, (self.n_heads, -1)), (h.shape[-1] // self.n_heads,), eps=1e-5).flatten(-2)
             return h * (1.0 + self.norm_weight.to(h.dtype))
 

@@ -53,7 +53,7 @@ _ENC = _OWN_PAIR | {"xlstm_from_stage": 2, "scan_orders": "six"}
 _WITH_XLSTM = {
     "tiny": Preset("8..64 features, 4 stages, one bidirectional block at the bottleneck: demo and tests", 8, 64, 64, 4,
                    arch_kwargs=_SHARED_PAIR),
-    "small": Preset("16..128 features, 4 stages, xLSTM from stage 2 on: studies on a CPU", 16, 128, 128, 4,
+    "small": Preset("16..128 features, 4 stages, pairs of blocks from stage 2 on: studies on a CPU", 16, 128, 128, 4,
                     arch_kwargs=_ENC),
     "heartseg_30m": Preset("3D-Heart_Seg: one bottleneck block scanned both ways with shared weights, 30.9 M",
                            arch_kwargs=_SHARED_PAIR),
@@ -130,4 +130,6 @@ def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, dim: int) -> dict:
         n_conv_per_stage_decoder=[preset.blocks_decoder] * (n - 1),
         **preset.arch_kwargs,
     )
+    if result.get("xlstm_from_stage") is not None:  # small images have few stages
+        result["xlstm_from_stage"] = min(result["xlstm_from_stage"], n - 1)
     return result

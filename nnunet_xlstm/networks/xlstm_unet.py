@@ -6,6 +6,7 @@ Layout after Chen et al. 2024 (xLSTM-UNet) and 3D-Heart_Seg; scans are bidirecti
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements, residua
 from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.vil import BLOCKS, ChannelTokens
 from nnunet_xlstm.networks.contract import check_patch_size, per_stage, stride_products
+
+BLOCK_OWN_KEYS = ("dim", "spatial_dim", "orders", "n_blocks")  # set by the network, not by xlstm_kwargs
 
 
 class EncoderStage(nn.Module):
@@ -254,6 +257,10 @@ def _xlstm_stages(
         raise ValueError(f"xlstm_block '{block}' is unknown; use {' or '.join(BLOCKS)}")
     if scan_mode not in ("parallel", "alternate"):
         raise ValueError(f"scan_mode '{scan_mode}' is unknown; use parallel or alternate")
+    valid = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in BLOCK_OWN_KEYS]
+    for key in kwargs:
+        if key not in valid:
+            raise ValueError(f"xlstm_kwargs '{key}' is unknown to the block '{block}'; use {', '.join(valid)}")
     orders = resolve_orders(scan_orders, dim)
     first = from_stage % n_stages
     n_blocks = (n_stages - first) * blocks_per_stage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 
 NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -28,11 +26,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if os.name == "posix":  # Windows cannot open a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def read_header(path: Path) -> dict | None:
@@ -40,19 +39,21 @@ def read_header(path: Path) -> dict | None:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         int(checkpoint["current_epoch"])
-    except UNREADABLE:
+    except Exception:  # a damaged pickle can raise anything
         return None
     return checkpoint
 
 
-def readable_checkpoint(requested: Path) -> Path:
-    """`requested` if it can be read, else the newest readable checkpoint beside it (by epoch).
+def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
+    """`requested` if it can be read, else (with `fall_back`) the newest readable checkpoint beside it, by epoch.
 
     Raises:
         RuntimeError: none can be read.
     """
     if read_header(requested) is not None:
         return requested
+    if not fall_back:
+        raise RuntimeError(f"{requested} is truncated or not a checkpoint; continue the training with --c to mend it")
     found = []
     for name in NAMES:
         candidate = requested.with_name(name)
@@ -86,8 +87,9 @@ def restore_random_state(state: dict) -> None:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
+def seed_everything(*entropy: int) -> None:
+    """Seed Python, NumPy and torch from one or more numbers, such as seed, epoch and rank."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed)
     torch.manual_seed(seed)

@@ -18,25 +18,25 @@ class FiniteGuard:
     def __init__(self, optimizer: torch.optim.Optimizer, max_in_a_row: int):
         self.max_in_a_row = max_in_a_row
         self.total = self.in_a_row = 0
-        self._skipped = False
+        self._applied = False
         optimizer.register_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norms = torch._foreach_norm([p.grad for p in parameters])
-        self._skipped = bool(parameters) and not torch.isfinite(torch.stack([n.float() for n in norms]).sum()).item()
-        if self._skipped:
+        norms = torch._foreach_norm([p.grad for p in parameters]) if parameters else [torch.zeros(())]
+        self._applied = bool(torch.isfinite(torch.stack([n.float() for n in norms]).sum()))
+        if not self._applied:
             for p in parameters:
                 p.grad = None
 
     def after_step(self, loss_is_finite: bool) -> bool:
-        """Count the step just taken; True if it was good.
+        """Count the step just taken; True if it was good. A step that fp16's loss scaling left out is not.
 
         Raises:
             RuntimeError: too many bad steps in a row.
         """
-        good = loss_is_finite and not self._skipped
-        self._skipped = False
+        good = loss_is_finite and self._applied
+        self._applied = False
         if good:
             self.in_a_row = 0
             return True
@@ -44,8 +44,8 @@ class FiniteGuard:
         self.in_a_row += 1
         if self.in_a_row >= self.max_in_a_row:
             raise RuntimeError(
-                f"the loss or its gradient was NaN or infinite in {self.in_a_row} steps in a row; the weights were not "
-                "touched by them. Lower initial_lr, set precision to fp32, or look for NaN in the images; then "
+                f"the loss or its gradient was NaN or infinite in {self.in_a_row} steps in a row; such gradients are "
+                "not applied. Lower initial_lr, set precision to fp32, or look for NaN in the images; then "
                 "continue from the last checkpoint with --c"
             )
         return False
@@ -54,7 +54,8 @@ class FiniteGuard:
 class StopSignals:
     """While installed, the first SIGTERM or SIGUSR1 sets `received` instead of ending the process.
 
-    Augmentation workers are forked and inherit the handlers; there the signal ends the worker as usual.
+    Augmentation workers are forked and inherit the handlers; there SIGUSR1 (which Slurm sends to every process) is
+    ignored, so that training can go on to its checkpoint, and SIGTERM ends the worker as usual.
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,6 @@ class StopSignals:
         if os.getpid() == self._owner:
             self.received = number
             self.remove()  # a second signal ends the process at once
-        else:
+        elif number == signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_xlstm.networks.presets import Preset, arch_kwargs_for, get_preset
@@ -48,8 +47,16 @@ class XLSTMPlanner(ExperimentPlanner):
         self.UNet_reference_val_2d = 135_000_000
 
     def generate_data_identifier(self, configuration_name: str) -> str:
-        """2d and 3d_fullres reuse stock nnU-Net's preprocessed data, as its ResEnc planners do."""
-        return ResEncUNetPlanner.generate_data_identifier(self, configuration_name)
+        """Name of the preprocessed data. 2d and 3d_fullres share stock nnU-Net's where they are equal; data at an
+        overwritten spacing or of another preprocessor have that in their name, and are shared among our planners."""
+        if configuration_name not in ("2d", "3d_fullres"):
+            return f"{self.plans_identifier}_{configuration_name}"
+        parts = ["nnUNetPlans"]
+        if self.overwrite_target_spacing is not None:
+            parts.append("x".join(f"{s:g}" for s in self.overwrite_target_spacing))
+        if self.preprocessor_name != "DefaultPreprocessor":
+            parts.append(self.preprocessor_name)
+        return "_".join([*parts, configuration_name])
 
     def static_estimate_VRAM_usage(
         self, patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import

@@ -7,12 +7,12 @@ It overrides hooks and never `build_network_architecture`: the plans alone decid
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -34,6 +34,16 @@ from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
 
 EXTRAS = "nnunet_xlstm"
+# keys of the config that are attributes of nnU-Net's trainer under the same name
+STOCK_ATTRIBUTES = (
+    "num_epochs",
+    "num_iterations_per_epoch",
+    "num_val_iterations_per_epoch",
+    "initial_lr",
+    "weight_decay",
+    "oversample_foreground_percent",
+    "save_every",
+)
 
 
 def with_overrides(plans: dict, configuration: str, config) -> dict:
@@ -88,13 +98,12 @@ class XLSTMTrainer(nnUNetTrainer):
             # nnU-Net takes all cores of the machine; keep to those that this process may use
             torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
         self.config = resolve(self.recipe)
+        self.continuing = bool(plans.get("continue_training"))
         if self.config.seed is not None:
             seed_everything(self.config.seed)
         super().__init__(with_overrides(plans, configuration, self.config), configuration, fold, dataset_json, device)
-        for field in dataclasses.fields(self.config):
-            # nnU-Net's own names are attributes of its trainer
-            if field.name not in ("patch_size", "batch_size") and hasattr(self, field.name):
-                setattr(self, field.name, getattr(self.config, field.name))
+        for name in STOCK_ATTRIBUTES:
+            setattr(self, name, getattr(self.config, name))
         self.guard: FiniteGuard | None = None
         self.stop_signals = StopSignals()
         self._iteration = 0
@@ -138,7 +147,7 @@ class XLSTMTrainer(nnUNetTrainer):
     def _training_dtype(self) -> torch.dtype:
         """The type of autocast on CUDA; nnU-Net runs without autocast elsewhere."""
         if self.config.precision == "auto":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.config.precision]
 
     # ---- the loop
@@ -150,14 +159,14 @@ class XLSTMTrainer(nnUNetTrainer):
                 self.grad_scaler = None  # only fp16 needs loss scaling
         super().on_train_start()
         self.stop_signals.install()
-        if self._resume_state is not None:
+        if self._resume_state is not None and not self.is_ddp:  # it is rank 0's: others would draw the same
             restore_random_state(self._resume_state)
-            self._resume_state = None
+        self._resume_state = None
 
     def on_train_epoch_start(self):
         if self.config.seed is not None:
             # by epoch, so that a resumed run draws what an unbroken one would
-            seed_everything(self.config.seed + 1000 * self.current_epoch + self.local_rank)
+            seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
 
@@ -170,15 +179,35 @@ class XLSTMTrainer(nnUNetTrainer):
         self._maybe_stop()
         return result
 
+    def validation_step(self, batch: dict) -> dict:
+        result = super().validation_step(batch)
+        self._maybe_stop()
+        return result
+
+    def run_training(self):
+        try:
+            super().run_training()
+        except RuntimeError:
+            # a signal to the whole process group also ends the augmentation workers, which nnU-Net reports as an error
+            if not self.stop_signals.received or self.is_ddp:
+                raise
+            self._maybe_stop()
+
     def on_train_epoch_end(self, train_outputs: list[dict]):
-        finite = [output for output in train_outputs if math.isfinite(float(output["loss"]))]
         if self.guard.total:
             self.print_to_log_file(f"steps skipped so far because of NaN or infinite values: {self.guard.total}")
-        super().on_train_epoch_end(finite or train_outputs)
+        losses = [float(output["loss"]) for output in train_outputs]
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if finite and len(finite) < len(losses):  # same length: nnU-Net stacks the losses of all ranks
+            mean = sum(finite) / len(finite)
+            train_outputs = [{"loss": np.float32(loss if math.isfinite(loss) else mean)} for loss in losses]
+        super().on_train_epoch_end(train_outputs)
 
     def on_train_end(self):
         super().on_train_end()
         self.stop_signals.remove()
+        if self.stop_signals.received:  # it came after the last step; checkpoint_final is written
+            raise SystemExit(128 + self.stop_signals.received)
         if self.device.type == "cuda":
             torch.set_autocast_dtype("cuda", torch.float16)  # torch's default, which stock prediction runs in
 
@@ -193,7 +222,10 @@ class XLSTMTrainer(nnUNetTrainer):
             return
         self.current_epoch -= 1  # this epoch is not finished: it runs again after the restart
         self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
-        self.print_to_log_file(f"signal {received}: checkpoint_latest.pth written; continue with --c")
+        written = "no checkpoint (disabled)" if self.disable_checkpointing else "checkpoint_latest.pth written"
+        self.print_to_log_file(f"signal {received}: {written}; continue with --c")
+        if self.is_ddp:
+            dist.barrier()  # no rank leaves before the file is complete
         self.stop_signals.remove()
         for loader in (self.dataloader_train, self.dataloader_val):
             if hasattr(loader, "_finish"):
@@ -219,7 +251,8 @@ class XLSTMTrainer(nnUNetTrainer):
     def load_checkpoint(self, filename_or_checkpoint) -> None:
         if isinstance(filename_or_checkpoint, (str, Path)):
             requested = Path(filename_or_checkpoint)
-            chosen = readable_checkpoint(requested)
+            # only a continued training may go on from another file: validation must score what was asked for
+            chosen = readable_checkpoint(requested, fall_back=self.continuing)
             if chosen != requested:
                 self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
             filename_or_checkpoint = str(chosen)

@@ -35,6 +35,7 @@ def make_summary(**changes) -> dict:
         "trainer": "T",
         "plans": "P",
         "config": {"num_epochs": 6},
+        "environment": {"nnUNet_raw": "/tmp/my demo/nnUNet_raw"},
         "commands": [{"stage": "plan", "command": ["nnUNetv2_plan_and_preprocess", "-d", "900"], "seconds": 12.0}],
         "versions": {"torch": "2"},
         "finished": "2026-01-01T00:00:00+00:00",
@@ -77,6 +78,7 @@ def test_names_are_escaped(picture):
             dice={EVIL: 0.5},
             commands=[{"stage": EVIL, "command": ["nnUNetv2_train", EVIL], "seconds": 1}],
             trainer=EVIL,
+            environment={"nnUNet_raw": EVIL},
             versions={EVIL: EVIL},
             device=EVIL,
         ),
@@ -101,7 +103,16 @@ def test_nothing_is_fetched(picture):
 def test_content(picture):
     page = build_page(make_summary(), [("case one", picture)])
     text = Checker(page).text
-    for expected in ("0.950", "0.900", "0.300", "–", "case one", "nnUNetv2_plan_and_preprocess -d 900", "2.5 minutes"):
+    for expected in (
+        "0.950",
+        "0.900",
+        "0.300",
+        "–",
+        "case one",
+        "nnUNetv2_plan_and_preprocess -d 900",
+        "2.5 minutes",
+        "export nnUNet_raw='/tmp",
+    ):
         assert expected in text, expected
     for rule in ("prefers-color-scheme: dark", "@media print"):
         assert rule in page

@@ -162,11 +162,12 @@ def test_interrupt_ends_the_child(tmp_path, monkeypatch):
 def test_fallback_where_not_registered(tmp_path, monkeypatch, registered):
     monkeypatch.setattr(registration, "shim_state", lambda path: "registered" if registered else "missing")
     monkeypatch.setenv("nnUNet_extTrainer", "/mine")
-    environment = commands.child_environment(tmp_path, tmp_path / "config.json")
-    assert environment["nnUNet_raw"] == str(tmp_path / "nnUNet_raw")
-    assert environment["nnUNet_extTrainer"].split(os.pathsep) == (
-        ["/mine"] if registered else [str(registration.SHIM.parent), "/mine"]
-    )
+    variables = commands.child_variables(tmp_path, tmp_path / "config.json")
+    assert variables["nnUNet_raw"] == str(tmp_path / "nnUNet_raw")
+    if registered:
+        assert "nnUNet_extTrainer" not in variables
+    else:
+        assert variables["nnUNet_extTrainer"].split(os.pathsep) == [str(registration.SHIM.parent), "/mine"]
     assert (commands.plan_command()[0] == sys.executable) is not registered
 
 

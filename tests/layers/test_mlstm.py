@@ -239,7 +239,7 @@ def test_fake_tensors(tokens):
 
 
 def test_auto_changes_form(monkeypatch):
-    monkeypatch.setattr(cell, "PARALLEL_UP_TO", 10)
+    monkeypatch.setattr(cell, "PARALLEL_UP_TO_ON_CPU", 10)
     monkeypatch.setattr(cell, "mlstm_parallel", lambda *a, **k: "parallel")
     monkeypatch.setattr(cell, "mlstm_chunkwise", lambda *a, **k: "chunkwise")
     assert mlstm(*inputs(10)) == "parallel"

@@ -41,12 +41,14 @@ def test_a_bad_gradient_changes_nothing(name, bad):
 
 
 def test_guard_counts_and_stops_after_many_in_a_row():
-    guard = FiniteGuard(torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1), 3)
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)
+    guard = FiniteGuard(optimizer, 3)
     for finite in (False, False, True, False, False):
+        optimizer.step()
         guard.after_step(finite)
     assert (guard.total, guard.in_a_row) == (4, 2)
-    with pytest.raises(RuntimeError, match="3 steps in a row; the weights were not touched"):
-        guard.after_step(False)
+    with pytest.raises(RuntimeError, match="3 steps in a row; such gradients are not applied"):
+        guard.after_step(True)  # fp16's loss scaling left the optimiser's step out
 
 
 def test_warmup_poly_by_hand():
@@ -117,6 +119,10 @@ def test_newest_readable_checkpoint(tmp_path):
     assert ck.readable_checkpoint(final) == best
     best.write_bytes(b"")
     assert ck.readable_checkpoint(final) == latest
+    with pytest.raises(RuntimeError, match="best.pth is truncated or not a checkpoint; continue"):
+        ck.readable_checkpoint(best, fall_back=False)
+    torch.save([1, 2], latest)
+    assert ck.read_header(latest) is None
     latest.write_bytes(b"not a checkpoint")
     with pytest.raises(RuntimeError, match="truncated or not a checkpoint, and no other"):
         ck.readable_checkpoint(final)

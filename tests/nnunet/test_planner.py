@@ -28,6 +28,7 @@ def dataset(tmp_path, monkeypatch):
         for folder in ("raw", "preprocessed", "results"):
             (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
             monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+        monkeypatch.setenv("nnUNet_n_proc_DA", "1")  # stock planners fail with 0
         cases = {f"c{i}": {"images": [f"c{i}_0000.nii.gz"], "label": f"c{i}.nii.gz"} for i in range(n)}
         (tmp_path / "raw" / name / "dataset.json").write_text(
             json.dumps(
@@ -143,3 +144,24 @@ def test_memory_target_and_xlstm_count(dataset):
             sizes[1]["patch_size"], 1, 2, c["network_class_name"], c["arch_kwargs"], c["_kw_requires_import"]
         )
     assert estimates["enc"] > 1.1 * estimates["enc_no_xlstm"]
+
+
+def test_data_are_shared_only_where_equal(dataset):
+    identifier = dataset("isotropic")
+    configurations = {
+        spacing: plan(name, identifier, overwrite_target_spacing=spacing)["configurations"]["3d_fullres"]
+        for name in ("nnUNetPlannerXLSTMUNetSmall", "nnUNetPlannerXLSTMUNetSmallNoXLSTM")
+        for spacing in (None, (2.0, 2.5, 2.5))
+    }
+    assert {s: c["data_identifier"] for s, c in configurations.items()} == {
+        None: "nnUNetPlans_3d_fullres",
+        (2.0, 2.5, 2.5): "nnUNetPlans_2x2.5x2.5_3d_fullres",
+    }
+
+
+def test_images_too_small_for_three_stages_still_plan():
+    from nnunet_xlstm.networks.presets import arch_kwargs_for
+
+    stock = {"n_stages": 2, "kernel_sizes": [3, 3], "strides": [1, 2]}
+    assert arch_kwargs_for(PRESETS["enc"], stock, 3)["xlstm_from_stage"] == 1
+    assert arch_kwargs_for(PRESETS["heartseg_30m"], stock, 3)["xlstm_from_stage"] == -1

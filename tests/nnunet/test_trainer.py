@@ -129,7 +129,7 @@ def test_resume_is_exact(make, tmp_path):
     trainer.lr_scheduler.total = 2 * trainer.num_iterations_per_epoch  # ... of a run of two
     trainer.on_train_end = lambda: None
     trainer.run_training()
-    trainer.save_checkpoint(os.path.join(trainer.output_folder, "checkpoint_latest.pth.keep"))
+    trainer.stop_signals.remove()
     path = os.path.join(trainer.output_folder, "checkpoint_best.pth")
     again = make()
     again.load_checkpoint(path)
@@ -171,12 +171,35 @@ def test_truncated_checkpoint_falls_back_to_the_newest_readable(make):
     final, best = (os.path.join(trainer.output_folder, f"checkpoint_{n}.pth") for n in ("final", "best"))
     with open(final, "rb+") as file:
         file.truncate(10_000)
+    with pytest.raises(RuntimeError, match="truncated or not a checkpoint; continue"):
+        make().load_checkpoint(final)
     again = make()
+    again.continuing = True
     again.load_checkpoint(final)
     assert again.current_epoch == torch.load(best, weights_only=False)["current_epoch"]
     os.remove(best)
-    with pytest.raises(RuntimeError, match="truncated or not a checkpoint"):
-        make().load_checkpoint(final)
+    again = make()
+    again.continuing = True
+    with pytest.raises(RuntimeError, match="no other checkpoint"):
+        again.load_checkpoint(final)
+
+
+def test_signal_after_the_last_step_ends_before_validation(make):
+    trainer = make(num_epochs=1)
+    trainer.on_epoch_end = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        trainer.run_training()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert os.path.exists(os.path.join(trainer.output_folder, "checkpoint_final.pth"))
+
+
+def test_signal_in_validation_writes_a_checkpoint(make):
+    trainer = make()
+    original = trainer.on_validation_epoch_start
+    trainer.on_validation_epoch_start = lambda: (original(), os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(SystemExit):
+        trainer.run_training()
+    assert os.path.exists(os.path.join(trainer.output_folder, "checkpoint_latest.pth"))
 
 
 def test_mirroring_off_reaches_prediction(make):
