@@ -171,8 +171,8 @@ def _pairs(col: Tensor, row: Tensor) -> Tensor:
 class ChunkwiseMLSTM(torch.autograd.Function):
     """The chunkwise form, span by span, with its backward pass written out.
 
-    Saves the inputs, the output, the denominators and the state that enters each chunk; the L x L weights are made
-    again in the backward pass.
+    Saves the inputs, the output, the denominators and the state that enters each chunk. The L x L weights are kept as
+    well on a CPU, where making them again costs more than the memory, and made again elsewhere.
     """
 
     @staticmethod
@@ -182,14 +182,18 @@ class ChunkwiseMLSTM(torch.autograd.Function):
         w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
         dens = torch.empty_like(w.col)
         single = w.col.shape[1] == 1
+        keep = not single and q.device.type == "cpu"
         vectors = torch.stack([w.col, w.row, w.floor, w.enter, w.leave])
         saved, c, n = [], None, None
         for span in _spans(q, length):
             at = span.flat, span.chunk
             qs, ks, vs = (span.take(x, length).to(product) for x in (q, k, v))
             col, row, floor, enter, leave = vectors[:, span.flat, span.chunk].flatten(1, 2).unbind(0)
-            weights = _mm(qs, ks.mT, product).mul_(_pairs(col, row))
+            pairs = _pairs(col, row)
+            weights = _mm(qs, ks.mT, product).mul_(pairs)
             num, den = _mm(weights, vs, product), weights.sum(-1)
+            if keep:
+                saved += [weights, pairs]
             if not single:
                 decay = w.decay[at]
                 shape, levels = (*decay.shape, -1), _levels(decay)
@@ -218,6 +222,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
         with no_autocast(q):
             w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
             single = w.col.shape[1] == 1
+            keep = not single and q.device.type == "cpu"
             inv = (torch.maximum(dens.abs(), w.floor) + eps).reciprocal()
             inv_den = torch.where(dens.abs() > w.floor, -dens.sign() * inv, 0.0)
             vectors = torch.stack([w.col, w.row, inv, inv_den, w.enter, w.leave])
@@ -236,8 +241,12 @@ class ChunkwiseMLSTM(torch.autograd.Function):
                 by_query[at].mul_(by_h.view(*w.decay[at].shape, -1))
                 dden = (by_h * scale_den)[..., None]
                 dnum = dh * scale[..., None]
-                pairs = _pairs(col, row)
-                weights = _mm(qs, ks.mT, product).mul_(pairs)
+                n_in, c_in = (None, None) if single else (saved.pop(), saved.pop())
+                if keep:
+                    pairs, weights = saved.pop(), saved.pop()
+                else:
+                    pairs = _pairs(col, row)
+                    weights = _mm(qs, ks.mT, product).mul_(pairs)
                 dv = _mm(weights.mT, dnum, product)
                 del weights
                 ds = _mm(dnum, vs.mT, product).add_(dden).mul_(pairs)
@@ -245,7 +254,6 @@ class ChunkwiseMLSTM(torch.autograd.Function):
                 dq, dk = _mm(ds, ks, product), _mm(ds.mT, qs, product)
                 del ds
                 if not single:
-                    n_in, c_in = saved.pop(), saved.pop()
                     levels = _levels(w.decay[at])
                     enter, leave = enter[..., None], leave[..., None]
                     if span.last:
