@@ -83,15 +83,18 @@ def plain_parallel(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor
 
 
 def take_turns(arms: dict[str, tuple[Callable, int]], turns: int) -> dict[str, float]:
-    """Median seconds of each arm; an arm is what to call and how often in its turn. The first turn warms up."""
+    """Median seconds of each arm; an arm is what to call and how often in its turn.
+
+    Each turn starts with a call that is not counted: the arm before has emptied caches and given memory back.
+    """
     seconds = {name: [] for name in arms}
-    for turn in range(turns + 1):
+    for _ in range(turns):
         for name, (run, times) in arms.items():
+            run()
             for _ in range(times):
                 start = time.perf_counter()
                 run()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(s) for name, s in seconds.items()}
     for name, s in seconds.items():
         print(f"  {name:<12} {medians[name]:9.4f} s  (fastest {min(s):.4f}, {len(s)} calls)", flush=True)
