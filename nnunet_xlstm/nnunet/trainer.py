@@ -115,7 +115,7 @@ class XLSTMTrainer(nnUNetTrainer):
     def initialize(self):
         super().initialize()
         if self.device.type == "cpu":
-            # twice as fast for nnU-Net's convolutions on a CPU; the values are the same
+            # faster convolutions on a CPU; values change by rounding only
             dim = len(self.configuration_manager.patch_size)
             self.network.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
 
