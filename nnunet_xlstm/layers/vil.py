@@ -60,15 +60,21 @@ class MLSTM(nn.Module):
 
     Args:
         dim: E, the width of the tokens.
-        n_heads: NH. qkv_block: size of the blocks of the block-diagonal projections; 2 where 4 does not divide E.
+        n_heads: NH. qkv_block: size of the blocks of the block-diagonal projections.
+
+    Raises:
+        ValueError: n_heads or qkv_block does not divide E.
     """
 
     def __init__(self, dim: int, orders: tuple[str, ...], n_heads: int, qkv_block: int, snake: bool, backend: str):
         super().__init__()
-        while dim % n_heads:
-            n_heads -= 1
-        while dim % qkv_block:
-            qkv_block //= 2
+        for name, part in (("n_heads", n_heads), ("qkv_block", qkv_block)):
+            if part < 1 or dim % part:
+                fitting = ", ".join(str(i) for i in range(1, 17) if dim % i == 0)
+                raise ValueError(
+                    f"{name} {part} does not divide {dim}, the width of the xLSTM block's tokens (expansion * "
+                    f"channels); set xlstm_kwargs['{name}'] to one of {fitting}, or change the channels"
+                )
         self.n_heads, self.orders, self.snake, self.backend = n_heads, orders, snake, backend
         self.q_proj = BlockDiagonal(dim, qkv_block)
         self.k_proj = BlockDiagonal(dim, qkv_block)
@@ -273,9 +279,11 @@ class ChannelTokens(nn.Module):
     def __init__(self, dim: int, grid: tuple[int, ...], orders: tuple[str, ...], **kwargs):
         super().__init__()
         self.dim, self.grid = dim, tuple(grid)
-        self.block = ViLBlock(
-            math.prod(grid), 1, tuple(f"s{order[-1]}" for order in orders), **(kwargs | {"conv": "causal1d"})
-        )
+        width = math.prod(grid)  # whatever the grid gives: heads and projections are made to fit
+        inner = kwargs.get("expansion", 2) * width
+        fit = {name: math.gcd(kwargs.get(name, 4), inner) for name in ("n_heads", "qkv_block")}
+        sequence = tuple(f"s{order[-1]}" for order in orders)
+        self.block = ViLBlock(width, 1, sequence, **(kwargs | fit | {"conv": "causal1d"}))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, *grid).

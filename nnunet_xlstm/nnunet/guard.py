@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import torch
 
@@ -52,7 +53,7 @@ class FiniteGuard:
 
 
 class StopSignals:
-    """While installed, the first SIGTERM or SIGUSR1 sets `received` instead of ending the process.
+    """While installed (in the main thread), the first SIGTERM or SIGUSR1 sets `received` and ends nothing.
 
     Augmentation workers are forked and inherit the handlers; there SIGUSR1 (which Slurm sends to every process) is
     ignored, so that training can go on to its checkpoint, and SIGTERM ends the worker as usual.
@@ -64,6 +65,8 @@ class StopSignals:
         self._previous: dict[int, object] = {}
 
     def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python allows handlers in the main thread only; signals then act as without us
         names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
         self._previous = {getattr(signal, n): signal.signal(getattr(signal, n), self._handle) for n in names}
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nnunet_xlstm.layers import vil
 from nnunet_xlstm.layers.mlstm import mlstm_recurrent
 from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.vil import BlockDiagonal, ChannelTokens, SegSyncBlock, ViLBlock
@@ -78,8 +79,6 @@ def test_shared_pair_equals_the_sum_of_two_scans():
         cell.norm_weight.data.zero_()
     raw = {}
     for name, block in (("pair", pair), *one.items()):
-        import nnunet_xlstm.layers.vil as vil
-
         original, vil.F.layer_norm = vil.F.layer_norm, lambda h, *a, **k: h
         try:
             raw[name] = block.mlstm[0](*inputs)
@@ -139,3 +138,34 @@ def test_errors_name_the_choices():
         ViLBlock(8, 3, ("dhw+",), conv="dense")
     with pytest.raises(ValueError, match="use mul, add or concat"):
         SegSyncBlock(8, 3, ("dhw+",), merge="max")
+    with pytest.raises(ValueError, match=r"n_heads 5 does not divide 16, .* set xlstm_kwargs\['n_heads'\] to one of 1, 2,"):
+        ViLBlock(8, 3, ("dhw+",), n_heads=5)
+    with pytest.raises(ValueError, match="qkv_block 3 does not divide 16"):
+        SegSyncBlock(8, 3, ("dhw+",), qkv_block=3)
+
+
+@pytest.mark.parametrize("share_weights", [True, False])
+@pytest.mark.parametrize("kind, kwargs", [(ViLBlock, {}), (ViLBlock, {"conv": "none"}), (SegSyncBlock, {})])
+def test_activation_elements_are_what_the_layers_write(kind, kwargs, share_weights, monkeypatch):
+    """By hooks on the projections and convolutions, and on what goes into and comes out of the cell."""
+    block = kind(8, 3, ("dhw+", "dhw-"), share_weights=share_weights, **kwargs)
+    written = 0
+
+    def add(*tensors):
+        nonlocal written
+        written += sum(t.numel() for t in tensors)
+
+    original = vil.mlstm
+
+    def cell(q, k, v, igate, fgate, **settings):
+        h = original(q, k, v, igate, fgate, **settings)
+        add(q, k, v, h)
+        return h
+
+    monkeypatch.setattr(vil, "mlstm", cell)
+    for name, module in block.named_modules():
+        gate = name.endswith(("igate", "fgate"))  # NH numbers a token: left out
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv3d, BlockDiagonal)) and not gate:
+            module.register_forward_hook(lambda module, inputs, output: add(output))
+    block(torch.randn(1, 8, 2, 3, 4))
+    assert block.activation_elements(2 * 3 * 4) == written
