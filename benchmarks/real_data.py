@@ -14,13 +14,14 @@ import argparse
 import json
 import os
 import queue
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
 CONFIGURATION = "3d_fullres"
@@ -36,6 +37,11 @@ DATASETS = {
 FOLDS = range(5)
 
 
+def link(path: Path, target: Path) -> None:
+    if not path.exists():
+        path.symlink_to(target.resolve())
+
+
 def plans_name(arm: str) -> str:
     return f"nnUNetXLSTMUNet{ARMS[arm]}Plans"
 
@@ -49,7 +55,7 @@ class Bench:
         self.cores: queue.Queue[set[int]] = queue.Queue()  # each job at a time has cores of its own
         for job in range(jobs):
             self.cores.put(set(available[job::jobs]))
-        self.folders = {name: work / name for name in ("raw", "preprocessed", "results", "logs")}
+        self.folders = {name: work / name for name in ("raw", "preprocessed", "results", "logs", "steps")}
         for folder in self.folders.values():
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -78,6 +84,13 @@ class Bench:
             raise SystemExit(f"{' '.join(command)} ended with {code}:\n" + "".join(open(path).readlines()[-15:]))
         return time.time() - start
 
+    def once(self, log: str, command: list[str], **environment: str) -> float:
+        """As `run`, but what was done before is not done again; its seconds are kept in `steps/`."""
+        done = self.folders["steps"] / f"{log}.json"
+        if not done.exists():
+            done.write_text(json.dumps(self.run(log, command, **environment)))
+        return json.loads(done.read_text())
+
     def model_folder(self, dataset: int, arm: str) -> Path:
         name = f"{TRAINER}__{plans_name(arm)}__{CONFIGURATION}"
         return self.folders["results"] / DATASETS[dataset]["name"] / name
@@ -85,17 +98,11 @@ class Bench:
     def plan(self, dataset: int, arms: list[str]) -> None:
         """Plan all arms; preprocess once, since all three share nnU-Net's data."""
         row = DATASETS[dataset]
-        link = self.folders["raw"] / row["name"]
-        if not link.exists():
-            link.symlink_to((self.data / row["name"]).resolve())
+        link(self.folders["raw"] / row["name"], self.data / row["name"])
         for i, arm in enumerate(arms):
-            done = self.work / f"planned_{dataset}_{arm}"
-            if done.exists():
-                continue
             command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-pl", f"nnUNetPlannerXLSTMUNet{ARMS[arm]}"]
             command += ["-c", CONFIGURATION, "-npfp", "1", "-np", "1", *row["plan"], *(["--no_pp"] if i else [])]
-            self.run(f"plan_{dataset}_{arm}", command)
-            done.touch()
+            self.once(f"plan_{dataset}_{arm}", command)
         self.check_folds(dataset)
 
     def check_folds(self, dataset: int) -> None:
@@ -105,7 +112,7 @@ class Bench:
         if used != json.loads((self.data / name / "splits_final.json").read_text()):
             raise SystemExit(f"{name}: the folds in use are not those of {self.data / name}/splits_final.json")
         for fold in used:
-            train, val = ({case.removesuffix("_ED").removesuffix("_ES") for case in fold[k]} for k in ("train", "val"))
+            train, val = ({subject(case) for case in fold[k]} for k in ("train", "val"))
             if train & val:
                 raise SystemExit(f"{name}: subjects on both sides of a fold: {sorted(train & val)[:3]}")
 
@@ -159,8 +166,15 @@ class Bench:
     def after_training(self, dataset: int, arms: list[str]) -> dict:
         """Best configuration, prediction, ensemble, zip and back. Cases: the validation side of fold 0."""
         name = DATASETS[dataset]["name"]
+        splits = json.loads((self.data / name / "splits_final.json").read_text())
+        images, labels = (self.work / "predict" / name / part for part in ("images", "labels"))
+        for folder in (images, labels):
+            folder.mkdir(parents=True, exist_ok=True)
+        for case in splits[0]["val"]:
+            link(images / f"{case}_0000.nii.gz", self.data / name / "imagesTr" / f"{case}_0000.nii.gz")
+            link(labels / f"{case}.nii.gz", self.data / name / "labelsTr" / f"{case}.nii.gz")
         seconds = {
-            "find_best": self.run(
+            "find_best": self.once(
                 f"find_best_{dataset}",
                 ["nnUNetv2_find_best_configuration", str(dataset), "-p", *(plans_name(a) for a in arms)]
                 + ["-c", CONFIGURATION, "-tr", TRAINER, "-np", "1"],
@@ -168,43 +182,39 @@ class Bench:
         }
         information = self.folders["results"] / name / "inference_information.json"
         best = json.loads(information.read_text())["best_model_or_ensemble"]
-        images = self.work / "predict" / name / "images"
-        images.mkdir(parents=True, exist_ok=True)
-        splits = json.loads((self.data / name / "splits_final.json").read_text())
-        for case in splits[0]["val"]:
-            target = images / f"{case}_0000.nii.gz"
-            if not target.exists():
-                target.symlink_to((self.data / name / "imagesTr" / target.name).resolve())
-
-        outputs = []
-        for arm in arms:
-            out = images.with_name(arm)
-            outputs.append(str(out))
+        outputs = {arm: images.with_name(arm) for arm in arms}
+        for arm, out in outputs.items():
             seconds[f"predict_{arm}"] = self.predict(dataset, arm, images, out, self.folders["results"])
         ensemble = images.with_name("ensemble")
-        seconds["ensemble"] = self.run(
-            f"ensemble_{dataset}", ["nnUNetv2_ensemble", "-i", *outputs, "-o", str(ensemble), "-np", "1"]
+        seconds["ensemble"] = self.once(
+            f"ensemble_{dataset}",
+            ["nnUNetv2_ensemble", "-i", *map(str, outputs.values()), "-o", str(ensemble), "-np", "1"],
+        )
+        model = self.model_folder(dataset, arms[0])
+        seconds["evaluate"] = self.once(
+            f"evaluate_{dataset}",
+            ["nnUNetv2_evaluate_folder", str(labels), str(ensemble), "-np", "1"]
+            + ["-djfile", str(model / "dataset.json"), "-pfile", str(model / "plans.json")],
         )
         archive = self.work / f"{name}.zip"
-        self.run(
+        seconds["zip"] = self.once(
             f"zip_{dataset}",
             ["nnUNetv2_export_model_to_zip", "-d", str(dataset), "-o", str(archive), "-c", CONFIGURATION]
             + ["-tr", TRAINER, "-p", plans_name(arms[0]), "-f", *(str(f) for f in FOLDS)],
         )
-        again = self.work / "installed"
-        shutil.rmtree(again, ignore_errors=True)
-        again.mkdir()
-        self.run(
-            f"unzip_{dataset}", ["nnUNetv2_install_pretrained_model_from_zip", str(archive)], nnUNet_results=str(again)
+        installed = self.work / "installed"
+        seconds["install"] = self.once(
+            f"install_{dataset}",
+            ["nnUNetv2_install_pretrained_model_from_zip", str(archive)],
+            nnUNet_results=str(installed),
         )
-        self.predict(dataset, arms[0], images, images.with_name("from_zip"), again)
+        from_zip = images.with_name("from_zip")
+        self.predict(dataset, arms[0], images, from_zip, installed)
         return {
             "best": {key: best[key] for key in best if key != "selected_model_or_models"},
-            "ensemble_dice": self.evaluate(dataset, ensemble),
-            "predict_equals_validation": self.same(
-                images.with_name(arms[0]), self.model_folder(dataset, arms[0]) / "fold_0" / "validation"
-            ),
-            "zip_equals_original": self.same(images.with_name(arms[0]), images.with_name("from_zip")),
+            "ensemble_dice": json.loads((ensemble / "summary.json").read_text())["foreground_mean"]["Dice"],
+            "predict_equals_validation": self.same(outputs[arms[0]], model / "fold_0" / "validation"),
+            "zip_equals_original": self.same(outputs[arms[0]], from_zip),
             "seconds": {key: round(value) for key, value in seconds.items()},
         }
 
@@ -212,25 +222,9 @@ class Bench:
         """With fold 0 alone: the cases are its validation side, so the score is of unseen images."""
         command = ["nnUNetv2_predict", "-i", str(images), "-o", str(out), "-d", str(dataset), "-c", CONFIGURATION]
         command += ["-tr", TRAINER, "-p", plans_name(arm), "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"]
-        return self.run(
+        return self.once(
             f"predict_{dataset}_{out.name}", [*command, "--save_probabilities"], nnUNet_results=str(results)
         )
-
-    def evaluate(self, dataset: int, folder: Path) -> float:
-        name = DATASETS[dataset]["name"]
-        model = self.model_folder(dataset, "xlstm" if self.model_folder(dataset, "xlstm").exists() else "no_xlstm")
-        reference = folder.with_name("labels")
-        reference.mkdir(exist_ok=True)
-        for prediction in folder.glob("*.nii.gz"):
-            link = reference / prediction.name
-            if not link.exists():
-                link.symlink_to((self.data / name / "labelsTr" / prediction.name).resolve())
-        self.run(
-            f"evaluate_{dataset}",
-            ["nnUNetv2_evaluate_folder", str(reference), str(folder), "-np", "1"]
-            + ["-djfile", str(model / "dataset.json"), "-pfile", str(model / "plans.json")],
-        )
-        return json.loads((folder / "summary.json").read_text())["foreground_mean"]["Dice"]
 
     @staticmethod
     def same(a: Path, b: Path) -> float:
@@ -245,8 +239,34 @@ class Bench:
         return sum(equal) / len(equal)
 
 
+def subject(case: str) -> str:
+    """The cases of ACDC are the two phases of a subject."""
+    return case.removesuffix("_ED").removesuffix("_ES")
+
+
+def compare(folds_a: list[dict], folds_b: list[dict]) -> dict:
+    """a minus b, over the folds that both have: each fold's difference of mean Dice, and the mean difference over all
+    validation cases with its 95 % interval by a bootstrap over subjects (10,000 draws, seed 0)."""
+    b_of = {f["fold"]: f for f in folds_b}
+    pairs = [(a, b_of[a["fold"]]) for a in folds_a if a["fold"] in b_of]
+    by_subject: dict[str, list[float]] = {}
+    for a, b in pairs:
+        for case, dice in a["cases"].items():
+            difference = np.nanmean(list(dice.values())) - np.nanmean(list(b["cases"][case].values()))
+            by_subject.setdefault(subject(case), []).append(difference)
+    values = np.array([np.mean(v) for v in by_subject.values()])
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (10_000, len(values)))].mean(1)
+    return {
+        "per_fold": [a["dice"] - b["dice"] for a, b in pairs],
+        "mean": float(values.mean()),
+        "interval_95": [float(q) for q in np.quantile(means, (0.025, 0.975))],
+        "subjects": len(values),
+    }
+
+
 def summarise(bench: Bench, datasets: list[int], arms: list[str]) -> dict:
-    """Per data set and arm: mean and SD over folds, and xlstm minus the arm, fold by fold."""
+    """Per data set and arm: mean and SD over folds, and xlstm minus the arm."""
     table = {}
     for dataset in datasets:
         rows = {arm: bench.scores(dataset, arm) for arm in arms}
@@ -258,9 +278,14 @@ def summarise(bench: Bench, datasets: list[int], arms: list[str]) -> dict:
                 "dice": statistics.mean(dice) if dice else None,
                 "sd": statistics.stdev(dice) if len(dice) > 1 else None,
                 "dice_per_fold": dice,
-                "xlstm_minus_arm": [x["dice"] - y for x, y in zip(rows.get("xlstm", []), dice, strict=False)],
+                "dice_per_class": {
+                    k: statistics.mean(f["dice_per_class"][k] for f in folds)
+                    for k in (folds[0]["dice_per_class"] if folds else {})
+                },
                 "seconds_per_fold": [f["seconds"] for f in folds],
             }
+            if arm != "xlstm" and folds and rows.get("xlstm"):
+                entry[arm]["xlstm_minus_arm"] = compare(rows["xlstm"], folds)
         table[DATASETS[dataset]["name"]] = entry
     return table
 
