@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,46 @@ def nnunet_tree(tmp_path_factory) -> Path:
     nnUNetPlannerXLSTMUNetTiny(901).plan_experiment()
     preprocess_dataset(901, "nnUNetXLSTMUNetTinyPlans", ("3d_fullres",), num_processes=(1,))
     return root
+
+
+# Smallest valid PNG: one pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc0000003010100"
+    "18dd8db00000000049454e44ae426082"
+)
+VOID = {"meta", "img", "br", "link"}
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_bytes(PNG)
+    return path
+
+
+class ParsedPage(HTMLParser):
+    """Tags, attribute values and text of a page; fails on tags that do not close."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.tags, self.values, self.text = [], [], [], ""
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.values += [value or "" for _, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def parse():
+    """parse(html) -> ParsedPage."""
+    return ParsedPage

@@ -34,7 +34,9 @@ ALLOWED = {
     "data": (set(), ARRAYS),
     "figures": (set(), ARRAYS | {"matplotlib"}),
     "nnunet": ({"names", "config", "layers", "networks", "data", "figures"}, TORCH | ARRAYS | NNUNET | {"tqdm"}),
-    "demo": ({"data", "figures", "nnunet", "names"}, ARRAYS | {"matplotlib", "tqdm"}),
+    "report": (set(), set()),
+    "evaluation": ({"report"}, ARRAYS | {"tqdm"}),
+    "demo": ({"data", "figures", "nnunet", "names", "report"}, ARRAYS | {"matplotlib", "tqdm"}),
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).
     "cli": (set(), set()),
     "__main__": ({"cli"}, set()),

@@ -55,4 +55,10 @@ COMMANDS = (
         "list the keys that a trainer accepts in nnUNet_xlstm_config",
         "nnunet_xlstm.cli.cmd_config:run",
     ),
+    Command(
+        "evaluate",
+        "judge",
+        "score a folder of predictions: Dice, surface distances, volumes",
+        "nnunet_xlstm.cli.cmd_evaluate:run",
+    ),
 )

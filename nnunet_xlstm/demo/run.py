@@ -116,8 +116,8 @@ def run_demo(
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(out / "summary.json", summary)
-    (out / "index.html").write_text(build_page(summary, pictures), encoding="utf-8")
-    return DemoResult(summary, out / "summary.json", out / "index.html")
+    page = build_page(summary, pictures).write(out / "index.html")
+    return DemoResult(summary, out / "summary.json", page)
 
 
 def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:

@@ -138,7 +138,7 @@ def test_errors_name_the_choices():
         ViLBlock(8, 3, ("dhw+",), conv="dense")
     with pytest.raises(ValueError, match="use mul, add or concat"):
         SegSyncBlock(8, 3, ("dhw+",), merge="max")
-    with pytest.raises(ValueError, match=r"n_heads 5 does not divide 16, .* set xlstm_kwargs\['n_heads'\] to one of 1, 2,"):
+    with pytest.raises(ValueError, match=r"n_heads 5 does not divide 16, .*\['n_heads'\] to one of 1, 2,"):
         ViLBlock(8, 3, ("dhw+",), n_heads=5)
     with pytest.raises(ValueError, match="qkv_block 3 does not divide 16"):
         SegSyncBlock(8, 3, ("dhw+",), qkv_block=3)

@@ -1,0 +1,83 @@
+"""`nnunet_xlstm evaluate`: score a folder of predictions."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Scores every prediction against the reference of the same name: Dice, IoU, HD, HD95, ASSD, NSD and volumes "
+        "per case and class. Writes summary.json in nnU-Net's layout with more keys, and a CSV and an HTML page of "
+        "the same name beside it."
+    )
+    parser.add_argument("-ref", type=Path, required=True, metavar="DIR", help="reference segmentations")
+    parser.add_argument("-pred", type=Path, required=True, metavar="DIR", help="predicted segmentations")
+    parser.add_argument("-djfile", type=Path, required=True, metavar="FILE", help="dataset.json: labels or regions")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="default: summary.json in the -pred folder")
+    parser.add_argument("-np", type=int, default=1, metavar="N", help="cases at a time (%(default)s)")
+    parser.add_argument("--chill", action="store_true", help="leave out references that have no prediction")
+    parser.add_argument("--nsd-tolerance", type=float, default=2.0, metavar="MM", help="of NSD (%(default)s mm)")
+    parser.add_argument(
+        "--hd95", choices=("max", "pooled"), default="max", help="larger directed percentile, or of both together"
+    )
+    parser.add_argument(
+        "--one-empty",
+        choices=("diagonal", "inf", "nan"),
+        default="diagonal",
+        help="distances where one mask is empty: the image's diagonal (default), infinite, or left out",
+    )
+    parser.add_argument(
+        "--both-empty",
+        choices=("nan", "perfect"),
+        default="nan",
+        help="scores where both masks are empty: left out of means (default) or perfect",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    import logging
+    import sys
+
+    from nnunet_xlstm.evaluation import folder
+    from nnunet_xlstm.evaluation.labels import read_classes
+    from nnunet_xlstm.evaluation.page import build_page
+    from nnunet_xlstm.evaluation.score import Settings
+    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv, write_json
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if args.np < 1:
+        raise ValueError(f"-np {args.np}: give the number of cases to score at a time, 1 or more")
+    out = args.o or args.pred / "summary.json"
+    if out.suffix != ".json":
+        raise ValueError(f"-o {out}: give the name of a .json file; the CSV and the page get its name")
+    settings = Settings(args.nsd_tolerance, args.hd95, args.both_empty, args.one_empty)
+    classes = read_classes(args.djfile)
+    path = args.djfile / "dataset.json" if args.djfile.is_dir() else args.djfile
+    ending = json.loads(path.read_text(encoding="utf-8")).get("file_ending", ".nii.gz")
+    pairs = folder.find_pairs(args.ref, args.pred, ending, args.chill)
+    results = folder.score_pairs(pairs, classes, settings, args.np, progress=True)
+    summary = folder.summarise(pairs, results, classes, settings)
+    write_json(out, summary)
+    write_csv(out.with_suffix(".csv"), *folder.csv_rows(pairs, summary))
+    page = build_page(summary, f"Evaluation of {args.pred.resolve().name}").write(out.with_suffix(".html"))
+    for line in table(summary):
+        print(line)
+    print(f"\nsummary: {out}\ntable:   {out.with_suffix('.csv')}\npage:    {page}")
+    missed = sum(row["n_missed"] for row in summary[EXTRAS]["counts"].values())
+    if missed:
+        print(f"\nmissed structures (empty prediction): {missed}; policy for their distances: {args.one_empty}")
+    return 0
+
+
+def table(summary: dict) -> list[str]:
+    """Means per class as lines of text."""
+    shown = ("Dice", "HD95", "ASSD", "NSD", "AVD", "RVE")
+    names = summary["nnunet_xlstm"]["classes"]
+    rows = [(names[key], row) for key, row in summary["mean"].items()] + [("mean", summary["foreground_mean"])]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{'':{width}}" + "".join(f"{name:>9}" for name in shown)]
+    for name, row in rows:
+        cells = "".join(f"{'-':>9}" if row[m] is None else f"{row[m]:9.3f}" for m in shown)
+        lines.append(f"{name:{width}}{cells}")
+    return lines

@@ -1,0 +1,1 @@
+"""Scores of segmentations: one case, one folder, and what goes into summary.json."""

@@ -1,0 +1,86 @@
+"""The page of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nnunet_xlstm.evaluation.summary import EXTRAS, METRICS, case_name
+from nnunet_xlstm.report.html import Block, Heading, Page, Table, Text
+
+SHOWN = ("Dice", "IoU", "HD", "HD95", "ASSD", "NSD", "AVD", "RVE")
+MAX_CASES = 200
+COUNTS = {
+    "n_valid": "with a Dice",
+    "n_empty_ref": "empty reference",
+    "n_missed": "missed (empty prediction)",
+    "n_false": "false (empty reference, prediction not)",
+}
+
+
+def build_page(summary: Mapping[str, Any], title: str) -> Page:
+    """Classes, counts of empty masks, cases from the worst on, definition.
+
+    Args:
+        summary: the content of a summary.json of ours.
+    """
+    extras = summary[EXTRAS]
+    cases = summary["metric_per_case"]
+    head = [f"{name} ({METRICS[name].unit})" if METRICS[name].unit else name for name in SHOWN]
+    dice, hd95 = (extras["case_mean"][name] for name in ("Dice", "HD95"))
+    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95)} mm: mean of the case averages of {len(cases)} cases."
+    counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
+    definition = [[key, str(value)] for key, value in extras["definition"].items()]
+    sections: list[Block] = [
+        Heading("Classes"),
+        _class_table(summary, head),
+        Heading("Empty masks"),
+        Table(["class", *COUNTS.values()], counts, "Number of cases"),
+        Heading("Cases"),
+        *_case_tables(cases, extras["classes"], head),
+        Heading("Definition"),
+        Table(["setting", "value"], definition),
+    ]
+    return Page(title, lead, sections, footer=f"nnunet_xlstm {extras['version']}")
+
+
+def _text(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _class_table(summary: Mapping[str, Any], head: list[str]) -> Table:
+    extras = summary[EXTRAS]
+
+    def cell(mean: float | None, std: float | None) -> str | None:
+        if mean is None:
+            return None
+        return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+
+    rows = [
+        [extras["classes"][key], *(cell(row[name], extras["std"][key][name]) for name in SHOWN)]
+        for key, row in summary["mean"].items()
+    ]
+    rows.append(["mean of the classes", *(cell(summary["foreground_mean"][name], None) for name in SHOWN)])
+    rows.append(["mean of the case averages", *(cell(extras["case_mean"][name], None) for name in SHOWN)])
+    return Table(["class", *head], rows, "Mean ± SD over cases", total_rows=2)
+
+
+def _case_tables(cases: list[Mapping[str, Any]], names: Mapping[str, str], head: list[str]) -> list[Block]:
+    rows = []
+    for case in cases:
+        metrics = list(case["metrics"].values())
+        known = [[m[name] for m in metrics if m[name] is not None] for name in SHOWN]
+        averages = [float(np.mean(values)) if values else None for values in known]
+        rows.append([case_name(case["prediction_file"]), *averages, _flags(case["flags"], names)])
+    rows.sort(key=lambda row: (row[1] is None, row[1], row[0]))
+    blocks: list[Block] = []
+    if len(rows) > MAX_CASES:
+        blocks.append(Text(f"The {MAX_CASES} worst of {len(rows)}; the CSV holds all."))
+    return [*blocks, Table(["case", *head, "flags"], rows[:MAX_CASES], "Mean over the classes, lowest Dice first")]
+
+
+def _flags(flags: Mapping[str, Mapping[str, str]], names: Mapping[str, str]) -> str:
+    """One reason per class: "RV: undefined: both empty"."""
+    return "; ".join(f"{names[key]}: {text}" for key, why in flags.items() for text in sorted(set(why.values()))[:1])

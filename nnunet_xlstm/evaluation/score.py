@@ -1,0 +1,203 @@
+"""All metrics of one case: overlap and volumes from one pass over the voxels, surfaces class by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from nnunet_xlstm.evaluation.labels import Classes
+from nnunet_xlstm.evaluation.summary import METRICS
+from nnunet_xlstm.evaluation.surface import surface_distances
+
+DISTANCES = ("HD", "HD95", "ASSD")
+BOTH_EMPTY = {"nan": None, "perfect": {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)}
+ONE_EMPTY = ("diagonal", "inf", "nan")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the metrics leave open. It is written into every result.
+
+    Attributes:
+        nsd_tolerance: mm. hd95: "max" (the larger of the two directed percentiles) or "pooled".
+        both_empty: "nan" (left out of all means, as in nnU-Net) or "perfect" (Dice 1, distances 0).
+        one_empty: distances where one mask is empty (Dice is 0): "diagonal" of the image, "inf" or "nan".
+    """
+
+    nsd_tolerance: float = 2.0
+    hd95: str = "max"
+    both_empty: str = "nan"
+    one_empty: str = "diagonal"
+
+    def __post_init__(self):
+        for name, valid in (("hd95", ("max", "pooled")), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(valid)}")
+        if not (math.isfinite(self.nsd_tolerance) and self.nsd_tolerance >= 0):
+            raise ValueError(f"nsd_tolerance {self.nsd_tolerance}: give a distance in mm, 0 or more")
+
+    def definition(self) -> dict[str, object]:
+        """The settings and what they mean, for summary.json."""
+        return asdict(self) | {
+            "surface": "centres of border voxels (a face neighbour outside the mask or the array), in mm",
+            "HD95": {
+                "max": "larger of the two directed 95th percentiles, linear interpolation (MONAI)",
+                "pooled": "95th percentile of both directed sets together (MedPy)",
+            }[self.hd95],
+            "ASSD": "mean of both directed sets together",
+            "NSD": f"share of border voxels within {self.nsd_tolerance:g} mm",
+            "diagonal": "distance between the centres of opposite corner voxels",
+            "mean": "over the cases that have a value",
+        }
+
+
+CaseScores = tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]
+
+
+def score_case(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    classes: Classes,
+    spacing: Sequence[float],
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+) -> CaseScores:
+    """Score one label map against its reference.
+
+    Args:
+        reference, prediction: label ids, one shape, 2D or 3D.
+        spacing: mm per voxel along each axis of the arrays.
+
+    Returns:
+        class key -> metric -> value, and class key -> metric -> why the value is not a finite number.
+
+    Raises:
+        ValueError: shapes differ, or a map holds an id that the data set does not have.
+    """
+    if reference.shape != prediction.shape:
+        raise ValueError(f"the reference has shape {reference.shape}, the prediction {prediction.shape}")
+    table, ids = _joint_histogram(reference, prediction)
+    _check_ids(ids, table, classes)
+    counted = np.array([i != classes.ignore for i in ids])
+    table = table[counted]  # rows are the reference: ignored voxels count nowhere
+    voxel_ml = float(np.prod(spacing)) / 1000
+    diagonal = float(np.linalg.norm((np.array(reference.shape) - 1) * np.asarray(spacing, dtype=float)))
+    ignored = reference == classes.ignore if classes.ignore is not None and not counted.all() else None
+    boxes = _boxes(reference, prediction)
+    metrics, flags = {}, {}
+    for key, members in classes.labels.items():
+        in_ref, in_pred = np.isin(ids[counted], members), np.isin(ids, members)
+        tp, fn = int(table[in_ref][:, in_pred].sum()), int(table[in_ref][:, ~in_pred].sum())
+        fp, tn = int(table[~in_ref][:, in_pred].sum()), int(table[~in_ref][:, ~in_pred].sum())
+        row = _overlap(tp, fp, fn, tn) | _volumes(tp + fn, tp + fp, voxel_ml)
+        if tp + fn and tp + fp:
+            box = _union([boxes[i] for i in members if i in boxes])
+            row |= _distances(reference[box], prediction[box], ignored, box, members, spacing, settings)
+            why = {}
+        else:
+            row, why = _empty(row, tp + fn > 0, tp + fp > 0, diagonal, settings)
+        metrics[key], flags[key] = {name: row[name] for name in METRICS}, why
+    return metrics, flags
+
+
+def _joint_histogram(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels per (id of the reference, id of the prediction), and the ids; slice by slice, to need little memory."""
+    highest = int(max(reference.max(initial=0), prediction.max(initial=0)))
+    if min(reference.min(initial=0), prediction.min(initial=0)) < 0 or highest > 65535:
+        raise ValueError(f"label ids reach from {reference.min(initial=0)} to {highest}; they must be 0 to 65535")
+    present = np.zeros(highest + 1, dtype=bool)
+    for r, p in zip(reference, prediction, strict=True):
+        present[r] = True
+        present[p] = True
+    ids = np.flatnonzero(present)
+    rank = np.zeros(highest + 1, dtype=np.int64)
+    rank[ids] = np.arange(len(ids))
+    n = len(ids)
+    table = np.zeros(n * n, dtype=np.int64)
+    for r, p in zip(reference, prediction, strict=True):
+        table += np.bincount((rank[r] * n + rank[p]).ravel(), minlength=n * n)
+    return table.reshape(n, n), ids
+
+
+def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Classes) -> None:
+    allowed = sorted(classes.known)
+    for what, counts in (("reference", table.sum(1)), ("prediction", table.sum(0))):
+        known = classes.known - ({classes.ignore} if what == "prediction" else set())
+        unknown = [int(i) for i, n in zip(ids, counts, strict=True) if n and int(i) not in known]
+        if unknown:
+            raise ValueError(
+                f"the {what} holds the label {unknown[0]}, which dataset.json does not have for it (it has {allowed}); "
+                "correct the label map, or give the dataset.json that belongs to it"
+            )
+
+
+def _boxes(reference: np.ndarray, prediction: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """Label id -> the smallest box that holds it in either map."""
+    boxes: dict[int, list] = {}
+    for labels in (reference, prediction):
+        for i, box in enumerate(find_objects(labels), 1):
+            if box is not None:
+                boxes.setdefault(i, []).append(box)
+    return {i: _union(found) for i, found in boxes.items()}
+
+
+def _union(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+
+
+def _overlap(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
+    total = tp + fp + fn
+    return {
+        "Dice": 2 * tp / (total + tp) if total else math.nan,
+        "IoU": tp / total if total else math.nan,
+        "FP": fp,
+        "TP": tp,
+        "FN": fn,
+        "TN": tn,
+        "n_pred": tp + fp,
+        "n_ref": tp + fn,
+    }
+
+
+def _volumes(n_ref: int, n_pred: int, voxel_ml: float) -> dict[str, float]:
+    reference, prediction = n_ref * voxel_ml, n_pred * voxel_ml
+    return {
+        "VolumeRef": reference,
+        "VolumePred": prediction,
+        "SVD": prediction - reference,
+        "AVD": abs(prediction - reference),
+        "RVE": abs(n_pred - n_ref) / n_ref if n_ref else math.nan,
+    }
+
+
+def _distances(reference, prediction, ignored, box, members, spacing, settings: Settings) -> dict[str, float]:
+    masks = [np.isin(x, members) if len(members) > 1 else x == members[0] for x in (reference, prediction)]
+    if ignored is not None:
+        masks = [mask & ~ignored[box] for mask in masks]
+    found = surface_distances(*masks, spacing)
+    return {
+        "HD": found.hd(),
+        "HD95": found.hd_percentile(95, pooled=settings.hd95 == "pooled"),
+        "ASSD": found.assd(),
+        "NSD": found.nsd(settings.nsd_tolerance),
+    }
+
+
+def _empty(row, has_ref: bool, has_pred: bool, diagonal: float, settings: Settings):
+    """Values and their flags where a mask is empty."""
+    if not has_ref and not has_pred:
+        values = BOTH_EMPTY[settings.both_empty]
+        if values is not None:
+            return row | values, dict.fromkeys(values, "both empty: counted as perfect")
+        undefined = ("Dice", "IoU", "RVE", "NSD", *DISTANCES)
+        return row | dict.fromkeys(undefined, math.nan), dict.fromkeys(undefined, "undefined: both empty")
+    which = "reference" if has_pred else "prediction"
+    value = {"diagonal": diagonal, "inf": math.inf, "nan": math.nan}[settings.one_empty]
+    text = {"diagonal": "image diagonal", "inf": "infinite", "nan": "undefined"}[settings.one_empty]
+    flags = dict.fromkeys(DISTANCES, f"{text}: the {which} is empty")
+    if not has_ref:
+        flags["RVE"] = "undefined: the reference is empty"
+    return row | dict.fromkeys(DISTANCES, value) | {"NSD": 0.0}, flags

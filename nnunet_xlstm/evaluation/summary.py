@@ -1,0 +1,156 @@
+"""The metrics by name, and summary.json: nnU-Net's layout with ours added; written as strict JSON, read from both.
+
+    {"foreground_mean": {metric: number}, "mean": {class: {metric: number}},
+     "metric_per_case": [{"reference_file", "prediction_file", "metrics": {class: {metric: number}},
+                          "flags": {class: {metric: why it is null}}}],
+     "nnunet_xlstm": {"version", "classes": {class: name}, "std", "counts", "case_mean", "definition"}}
+
+A class is named as nnU-Net names it: "1", or "(1, 2)" for a region. NaN and infinity become null.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means.
+
+    Attributes:
+        what: in words. unit: "" where it has none. better: "high", "low", or None where neither is.
+        worst: the value that stands for a missing one in a ranking; None where there is no worst value.
+    """
+
+    what: str
+    unit: str = ""
+    better: str | None = None
+    worst: float | None = None
+
+
+METRICS = {
+    "Dice": Metric("2 TP / (2 TP + FP + FN)", better="high", worst=0.0),
+    "IoU": Metric("TP / (TP + FP + FN)", better="high", worst=0.0),
+    "FP": Metric("false positive voxels", "voxels", "low"),
+    "TP": Metric("true positive voxels", "voxels"),
+    "FN": Metric("false negative voxels", "voxels", "low"),
+    "TN": Metric("true negative voxels", "voxels"),
+    "n_pred": Metric("voxels of the prediction", "voxels"),
+    "n_ref": Metric("voxels of the reference", "voxels"),
+    "HD": Metric("largest distance between the surfaces", "mm", "low", math.inf),
+    "HD95": Metric("95th percentile of the distances between the surfaces", "mm", "low", math.inf),
+    "ASSD": Metric("average symmetric surface distance", "mm", "low", math.inf),
+    "NSD": Metric("share of the surfaces within the tolerance", better="high", worst=0.0),
+    "VolumeRef": Metric("volume of the reference", "mL"),
+    "VolumePred": Metric("volume of the prediction", "mL"),
+    "SVD": Metric("volume of the prediction minus that of the reference", "mL"),
+    "AVD": Metric("absolute volume difference", "mL", "low", math.inf),
+    "RVE": Metric("absolute volume difference / volume of the reference", better="low", worst=math.inf),
+}
+EXTRAS = "nnunet_xlstm"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One summary.json as arrays.
+
+    Attributes:
+        cases: sorted names, the prediction's file name without its ending.
+        classes: class key -> name (the key itself in nnU-Net's own files).
+        values: metric -> (cases, classes), NaN where there is no finite number.
+        definition: how the metrics were computed; empty for nnU-Net's own files.
+    """
+
+    cases: list[str]
+    classes: dict[str, str]
+    values: dict[str, np.ndarray]
+    definition: dict[str, Any]
+
+    def case_average(self, metric: str) -> np.ndarray:
+        """Mean over the classes that have a value, (cases,); NaN where none has."""
+        return mean_of_known(self.values[metric], axis=1)
+
+
+def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of the entries that are not NaN along an axis; NaN where all are (numpy warns there)."""
+    known = ~np.isnan(values)
+    count = known.sum(axis)
+    total = np.where(known, values, 0.0).sum(axis)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+
+
+def case_name(path: str | Path) -> str:
+    """File name without folder and ending (".nii.gz" counts as one ending)."""
+    name = Path(path).name
+    for ending in (".nii.gz", ".ome.tif", ".ome.tiff"):
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    return name.rsplit(".", 1)[0]
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a summary.json of ours or of nnU-Net.
+
+    Raises:
+        ValueError: not such a file, or its cases have different classes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "summary.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = {case_name(row["prediction_file"]): row["metrics"] for row in content["metric_per_case"]}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not a summary.json ({type(error).__name__}: {error}); "
+            "give one written by `nnunet_xlstm evaluate` or nnUNetv2_evaluate_folder"
+        ) from error
+    if not rows:
+        raise ValueError(f"{path}: it holds no case; evaluate a folder with at least one prediction")
+    if len(rows) != len(content["metric_per_case"]):
+        raise ValueError(f"{path}: two of its cases have the same name; evaluate each folder into a file of its own")
+    cases = sorted(rows)
+    keys = list(rows[cases[0]])
+    for case in cases:
+        if list(rows[case]) != keys:
+            raise ValueError(f"{path}: case '{case}' has the classes {list(rows[case])}, '{cases[0]}' has {keys}")
+    extras = content.get(EXTRAS, {})
+    metrics = [m for m in METRICS if all(m in rows[case][key] for case in cases for key in keys)]
+    values = {m: np.array([[_number(rows[case][key][m]) for key in keys] for case in cases]) for m in metrics}
+    names = extras.get("classes", {})
+    return Scores(cases, {key: names.get(key, key) for key in keys}, values, extras.get("definition", {}))
+
+
+def _number(value: float | None) -> float:
+    return float(value) if value is not None and math.isfinite(value) else math.nan
+
+
+def finite(value: float | int | None) -> float | int | None:
+    """The number, or None (null) for NaN and infinity."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, (int, np.integer)) else float(value)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Strict JSON: a NaN that is left is an error, not a file that other programs cannot read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table as CSV; None and non-finite numbers become empty cells."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow([finite(v) if isinstance(v, (float, np.floating)) else v for v in row])

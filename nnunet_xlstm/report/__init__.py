@@ -1,0 +1,1 @@
+"""The one renderer of every page that the package writes."""
