@@ -61,4 +61,34 @@ COMMANDS = (
         "score a folder of predictions: Dice, surface distances, volumes",
         "nnunet_xlstm.cli.cmd_evaluate:run",
     ),
+    Command(
+        "compare",
+        "judge",
+        "compare evaluated models: tests, rankings, figures, tables for a paper",
+        "nnunet_xlstm.cli.cmd_compare:run",
+    ),
+    Command(
+        "cost",
+        "judge",
+        "parameters, GMAC, activations and latency of presets and plans",
+        "nnunet_xlstm.cli.cmd_cost:run",
+    ),
+    Command(
+        "view",
+        "judge",
+        "pictures of images with reference and prediction, and of the worst cases",
+        "nnunet_xlstm.cli.cmd_view:run",
+    ),
+    Command(
+        "mesh",
+        "judge",
+        "surface meshes of label maps as STL, PLY or VTP, with their volumes and a picture",
+        "nnunet_xlstm.cli.cmd_mesh:run",
+    ),
+    Command(
+        "cardiac",
+        "judge",
+        "ventricular volumes, ejection fraction and myocardial mass from ED and ES segmentations",
+        "nnunet_xlstm.cli.cmd_cardiac:run",
+    ),
 )

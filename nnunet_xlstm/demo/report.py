@@ -16,10 +16,10 @@ import SimpleITK as sitk
 from nnunet_xlstm.data.phantoms import intensity_classifier_dice
 from nnunet_xlstm.demo.inputs import Dataset
 from nnunet_xlstm.figures.overlay import draw_overlay
+from nnunet_xlstm.figures.quicklook import CT_WINDOW
 
 MAX_PICTURES = 4
 MAX_BASELINE_CASES = 40
-CT_WINDOW = (50.0, 700.0)  # centre and width in HU: blood with contrast, muscle and fat all differ
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from nnunet_xlstm.evaluation.surface import surface_distances
 
 DISTANCES = ("HD", "HD95", "ASSD")
 BOTH_EMPTY = {"nan": None, "perfect": {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)}
+MAX_ID = 65535
 ONE_EMPTY = ("diagonal", "inf", "nan")
 
 
@@ -79,14 +80,14 @@ def score_case(
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"the reference has shape {reference.shape}, the prediction {prediction.shape}")
-    table, ids = _joint_histogram(reference, prediction)
+    boxes = _boxes(reference, prediction)
+    table, ids = _joint_histogram(reference, prediction, _union(list(boxes.values())) if boxes else None)
     _check_ids(ids, table, classes)
     counted = np.array([i != classes.ignore for i in ids])
     table = table[counted]  # rows are the reference: ignored voxels count nowhere
     voxel_ml = float(np.prod(spacing)) / 1000
     diagonal = float(np.linalg.norm((np.array(reference.shape) - 1) * np.asarray(spacing, dtype=float)))
     ignored = reference == classes.ignore if classes.ignore is not None and not counted.all() else None
-    boxes = _boxes(reference, prediction)
     metrics, flags = {}, {}
     for key, members in classes.labels.items():
         in_ref, in_pred = np.isin(ids[counted], members), np.isin(ids, members)
@@ -103,22 +104,24 @@ def score_case(
     return metrics, flags
 
 
-def _joint_histogram(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels per (id of the reference, id of the prediction), and the ids; slice by slice, to need little memory."""
-    highest = int(max(reference.max(initial=0), prediction.max(initial=0)))
-    if min(reference.min(initial=0), prediction.min(initial=0)) < 0 or highest > 65535:
-        raise ValueError(f"label ids reach from {reference.min(initial=0)} to {highest}; they must be 0 to 65535")
-    present = np.zeros(highest + 1, dtype=bool)
-    for r, p in zip(reference, prediction, strict=True):
-        present[r] = True
-        present[p] = True
+def _joint_histogram(reference, prediction, box) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels per (id of the reference, id of the prediction), and the ids, 0 first; `box` holds all that is not 0.
+
+    Slice by slice, to need little memory.
+    """
+    present = np.zeros(MAX_ID + 1, dtype=bool)
+    present[0] = True
+    inner = (reference[box], prediction[box]) if box else (reference[:0], prediction[:0])
+    for r, p in zip(*inner, strict=True):
+        present[r] = present[p] = True
     ids = np.flatnonzero(present)
-    rank = np.zeros(highest + 1, dtype=np.int64)
+    rank = np.zeros(MAX_ID + 1, dtype=np.intp)
     rank[ids] = np.arange(len(ids))
     n = len(ids)
     table = np.zeros(n * n, dtype=np.int64)
-    for r, p in zip(reference, prediction, strict=True):
+    for r, p in zip(*inner, strict=True):
         table += np.bincount((rank[r] * n + rank[p]).ravel(), minlength=n * n)
+    table[0] += reference.size - inner[0].size
     return table.reshape(n, n), ids
 
 
@@ -137,7 +140,10 @@ def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Classes) -> None:
 def _boxes(reference: np.ndarray, prediction: np.ndarray) -> dict[int, tuple[slice, ...]]:
     """Label id -> the smallest box that holds it in either map."""
     boxes: dict[int, list] = {}
-    for labels in (reference, prediction):
+    for what, labels in (("reference", reference), ("prediction", prediction)):
+        low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+        if low < 0 or high > MAX_ID:
+            raise ValueError(f"the {what} has label ids from {low} to {high}; they must be 0 to {MAX_ID}")
         for i, box in enumerate(find_objects(labels), 1):
             if box is not None:
                 boxes.setdefault(i, []).append(box)

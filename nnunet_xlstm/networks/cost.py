@@ -6,6 +6,8 @@ Nothing is allocated and nothing is computed, so a 1.6 B network at full patch s
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -57,3 +59,24 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
         activations=sum(elements for _, elements, _ in saved.values()),
         activation_bytes=sum(nbytes for _, _, nbytes in saved.values()),
     )
+
+
+def latency(build: Callable[[], nn.Module], input_shape: Sequence[int], repeats: int, device: str = "cpu") -> float:
+    """Median seconds of a forward pass (fp32, no gradient) after two that are not counted.
+
+    Raises:
+        ValueError: device cuda without a GPU.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device}: torch finds no CUDA GPU here; use cpu")
+    network = build().to(device).eval()
+    x = torch.randn(tuple(input_shape), device=device)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(repeats + 2):
+            start = time.perf_counter()
+            network(x)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[2:])

@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.image import imread
 
-from nnunet_xlstm.figures.overlay import PALETTE, draw_overlay, label_colour
+from nnunet_xlstm.figures.overlay import Case, draw_overlay, draw_sheet
+from nnunet_xlstm.figures.planes import ERRORS, PALETTE, cut_planes, label_colour
 
 
 def volume(array: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> sitk.Image:
@@ -56,6 +57,51 @@ def test_empty_and_missing_masks(tmp_path, noise, style, reference, prediction):
 def test_constant_image(tmp_path, value):
     image = volume(np.full((8, 8, 8), value, np.float32))
     assert draw_overlay(tmp_path / "a.png", image, volume(ball((8, 8, 8), 3))).stat().st_size > 1000
+
+
+def test_errors_have_their_own_colours(tmp_path):
+    """On black, a quarter of the picture for each: right, false positive, false negative, wrong label."""
+    reference, prediction = np.zeros((2, 24, 24), np.uint8)
+    reference[:12, :12] = prediction[:12, :12] = 1
+    prediction[:12, 12:] = 2
+    reference[12:, :12] = 1
+    reference[12:, 12:], prediction[12:, 12:] = 1, 2
+    image = volume(np.zeros((24, 24), np.float32) - 1)
+    path = draw_overlay(
+        tmp_path / "a.png", image, volume(reference), volume(prediction), style="errors", ct_window=(10, 20)
+    )
+    pixels = (imread(path)[..., :3] * 255).round()
+    rows, columns = pixels.shape[:2]
+    for kind, (y, x) in zip(ERRORS, [(0.25, 0.25), (0.25, 0.75), (0.7, 0.25), (0.7, 0.75)], strict=True):
+        rgb = np.array([int(ERRORS[kind][i : i + 2], 16) for i in (1, 3, 5)])
+        np.testing.assert_allclose(pixels[int(y * rows), int(x * columns)], 0.55 * rgb, atol=3)
+    with pytest.raises(ValueError, match="give both"):
+        draw_overlay(tmp_path / "b.png", image, volume(reference), style="errors")
+
+
+def test_planes_through_the_errors(noise):
+    reference, prediction = np.zeros((2, *noise.shape), np.uint8)
+    reference[5:8, 5:8, 5:8] = prediction[5:8, 5:8, 5:8] = 1
+    prediction[15, 20, 11:14] = 1
+    arrays = {"reference": reference, "prediction": prediction}
+    planes = cut_planes(noise, (1, 1, 1), arrays, focus="errors")
+    np.testing.assert_array_equal(planes[0].image, noise[15])
+    np.testing.assert_array_equal(cut_planes(noise, (1, 1, 1), arrays)[0].image, noise[6])
+
+
+def test_sheet(tmp_path, noise):
+    label = ball(noise.shape)
+    cases = [
+        lambda: Case(volume(noise), volume(label), volume(np.roll(label, 3, 2)), "first: mean Dice 0.5"),
+        lambda: Case(volume(noise[:5], (1, 1, 10)), volume(label[:5]), volume(label[:5]), "second"),
+        lambda: Case(volume(noise), volume(label), volume(0 * label), "third"),
+    ]
+    heights = [imread(draw_sheet(tmp_path / f"{n}.png", cases[:n])).shape[0] for n in (1, 3)]
+    assert heights[1] > 2 * heights[0] and shows(tmp_path / "1.png", ERRORS["right"])
+    for style in ("outline", "filled"):
+        assert draw_sheet(tmp_path / "a.png", cases, style=style, names={1: "LV"}).stat().st_size > 5000
+    with pytest.raises(ValueError, match="at least one"):
+        draw_sheet(tmp_path / "b.png", [])
 
 
 def test_flat_images(tmp_path, noise):
@@ -109,7 +155,7 @@ def test_patient_axes_do_not_depend_on_storage(tmp_path, noise):
 def test_wrong_input(tmp_path, noise):
     with pytest.raises(ValueError, match="on one grid"):
         draw_overlay(tmp_path / "a.png", volume(noise), volume(ball((5, 5, 5))))
-    with pytest.raises(ValueError, match="Valid styles"):
+    with pytest.raises(ValueError, match="Valid are"):
         draw_overlay(tmp_path / "a.png", volume(noise), style="dotted")
     with pytest.raises(ValueError, match="4 dimensions"):
         draw_overlay(tmp_path / "a.png", sitk.Image([4, 4, 4, 2], sitk.sitkFloat32))

@@ -1,0 +1,118 @@
+"""`nnunet_xlstm cost`: what a network costs, from a preset or a plans file."""
+
+import argparse
+import json
+from pathlib import Path
+
+COLUMNS = (
+    ("name", "name", "{}"),
+    ("params_m", "params (M)", "{:.3f}"),
+    ("gmac", "GMAC", "{:.2f}"),
+    ("gflop", "GFLOP", "{:.2f}"),
+    ("activations_m", "activations (M)", "{:.1f}"),
+    ("activation_mb", "activations (MB)", "{:.1f}"),
+    ("patch", "patch", "{}"),
+    ("latency_s", "latency (s)", "{:.3f}"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Parameters, multiply-accumulates (GFLOP is twice GMAC) and activations kept for the backward pass, of one "
+        "image of one patch. Counted on fake tensors: nothing is allocated, so any size is counted on any machine. "
+        "Convolutions and matrix products count; normalisation and exponentials do not."
+    )
+    parser.add_argument("networks", nargs="+", metavar="PLANS|PRESET", help="plans files, and presets by name")
+    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="of plans files (%(default)s)")
+    parser.add_argument(
+        "--patch", type=int, nargs="+", metavar="N", help="voxels per axis; default: the plans', or 128"
+    )
+    parser.add_argument("--channels", type=int, help="default: of the dataset.json beside the plans, or 1")
+    parser.add_argument("--classes", type=int, help="default: of the dataset.json beside the plans, or 8")
+    parser.add_argument("--latency", type=int, default=0, metavar="N", help="also time N forward passes (median)")
+    parser.add_argument("--device", default="cpu", help="for --latency: cpu or cuda (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print a JSON list and nothing else")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in ("channels", "classes", "latency"):
+        value = getattr(args, name)
+        if value is not None and value < (0 if name == "latency" else 1):
+            raise ValueError(f"--{name} {value} is too small; give 1 or more")
+    rows = [_row(name, args) for name in args.networks]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = [[title for _, title, _ in COLUMNS]]
+    for row in rows:
+        table.append(["-" if row[key] is None else form.format(row[key]) for key, _, form in COLUMNS])
+    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+    for line in table:
+        cells = (f"{text:{'<' if i == 0 else '>'}{widths[i]}}" for i, text in enumerate(line))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def _row(name: str, args: argparse.Namespace) -> dict:
+    from nnunet_xlstm.networks.cost import count_cost, latency
+
+    label, patch, channels, classes, build = _network(name, args)
+    cost = count_cost(build, (1, channels, *patch))
+    return {
+        "name": label,
+        "params_m": round(cost.params / 1e6, 4),
+        "gmac": round(cost.macs / 1e9, 3),
+        "gflop": round(2 * cost.macs / 1e9, 3),
+        "activations_m": round(cost.activations / 1e6, 3),
+        "activation_mb": round(cost.activation_bytes / 2**20, 2),
+        "patch": "x".join(str(n) for n in patch),
+        "channels": channels,
+        "classes": classes,
+        "latency_s": latency(build, (1, channels, *patch), args.latency, args.device) if args.latency else None,
+        "precision": "fp32",
+        "batch": 1,
+    }
+
+
+def _network(name: str, args: argparse.Namespace):
+    """Label, patch, channels, classes and builder of one argument."""
+    from nnunet_xlstm.networks.presets import PRESETS
+
+    if name in PRESETS:
+        from nnunet_xlstm.networks.build import build_network
+
+        patch, channels, classes = _patch(args.patch, 3, (128,) * 3), args.channels or 1, args.classes or 8
+        return name, patch, channels, classes, lambda: build_network(name, patch, channels, classes)
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"'{name}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
+    from nnunet_xlstm.nnunet.plan_network import planned_network
+
+    channels, classes = _of_dataset(path.with_name("dataset.json"))
+    channels, classes = args.channels or channels, args.classes or classes
+    planned = planned_network(path, args.c, channels, classes)
+    patch = _patch(args.patch, len(planned.patch_size), planned.patch_size)
+    return planned.name, patch, channels, classes, planned.build
+
+
+def _patch(given: list[int] | None, dim: int, default: tuple[int, ...]) -> tuple[int, ...]:
+    if given is None:
+        return default
+    if len(given) == 1:
+        given = given * dim
+    if len(given) not in (2, 3) or min(given) < 1:
+        raise ValueError(f"--patch {given}: give one number, or one per axis (2 or 3 axes), each 1 or more")
+    return tuple(given)
+
+
+def _of_dataset(path: Path) -> tuple[int, int]:
+    """Channels and output classes of a data set; 1 and 8 without the file."""
+    if not path.is_file():
+        return 1, 8
+    from nnunet_xlstm.evaluation.labels import read_classes
+
+    classes = read_classes(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    channels = content.get("channel_names") or content.get("modality") or [0]
+    regions = any(isinstance(value, list) for value in content["labels"].values())
+    return len(channels), len(classes.labels) + (0 if regions else 1)

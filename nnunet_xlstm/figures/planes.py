@@ -1,0 +1,192 @@
+"""Cuts through an image and its label maps, in patient axes with true proportions, and how they are drawn."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+# Labels 1 to 12, told apart also in print and on grey; later ids get hues a golden angle apart.
+PALETTE = (
+    "#e6443a", "#3aa0ff", "#37c837", "#ffb000", "#c061ff", "#00cfc8",
+    "#ff7fd0", "#b8e600", "#a5672a", "#8f9bff", "#ff8a3d", "#0f9d73",
+)  # fmt: skip
+MAX_IN_LEGEND = 24
+PLANES = ("axial", "coronal", "sagittal")
+# Told apart by people who see red and green alike.
+ERRORS = {"right": "#4d9de0", "false positive": "#ffb000", "false negative": "#d81b60", "wrong label": "#8e5bd0"}
+STYLES = ("outline", "filled", "errors")
+
+
+def label_colour(label: int) -> str:
+    """The colour of a label id, the same in every picture, as "#rrggbb"."""
+    if 1 <= label <= len(PALETTE):
+        return PALETTE[label - 1]
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618033988749895 % 1, 0.55 + 0.45 * (label % 2), 0.95)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+@dataclass(eq=False)
+class Plane:
+    """One cut: `image` and `masks` (kind -> label map or None) have rows downwards; `pixel_mm` is (height, width)."""
+
+    name: str
+    image: np.ndarray
+    masks: dict[str, np.ndarray | None]
+    pixel_mm: tuple[float, float]
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        rows, columns = self.image.shape
+        return rows * self.pixel_mm[0], columns * self.pixel_mm[1]
+
+
+def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Array ([z,] y, x) with z to the head, y to the back, x to the left, and its spacing in mm in that order."""
+    if image.GetDimension() not in (2, 3):
+        raise ValueError(f"An image of {image.GetDimension()} dimensions was given; use 2D or 3D (one frame of 4D).")
+    if image.GetDimension() == 3:
+        image = sitk.DICOMOrient(image, "LPS")
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = array.mean(-1)
+    return array, image.GetSpacing()[::-1]
+
+
+def check_grids(image: sitk.Image, maps: Mapping[str, sitk.Image | None]) -> None:
+    """Every map has the image's size.
+
+    Raises:
+        ValueError: one has not.
+    """
+    for kind, label_map in maps.items():
+        if label_map is not None and label_map.GetSize() != image.GetSize():
+            raise ValueError(
+                f"The {kind} has size {label_map.GetSize()}, the image {image.GetSize()} (x, y, z). "
+                "Both must be on one grid: resample the label map to the image with nearest neighbours."
+            )
+
+
+def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
+    if ct_window is not None:
+        centre, width = ct_window
+        return centre - width / 2, centre + width / 2
+    finite = pixels[np.isfinite(pixels)]
+    low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
+    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+
+
+def _centre(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
+    """Where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice with the
+    most voxels that differ (`focus` "errors")."""
+    reference, prediction = (arrays.get(kind) for kind in ("reference", "prediction"))
+    if focus == "errors" and reference is not None and prediction is not None:
+        wrong = reference != prediction
+        if wrong.any():
+            axes = range(wrong.ndim)
+            return tuple(int(wrong.sum(axis=tuple(a for a in axes if a != axis)).argmax()) for axis in axes)
+    for array in arrays.values():
+        if array is not None and array.any():
+            return tuple(round(float(v.mean())) for v in np.nonzero(array))
+    return tuple(n // 2 for n in shape)
+
+
+def cut_planes(
+    pixels: np.ndarray,
+    spacing: tuple[float, ...],
+    arrays: Mapping[str, np.ndarray | None],
+    focus: str = "structure",
+) -> list[Plane]:
+    """The planes through the middle of the structure, or through the most errors; a single slice gives one plane."""
+    if pixels.ndim == 2:
+        return [Plane("", pixels, dict(arrays), (spacing[0], spacing[1]))]
+    centre = _centre(pixels.shape, arrays, focus)
+    planes = []
+    for axis, name in enumerate(PLANES):
+        rows, columns = (i for i in range(3) if i != axis)
+        if min(pixels.shape[rows], pixels.shape[columns]) == 1:
+            continue
+
+        def cut(array: np.ndarray | None, axis: int = axis) -> np.ndarray | None:
+            if array is None:
+                return None
+            section = np.take(array, centre[axis], axis)
+            return section[::-1] if axis else section  # head up
+
+        masks = {kind: cut(array) for kind, array in arrays.items()}
+        planes.append(Plane(name, cut(pixels), masks, (spacing[rows], spacing[columns])))
+    if not planes:
+        raise ValueError(f"An image of {pixels.shape} voxels (z, y, x) has no plane to show; two axes need 2 or more.")
+    return planes
+
+
+def draw_image(ax: Axes, plane: Plane, low: float, high: float) -> None:
+    height, width = plane.size_mm
+    ax.imshow(plane.image, cmap="gray", vmin=low, vmax=high, extent=(0, width, height, 0), interpolation="nearest")
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+
+
+def draw_outlines(ax: Axes, plane: Plane, labels: list[int]) -> None:
+    rows, columns = (np.arange(-1, n + 1) + 0.5 for n in plane.image.shape)
+    x, y = columns * plane.pixel_mm[1], rows * plane.pixel_mm[0]
+    for kind, line in (("reference", "solid"), ("prediction", "dashed")):
+        mask = plane.masks[kind]
+        for label in labels:
+            if mask is not None and (mask == label).any():
+                inside = np.pad((mask == label).astype(float), 1)  # closes outlines at the border
+                ax.contour(x, y, inside, [0.5], colors=label_colour(label), linestyles=line, linewidths=1.6)
+
+
+def draw_filled(ax: Axes, plane: Plane, kind: str, labels: list[int]) -> None:
+    mask = plane.masks[kind]
+    if mask is not None:
+        _draw_masks(ax, plane, [(mask == label, label_colour(label)) for label in labels])
+
+
+def draw_errors(ax: Axes, plane: Plane) -> None:
+    """Agreement and the three kinds of error of the prediction."""
+    reference, prediction = plane.masks["reference"], plane.masks["prediction"]
+    if reference is None or prediction is None:
+        return
+    kinds = {
+        "right": (reference == prediction) & (reference != 0),
+        "false positive": (reference == 0) & (prediction != 0),
+        "false negative": (reference != 0) & (prediction == 0),
+        "wrong label": (reference != prediction) & (reference != 0) & (prediction != 0),
+    }
+    _draw_masks(ax, plane, [(kinds[kind], colour) for kind, colour in ERRORS.items()])
+
+
+def _draw_masks(ax: Axes, plane: Plane, masks: list[tuple[np.ndarray, str]]) -> None:
+    height, width = plane.size_mm
+    colours = np.zeros((*plane.image.shape, 4))
+    for mask, colour in masks:
+        colours[mask] = (*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.55)
+    ax.imshow(colours, extent=(0, width, height, 0), interpolation="nearest")
+
+
+def draw_legend(figure: Figure, names: Mapping[int, str], labels: list[int], style: str) -> None:
+    """All named labels where they fit, else those of this case; longer lists are cut. The errors have their own."""
+    if style == "errors":
+        handles = [Patch(color=colour, label=kind) for kind, colour in ERRORS.items()]
+    else:
+        shown = sorted(set(names) - {0} | set(labels))
+        shown = shown if len(shown) <= MAX_IN_LEGEND else labels
+        handles = [Patch(color=label_colour(i), label=names.get(i, str(i))) for i in shown[:MAX_IN_LEGEND]]
+        if len(shown) > MAX_IN_LEGEND:
+            handles.append(Patch(color="none", label=f"and {len(shown) - MAX_IN_LEGEND} more"))
+    if style == "outline":
+        lines = (("reference", "solid"), ("prediction", "dashed"))
+        handles += [Line2D([], [], color="0.3", ls=ls, label=kind) for kind, ls in lines]
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(len(handles), 5), fontsize=8, frameon=False
+        )

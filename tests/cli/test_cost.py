@@ -1,0 +1,63 @@
+"""`nnunet_xlstm cost`: presets, plans files, and its errors."""
+
+import json
+
+import pytest
+
+from nnunet_xlstm.cli.main import main
+
+
+def cost(capsys, *arguments):
+    assert main(["cost", "--json", *map(str, arguments)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_presets(capsys):
+    rows = cost(capsys, "tiny", "tiny_no_xlstm", "--patch", "32", "--channels", "2", "--classes", "3")
+    assert [row["name"] for row in rows] == ["tiny", "tiny_no_xlstm"]
+    full, twin = rows
+    assert full["gflop"] == pytest.approx(2 * full["gmac"], abs=1e-3) and full["gmac"] > twin["gmac"]
+    assert full["activation_mb"] > twin["activation_mb"] and full["patch"] == "32x32x32"
+    assert full["channels"] == 2 and full["latency_s"] is None
+
+
+def test_plans_take_patch_channels_and_classes_from_the_data_set(capsys, nnunet_tree):
+    folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
+    path = folder / "nnUNetXLSTMUNetTinyPlans.json"
+    (row,) = cost(capsys, path, "--latency", "1")
+    assert (row["channels"], row["classes"]) == (1, 3)
+    patch = json.loads(path.read_text())["configurations"]["3d_fullres"]["patch_size"]
+    assert row["patch"] == "x".join(map(str, patch))
+    assert row["name"] == "nnUNetXLSTMUNetTinyPlans/3d_fullres" and row["latency_s"] > 0
+    assert cost(capsys, path, "-c", "2d")[0]["patch"].count("x") == 1
+
+
+def test_table(capsys):
+    assert main(["cost", "tiny", "--patch", "16"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["name", "params"] and row.split()[0] == "tiny" and row.endswith("-")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["huge"], "neither a file nor a preset; give a plans file or one of tiny"),
+        (["tiny", "--patch", "16", "16", "16", "16"], "one per axis"),
+        (["tiny", "--patch", "0"], "each 1 or more"),
+        (["tiny", "--channels", "0"], "--channels 0"),
+        (["tiny", "--patch", "16", "--latency", "1", "--device", "cuda"], "no CUDA GPU"),
+    ],
+)
+def test_wrong_input(arguments, words, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["cost", *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_wrong_plans(tmp_path, capsys, nnunet_tree):
+    (tmp_path / "plans.json").write_text("{}")
+    assert main(["cost", str(tmp_path / "plans.json")]) == 1
+    assert "not a plans file of nnU-Net" in capsys.readouterr().err
+    path = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "nnUNetXLSTMUNetTinyPlans.json"
+    assert main(["cost", str(path), "-c", "3d_lowres"]) == 1
+    assert "has no configuration '3d_lowres'; use -c with one of 2d, 3d_fullres" in capsys.readouterr().err
