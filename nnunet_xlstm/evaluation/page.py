@@ -56,7 +56,7 @@ def _class_table(summary: Mapping[str, Any], head: list[str]) -> Table:
     def cell(mean: float | None, std: float | None) -> str | None:
         if mean is None:
             return None
-        return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+        return f"{mean:.3f}" if std is None else f"{mean:.3f}\u00a0±\u00a0{std:.3f}"  # kept on one line
 
     rows = [
         [extras["classes"][key], *(cell(row[name], extras["std"][key][name]) for name in SHOWN)]

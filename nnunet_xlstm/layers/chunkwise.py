@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
-_CPU_TOKENS = 2048  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
+_CPU_TOKENS = 4096  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
 _MAX_CHUNKS = 64  # chunks in work at one time elsewhere
 
 
