@@ -37,6 +37,16 @@ def calls(page):
                 yield words
 
 
+def own_flags(name):
+    """The flags of one of our commands; none for options before the command."""
+    row = next((c for c in COMMANDS if c.name == name), None)
+    parser = argparse.ArgumentParser()
+    add_arguments = row and row.load()[0]
+    if add_arguments:
+        add_arguments(parser)
+    return set(parser._option_string_actions)
+
+
 def readme_command(ending):
     (line,) = [line for line in bash_lines(ROOT / "README.md") if line.endswith(ending)]
     return line
@@ -55,6 +65,7 @@ def test_commands_name_what_exists(page):
     for words in calls(page):
         if words[0] == "nnunet_xlstm":
             assert words[1].startswith("-") or words[1] in {c.name for c in COMMANDS}, words
+            assert {w for w in words[2:] if re.match(r"--?[a-z]", w)} <= own_flags(words[1]), words
         if words[0] in STOCK_FLAGS:
             assert {w for w in words if re.match(r"--?[a-z]", w)} <= STOCK_FLAGS[words[0]], words
         for flag, known in (("-tr", TRAINERS), ("-pl", PLANNERS), ("-p", plans)):
