@@ -4,8 +4,9 @@
 
 The CPU protocol (docs/reference/cpu-protocol.md): one trainer, one recipe, one patch and batch for all arms; folds by
 subject from the data folder. Every run is skipped when it is done and continued when it was killed. What it runs, per
-data set: plan and preprocess; train five folds of each arm; find the best configuration; predict; ensemble; export to
-zip, install into another results folder, predict from there. The last line of the output is one JSON object.
+data set: plan and preprocess; train five folds of each arm; find the best configuration; score all validation cases
+and compare the arms (WORK/judged); predict; ensemble; export to zip, install into another results folder, predict from
+there. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -182,6 +183,7 @@ class Bench:
         }
         information = self.folders["results"] / name / "inference_information.json"
         best = json.loads(information.read_text())["best_model_or_ensemble"]
+        self.judge(dataset, arms, seconds)
         outputs = {arm: images.with_name(arm) for arm in arms}
         for arm, out in outputs.items():
             seconds[f"predict_{arm}"] = self.predict(dataset, arm, images, out, self.folders["results"])
@@ -217,6 +219,30 @@ class Bench:
             "zip_equals_original": self.same(outputs[arms[0]], from_zip),
             "seconds": {key: round(value) for key, value in seconds.items()},
         }
+
+    def judge(self, dataset: int, arms: list[str], seconds: dict) -> None:
+        """Our `evaluate` on the five folds' predictions (find_best has collected them), and `compare` on all arms."""
+        name = DATASETS[dataset]["name"]
+        splits = json.loads((self.data / name / "splits_final.json").read_text())
+        cases = [case for fold in splits for case in fold["val"]]
+        out = self.work / "judged" / name
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "subjects.json").write_text(json.dumps({case: subject(case) for case in cases}))
+        models = []
+        for arm in arms:
+            model = self.model_folder(dataset, arm)
+            folder = model / f"crossval_results_folds_{'_'.join(str(f) for f in FOLDS)}"
+            models.append(f"{arm}={out / arm}.json")
+            seconds[f"evaluate_{arm}"] = self.once(
+                f"judge_{dataset}_{arm}",
+                ["nnunet_xlstm", "evaluate", "-ref", str(self.data / name / "labelsTr"), "-pred", str(folder)]
+                + ["-djfile", str(model / "dataset.json"), "-o", f"{out / arm}.json"],
+            )
+        seconds["compare"] = self.once(
+            f"compare_{dataset}",
+            ["nnunet_xlstm", "compare", *models, "-o", str(out / "comparison")]
+            + ["--subjects", str(out / "subjects.json"), "--bootstrap", "10000"],
+        )
 
     def predict(self, dataset: int, arm: str, images: Path, out: Path, results: Path) -> float:
         """With fold 0 alone: the cases are its validation side, so the score is of unseen images."""
