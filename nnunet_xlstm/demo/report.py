@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.data.phantoms import intensity_classifier_dice
+from nnunet_xlstm.data.intensity import intensity_classifier_dice
 from nnunet_xlstm.demo.inputs import Dataset
 from nnunet_xlstm.figures.overlay import draw_overlay
 from nnunet_xlstm.figures.quicklook import CT_WINDOW

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xlstm.data import phantoms
-from nnunet_xlstm.data.phantoms import LV, MYO, PHASES, RV, intensity_classifier_dice, make_case, write_dataset
+from nnunet_xlstm.data.intensity import intensity_classifier_dice
+from nnunet_xlstm.data.phantoms import LV, MYO, PHASES, RV, make_case, write_dataset
 
 SEEDS = range(4)
 
