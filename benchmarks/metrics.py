@@ -9,6 +9,7 @@ Prints what it measures; the last line is one JSON object:
     memory_ratio        extra memory of ours / of MONAI's: peak of a fresh process during the call, less its resident
                         memory just before (imports excluded on both sides)
     process_speedup     time of `score_pairs` over 8 cases with 1 process / with 2
+    rank_bootstrap_s    seconds for 1,000 resamples of the ranks of 10 models on 100 cases (median of 9)
 
 The arms take turns. MONAI is a development dependency (`pip install -e ".[test]"`).
 """
@@ -31,6 +32,7 @@ from scipy.ndimage import gaussian_filter
 from nnunet_xlstm.evaluation.folder import Pair, score_pairs
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import Settings, score_case
+from nnunet_xlstm.statistics.ranking import bootstrap_ranks
 
 SHAPE, SPACING, STRUCTURES = (160, 256, 256), (1.0, 1.0, 1.0), 7
 CLASSES = Classes.from_ids({f"structure {i}": i for i in range(1, STRUCTURES + 1)})
@@ -119,6 +121,16 @@ def process_seconds(n_cases: int) -> dict[int, float]:
     return seconds
 
 
+def rank_bootstrap_seconds(repeats: int = 9) -> float:
+    values = np.random.default_rng(0).random((10, 100))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        bootstrap_ranks(values, "high", resamples=1000)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
@@ -145,6 +157,7 @@ def main() -> None:
         "speedup_per_class": per_class["monai"] / per_class["ours"],
         "memory_ratio": megabytes["ours"] / megabytes["monai"],
         "process_speedup": processes[1] / processes[2],
+        "rank_bootstrap_s": rank_bootstrap_seconds(),
         "seconds_per_class": per_class,
         "megabytes": megabytes,
         "hd_hd95_assd": results["ours"],

@@ -36,6 +36,9 @@ ALLOWED = {
     "nnunet": ({"names", "config", "layers", "networks", "data", "figures"}, TORCH | ARRAYS | NNUNET | {"tqdm"}),
     "report": (set(), set()),
     "evaluation": ({"report"}, ARRAYS | {"tqdm"}),
+    "statistics": (set(), {"numpy", "scipy"}),
+    "comparison": ({"evaluation", "statistics", "figures", "report"}, {"numpy", "matplotlib", "tqdm"}),
+    "meshes": ({"evaluation", "figures"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
     "demo": ({"data", "figures", "nnunet", "names", "report"}, ARRAYS | {"matplotlib", "tqdm"}),
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).
     "cli": (set(), set()),

@@ -1,0 +1,1 @@
+"""Several models side by side: scores, tests, rankings, figures and a page."""

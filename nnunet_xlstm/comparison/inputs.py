@@ -1,0 +1,207 @@
+"""What a comparison works on: summaries that fit together, and what is known about the cases and the models."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_xlstm.evaluation.summary import Scores, read_scores
+
+MAX_LISTED = 5
+COSTS = {"gmac": "GMAC", "params_m": "parameters (M)", "activation_mb": "activations (MB)"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """The scores of all models on the same cases and classes.
+
+    Attributes:
+        names: of the models, in the order given. cases: sorted. classes: class key -> name.
+        values: metric -> (models, cases, classes), NaN where unknown; the metrics that every summary has.
+        definition: of the metrics; empty for nnU-Net's own files.
+        left_out: model -> its cases that not all models have (only with `common`).
+    """
+
+    names: list[str]
+    cases: list[str]
+    classes: dict[str, str]
+    values: dict[str, np.ndarray]
+    definition: dict[str, Any]
+    left_out: dict[str, list[str]]
+
+    def both_empty(self) -> np.ndarray:
+        """(models, cases, classes): neither the reference nor the prediction has the class; the model is right."""
+        if {"n_ref", "n_pred"} <= self.values.keys():
+            return (self.values["n_ref"] == 0) & (self.values["n_pred"] == 0)
+        if "Dice" in self.values:
+            return np.isnan(self.values["Dice"])
+        return np.zeros((len(self.names), len(self.cases), len(self.classes)), bool)
+
+
+def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Material:
+    """Read the summary.json of every model and check that they may be compared.
+
+    Args:
+        sources: (name, file). common: compare on the cases that all of them have.
+
+    Raises:
+        ValueError: names that are empty or occur twice, other cases, classes, definitions or references.
+    """
+    names = [name for name, _ in sources]
+    if not names:
+        raise ValueError("No model was given; give NAME=summary.json at least once.")
+    if any(not name.strip() for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"The models are named {names}; give every model a name of its own: NAME=summary.json.")
+    read = {name: read_scores(path) for name, path in sources}
+    first = read[names[0]]
+    for name, scores in read.items():
+        _check_classes(names[0], first, name, scores)
+        _check_definition(names[0], first.definition, name, scores.definition)
+    cases, left_out = _cases({name: scores.cases for name, scores in read.items()}, common)
+    metrics = [metric for metric in first.values if all(metric in scores.values for scores in read.values())]
+    values = {}
+    for metric in metrics:
+        values[metric] = np.stack([_aligned(scores, metric, cases, list(first.classes)) for scores in read.values()])
+    material = Material(names, cases, _class_names(read), values, first.definition, left_out)
+    _check_references(material)
+    return material
+
+
+def _check_classes(one: str, first: Scores, other: str, scores: Scores) -> None:
+    if set(first.classes) != set(scores.classes):
+        raise ValueError(
+            f"'{one}' has the classes {sorted(first.classes)}, '{other}' has {sorted(scores.classes)}; "
+            "evaluate all models with the same dataset.json."
+        )
+    for key, name in first.classes.items():
+        if len({name, scores.classes[key], key}) == 3:  # the key itself stands where a file knows no name
+            raise ValueError(
+                f"Class {key} is '{name}' in '{one}' and '{scores.classes[key]}' in '{other}'; "
+                "evaluate all models with the same dataset.json."
+            )
+
+
+def _class_names(read: Mapping[str, Scores]) -> dict[str, str]:
+    keys = list(next(iter(read.values())).classes)
+    known = {key: [s.classes[key] for s in read.values() if s.classes[key] != key] for key in keys}
+    return {key: (known[key] or [key])[0] for key in keys}
+
+
+def _check_definition(one: str, first: Mapping[str, Any], other: str, second: Mapping[str, Any]) -> None:
+    if bool(first) != bool(second):
+        ours, stock = (one, other) if first else (other, one)
+        raise ValueError(
+            f"'{ours}' says how its metrics were computed, '{stock}' does not (nnU-Net's own file?); "
+            "run `nnunet_xlstm evaluate` for all models, with the same settings."
+        )
+    missing = object()
+    keys = [key for key in {**first, **second} if first.get(key, missing) != second.get(key, missing)]
+    if keys:
+        texts = [f"{key}: {first.get(key, 'absent')!r} and {second.get(key, 'absent')!r}" for key in keys]
+        raise ValueError(
+            f"The metrics of '{one}' and '{other}' were computed in different ways ({'; '.join(texts)}); "
+            "evaluate all models with the same settings."
+        )
+
+
+def _cases(read: Mapping[str, list[str]], common: bool) -> tuple[list[str], dict[str, list[str]]]:
+    shared = set.intersection(*(set(cases) for cases in read.values()))
+    left_out = {name: sorted(set(cases) - shared) for name, cases in read.items()}
+    left_out = {name: cases for name, cases in left_out.items() if cases}
+    if not shared:
+        raise ValueError("The models have no case in common; evaluate them on the same cases.")
+    if left_out and not common:
+        texts = [f"only some models have {_listed(cases)} of '{name}'" for name, cases in left_out.items()]
+        raise ValueError(
+            f"The models were evaluated on different cases: {'; '.join(texts)}. Evaluate all models on the same cases, "
+            f"or use --common to compare on the {len(shared)} that all have."
+        )
+    return sorted(shared), left_out
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
+    return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
+
+
+def _aligned(scores: Scores, metric: str, cases: list[str], keys: list[str]) -> np.ndarray:
+    row = {case: i for i, case in enumerate(scores.cases)}
+    column = {key: i for i, key in enumerate(scores.classes)}
+    return scores.values[metric][np.ix_([row[case] for case in cases], [column[key] for key in keys])]
+
+
+def _check_references(material: Material) -> None:
+    """The voxels of the reference tell whether all models were scored against the same one."""
+    voxels = material.values.get("n_ref")
+    if voxels is None:
+        return
+    for model in range(1, len(material.names)):
+        differ = np.argwhere((voxels[model] != voxels[0]) & ~(np.isnan(voxels[model]) & np.isnan(voxels[0])))
+        if len(differ):
+            case, key = differ[0]
+            raise ValueError(
+                f"'{material.names[0]}' and '{material.names[model]}' were scored against different references: case "
+                f"'{material.cases[case]}' has {voxels[0, case, key]:g} and {voxels[model, case, key]:g} voxels of "
+                f"class {list(material.classes)[key]} ({len({c for c, _ in differ})} cases differ); "
+                "evaluate all models against the same folder, in the same resolution."
+            )
+
+
+def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
+    """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
+
+    Raises:
+        ValueError: another format, or a case that is not in the file.
+    """
+    path = Path(path)
+    rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        table = json.loads(text) if path.suffix.lower() == ".json" else _csv_table(text, column)
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); {rule}.") from error
+    if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
+        raise ValueError(f"{path}: not a table of one {column} per case; {rule}.")
+    missing = [case for case in cases if case not in table]
+    if missing:
+        raise ValueError(f"{path}: no {column} for {_listed(missing)}; {rule}, for every case.")
+    return [str(table[case]) for case in cases]
+
+
+def _csv_table(text: str, column: str) -> dict[str, str]:
+    rows = list(csv.DictReader(text.splitlines()))
+    if not rows or not {"case", column} <= set(rows[0]):
+        raise ValueError(f"its columns are {list(rows[0]) if rows else []}")
+    return {row["case"]: row[column] for row in rows}
+
+
+def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Costs of the models from what `nnunet_xlstm cost --json` prints: key of COSTS -> (models,), NaN where unknown.
+
+    Raises:
+        ValueError: not such a list, or none of its names is a model of the comparison.
+    """
+    try:
+        rows = {row["name"]: row for row in json.loads(Path(path).read_text(encoding="utf-8"))}
+        found = {
+            key: np.array([math.nan if (v := rows.get(name, {}).get(key)) is None else float(v) for name in names])
+            for key in COSTS
+        }
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a list of costs ({type(error).__name__}: {error}); give the output of "
+            "`nnunet_xlstm cost ... --json`."
+        ) from error
+    if not set(rows) & set(names):
+        raise ValueError(
+            f"{path}: it holds the costs of {_listed(list(rows))}, the models are {_listed(list(names))}; "
+            "use the same names in both."
+        )
+    return found

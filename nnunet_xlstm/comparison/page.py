@@ -1,0 +1,130 @@
+"""index.html of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
+from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.comparison.pictures import Job
+from nnunet_xlstm.comparison.tables import mean_sd, number, pairs, paper_tables, rank, title
+from nnunet_xlstm.comparison.words import answer, notes, significance_text, units_text
+from nnunet_xlstm.report.html import Block, Gallery, Heading, Page, Picture, Table, Text
+
+MAX_PAIRS = 30
+NAME_WIDTH = 36
+
+
+def build_page(
+    material: Material,
+    results: Sequence[MetricResult],
+    settings: Settings,
+    subjects: Sequence[str] | None,
+    drawn: Sequence[tuple[Job, Path]],
+    sources: Sequence[tuple[str, Path]],
+) -> Page:
+    """Answer, tables, figures, tests, definition.
+
+    Args:
+        drawn: each figure and its PNG. sources: (name of the model, its summary.json).
+    """
+    lead = answer(material, results, settings, subjects)
+    name = " and ".join(material.names) if len(material.names) <= 2 else f"{len(material.names)} models"
+    full, material = material, replace(material, names=short_names(material.names))
+    pictures = {job.name: Picture(path, job.caption) for job, path in drawn}
+    kinds = {kind: [pictures[job.name] for job, _ in drawn if job.kind == kind] for kind in {j.kind for j, _ in drawn}}
+    blocks: list[Block] = [Text(text) for text in notes(full, results, settings)]
+    blocks += [Heading("Scores"), _main_table(material, results, subjects), *kinds.get("scores", [])]
+    blocks += [Heading("Per class"), *_class_tables(material, results), *kinds.get("boxes", [])]
+    if len(material.names) > 1:
+        blocks += [Heading("Rankings"), *_rank_tables(material, results, settings, subjects)]
+        blocks += [Gallery(kinds["ranks"]), Heading("Who is better than whom")]
+        for r in results:
+            blocks += [
+                Text(f"{r.metric}. {significance_text(r, settings, subjects)}"),
+                pictures[f"significance_{r.metric}"],
+            ]
+            blocks += _pair_tables(material, r, settings)
+    for kind, heading in (("volumes", "Volumes"), ("radar", "Modalities"), ("cost", "Cost")):
+        if kind in kinds:
+            blocks += [Heading(heading), *kinds[kind]]
+    blocks += [Heading("Definition"), _definition(material, settings, subjects)]
+    files = [[short, name, str(path)] for short, (name, path) in zip(material.names, sources, strict=True)]
+    blocks += [Heading("Models"), Table(["model", "full name", "summary"], files)]
+    return Page(f"Comparison of {name}", lead, blocks, footer=f"nnunet_xlstm {__version__}")
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names of which none widens a table by itself: long ones lose their middle, but stay different."""
+    short = [n if len(n) <= NAME_WIDTH else f"{n[: NAME_WIDTH // 2]}…{n[1 - NAME_WIDTH // 2 :]}" for n in names]
+    return [n if short.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(short)]
+
+
+def _main_table(material: Material, results: Sequence[MetricResult], subjects: Sequence[str] | None) -> Table:
+    header = ["model"]
+    for r in results:
+        header += [title(r.metric), f"{LEVEL:.0%} interval"]
+    rows = []
+    for m, name in enumerate(material.names):
+        row = [name]
+        for r in results:
+            low, high = (number(v, r.metric) for v in r.interval[:, m, -1])
+            row += [_solid(mean_sd(r.mean[m, -1], r.sd[m, -1], r.metric)), _solid(f"{low} to {high}")]
+        rows.append(row)
+    over = "subjects" if subjects is not None else "cases"
+    return Table(header, rows, f"Mean ± SD of the case averages; interval of the mean by bootstrap over {over}")
+
+
+def _solid(text: str) -> str:
+    """Numbers that belong together stay on one line."""
+    return text.replace(" ", "\u00a0")
+
+
+def _class_tables(material: Material, results: Sequence[MetricResult]) -> list[Block]:
+    tables = paper_tables(material, results)[1:]
+    return [
+        Table(header, [[row[0][0], *(_solid(text) for text, _ in row[1:])] for row in rows], caption)
+        for caption, header, rows in tables
+    ]
+
+
+def _rank_tables(material, results, settings: Settings, subjects) -> list[Block]:
+    blocks: list[Block] = []
+    for r in results:
+        rows = []
+        for m, name in enumerate(material.names):
+            cells = [rank(ranks[m]) for ranks in r.rankings.values()]
+            s = r.stability
+            rows.append([name, *cells, f"{s.median[m]:g} ({s.low[m]:g} to {s.high[m]:g})"])
+        over = "subjects" if subjects is not None else "cases"
+        caption = f"{r.metric}: ranks; last: median and 2.5 to 97.5 % over {settings.resamples} resamples of the {over}"
+        blocks.append(Table(["model", *r.rankings, "mean, then rank: bootstrap"], rows, caption))
+    return blocks
+
+
+def _pair_tables(material: Material, r: MetricResult, settings: Settings) -> list[Block]:
+    found = sorted(pairs(r, material.names, settings.alpha), key=lambda pair: (pair["p_holm"], pair["p"]))
+    rows = []
+    for pair in found[:MAX_PAIRS]:
+        difference = number(pair["difference"], r.metric)
+        bounds = f"{number(pair['ci_low'], r.metric)} to {number(pair['ci_high'], r.metric)}"
+        p = [f"{pair[key]:.3g}" for key in ("p", "p_holm")]
+        rows.append([pair["better"], pair["worse"], difference, _solid(bounds), *p, pair["n"], pair["method"]])
+    header = ["is better", "than", "difference", f"{LEVEL:.0%} interval", "p", "p (Holm)", "pairs", "test"]
+    more = f"; the {MAX_PAIRS} smallest of {len(found)}, p_values.csv has all" if len(found) > MAX_PAIRS else ""
+    return [Table(header, rows, f"{title(r.metric)}: ordered pairs, smallest p first{more}")]
+
+
+def _definition(material: Material, settings: Settings, subjects: Sequence[str] | None) -> Table:
+    missing = {"worst": "counts as the worst value", "drop": "is left out"}[settings.na]
+    rows = [
+        ["tests compare", units_text(settings, subjects)],
+        ["test", "Wilcoxon signed-rank, one-sided, zeros dropped, exact up to 25 pairs that differ; Holm per metric"],
+        ["a value that is missing", f"{missing}; if reference and prediction are both empty, the model is right"],
+        ["bootstrap", f"{settings.resamples} resamples, percentiles, seed {settings.seed}"],
+        *([key, str(value)] for key, value in material.definition.items()),
+    ]
+    return Table(["setting", "value"], rows)

@@ -1,0 +1,165 @@
+"""Draws and saves the figures of a comparison."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
+from nnunet_xlstm.comparison.inputs import COSTS, Material
+from nnunet_xlstm.comparison.tables import directed
+from nnunet_xlstm.comparison.words import significance_text
+from nnunet_xlstm.figures.charts import Panel, boxes_per_class, scores_per_method
+from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
+from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, radar, volume_agreement
+from nnunet_xlstm.figures.style import save
+
+KINDS = ("scores", "boxes", "ranks", "significance", "volumes", "radar", "cost")
+AGAINST_COST = ("Dice", "HD95")
+MIN_RADAR = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One figure: the start of its file names, its kind, what is said under it on the page, and how to draw it."""
+
+    name: str
+    kind: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Volume of all classes together, (models, cases)."""
+
+    reference: np.ndarray
+    prediction: np.ndarray
+    unit: str
+    label: str
+
+
+def jobs(
+    material: Material,
+    results: Sequence[MetricResult],
+    settings: Settings,
+    subjects: Sequence[str] | None,
+    modality: Sequence[str] | None,
+    costs: dict[str, np.ndarray] | None,
+) -> Iterator[Job]:
+    """The figures that this comparison has."""
+    names, classes = material.names, list(material.classes.values())
+    panels = [Panel(directed(r.metric), r.averages, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
+    yield Job("scores", "scores", "Score of every case", lambda: scores_per_method(names, panels, LEVEL))
+    drawn = "subjects" if subjects is not None else "cases"
+    for r in results:
+        values, label = material.values[r.metric], directed(r.metric)
+        yield Job(
+            f"boxes_{r.metric}",
+            "boxes",
+            f"{label} per class",
+            lambda v=values, t=label: boxes_per_class(names, classes, v, t),
+        )
+        if len(names) > 1:
+            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {drawn}"
+            yield Job(f"ranks_{r.metric}", "ranks", text, lambda r=r, t=text: _ranks(names, r, t))
+            caption = significance_text(r, settings, subjects)
+            yield Job(
+                f"significance_{r.metric}",
+                "significance",
+                f"{r.metric}: significance",
+                lambda r=r, c=caption: significance_map(names, r.tests.p_holm, settings.alpha, r.metric, c),
+            )
+    yield from _relations(material, results, modality, costs)
+
+
+def _relations(material, results, modality, costs) -> Iterator[Job]:
+    names = material.names
+    volumes = total_volumes(material)
+    for model, name in enumerate(names if volumes is not None else []):
+        caption = f"{name}: {volumes.label}"
+        yield Job(f"volumes_{model + 1}", "volumes", caption, lambda m=model: _volumes(names, m, volumes))
+    for r in results:
+        if modality is not None and len(names) >= MIN_RADAR and r.metric in AGAINST_COST:
+            text = f"mean {directed(r.metric)}"
+            groups = modality_means(r, modality)
+            yield Job(f"radar_{r.metric}", "radar", f"{text} per modality", lambda g=groups, t=text: radar(names, g, t))
+        if costs is not None and r.metric in AGAINST_COST:
+            known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
+            text = f"mean {directed(r.metric)}"
+            yield Job(
+                f"cost_{r.metric}",
+                "cost",
+                f"{text} against cost",
+                lambda r=r, t=text, k=known: accuracy_against_cost(names, r.mean[:, -1], r.interval[:, :, -1], k, t),
+            )
+
+
+def _ranks(names: Sequence[str], r: MetricResult, text: str) -> Figure:
+    s = r.stability
+    return rank_stability(names, s.frequency, s.median, s.low, s.high, text)
+
+
+def _volumes(names: Sequence[str], model: int, v: Volumes) -> Figure:
+    both = np.concatenate([v.reference.ravel(), v.prediction.ravel()])
+    both = both[np.isfinite(both)]
+    limits = (float(both.min()), float(both.max())) if both.size else None
+    reach = float(np.nanmax(np.abs(v.prediction - v.reference), initial=0.0))
+    return volume_agreement(
+        names[model], model, v.reference[model], v.prediction[model], v.unit, v.label, limits, reach
+    )
+
+
+def modality_means(result: MetricResult, modality: Sequence[str]) -> dict[str, np.ndarray]:
+    """Modality -> mean of the case averages, (models,)."""
+    kinds = np.asarray(modality)
+    found = {}
+    for kind in dict.fromkeys(sorted(modality)):
+        rows = result.averages[:, kinds == kind]
+        found[kind] = np.array([row[~np.isnan(row)].mean() if not np.isnan(row).all() else np.nan for row in rows])
+    return found
+
+
+def total_volumes(material: Material) -> Volumes | None:
+    """Volumes of all classes together; None where the summaries have none, or where regions overlap in part."""
+    keys = list(material.classes)
+    chosen = outer_classes(keys)
+    sources = (("VolumeRef", "VolumePred", "mL"), ("n_ref", "n_pred", "voxels"))
+    found = next((names for names in sources if set(names[:2]) <= material.values.keys()), None)
+    if chosen is None or found is None:
+        return None
+    reference, prediction, unit = found
+    columns = [keys.index(key) for key in chosen]
+    whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else material.classes[chosen[0]]
+    total = [material.values[name][:, :, columns].sum(2) for name in (reference, prediction)]
+    return Volumes(*total, unit, f"volume of {whole}")
+
+
+def outer_classes(keys: Sequence[str]) -> list[str] | None:
+    """The classes that lie in no other one, so that their volumes add up; None where some overlap in part.
+
+    Args:
+        keys: "3" for a label, "(1, 2)" for a region, as in summary.json.
+    """
+    sets = {key: frozenset(map(int, re.findall(r"\d+", key))) for key in keys}
+    outer = [key for key in keys if not any(sets[key] < other for other in sets.values())]
+    members = [label for key in outer for label in sets[key]]
+    return outer if len(members) == len(set(members)) else None
+
+
+def draw(job: Job, folder: Path) -> list[Path]:
+    """Save one figure as PNG and SVG."""
+    return save(job.draw(), folder / job.name)
+
+
+def remove_earlier(folder: Path) -> None:
+    """Figures of an earlier comparison, which might be of other models. Only files named as ours are."""
+    for kind in KINDS:
+        for path in (*folder.glob(f"{kind}*.png"), *folder.glob(f"{kind}*.svg")):
+            if re.fullmatch(rf"{kind}(_\w+)?", path.stem):
+                path.unlink()

@@ -1,0 +1,161 @@
+"""Runs a comparison: reads, computes, draws, writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.comparison import tables
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyse, choose_metrics
+from nnunet_xlstm.comparison.inputs import Material, read_case_table, read_costs, read_models
+from nnunet_xlstm.comparison.page import build_page
+from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_earlier, total_volumes
+from nnunet_xlstm.comparison.words import answer, notes, significance_text
+from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv, write_json
+from nnunet_xlstm.figures.relation_charts import agreement
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found and wrote. `answer` is its outcome in a sentence or two."""
+
+    material: Material
+    results: list[MetricResult]
+    answer: str
+    notes: list[str]
+    page: Path
+
+
+def compare(
+    sources: Sequence[tuple[str, Path]],
+    out: Path,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    subjects_file: Path | None = None,
+    modality_file: Path | None = None,
+    cost_file: Path | None = None,
+) -> Comparison:
+    """Compare models and write tables, figures and a page.
+
+    Args:
+        sources: (name of the model, its summary.json). out: folder; what is there under the same names is replaced.
+        subjects_file, modality_file: see `read_case_table`. cost_file: see `read_costs`.
+
+    Raises:
+        ValueError: the summaries do not fit together, or a file or a metric is not as it should be.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"-o {out} is a file; give a folder.")
+    material = read_models(sources, settings.common)
+    subjects = read_case_table(subjects_file, "subject", material.cases) if subjects_file else None
+    modality = read_case_table(modality_file, "modality", material.cases) if modality_file else None
+    costs = read_costs(cost_file, material.names) if cost_file else None
+    results = [analyse(material, metric, settings, subjects) for metric in choose_metrics(material, settings.metrics)]
+
+    known = {"subject": subjects, "modality": modality}
+    known = {key: column for key, column in known.items() if column is not None}
+    write_json(out / "comparison.json", record(sources, material, results, settings, subjects, modality))
+    write_csv(out / "scores.csv", *tables.score_rows(material, results, known))
+    write_csv(out / "table.csv", *tables.table_rows(material, results))
+    write_csv(out / "p_values.csv", *tables.p_value_rows(material, results, settings.alpha))
+    write_csv(out / "ranks.csv", *tables.rank_rows(material, results))
+    remarks = notes(material, results, settings)
+    paper = tables.paper_tables(material, results)
+    (out / "table.md").write_text(tables.markdown(paper, remarks), encoding="utf-8")
+    (out / "table.tex").write_text(tables.latex(paper, remarks), encoding="utf-8")
+
+    remove_earlier(out / "figures")
+    todo = list(jobs(material, results, settings, subjects, modality, costs))
+    drawn = [(job, draw(job, out / "figures")[0]) for job in tqdm(todo, desc="figures", disable=None)]
+    page = build_page(material, results, settings, subjects, drawn, sources).write(out / "index.html")
+    return Comparison(material, results, answer(material, results, settings, subjects), remarks, page)
+
+
+def record(
+    sources: Sequence[tuple[str, Path]],
+    material: Material,
+    results: Sequence[MetricResult],
+    settings: Settings,
+    subjects: Sequence[str] | None,
+    modality: Sequence[str] | None,
+) -> dict[str, Any]:
+    """The content of comparison.json: every number of the comparison. What is unknown is null."""
+    volumes = total_volumes(material)
+    content = {
+        "version": __version__,
+        "models": [{"name": name, "file": str(path)} for name, path in sources],
+        "answer": answer(material, results, settings, subjects),
+        "notes": notes(material, results, settings),
+        "cases": material.cases,
+        "left_out": material.left_out,
+        "subjects": None if subjects is None else dict(zip(material.cases, subjects, strict=True)),
+        "modality": None if modality is None else dict(zip(material.cases, modality, strict=True)),
+        "classes": material.classes,
+        "definition": material.definition,
+        "settings": asdict(settings) | {"interval": LEVEL},
+        "metrics": {r.metric: _metric_record(material, r, settings, subjects, modality) for r in results},
+        "volumes": None,
+    }
+    if volumes is not None:
+        found = [agreement(g, p) for g, p in zip(volumes.reference, volumes.prediction, strict=True)]
+        content["volumes"] = {
+            "unit": volumes.unit,
+            "of": volumes.label,
+            "models": dict(zip(material.names, map(asdict, found), strict=True)),
+        }
+    return _strict(content)
+
+
+def _metric_record(material, r: MetricResult, settings, subjects, modality) -> dict[str, Any]:
+    models = {}
+    for m, name in enumerate(material.names):
+        columns = [
+            {"n": r.n[m, c], "mean": r.mean[m, c], "sd": r.sd[m, c], "interval": r.interval[:, m, c].tolist()}
+            for c in range(r.mean.shape[1])
+        ]
+        models[name] = {
+            **columns[-1],
+            "class_mean": r.class_mean[m],
+            "failed": r.failed[m],
+            "classes": dict(zip(material.classes, columns[:-1], strict=True)),
+            "ranks": {how: tables.rank(ranks[m]) for how, ranks in r.rankings.items()},
+            "rank_stability": {
+                "median": r.stability.median[m],
+                "interval": [r.stability.low[m], r.stability.high[m]],
+                "frequency": r.stability.frequency[m].tolist(),
+            },
+        }
+        if modality is not None:
+            models[name]["modality"] = {kind: means[m] for kind, means in modality_means(r, modality).items()}
+    tests = r.tests
+    return {
+        "unit": METRICS[r.metric].unit,
+        "better": METRICS[r.metric].better,
+        "models": models,
+        "test": {
+            "text": significance_text(r, settings, subjects),
+            "units": tests.units,
+            "comparisons": tests.comparisons,
+            "smallest_p": tests.smallest_p() if tests.comparisons else None,
+            "smallest_p_holm": tests.smallest_p_holm() if tests.comparisons else None,
+            "underpowered": tests.underpowered(settings.alpha),
+            "pairs": list(tables.pairs(r, material.names, settings.alpha)),
+        },
+    }
+
+
+def _strict(value: Any) -> Any:
+    """The same with plain numbers, and null where there is no finite one."""
+    if isinstance(value, dict):
+        return {key: _strict(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    return finite(value) if isinstance(value, (int, float, np.integer, np.floating)) else value

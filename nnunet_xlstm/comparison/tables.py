@@ -1,0 +1,214 @@
+"""Tables of a comparison: CSV for programs, Markdown and LaTeX for a paper, rows for the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnunet_xlstm.comparison.analysis import MetricResult
+from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.evaluation.summary import METRICS
+
+DIGITS = {"": 3, "mm": 2, "mL": 2, "voxels": 0}
+DASH = "–"
+ARROW = {"high": "↑", "low": "↓"}
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''",
+}  # fmt: skip
+
+
+def number(value: float, metric: str) -> str:
+    """A value with the decimals of its unit; a dash where there is none."""
+    return DASH if not np.isfinite(value) else f"{value:.{DIGITS[METRICS[metric].unit]}f}"
+
+
+def mean_sd(mean: float, sd: float, metric: str) -> str:
+    """ "0.912 ± 0.031"; without SD where it is unknown."""
+    text = number(mean, metric)
+    return f"{text} ± {number(sd, metric)}" if np.isfinite(mean) and np.isfinite(sd) else text
+
+
+def title(metric: str) -> str:
+    """ "HD95 (mm)"."""
+    unit = METRICS[metric].unit
+    return f"{metric} ({unit})" if unit else metric
+
+
+def directed(metric: str) -> str:
+    """ "HD95 (mm) ↓": what is better."""
+    return f"{title(metric)} {ARROW[METRICS[metric].better]}"
+
+
+def best(mean: np.ndarray, metric: str) -> np.ndarray:
+    """Which models print the best mean, (models,): those that read the same share it."""
+    shown = np.array([float(number(v, metric)) if np.isfinite(v) else np.nan for v in mean])
+    if np.isnan(shown).all() or len(shown) == 1:
+        return np.zeros(len(shown), bool)
+    return shown == (np.nanmin(shown) if METRICS[metric].better == "low" else np.nanmax(shown))
+
+
+# A table for a paper: (heading, header, rows of (text, is best)).
+PaperTable = tuple[str, list[str], list[list[tuple[str, bool]]]]
+
+
+def paper_tables(material: Material, results: Sequence[MetricResult]) -> list[PaperTable]:
+    """The main table (models x metrics, mean ± SD over the cases), and one per metric (models x classes)."""
+    cases = f"{len(material.cases)} case{'s' if len(material.cases) != 1 else ''}"
+    header = ["Model", *(directed(r.metric) for r in results)]
+    caption = f"Mean ± SD over {cases} of the average over the classes."
+    tables = [(caption, header, _paper_rows(material, [(r, -1) for r in results]))]
+    for result in results:
+        header = ["Model", *material.classes.values(), "average"]
+        columns = [(result, c) for c in range(len(header) - 1)]
+        caption = f"{directed(result.metric)}: mean ± SD over {cases}."
+        tables.append((caption, header, _paper_rows(material, columns)))
+    return tables
+
+
+def _paper_rows(material: Material, columns: Sequence[tuple[MetricResult, int]]) -> list[list[tuple[str, bool]]]:
+    marks = [best(result.mean[:, c], result.metric) for result, c in columns]
+    rows = []
+    for model, name in enumerate(material.names):
+        texts = [mean_sd(r.mean[model, c], r.sd[model, c], r.metric) for r, c in columns]
+        rows.append([(name, False), *((text, bool(mark[model])) for text, mark in zip(texts, marks, strict=True))])
+    return rows
+
+
+def _caption(caption: str, rows: Sequence) -> str:
+    return f"{caption} Best in bold." if len(rows) > 1 else caption
+
+
+def markdown(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
+    """All tables; the best value in bold. Names are escaped so that they stay text."""
+    blocks = []
+    for caption, header, rows in tables:
+        lines = [_md(_caption(caption, rows)), "", f"| {' | '.join(_md(h) for h in header)} |"]
+        lines.append(f"|{'|'.join([' --- ', *[' ---: '] * (len(header) - 1)])}|")
+        for row in rows:
+            lines.append(f"| {' | '.join(f'**{_md(text)}**' if bold else _md(text) for text, bold in row)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, *(_md(note) for note in notes)]) + "\n"
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|&#$~])", r"\\\1", " ".join(text.split()))
+
+
+def latex(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
+    """The same as floats; needs booktabs, and graphicx for tables of many columns."""
+    blocks = ["% \\usepackage{booktabs,graphicx}"]
+    for i, (caption, header, rows) in enumerate(tables):
+        text = " ".join([_caption(caption, rows), *(notes if i == 0 else [])])
+        wide = len(header) > 5
+        body = [
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            " & ".join(_tex(cell) for cell in header) + r" \\",
+            r"\midrule",
+            *(" & ".join(rf"\textbf{{{_tex(t)}}}" if bold else _tex(t) for t, bold in row) + r" \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+        body = [r"\resizebox{\linewidth}{!}{%", *body, "}"] if wide else body
+        lines = [r"\begin{table}[htb]", r"\centering", rf"\caption{{{_tex(text)}}}", rf"\label{{tab:comparison{i}}}"]
+        blocks.append("\n".join([*lines, *body, r"\end{table}"]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _tex(text: str) -> str:
+    text = "".join(LATEX.get(c, c) for c in " ".join(text.split()))
+    for sign, command in (("±", r"$\pm$"), ("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), (DASH, "--")):
+        text = text.replace(sign, command)
+    return text
+
+
+def table_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
+    """table.csv: a row per metric, model and class; then the averages of the cases and nnU-Net's mean of classes."""
+    header = ["metric", "unit", "model", "class", "name", "n", "mean", "sd", "ci_low", "ci_high", "failed"]
+    rows = []
+    for r in results:
+        for model, name in enumerate(material.names):
+            start = [r.metric, METRICS[r.metric].unit, name]
+            classes = [*material.classes.items(), ("case average", "average over the classes of a case")]
+            for c, (key, text) in enumerate(classes):
+                failed = r.failed[model] if c == len(classes) - 1 else None
+                values = [r.n[model, c], r.mean[model, c], r.sd[model, c], *r.interval[:, model, c], failed]
+                rows.append([*start, key, text, *values])
+            rows.append([*start, "class mean", "mean over the classes", None, r.class_mean[model], *[None] * 4])
+    return header, rows
+
+
+def score_rows(
+    material: Material, results: Sequence[MetricResult], labels: dict[str, Sequence[str]]
+) -> tuple[list[str], list[list[Any]]]:
+    """scores.csv: a row per case and model.
+
+    Args:
+        labels: further columns, such as "subject" -> one text per case.
+    """
+    header = ["case", *labels, "model"]
+    for r in results:
+        header += [r.metric, *(f"{r.metric} {name}" for name in material.classes.values())]
+    rows = []
+    for c, case in enumerate(material.cases):
+        for m, model in enumerate(material.names):
+            row = [case, *(column[c] for column in labels.values()), model]
+            for r in results:
+                row += [r.averages[m, c], *material.values[r.metric][m, c]]
+            rows.append(row)
+    return header, rows
+
+
+def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[dict[str, Any]]:
+    """Every ordered pair of models with its test; `difference` is better minus worse, of the case averages."""
+    for (i, j), test in result.tests.tests.items():
+        yield {
+            "better": names[i],
+            "worse": names[j],
+            "n": test.n,
+            "n_differ": test.n_differ,
+            "statistic": test.statistic,
+            "p": test.p,
+            "p_holm": float(result.tests.p_holm[i, j]),
+            "significant": bool(result.tests.p_holm[i, j] < alpha),
+            "method": test.method,
+            "difference": result.difference[i, j],
+            "ci_low": result.difference_interval[0, i, j],
+            "ci_high": result.difference_interval[1, i, j],
+        }
+
+
+def p_value_rows(
+    material: Material, results: Sequence[MetricResult], alpha: float
+) -> tuple[list[str], list[list[Any]]]:
+    """p_values.csv: a row per metric and ordered pair."""
+    header = ["metric", "better", "worse", "n", "n_differ", "statistic", "p", "p_holm", "significant", "method"]
+    header += ["difference", "ci_low", "ci_high", "underpowered"]
+    rows = []
+    for r in results:
+        underpowered = r.tests.underpowered(alpha)
+        rows += [[r.metric, *pair.values(), underpowered] for pair in pairs(r, material.names, alpha)]
+    return header, rows
+
+
+def rank(value: float) -> int | None:
+    """A rank as a whole number; None for a model that has none."""
+    return int(value) if np.isfinite(value) else None
+
+
+def rank_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
+    """ranks.csv: a row per metric and model: every ranking, and how stable the first is."""
+    models = range(len(material.names))
+    header = ["metric", "model", *results[0].rankings, "bootstrap median", "2.5 %", "97.5 %"]
+    header += [f"share of rank {m + 1}" for m in models]
+    rows = []
+    for r in results:
+        for m in models:
+            stability = [r.stability.median[m], r.stability.low[m], r.stability.high[m], *r.stability.frequency[m]]
+            rows.append([r.metric, material.names[m], *(rank(ranks[m]) for ranks in r.rankings.values()), *stability])
+    return header, rows

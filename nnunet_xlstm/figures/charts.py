@@ -1,0 +1,189 @@
+"""Charts of scores: every case, mean and interval per method; boxes per class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from nnunet_xlstm.figures.style import (
+    SOFT,
+    TEXT,
+    WIDTH_INCH,
+    clean,
+    colour,
+    few_ticks,
+    labels,
+    legend,
+    legend_shape,
+    marker,
+    method_axis,
+    new_figure,
+    note,
+    plain,
+    styled,
+)
+
+BOXES_PER_ROW = 30
+LONG_TAIL = 6.0  # largest value / median from which an axis is logarithmic
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric of every method.
+
+    Attributes:
+        label: of the axis, with the unit. values: (methods, cases), NaN where unknown.
+        mean: (methods,). interval: (2, methods), NaN where there is none.
+    """
+
+    label: str
+    values: np.ndarray
+    mean: np.ndarray
+    interval: np.ndarray
+
+
+@styled()
+def scores_per_method(names: Sequence[str], panels: Sequence[Panel], level: float = 0.95) -> Figure:
+    """A panel per metric (two per row): a dot per case, the mean and its interval, one row per method."""
+    rows = math.ceil(len(panels) / 2)
+    height = 0.75 + 0.36 * len(names)
+    figure = new_figure(WIDTH_INCH, rows * height + 0.3)
+    axes = figure.subplots(rows, min(len(panels), 2), squeeze=False)
+    for i, ax in enumerate(axes.ravel()):
+        if i >= len(panels):
+            ax.set_axis_off()
+            continue
+        _draw_scores(ax, panels[i])
+        method_axis(ax, names, show=i % 2 == 0)
+        few_ticks(ax, "x")
+        ax.set_xlabel(plain(panels[i].label))
+    note(figure, f"Dots: cases. Marker and line: mean and {level:.0%} bootstrap interval of the mean.", WIDTH_INCH)
+    return figure
+
+
+def _draw_scores(ax: Axes, panel: Panel) -> None:
+    rng = np.random.default_rng(0)
+    cases = panel.values.shape[1]
+    for model, row in enumerate(panel.values):
+        row = row[np.isfinite(row)]
+        jitter = rng.uniform(-0.22, 0.22, row.size)
+        style = {"s": 9 if cases <= 100 else 4, "alpha": 0.45 if cases <= 100 else 0.25, "linewidths": 0}
+        ax.scatter(row, model + jitter, color=colour(model), **style)
+        mean = panel.mean[model]
+        if not np.isfinite(mean):
+            continue
+        low, high = panel.interval[:, model]
+        if np.isfinite(low):
+            ax.plot([low, high], [model, model], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=4)
+        ax.plot(mean, model, marker(model), color=colour(model), markersize=6, markeredgecolor=TEXT, zorder=5)
+    _long_tail(ax, panel.values, "x")
+
+
+def _long_tail(ax: Axes, values: np.ndarray, axis: str) -> None:
+    """A few far outliers (an empty prediction) would press all others together: then the axis is logarithmic."""
+    known = values[np.isfinite(values)]
+    if not known.size or known.min() < 0 or not 0 < LONG_TAIL * np.median(known) < known.max():
+        return
+    start = 10.0 ** math.floor(math.log10(np.median(known)))
+    set_scale, set_limits = getattr(ax, f"set_{axis}scale"), getattr(ax, f"set_{axis}lim")
+    if known.min() > start / 2:
+        set_scale("log")
+        set_limits(known.min() / 1.3, known.max() * 1.3)
+    else:
+        set_scale("symlog", linthresh=start, linscale=0.5)
+        set_limits(0, known.max() * 1.4)
+
+
+@styled()
+def boxes_per_class(names: Sequence[str], classes: Sequence[str], values: np.ndarray, label: str) -> Figure:
+    """A box per class and method with N under it; where nothing is known there is a gap.
+
+    Args:
+        values: (methods, cases, classes), NaN where unknown. label: of the axis, with the unit.
+    """
+    models = len(names)
+    per_row = max(1, min(len(classes), BOXES_PER_ROW // (models + 1)))
+    rows = math.ceil(len(classes) / per_row)
+    names = labels(names, 28, 2)
+    columns, legend_height = legend_shape(names, WIDTH_INCH)
+    height = 2.1 * rows + legend_height + 0.4
+    figure = new_figure(WIDTH_INCH, height)
+    axes = figure.subplots(rows, 1, squeeze=False, sharey=True)[:, 0]
+    for row, ax in enumerate(axes):
+        shown = range(row * per_row, min((row + 1) * per_row, len(classes)))
+        _draw_boxes(ax, [classes[c] for c in shown], values[:, :, list(shown)], per_row)
+        ax.set_ylabel(plain(label))
+        few_ticks(ax, "y")
+    handles = [Patch(facecolor=colour(i), edgecolor=TEXT, linewidth=0.6) for i in range(models)]
+    if models > 1:
+        legend(figure, handles, names, loc="outside upper left", ncols=columns)
+    note(
+        figure,
+        "Under each box: the number of cases with a value; a gap where there is none. Box: quartiles and median; "
+        "whiskers: up to 1.5 interquartile ranges; diamond: mean."
+        + (" From left to right in the order of the legend." if models > 1 else f" {plain(names[0])}."),
+        WIDTH_INCH,
+    )
+    return figure
+
+
+def _draw_boxes(ax: Axes, classes: Sequence[str], values: np.ndarray, per_row: int) -> None:
+    models = len(values)
+    step = models + 1.0
+    for c, name in enumerate(classes):
+        for model in range(models):
+            known = values[model, :, c]
+            known = known[np.isfinite(known)]
+            x = c * step + model
+            ax.annotate(
+                str(known.size),
+                (x, 0),
+                (0, -3),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=6,
+                color=SOFT,
+            )
+            if known.size:
+                _box(ax, known, x, colour(model))
+        ax.annotate(
+            "\n".join(labels([name], max(8, int(100 / per_row)))),
+            (c * step + (models - 1) / 2, 0),
+            (0, -13),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+        )
+        if c:
+            ax.axvline(c * step - 1, color=SOFT, linewidth=0.4, linestyle=":")
+    spare = max(0.0, 8 - per_row * step) / 2  # a single box need not fill the width
+    ax.set_xlim(-1 - spare, per_row * step - 1 + spare)
+    ax.set_xticks([])
+    clean(ax, "y")
+    _long_tail(ax, values, "y")
+
+
+def _box(ax: Axes, known: np.ndarray, x: float, fill: str) -> None:
+    ax.boxplot(
+        [known],
+        positions=[x],
+        widths=0.72,
+        patch_artist=True,
+        showmeans=True,
+        manage_ticks=False,
+        boxprops={"facecolor": fill, "edgecolor": TEXT, "linewidth": 0.6, "alpha": 0.75},
+        medianprops={"color": TEXT, "linewidth": 1.2},
+        whiskerprops={"color": TEXT, "linewidth": 0.6},
+        capprops={"color": TEXT, "linewidth": 0.6},
+        meanprops={"marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgecolor": TEXT},
+        flierprops={"marker": ".", "markersize": 2.5, "markerfacecolor": TEXT, "markeredgecolor": "none"},
+    )

@@ -1,0 +1,240 @@
+"""Charts of two quantities: volumes of prediction and reference, two modalities, accuracy and cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
+
+from nnunet_xlstm.figures.style import (
+    GRID,
+    SOFT,
+    TEXT,
+    WIDTH_INCH,
+    clean,
+    colour,
+    few_ticks,
+    labels,
+    legend,
+    legend_shape,
+    marker,
+    new_figure,
+    note,
+    plain,
+    styled,
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How predicted volumes agree with the reference.
+
+    Attributes:
+        n: pairs. r2: 1 - sum (p - g)^2 / sum (g - mean g)^2, that is about the identity line, not a fitted one.
+        r: Pearson's. bias: mean of p - g. low, high: bias -+ 1.96 SD (ddof 1), the limits of agreement
+            (Bland and Altman 1986). NaN where too few pairs are known.
+    """
+
+    n: int
+    r2: float
+    r: float
+    bias: float
+    low: float
+    high: float
+
+
+def agreement(reference: np.ndarray, prediction: np.ndarray) -> Agreement:
+    """Agreement of two (cases,) arrays; a pair with a NaN is left out."""
+    known = np.isfinite(reference) & np.isfinite(prediction)
+    g, p = np.asarray(reference, float)[known], np.asarray(prediction, float)[known]
+    if g.size == 0:
+        return Agreement(0, *[math.nan] * 5)
+    difference = p - g
+    spread = float(((g - g.mean()) ** 2).sum())
+    r2 = 1 - float((difference**2).sum()) / spread if spread > 0 else math.nan
+    r = float(np.corrcoef(g, p)[0, 1]) if spread > 0 and np.ptp(p) > 0 else math.nan
+    bias = float(difference.mean())
+    reach = 1.96 * float(difference.std(ddof=1)) if g.size > 1 else math.nan
+    return Agreement(int(g.size), r2, r, bias, bias - reach, bias + reach)
+
+
+@styled()
+def volume_agreement(
+    name: str,
+    model: int,
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    unit: str,
+    label: str,
+    limits: tuple[float, float] | None = None,
+    reach: float | None = None,
+) -> Figure:
+    """Predicted against reference volume with the identity line, and Bland-Altman.
+
+    Args:
+        model: number of the method, for its colour. reference, prediction: (cases,).
+        limits, reach: range of the volumes and largest |difference| shown, to give several methods the same axes.
+    """
+    found = agreement(reference, prediction)
+    both = np.concatenate([reference, prediction])
+    both = both[np.isfinite(both)]
+    low, high = limits or ((float(both.min()), float(both.max())) if both.size else (0.0, 1.0))
+    margin = 0.06 * (high - low) or 0.5
+    figure = new_figure(WIDTH_INCH, 3.5)
+    scatter, bland = figure.subplots(1, 2)
+    style = {"s": 16, "color": colour(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
+    scatter.plot([low - margin, high + margin], [low - margin, high + margin], color=SOFT, linewidth=1, linestyle="--")
+    scatter.scatter(reference, prediction, **style)
+    scatter.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
+    scatter.set(xlabel=f"reference ({unit})", ylabel=f"prediction ({unit})")
+    scatter.set_title(f"N = {found.n},  R² = {_number(found.r2)},  r = {_number(found.r)}", loc="left")
+    bland.scatter((reference + prediction) / 2, prediction - reference, **style)
+    _limits_of_agreement(bland, found, unit)
+    difference = prediction - reference
+    far = reach if reach is not None else np.nanmax(np.abs(difference), initial=0.0)
+    far = 1.15 * max(far, *(abs(v) for v in (found.low, found.high) if math.isfinite(v)), 1e-9)
+    bland.set(xlim=(low - margin, high + margin), ylim=(-far, far))
+    bland.set(xlabel=f"mean of the two ({unit})", ylabel=f"prediction - reference ({unit})")
+    for ax in (scatter, bland):
+        clean(ax, "both")
+        few_ticks(ax, "x", 5)
+        few_ticks(ax, "y", 5)
+    figure.suptitle(labels([f"{name}: {label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
+    note(
+        figure,
+        "Dashed: identity. R² about the identity line, r: Pearson. Right: bias (line) and limits of agreement "
+        "(dotted: bias ± 1.96 SD).",
+        WIDTH_INCH,
+    )
+    return figure
+
+
+def _limits_of_agreement(ax: Axes, found: Agreement, unit: str) -> None:
+    if found.n == 0:
+        return
+    ax.axhline(0, color=GRID, linewidth=1)
+    ax.axhline(found.bias, color=TEXT, linewidth=1.1)
+    title = f"bias {found.bias:+.3g} {unit}"
+    if math.isfinite(found.low):
+        for value in (found.low, found.high):
+            ax.axhline(value, color=TEXT, linewidth=1, linestyle=":")
+        title += f",  limits {found.low:+.3g} to {found.high:+.3g}"
+    ax.set_title(title.replace("-", "−"), loc="left")
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+@styled()
+def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
+    """One axis per method, one outline per group (modality). The limits of the axes are printed.
+
+    Args:
+        groups: name -> (methods,), NaN where unknown.
+
+    Raises:
+        ValueError: fewer than three methods.
+    """
+    models = len(names)
+    if models < 3:
+        raise ValueError(f"A radar of {models} methods was asked for; it needs 3 or more axes to enclose an area.")
+    low, high, step = _radar_limits(np.concatenate(list(groups.values())))
+    angles = math.pi / 2 - 2 * math.pi * np.arange(models) / models
+    points = np.stack([np.cos(angles), np.sin(angles)], 1)
+    reach = points.min(0) - 0.15, points.max(0) + 0.15
+    figure = new_figure(5.6, 0.9 + 2.0 * float(reach[1][1] - reach[0][1]))
+    ax = figure.subplots()
+    rings = round((high - low) / step)
+    for ring in np.arange(1, rings + 1) / rings:
+        ax.add_patch(Polygon(points * ring, fill=False, edgecolor=GRID, linewidth=0.8))
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        style = {"fontsize": 6.5, "color": SOFT, "ha": "right", "va": "center", "bbox": box}
+        ax.annotate(f"{low + ring * (high - low):.3g}", (-0.02, ring), zorder=1, **style)
+    for point, text in zip(points, labels(names, 16, 3), strict=True):
+        ax.plot([0, point[0]], [0, point[1]], color=GRID, linewidth=0.8)
+        ax.annotate(text, point * 1.07, ha=_side(point[0], "right", "left"), va=_side(point[1], "top", "bottom"))
+    handles = []
+    for i, values in enumerate(groups.values()):
+        ring = (values - low) / (high - low)
+        shown = points * ring[:, None]
+        closed = np.concatenate([shown, shown[:1]])
+        style = {"color": colour(i), "marker": marker(i), "markersize": 5, "linestyle": ("-", "--", ":", "-.")[i % 4]}
+        handles += ax.plot(closed[:, 0], closed[:, 1], linewidth=1.6, **style)
+        if np.isfinite(values).all():
+            ax.add_patch(Polygon(shown, facecolor=colour(i), alpha=0.12, edgecolor="none"))
+    ax.set_axis_off()
+    ax.set(xlim=(reach[0][0], reach[1][0]), ylim=(reach[0][1], reach[1][1]), aspect="equal")
+    legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
+    start = "the axes do not begin at 0" if low > 0 else "the axes begin at 0"
+    note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
+    return figure
+
+
+def _side(value: float, negative: str, positive: str) -> str:
+    if abs(value) < 0.1:
+        return "center"
+    return positive if value > 0 else negative
+
+
+def _radar_limits(values: np.ndarray) -> tuple[float, float, float]:
+    """Round numbers below the smallest (with room, so that no point lies in the centre) and above the largest."""
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0, 0.25
+    low, high = float(values.min()), float(values.max())
+    spread = max(high - low, 0.02 * abs(high), 1e-6)
+    step = 10.0 ** math.floor(math.log10(spread))
+    step = next(step * k for k in (0.2, 0.5, 1, 2, 5) if spread / (step * k) <= 4)
+    bottom = math.floor(low / step - 0.5) * step
+    bottom = max(bottom, 0.0) if low >= 0 else bottom
+    return round(bottom, 10), round(math.ceil(high / step) * step, 10), step
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One kind of cost of every method: `values` (methods,), NaN where unknown."""
+
+    label: str
+    values: np.ndarray
+
+
+@styled()
+def accuracy_against_cost(
+    names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Sequence[Cost], label: str
+) -> Figure:
+    """A panel per kind of cost: a marker per method with the interval of its mean. Logarithmic over a decade.
+
+    Args:
+        mean: (methods,). interval: (2, methods), NaN where there is none. label: of the accuracy, with the unit.
+    """
+    shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
+    texts = labels([names[i] for i in shown], 28, 2)
+    columns, legend_height = legend_shape(texts, WIDTH_INCH)
+    figure = new_figure(WIDTH_INCH, 2.7 + legend_height)
+    axes = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    for ax, cost in zip(axes, costs, strict=True):
+        for i in shown:
+            if np.isfinite(cost.values[i]) and np.isfinite(mean[i]):
+                if np.isfinite(interval[0, i]):
+                    ax.plot([cost.values[i]] * 2, interval[:, i], color=colour(i), linewidth=1, zorder=2)
+                style = {"color": colour(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
+                ax.plot(cost.values[i], mean[i], marker(i), zorder=3, **style)
+        known = cost.values[np.isfinite(cost.values)]
+        if known.size and known.min() > 0 and known.max() > 10 * known.min():
+            ax.set_xscale("log")
+        ax.margins(x=0.15)
+        few_ticks(ax, "x", 4)
+        ax.set_xlabel(plain(cost.label))
+        clean(ax, "both")
+    axes[0].set_ylabel(plain(label))
+    few_ticks(axes[0], "y")
+    handles = [Line2D([], [], color=colour(i), marker=marker(i), linestyle="", markersize=7) for i in shown]
+    legend(figure, handles, texts, loc="outside lower left", ncols=columns)
+    return figure

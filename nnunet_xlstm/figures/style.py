@@ -1,0 +1,150 @@
+"""What all charts share: size, colours, markers, names as labels, files."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+# After Paul Tol's "muted" scheme: told apart with every common colour vision. Markers tell them apart in grey print.
+COLOURS = (
+    "#332288", "#cc6677", "#117733", "#ddaa33", "#56b4e9", "#882255", "#44aa99", "#999933", "#aa4499", "#666666",
+)  # fmt: skip
+MARKERS = "osD^vPX<>h"
+TEXT, SOFT, GRID = "#1b1f24", "#5b6570", "#d5dae0"
+WIDTH_INCH = 7.2  # two columns of a journal
+DPI = 200
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 0.7,
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "svg.hashsalt": "nnunet_xlstm",  # the same picture gives the same file
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of so many inches, drawn without a display."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def styled() -> matplotlib.rc_context:
+    """Context (and decorator) in which charts are made and saved."""
+    return matplotlib.rc_context(STYLE)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write the figure beside each other as PNG and SVG.
+
+    Args:
+        path: without ending.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
+    with styled():
+        figure.savefig(files[0], dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+        figure.set_layout_engine("none")  # the layout is done; a second time costs as much as the drawing
+        figure.savefig(files[1], bbox_inches="tight", pad_inches=0.05, metadata={"Date": None})
+    return files
+
+
+def colour(model: int) -> str:
+    return COLOURS[model % len(COLOURS)]
+
+
+def marker(model: int) -> str:
+    """Also the second round of the colours differs from the first."""
+    return MARKERS[(model + model // len(COLOURS)) % len(MARKERS)]
+
+
+def plain(text: str) -> str:
+    """Text in which matplotlib finds no mathematics, and no line end or other control character is left."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+
+
+def labels(names: Sequence[str], width: int = 24, lines: int = 2) -> list[str]:
+    """Names wrapped to so many lines of so many characters; longer ones lose their middle, but stay different."""
+    wrapped = [_wrap(name, width, lines) for name in names]
+    for i, text in enumerate(wrapped):
+        if wrapped.count(text) > 1 and len(set(names)) == len(names):
+            wrapped[i] = f"{_wrap(names[i], width - 4, lines)} ({i + 1})"
+    return ["\n".join(plain(line) for line in text.split("\n")) for text in wrapped]
+
+
+def _wrap(name: str, width: int, lines: int) -> str:
+    name = " ".join(name.split())
+    if lines == 1:
+        return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width - width // 2) :]}"
+    found = textwrap.wrap(name, width)
+    if len(found) > lines:
+        found = [*found[: lines - 1], f"…{name[-(width - 1) :]}"]
+    return "\n".join(found)
+
+
+def method_axis(ax: Axes, names: Sequence[str], show: bool = True) -> None:
+    """One row per method on the y axis, the first on top."""
+    ax.set_ylim(len(names) - 0.45, -0.55)
+    ax.set_yticks(range(len(names)), labels(names) if show else [""] * len(names))
+    ax.tick_params(axis="y", length=0)
+    clean(ax, "x")
+
+
+def clean(ax: Axes, grid: str) -> None:
+    """No frame on top and right, a light grid behind."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis=grid, color=GRID, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def few_ticks(ax: Axes, axis: str, most: int = 6) -> None:
+    """At most so many ticks; a logarithmic axis gets plain numbers at 1, 2, 5 or only 1 per decade."""
+    the_axis = getattr(ax, f"{axis}axis")
+    if the_axis.get_scale() == "linear":
+        the_axis.set_major_locator(MaxNLocator(most, min_n_ticks=2))
+        return
+    low, high = the_axis.get_view_interval()
+    linear_to = getattr(the_axis.get_transform(), "linthresh", None)
+    start = linear_to or low
+    steps = (1, 2, 5) if high / start < 100 else (1,)
+    powers = range(math.floor(math.log10(start)), math.ceil(math.log10(high)) + 1)
+    ticks = [k * 10.0**power for power in powers for k in steps]
+    the_axis.set_major_locator(FixedLocator([t for t in [0.0] * (linear_to is not None) + ticks if low <= t <= high]))
+    the_axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    the_axis.set_minor_locator(NullLocator())
+
+
+def legend(figure: Figure, handles: Sequence, names: Sequence[str], **options) -> Legend:
+    """A legend outside the axes. The texts are set afterwards because matplotlib hides those that begin with "_"."""
+    made = figure.legend(handles, [str(i) for i in range(len(names))], frameon=False, **options)
+    for text, name in zip(made.get_texts(), names, strict=True):
+        text.set_text(name)
+    return made
+
+
+def note(figure: Figure, text: str, width_inch: float) -> None:
+    """A caption below the axes, at 7 points."""
+    lines = textwrap.fill(plain(text), max(20, int(width_inch * 19)), break_on_hyphens=False)
+    figure.supxlabel(lines, fontsize=7, color=SOFT, x=0.02, ha="left")
+
+
+def legend_shape(texts: Sequence[str], width_inch: float) -> tuple[int, float]:
+    """Columns that fit side by side, and the height in inches of a legend of these labels."""
+    longest = max((len(line) for text in texts for line in text.split("\n")), default=0)
+    columns = max(1, min(len(texts), 4, int(width_inch / (0.6 + 0.065 * longest))))
+    lines = max((1 + text.count("\n") for text in texts), default=0)
+    return columns, 0.17 * lines * math.ceil(len(texts) / columns)

@@ -1,0 +1,1 @@
+"""Paired tests, bootstrap intervals and rankings; arrays in, arrays out."""

@@ -1,0 +1,109 @@
+"""Percentile bootstrap intervals of means and of paired differences, over cases or over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+
+def draw_counts(
+    units: int, resamples: int, seed: int = 0, clusters: Sequence[Hashable] | np.ndarray | None = None
+) -> np.ndarray:
+    """How often each unit occurs in each resample, (resamples, units).
+
+    As many clusters as there are are drawn with replacement; the units of a cluster are drawn together.
+
+    Args:
+        clusters: (units,) the subject of each unit; default: each unit is its own.
+
+    Raises:
+        ValueError: not one cluster per unit, or nothing to draw.
+    """
+    if units < 1 or resamples < 1:
+        raise ValueError(f"{resamples} resamples of {units} units: at least one of each is needed.")
+    if clusters is None:
+        index = np.arange(units)
+    elif len(clusters) == units:
+        numbers: dict[Hashable, int] = {}
+        index = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in np.asarray(clusters).tolist()])
+    else:
+        raise ValueError(f"{len(clusters)} clusters for {units} units: give the cluster of every unit.")
+    n = int(index.max()) + 1
+    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    drawn += np.arange(resamples)[:, None] * n
+    counts = np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
+    return counts[:, index].astype(float)
+
+
+def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Means of every resample, (resamples, rows); NaN entries are left out, an infinite one makes the mean infinite.
+
+    Args:
+        values: (rows, units). counts: (resamples, units), see `draw_counts`.
+    """
+    known = ~np.isnan(values)
+    infinite = np.isinf(values)
+    weight = counts @ known.T.astype(float) if not known.all() else counts.sum(1, keepdims=True)
+    total = counts @ np.where(known & ~infinite, values, 0.0).T
+    if infinite.any():  # 0 * inf is NaN, so they are counted apart
+        for sign in (np.inf, -np.inf):
+            total[counts @ (values == sign).T.astype(float) > 0] = sign
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight > 0, total / weight, np.nan)
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Percentile interval (2, rows) of samples (resamples, rows); NaN where a row has no finite sample."""
+    low, high = 100 * (1 - level) / 2, 100 * (1 + level) / 2
+    bounds = np.full((2, samples.shape[1]), np.nan)
+    for row, column in enumerate(samples.T):
+        finite = column[np.isfinite(column)]
+        if finite.size:
+            bounds[:, row] = np.percentile(finite, (low, high))
+    return bounds
+
+
+def mean_interval(
+    values: np.ndarray,
+    clusters: Sequence[Hashable] | np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> np.ndarray:
+    """Percentile interval of the mean of each row, (2, rows).
+
+    Args:
+        values: (rows, units); NaN is missing. A row known in fewer than two clusters has no interval: NaN.
+    """
+    values = np.asarray(values, float)
+    bounds = interval(resampled_means(values, draw_counts(values.shape[1], resamples, seed, clusters)), level)
+    clusters = np.arange(values.shape[1]) if clusters is None else np.asarray(clusters)
+    few = [len(set(clusters[~np.isnan(row)].tolist())) < 2 for row in values]
+    bounds[:, few] = np.nan
+    return bounds
+
+
+def difference_interval(
+    values: np.ndarray,
+    clusters: Sequence[Hashable] | np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the paired differences of all ordered pairs of rows, (rows, rows), and their intervals (2, rows, rows).
+
+    Entry (i, j) is row i minus row j over the units that both have; NaN where there is none. The diagonal is 0.
+    """
+    values = np.asarray(values, float)
+    rows = len(values)
+    mean, bounds = np.zeros((rows, rows)), np.zeros((2, rows, rows))
+    first, second = np.triu_indices(rows, 1)
+    if first.size:
+        finite = np.where(np.isfinite(values), values, np.nan)
+        difference = finite[first] - finite[second]
+        pair = mean_interval(difference, clusters, resamples, seed, level)
+        average = resampled_means(difference, np.ones((1, values.shape[1])))[0]
+        mean[first, second], mean[second, first] = average, -average
+        bounds[:, first, second], bounds[:, second, first] = pair, -pair[::-1]
+    return mean, bounds

@@ -1,0 +1,147 @@
+"""Means, tests and ranks of one metric by hand; what missing values do to them."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nnunet_xlstm.comparison.analysis import Settings, analyse, choose_metrics, comparable_units
+from nnunet_xlstm.comparison.inputs import Material
+
+NAN = np.nan
+
+
+def material(values, n_ref=None, n_pred=None, metric="Dice"):
+    values = np.asarray(values, float)
+    models, cases, classes = values.shape
+    sizes = {}
+    if n_ref is not None:
+        sizes = {"n_ref": np.asarray(n_ref, float), "n_pred": np.asarray(n_pred, float)}
+    names, keys = [f"m{i}" for i in range(models)], {str(i + 1): f"c{i + 1}" for i in range(classes)}
+    return Material(names, [f"case{i}" for i in range(cases)], keys, {metric: values} | sizes, {}, {})
+
+
+def test_by_hand():
+    """Averages 0.8, 0.6, 0.4 and 0.7, 0.5, 0.3: mean 0.6 and 0.5, SD 0.2; the first is better in all three."""
+    found = analyse(
+        material([[[0.9, 0.7], [0.6, 0.6], [0.4, 0.4]], [[0.7, 0.7], [0.5, 0.5], [0.3, 0.3]]]), "Dice", Settings()
+    )
+    np.testing.assert_allclose(found.averages, [[0.8, 0.6, 0.4], [0.7, 0.5, 0.3]])
+    np.testing.assert_allclose(found.mean, [[1.9 / 3, 1.7 / 3, 0.6], [0.5, 0.5, 0.5]])
+    np.testing.assert_allclose(found.sd[:, 2], 0.2)
+    np.testing.assert_allclose(found.class_mean, [0.6, 0.5])
+    assert found.n.tolist() == [[3] * 3] * 2 and not found.failed.any()
+    np.testing.assert_allclose(found.difference, [[0, 0.1], [-0.1, 0]])
+    np.testing.assert_allclose(found.difference_interval[:, 0, 1], [0.1, 0.1])
+    assert found.tests.p[0, 1] == 1 / 8 and found.tests.p_holm[0, 1] == 2 / 8
+    assert found.tests.underpowered(0.05)
+    assert {how: ranks.tolist() for how, ranks in found.rankings.items()} == {
+        "mean, then rank": [1, 2],
+        "median, then rank": [1, 2],
+        "rank, then mean": [1, 2],
+        "test, then rank": [1, 1],
+    }
+    assert found.stability.frequency.tolist() == [[1, 0], [0, 1]]
+
+
+def test_low_is_better_for_distances():
+    found = analyse(material(np.array([[[5.0], [6.0]], [[1.0], [2.0]]]), metric="HD95"), "HD95", Settings())
+    assert found.rankings["mean, then rank"].tolist() == [2, 1]
+    assert found.tests.p[1, 0] == 1 / 4
+
+
+def test_subjects_are_the_units():
+    """Six cases of three subjects: the test sees three pairs, and the interval is that of the subjects."""
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.uniform(0.5, 0.9, (2, 3, 1)), 2, axis=1)
+    one, two = (analyse(material(values), "Dice", Settings(), subjects) for subjects in (None, list("aabbcc")))
+    assert (one.tests.units, two.tests.units) == (6, 3)
+    alone = analyse(material(values[:, ::2]), "Dice", Settings())
+    np.testing.assert_allclose(two.interval, alone.interval)
+    np.testing.assert_array_equal(two.tests.p, alone.tests.p)
+    np.testing.assert_array_equal(two.stability.frequency, alone.stability.frequency)
+
+
+def test_unit_case_class():
+    values = np.random.default_rng(0).random((2, 4, 3))
+    settings = Settings(unit="case_class")
+    assert analyse(material(values), "Dice", settings).tests.units == 12
+    found = analyse(material(values), "Dice", settings, ["a", "a", "b", "b"])
+    assert found.tests.units == 6
+    means = values.reshape(2, 2, 2, 3).mean(2).reshape(2, 6)
+    units, case_of, class_of = comparable_units(values, np.zeros_like(values, bool), "Dice", settings)
+    assert case_of.tolist()[:4] == [0, 0, 0, 1] and class_of.tolist()[:4] == [0, 1, 2, 0]
+    assert found.tests.tests[0, 1].statistic == pytest.approx(
+        stats.wilcoxon(means[0], means[1], alternative="greater").statistic
+    )
+
+
+def test_right_on_an_empty_class_is_no_failure():
+    """Case 1 has no such structure. Model 0 finds none (NaN): right. Model 1 does (Dice 0): wrong."""
+    values = [[[0.8], [NAN]], [[0.8], [0.0]]]
+    stuff = material(values, n_ref=[[[9], [0]]] * 2, n_pred=[[[9], [0]], [[9], [4]]])
+    found = analyse(stuff, "Dice", Settings())
+    assert found.failed.tolist() == [0, 0]
+    assert found.rankings["mean, then rank"].tolist() == [1, 2] and found.n.tolist() == [[1, 1], [2, 2]]
+    assert found.tests.p[0, 1] == 0.5  # one pair differs, in favour of model 0
+    dropped = analyse(stuff, "Dice", Settings(na="drop"))
+    assert dropped.tests.units == 1 and dropped.tests.p[0, 1] == 1.0
+
+
+def test_right_on_one_of_two_classes_stays_out_of_the_average():
+    values = np.array([[[0.8, NAN]], [[0.8, 0.0]]])
+    units, *_ = comparable_units(values, np.zeros_like(values, bool), "Dice", Settings())
+    np.testing.assert_array_equal(units, [[0.8], [0.4]])
+
+
+def test_failure_counts_as_the_worst_value():
+    """Model 0 misses the structure of case 1, so that its distance is unknown."""
+    values = [[[2.0], [NAN], [2.0]], [[3.0], [9.0], [3.0]]]
+    stuff = material(values, n_ref=[[[9]] * 3] * 2, n_pred=[[[9], [0], [9]], [[9]] * 3], metric="HD95")
+    worst, drop = analyse(stuff, "HD95", Settings()), analyse(stuff, "HD95", Settings(na="drop"))
+    assert worst.failed.tolist() == [1, 0]
+    assert worst.rankings["mean, then rank"].tolist() == [2, 1]
+    assert worst.rankings["median, then rank"].tolist() == [1, 2]
+    assert worst.tests.tests[1, 0].n == 3 and worst.tests.tests[1, 0].statistic == 3.0  # the largest difference
+    assert drop.rankings["mean, then rank"].tolist() == [1, 2] and drop.tests.units == 2
+    np.testing.assert_allclose(worst.mean[:, 0], [2, 5])  # of the known values
+
+
+def test_nothing_known_by_anyone_is_not_compared():
+    found = analyse(material([[[0.5, NAN], [NAN, NAN]], [[0.4, NAN], [NAN, NAN]]]), "Dice", Settings())
+    assert found.tests.units == 1 and not found.failed.any()
+    assert np.isnan(found.mean[:, 1]).all()
+
+
+def test_identical_models_tie():
+    values = np.tile(np.random.default_rng(0).random((1, 30, 2)), (4, 1, 1))
+    found = analyse(material(values), "Dice", Settings())
+    assert (found.tests.p == 1).all() and (found.tests.p_holm == 1).all()
+    assert all((ranks == 1).all() for ranks in found.rankings.values())
+
+
+def test_permuting_models_permutes_everything():
+    values = np.random.default_rng(0).random((4, 10, 2))
+    order = [2, 0, 3, 1]
+    whole, permuted = (analyse(material(v), "Dice", Settings()) for v in (values, values[order]))
+    np.testing.assert_array_equal(permuted.mean, whole.mean[order])
+    np.testing.assert_allclose(permuted.interval, whole.interval[:, order])
+    np.testing.assert_array_equal(permuted.tests.p_holm, whole.tests.p_holm[np.ix_(order, order)])
+    np.testing.assert_array_equal(permuted.stability.frequency, whole.stability.frequency[order])
+    for how in whole.rankings:
+        np.testing.assert_array_equal(permuted.rankings[how], whole.rankings[how][order])
+
+
+def test_choose_metrics():
+    stuff = material(np.ones((1, 2, 1)))
+    stuff.values.update(HD95=np.full((1, 2, 1), NAN), NSD=np.ones((1, 2, 1)), VolumeRef=np.ones((1, 2, 1)))
+    assert choose_metrics(stuff, []) == ["Dice", "NSD"]
+    assert choose_metrics(stuff, ["NSD", "NSD"]) == ["NSD"]
+    for metric, message in (("VolumeRef", "neither high nor low"), ("HD95", "without values"), ("dice", "Valid: Dice")):
+        with pytest.raises(ValueError, match=message):
+            choose_metrics(stuff, [metric])
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0}, {"alpha": 5}, {"na": "zero"}, {"unit": "voxel"}, {"resamples": 0}])
+def test_settings(wrong):
+    with pytest.raises(ValueError, match="valid|give"):
+        Settings(**wrong)

@@ -1,0 +1,160 @@
+"""From summary.json files to the files of a comparison, also the awkward ones."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_xlstm.cli.main import main
+from nnunet_xlstm.comparison.analysis import Settings
+from nnunet_xlstm.comparison.page import short_names
+from nnunet_xlstm.comparison.pictures import outer_classes, remove_earlier
+from nnunet_xlstm.comparison.run import compare
+
+FILES = {"comparison.json", "scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex"}
+FILES |= {"index.html", "figures"}
+NASTY = ['<script>alert("1")</script>', "a_b & 50% of $x^2$", "x" * 300]
+
+
+def strict(path):
+    def refuse(text):
+        raise AssertionError(f"{text} is not JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@pytest.mark.slow
+def test_everything(summary, dice, tmp_path):
+    """Three models, two metrics, subjects, two modalities, costs: all tables and all kinds of figures."""
+    distance = 20 * (1 - dice)
+    sources = [
+        (name, summary(f"m{i}", {"Dice": dice[i], "HD95": distance[i]}))
+        for i, name in enumerate(["one", "two", NASTY[0]])
+    ]
+    cases = [f"case_{i:03d}" for i in range(12)]
+    subjects, modality, cost = (tmp_path / name for name in ("s.csv", "m.json", "c.json"))
+    subjects.write_text("case,subject\n" + "".join(f"{case},p{i // 2}\n" for i, case in enumerate(cases)))
+    modality.write_text(json.dumps({case: ["CT", "MR"][i // 2 % 2] for i, case in enumerate(cases)}))
+    costs = [
+        {"name": name, "gmac": g, "params_m": 30, "activation_mb": 5 * g} for name, g in (("one", 600), ("two", 9000))
+    ]
+    cost.write_text(json.dumps(costs))
+    out = tmp_path / "out"
+    found = compare(sources, out, Settings(), subjects, modality, cost)
+
+    assert {path.name for path in out.iterdir()} == FILES
+    kinds = {"scores", "volumes_1", "volumes_2", "volumes_3"}
+    kinds |= {f"{k}_{m}" for k in ("boxes", "ranks", "significance", "radar", "cost") for m in ("Dice", "HD95")}
+    assert {path.name for path in (out / "figures").iterdir()} == {f"{k}.{e}" for k in kinds for e in ("png", "svg")}
+    content = strict(out / "comparison.json")
+    dice_record = content["metrics"]["Dice"]
+    assert dice_record["test"]["units"] == 6 and dice_record["test"]["underpowered"]  # 6 pairs of models, 2^-6
+    assert dice_record["models"]["one"]["mean"] == pytest.approx(dice[0].mean())
+    assert dice_record["models"]["one"]["ranks"]["mean, then rank"] == 1
+    assert set(dice_record["models"]["one"]["modality"]) == {"CT", "MR"}
+    assert content["subjects"]["case_003"] == "p1"
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page and page.count("<img") == len(kinds)
+    assert "6 subjects" in page and found.answer in page.replace("&quot;", '"')
+
+
+def test_scores_survive_the_trip(summary, dice, tmp_path, no_drawing):
+    compare([("a", summary("a", {"Dice": dice[0]})), ("b", summary("b", {"Dice": dice[1]}))], tmp_path / "out")
+    with open(tmp_path / "out" / "scores.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    np.testing.assert_array_equal([float(row["Dice LV"]) for row in rows if row["model"] == "b"], dice[1][:, 0])
+
+
+def test_stock_files_with_nan(summary, dice, tmp_path, no_drawing):
+    """nnU-Net's own files: NaN literals, no definition, volumes in voxels."""
+    dice[:, 3, 1] = np.nan
+    found = compare([(n, summary(n, {"Dice": dice[i]}, stock=True)) for i, n in enumerate("ab")], tmp_path / "out")
+    content = strict(tmp_path / "out" / "comparison.json")
+    assert content["volumes"]["unit"] == "voxels" and list(content["metrics"]) == ["Dice"]
+    assert content["metrics"]["Dice"]["models"]["a"]["classes"]["2"]["n"] == 11
+    assert any("nnU-Net's own" in text for text in found.notes)
+    assert "a has the highest mean Dice" in found.answer and "better than 1 of the 1 other." in found.answer
+
+
+def test_one_model(summary, dice, tmp_path, no_drawing):
+    found = compare([("only", summary("a", {"Dice": dice[0]}))], tmp_path / "out")
+    assert found.answer.startswith("1 model on 12 cases. Mean Dice: 0.")
+    content = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]
+    assert content["test"]["pairs"] == [] and content["test"]["underpowered"] is False
+    assert content["models"]["only"]["ranks"]["test, then rank"] == 1
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == {"scores", "boxes_Dice", "volumes_1"}
+
+
+def test_two_cases_are_underpowered(summary, dice, tmp_path, no_drawing):
+    found = compare([(n, summary(n, {"Dice": dice[i][:2]})) for i, n in enumerate("ab")], tmp_path / "out")
+    assert "2 pairs are too few" in found.answer
+    test = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]["test"]
+    assert test["underpowered"] and test["smallest_p"] == 0.25 and test["smallest_p_holm"] == 0.5
+    assert "6 pairs are needed" in test["text"]
+    assert "Underpowered" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_one_case(summary, tmp_path, no_drawing):
+    compare([(n, summary(n, {"Dice": [[0.5 + i / 10]]})) for i, n in enumerate("ab")], tmp_path / "out")
+    model = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]["models"]["b"]
+    assert model["sd"] is None and model["interval"] == [None, None] and model["mean"] == 0.6
+
+
+def test_identical_models(summary, dice, tmp_path, no_drawing):
+    found = compare([(n, summary(n, {"Dice": dice[0]})) for n in "ab"], tmp_path / "out")
+    assert "a, b share the highest mean Dice" in found.answer
+    pairs = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]["test"]["pairs"]
+    assert [pair["p_holm"] for pair in pairs] == [1, 1] and pairs[0]["method"] == "identical"
+
+
+def test_failures_are_told(summary, dice, tmp_path, no_drawing):
+    distance = 20 * (1 - dice)
+    distance[1, 4, 0] = np.nan
+    sources = [(n, summary(n, {"Dice": dice[i], "HD95": distance[i]})) for i, n in enumerate("ab")]
+    found = compare(sources, tmp_path / "out")
+    assert found.notes == [
+        "HD95 has values that are missing (b 1): the means leave them out, "
+        "tests and rankings count them as the worst value."
+    ]
+    assert strict(tmp_path / "out" / "comparison.json")["metrics"]["HD95"]["models"]["b"]["failed"] == 1
+
+
+def test_earlier_figures_go_and_others_stay(tmp_path):
+    for name in ("scores.png", "boxes_HD95.svg", "volumes_7.png", "scores-final.png", "costly.png", "boxes_HD95.pdf"):
+        (tmp_path / name).write_text("x")
+    remove_earlier(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"scores-final.png", "costly.png", "boxes_HD95.pdf"}
+    remove_earlier(tmp_path / "none")
+
+
+def test_short_names():
+    names = ["a", "x" * 36, f"{'x' * 40}1{'y' * 40}", f"{'x' * 40}2{'y' * 40}"]
+    short = short_names(names)
+    assert short[:2] == names[:2] and len(set(short)) == 4 and max(map(len, short)) <= 40
+
+
+def test_volumes_that_add_up():
+    assert outer_classes(["1", "2", "3"]) == ["1", "2", "3"]
+    assert outer_classes(["(1, 2, 3)", "(2, 3)", "(3,)"]) == ["(1, 2, 3)"]
+    assert outer_classes(["(1, 2)", "(2, 3)"]) is None
+
+
+def test_command(summary, dice, tmp_path, no_drawing, capsys):
+    paths = [summary(f"m{i}", {"Dice": dice[i]}) for i in range(3)]
+    models = [f"{name}={path}" for name, path in zip(NASTY, paths, strict=True)]
+    models[1] = f"b=c={paths[1]}"  # the name ends at the first "="
+    with pytest.raises(SystemExit):
+        main(["compare", "nameless.json", "-o", str(tmp_path / "out")])
+    assert "is not NAME=summary.json" in capsys.readouterr().err
+    assert main(["compare", *models, "-o", str(tmp_path / "out")]) == 1
+    assert "c=" in capsys.readouterr().err
+    models[1] = f"{NASTY[1]}={paths[1]}"
+    assert main(["compare", *models, "-o", str(tmp_path / "out"), "--metrics", "Dice", "--na", "drop"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("model") and "has the highest mean Dice" in text and "index.html" in text
+    assert strict(tmp_path / "out" / "comparison.json")["settings"]["na"] == "drop"
+    (tmp_path / "file").write_text("x")
+    assert main(["compare", *models, "-o", str(tmp_path / "file")]) == 1
+    assert "give a folder" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""Numbers as text, the best in bold, and names that stay names in Markdown and LaTeX."""
+
+import numpy as np
+import pytest
+
+from nnunet_xlstm.comparison import tables
+from nnunet_xlstm.comparison.analysis import Settings, analyse
+from nnunet_xlstm.comparison.inputs import Material
+
+NASTY = "a&b_50% {x} #1 \\cmd $m^2$ ~|<script>"
+
+
+@pytest.fixture
+def material(dice):
+    return Material(
+        [NASTY, "b", "c"], [f"case{i}" for i in range(12)], {"1": "LV", "2": "<RV>"}, {"Dice": dice}, {}, {}
+    )
+
+
+@pytest.fixture
+def results(material):
+    return [analyse(material, "Dice", Settings())]
+
+
+def test_numbers():
+    assert tables.mean_sd(0.91234, 0.0316, "Dice") == "0.912 ± 0.032"
+    assert tables.mean_sd(5.678, np.nan, "HD95") == "5.68"
+    assert tables.mean_sd(np.nan, np.nan, "HD95") == "–"
+    assert tables.title("HD95") == "HD95 (mm)" and tables.title("Dice") == "Dice"
+
+
+def test_best_is_what_reads_best():
+    assert tables.best(np.array([0.91231, 0.91234, 0.9]), "Dice").tolist() == [True, True, False]
+    assert tables.best(np.array([3.0, np.nan, 2.0]), "HD95").tolist() == [False, False, True]
+    assert not tables.best(np.array([0.5]), "Dice").any() and not tables.best(np.full(2, np.nan), "Dice").any()
+
+
+def test_markdown(material, results):
+    text = tables.markdown(tables.paper_tables(material, results), ["a note"])
+    lines = text.splitlines()
+    assert lines[2] == "| Model | Dice ↑ |" and lines[4].startswith(
+        r"| a\&b\_50% {x} \#1 \\cmd \$m^2\$ \~\|\<script\> |"
+    )
+    assert lines[4].endswith("** |") and "**" not in lines[5]
+    assert r"\<RV\>" in text and text.endswith("a note\n")
+    unescaped = [line.replace(r"\|", "").count("|") for line in lines if line.startswith("|")]
+    assert unescaped == [3] * 5 + [5] * 5
+
+
+def test_latex(material, results):
+    text = tables.latex(tables.paper_tables(material, results), [])
+    name = (
+        r"a\&b\_50\% \{x\} \#1 \textbackslash{}cmd \$m\textasciicircum{}2\$ "
+        r"\textasciitilde{}\textbar{}\textless{}script\textgreater{}"
+    )
+    assert f"{name} & \\textbf{{" in text and r"$\pm$" in text and r"Dice $\uparrow$" in text
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert [line.replace(r"\&", "").count("&") for line in rows] == [1] * 4 + [3] * 4
+    assert text.count("{") == text.count("}") and text.isascii()
+
+
+def test_one_model_has_no_best(material):
+    alone = Material(["a"], material.cases, material.classes, {"Dice": material.values["Dice"][:1]}, {}, {})
+    text = tables.markdown(tables.paper_tables(alone, [analyse(alone, "Dice", Settings())]), [])
+    assert "**" not in text and "bold" not in text
+
+
+def test_rows(material, results):
+    header, rows = tables.table_rows(material, results)
+    assert len(rows) == 3 * 4 and all(len(row) == len(header) for row in rows)
+    assert [row[3] for row in rows[:4]] == ["1", "2", "case average", "class mean"]
+    header, rows = tables.score_rows(material, results, {"subject": ["s"] * 12})
+    assert header == ["case", "subject", "model", "Dice", "Dice LV", "Dice <RV>"] and len(rows) == 36
+    np.testing.assert_allclose(rows[0][3], np.mean(rows[0][4:]))
+    header, rows = tables.p_value_rows(material, results, 0.05)
+    assert len(rows) == 6 and all(len(row) == len(header) for row in rows)
+    assert rows[0][:3] == ["Dice", NASTY, "b"] and rows[0][header.index("significant")]
+    header, rows = tables.rank_rows(material, results)
+    assert [row[2] for row in rows] == [1, 2, 3] and all(len(row) == len(header) for row in rows)
