@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     summary = folder.summarise(pairs, results, classes, settings)
     write_json(out, summary)
     write_csv(out.with_suffix(".csv"), *folder.csv_rows(pairs, summary))
-    page = build_page(summary, f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}").write(out.with_suffix(".html"))
+    title = f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}"
+    page = build_page(summary, title).write(out.with_suffix(".html"))
     for line in table(summary):
         print(line)
     print(f"\nsummary: {out}\ntable:   {out.with_suffix('.csv')}\npage:    {page}")

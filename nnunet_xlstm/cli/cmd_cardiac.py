@@ -1,0 +1,93 @@
+"""`nnunet_xlstm cardiac`: volumes, ejection fraction and mass from segmentations at ED and ES."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measures hearts that are segmented at end diastole (ED) and end systole (ES): volumes of both ventricles, "
+        "stroke volume, ejection fraction, and the mass of the left ventricle. Writes one JSON file and a CSV with a "
+        "row per subject; doubtful values are flagged. With -ref also the differences, their bias and limits of "
+        "agreement. For research, not for diagnosis."
+    )
+    parser.add_argument("-i", dest="source", type=Path, required=True, metavar="DIR", help="label maps of both phases")
+    parser.add_argument("-ref", type=Path, metavar="DIR", help="reference label maps of the same names")
+    parser.add_argument(
+        "-djfile", type=Path, metavar="FILE", help="dataset.json (default: in the -i folder or the one above it)"
+    )
+    parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="default: cardiac.json in the -i folder")
+    for flag, what in (("lv", "LV cavity"), ("rv", "RV cavity"), ("myo", "LV myocardium")):
+        parser.add_argument(f"--{flag}", metavar="LABEL", help=f"{what}: id, ids with commas, or name in dataset.json")
+    parser.add_argument("--ed-suffix", default="_ED", metavar="TEXT", help="of the files at ED (%(default)s)")
+    parser.add_argument("--es-suffix", default="_ES", metavar="TEXT", help="of the files at ES (%(default)s)")
+    parser.add_argument("--pairs", type=Path, metavar="CSV", help="columns subject,ed,es instead of suffixes")
+    parser.add_argument("--bsa", type=Path, metavar="CSV", help="columns subject,bsa (m2): adds indexed values")
+    parser.add_argument(
+        "--density", type=float, default=1.05, metavar="G_PER_ML", help="of the myocardium (%(default)s g/mL)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_xlstm.evaluation import cardiac_folder
+    from nnunet_xlstm.evaluation.cardiac import find_structures, quantities
+    from nnunet_xlstm.evaluation.labels import read_classes
+    from nnunet_xlstm.evaluation.summary import write_csv, write_json
+
+    out = args.out or args.source / "cardiac.json"
+    if out.suffix != ".json":
+        raise ValueError(f"-o {out}: give the name of a .json file; the CSV gets its name")
+    dataset = args.djfile
+    if dataset is None:
+        beside = (args.source / "dataset.json", args.source.resolve().parent / "dataset.json")
+        dataset = next((path for path in beside if path.is_file()), None)
+    classes = read_classes(dataset) if dataset else None
+    structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
+    if args.pairs:
+        subjects = cardiac_folder.pairs_by_table(args.pairs, args.source)
+    else:
+        subjects = cardiac_folder.pairs_by_suffix(args.source, (args.ed_suffix, args.es_suffix))
+    bsa = cardiac_folder.read_bsa(args.bsa, subjects) if args.bsa else None
+    references = cardiac_folder.references_of(subjects, args.ref, complete=args.pairs is None) if args.ref else None
+    content = cardiac_folder.measure_subjects(
+        subjects,
+        structures,
+        known=classes.known if classes else None,
+        references=references,
+        density=args.density,
+        bsa=bsa,
+    )
+    columns = {name: q.column for name, q in quantities(structures, args.density, bsa is not None).items()}
+    write_json(out, content)
+    write_csv(out.with_suffix(".csv"), *cardiac_folder.csv_rows(content, columns))
+    for line in table(content):
+        print(line)
+    print(f"\nresult: {out}\ntable:  {out.with_suffix('.csv')}")
+    return 0
+
+
+def table(content: dict) -> list[str]:
+    """The group as lines of text: mean and SD of every quantity, agreement with the references, how many flags."""
+    labels = ", ".join(f"{name} = {' + '.join(map(str, ids))}" for name, ids in content["labels"].items())
+    lines = [f"{len(content['subjects'])} subjects; labels: {labels}; density {content['density_g_per_mL']:g} g/mL", ""]
+    agreement = content["agreement"]
+    head = f"{'':8}{'unit':>8}{'mean':>9}{'SD':>9}"
+    lines.append(head + (f"{'bias':>9}{'limits of agreement':>22}{'r':>8}" if agreement else ""))
+    for name, quantity in content["quantities"].items():
+        line = f"{name:8}{quantity['unit']:>8}{_number(content['mean'][name])}{_number(content['sd'][name])}"
+        if agreement:
+            row = agreement[name]
+            limits = f"{_number(row['loa_low']).strip()} to {_number(row['loa_high']).strip()}"
+            line += f"{_number(row['bias'])}{limits:>22}{_number(row['r'], 3, 8)}"
+        lines.append(line)
+    severe = [(row["subject"], flag) for row in content["subjects"] for flag in row["flags"] if "cut off" not in flag]
+    edge = sum(any("cut off" in flag for flag in row["flags"]) for row in content["subjects"])
+    lines += ["", *(f"{subject}: {flag}" for subject, flag in severe[:20])]
+    lines += [f"... and {len(severe) - 20} more"] if len(severe) > 20 else []
+    if edge:
+        lines.append(f"{edge} subjects have a structure on the first or last slice (may be cut off): see the flags")
+    return lines
+
+
+def _number(value: float | None, digits: int = 1, width: int = 9) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"

@@ -1,0 +1,36 @@
+"""Which files of a folder are label maps, and of which case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_xlstm.evaluation.summary import case_name
+
+ENDINGS = (
+    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz", ".hdr", ".tif", ".tiff",
+)  # fmt: skip
+
+
+def find_cases(source: Path) -> dict[str, Path]:
+    """Case name -> file: the file itself, or all label maps in a folder by name.
+
+    Raises:
+        FileNotFoundError: there is nothing at `source`.
+        ValueError: the folder has no label map, or two of one name.
+    """
+    if source.is_file():
+        return {case_name(source): source}
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such file or folder; give a label map or a folder of them")
+    cases: dict[str, Path] = {}
+    for path in sorted(source.iterdir()):
+        if not path.name.lower().endswith(ENDINGS) or path.name.startswith(".") or not path.is_file():
+            continue
+        other = cases.setdefault(case_name(path), path)
+        if other != path:
+            raise ValueError(
+                f"{other.name} and {path.name} in {source} are both case '{case_name(path)}'; rename or remove one"
+            )
+    if not cases:
+        raise ValueError(f"{source}: there is no label map in it; files must end with one of {', '.join(ENDINGS)}")
+    return cases

@@ -1,0 +1,1 @@
+"""Surface meshes of label maps."""

@@ -1,0 +1,202 @@
+"""Label maps to mesh files, case by case, and meshes.json, which says how well the meshes keep the volumes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.evaluation.cases import find_cases
+from nnunet_xlstm.evaluation.files import read_label_map
+from nnunet_xlstm.evaluation.labels import Classes, read_classes
+from nnunet_xlstm.evaluation.summary import write_json
+from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
+from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
+from nnunet_xlstm.meshes.smooth import STEPS, smooth
+from nnunet_xlstm.meshes.surface_nets import surface_nets
+from nnunet_xlstm.meshes.vtk_nets import mesh_with_vtk
+from nnunet_xlstm.meshes.write import WRITERS, write_vtp
+
+BACKENDS = ("numpy", "vtk")
+# Points are in mm in LPS (x to the left, y to the back, z to the head), as in ITK and DICOM, or in RAS, as in NIfTI.
+SPACES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
+MAX_LABELS = 1024
+OFF = 0.02  # a mesh that is further from the volume of its voxels is flagged
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How meshes are made and written.
+
+    Attributes:
+        labels: ids; empty for all of a case. names: label id -> name.
+        steps: of the smoothing, 0 for the faces of the voxels. render: None, or one of RENDERERS.
+    """
+
+    labels: tuple[int, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
+    steps: int = STEPS
+    formats: tuple[str, ...] = ("stl",)
+    space: str = "LPS"
+    backend: str = "numpy"
+    render: str | None = None
+
+    def __post_init__(self):
+        known = (("backend", BACKENDS), ("space", tuple(SPACES)), ("render", (None, *RENDERERS)))
+        for name, valid in known:
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(map(str, valid))}")
+        if not self.formats or not set(self.formats) <= set(WRITERS):
+            raise ValueError(f"formats {list(self.formats)}: give one or more of {list(WRITERS)}")
+        if self.steps < 0:
+            raise ValueError(f"{self.steps} smoothing steps were asked for; use 0 (none) or more")
+        if any(label < 1 for label in self.labels):
+            raise ValueError(f"labels {list(self.labels)}: ids are 1 or more; 0 is the background, which has no mesh")
+
+
+def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) -> dict[str, Any]:
+    """Write the meshes of a label map, or of all in a folder, and meshes.json; returns its content.
+
+    A case gets a folder `out/CASE` with one file per label and format, named ID_NAME. With the format vtp there is also
+    walls.vtp: every wall once, with the two labels of each triangle (BoundaryLabels, 0 where there is none).
+
+    Raises:
+        ValueError: no label map, one that cannot be meshed, or a label without a name that no case has.
+        FileNotFoundError: there is no such file or folder.
+    """
+    cases = find_cases(source)
+    if settings.render is not None:
+        settings = replace(settings, render=choose_renderer(settings.render))
+    rows = {}
+    with tqdm(total=len(cases), desc="meshes", unit="case") as bar:
+        for case, row in _each(cases, out, settings, processes):
+            rows[case] = row
+            bar.update()
+    rows = {case: rows[case] for case in sorted(rows)}
+    unknown = [label for label in settings.labels if label not in settings.names]
+    absent = [label for label in unknown if all(label in row["absent"] for row in rows.values())]
+    if absent:
+        raise ValueError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
+    content = {
+        "nnunet_xlstm": __version__,
+        "space": settings.space,
+        "unit": "mm",
+        "backend": settings.backend,
+        "smoothing_steps": settings.steps,
+        "formats": list(settings.formats),
+        "volume_ratio": "volume of the mesh / volume of the voxels",
+        "cases": rows,
+    }
+    write_json(out / "meshes.json", content)
+    return content
+
+
+def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]:
+    """Label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
+
+    Raises:
+        ValueError: the file is not a dataset.json, or it does not have one of `labels`.
+    """
+    if path is None:
+        return {}
+    classes: Classes = read_classes(path)
+    unknown = sorted(set(labels) - classes.known)
+    if unknown:
+        raise ValueError(f"label {unknown[0]} was asked for, but {path} has only {sorted(classes.known - {0})}")
+    names = {ids[0]: classes.names[key] for key, ids in classes.labels.items() if len(ids) == 1}
+    return names if classes.ignore is None else names | {classes.ignore: "ignore"}
+
+
+def _each(cases: Mapping[str, Path], out: Path, settings: Settings, processes: int):
+    """(case, row of meshes.json) as they come."""
+    if processes < 1:
+        raise ValueError(f"{processes} processes were asked for; use 1 or more")
+    if processes == 1 or len(cases) == 1:
+        yield from ((case, mesh_case(path, out / case, settings)) for case, path in cases.items())
+        return
+    with ProcessPoolExecutor(min(processes, len(cases)), multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(mesh_case, path, out / case, settings): case for case, path in cases.items()}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
+    """Write the meshes of one label map into a folder; returns its row of meshes.json."""
+    labels, image = _read(path)
+    counts = np.bincount(labels.ravel())
+    present = [int(label) for label in np.flatnonzero(counts) if label]
+    if len(present) > MAX_LABELS:
+        raise ValueError(f"{path}: {len(present)} different values; that is an image, give a label map")
+    chosen = [label for label in settings.labels or present if label in present]
+    make = mesh_with_vtk if settings.backend == "vtk" else lambda array, steps: smooth(surface_nets(array), steps)
+    mesh = make(labels, settings.steps)
+    matrix = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    mesh = mesh.placed(matrix[:, ::-1], np.array(image.GetOrigin()))  # the array is (z, y, x)
+    row: dict[str, Any] = {
+        "input": path.name,
+        "spacing_mm": list(image.GetSpacing()),
+        "labels": {},
+        "absent": [label for label in settings.labels if label not in present],
+    }
+    written = mesh.placed(SPACES[settings.space], np.zeros(3))
+    folder.mkdir(parents=True, exist_ok=True)
+    voxel_ml = float(np.prod(image.GetSpacing())) / 1000
+    for label in chosen:
+        row["labels"][str(label)] = _write_label(written, label, int(counts[label]), voxel_ml, folder, settings)
+    if "vtp" in settings.formats:
+        own = np.isin(written.pairs, chosen).any(1)
+        data = {"BoundaryLabels": np.where(np.isin(written.pairs[own], chosen), written.pairs[own], 0)}
+        write_vtp(folder / "walls.vtp", *compact(written.points, written.triangles[own]), settings.space, "walls", data)
+        row["walls"] = "walls.vtp"
+    if settings.render is not None:
+        names = settings.names
+        draw_mesh(folder / "view.png", mesh, chosen, names=names, title=folder.name, renderer=settings.render)
+        row |= {"picture": "view.png", "renderer": settings.render}
+    return row
+
+
+def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: Path, settings: Settings) -> dict:
+    points, triangles = mesh.part(label)
+    name = settings.names.get(label, "")
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
+    stem = f"{label}_{plain}" if plain else str(label)
+    for kind in settings.formats:
+        WRITERS[kind](folder / f"{stem}.{kind}", points, triangles, settings.space, name or f"label {label}")
+    volume, area = volume_and_area(points, triangles)
+    ratio = volume / 1000 / (voxels * voxel_ml)
+    row = {
+        "name": name,
+        "files": [f"{stem}.{kind}" for kind in settings.formats],
+        "voxels": voxels,
+        "voxel_volume_mL": voxels * voxel_ml,
+        "mesh_volume_mL": volume / 1000,
+        "volume_ratio": ratio,
+        "area_cm2": area / 100,
+        "points": len(points),
+        "triangles": len(triangles),
+    }
+    return row | ({"flag": f"the mesh's volume is off by more than {OFF:.0%}"} if abs(ratio - 1) > OFF else {})
+
+
+def _read(path: Path) -> tuple[np.ndarray, sitk.Image]:
+    """A label map as an array (z, y, x), and the image with its geometry."""
+    image = read_label_map(path)
+    if image.GetDimension() != 3:
+        raise ValueError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")
+    labels = sitk.GetArrayFromImage(image)
+    low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+    if low < 0 or high > 65535:
+        raise ValueError(f"{path}: its values reach from {low} to {high}; label ids must be 0 to 65535")
+    return labels.astype(np.uint16), image

@@ -1,0 +1,48 @@
+"""Label maps and measures that the tests of meshes share."""
+
+import numpy as np
+
+
+def radius(shape, centre=None) -> np.ndarray:
+    """Distance of every voxel from a centre, in voxels."""
+    centre = (np.array(shape) - 1) / 2 if centre is None else np.array(centre)
+    return np.sqrt(((np.indices(shape) - centre.reshape(3, 1, 1, 1)) ** 2).sum(0))
+
+
+def shells() -> np.ndarray:
+    """A ball in a shell in a shell of one to two voxels in a shell."""
+    r = radius((36, 36, 36))
+    return np.select([r < 7, r < 9.5, r < 11, r < 15], [1, 2, 3, 4], 0).astype(np.uint8)
+
+
+def seven_touching() -> np.ndarray:
+    """Seven balls that run into each other; every voxel belongs to the nearest."""
+    centres = np.array([16, 24, 24]) + [
+        (0, 0, 0), (5, 9, 0), (-5, -9, 2), (0, 7, 11), (2, -7, -11), (9, 0, 3), (-9, 2, 0),
+    ]  # fmt: skip
+    depth = np.stack([radius((34, 48, 48), c) - r for c, r in zip(centres, (8, 7, 7, 6, 6, 6, 7), strict=True)])
+    return np.where(depth.min(0) < 0, depth.argmin(0) + 1, 0).astype(np.uint8)
+
+
+def noise(n_labels: int, share: float = 1.0) -> np.ndarray:
+    """Random labels: every way in which voxels can touch."""
+    rng = np.random.default_rng(0)
+    return (rng.integers(1, n_labels + 1, (9, 10, 11)) * (rng.random((9, 10, 11)) < share)).astype(np.uint8)
+
+
+def checkerboard() -> np.ndarray:
+    return (np.indices((2, 2, 2)).sum(0) % 2).astype(np.uint8)
+
+
+def edge_counts(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per edge: the number of triangles, and how often it is run through forwards minus backwards."""
+    ends = np.stack([triangles, np.roll(triangles, -1, axis=1)], axis=-1).reshape(-1, 2)
+    forwards = np.where(ends[:, 0] < ends[:, 1], 1, -1)
+    _, edge = np.unique(np.sort(ends, axis=1), axis=0, return_inverse=True)
+    return np.bincount(edge.ravel()), np.bincount(edge.ravel(), forwards)
+
+
+def is_closed(triangles: np.ndarray) -> bool:
+    """Every edge has an even number of triangles, half of them in each direction."""
+    total, balance = edge_counts(triangles)
+    return bool((total % 2 == 0).all() and (balance == 0).all())
