@@ -91,7 +91,7 @@ def main() -> None:
         networks[name] = {
             "params_m": round(cost.params / 1e6, 3),
             "gmac": round(cost.macs / 1e9, 2),
-            "activation_mb": round(cost.activation_bytes / 2**20, 1),
+            "activation_mb": round(cost.activation_bytes / 1e6, 1),
             "step_s": round(steps[name], 4),
         }
         print(name, networks[name], flush=True)

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+PLANNED = {2: (512, 512), 3: (128, 128, 128)}  # the patch that a preset's stages are laid out for
 COLUMNS = (
     ("name", "name", "{}"),
     ("params_m", "params (M)", "{:.3f}"),
@@ -11,6 +12,7 @@ COLUMNS = (
     ("gflop", "GFLOP", "{:.2f}"),
     ("activations_m", "activations (M)", "{:.1f}"),
     ("activation_mb", "activations (MB)", "{:.1f}"),
+    ("outputs_m", "layer outputs (M)", "{:.1f}"),
     ("patch", "patch", "{}"),
     ("latency_s", "latency (s)", "{:.3f}"),
 )
@@ -20,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Parameters, multiply-accumulates (GFLOP is twice GMAC) and activations kept for the backward pass, of one "
         "image of one patch. Counted on fake tensors: nothing is allocated, so any size is counted on any machine. "
-        "Convolutions and matrix products count; normalisation and exponentials do not."
+        "Convolutions and matrix products count; normalisation and exponentials do not. Layer outputs are the elements "
+        "that convolutions and linear layers write. A preset has the stages of a 128^3 (2D: 512^2) patch."
     )
     parser.add_argument("networks", nargs="+", metavar="PLANS|PRESET", help="plans files, and presets by name")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="of plans files (%(default)s)")
@@ -30,15 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, help="default: of the dataset.json beside the plans, or 1")
     parser.add_argument("--classes", type=int, help="default: of the dataset.json beside the plans, or 8")
     parser.add_argument("--latency", type=int, default=0, metavar="N", help="also time N forward passes (median)")
-    parser.add_argument("--device", default="cpu", help="for --latency: cpu or cuda (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for --latency (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print a JSON list and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     for name in ("channels", "classes", "latency"):
         value = getattr(args, name)
-        if value is not None and value < (0 if name == "latency" else 1):
-            raise ValueError(f"--{name} {value} is too small; give 1 or more")
+        least = 0 if name == "latency" else 1
+        if value is not None and value < least:
+            raise ValueError(f"--{name} {value} is too small; give {least} or more")
     rows = [_row(name, args) for name in args.networks]
     if args.json:
         print(json.dumps(rows, indent=1))
@@ -57,14 +61,20 @@ def _row(name: str, args: argparse.Namespace) -> dict:
     from nnunet_xlstm.networks.cost import count_cost, latency
 
     label, patch, channels, classes, build = _network(name, args)
-    cost = count_cost(build, (1, channels, *patch))
+    try:
+        cost = count_cost(build, (1, channels, *patch))
+    except ImportError as error:
+        raise ValueError(
+            f"{name}: its network cannot be imported ({error}); install the package that has it"
+        ) from error
     return {
         "name": label,
         "params_m": round(cost.params / 1e6, 4),
         "gmac": round(cost.macs / 1e9, 3),
         "gflop": round(2 * cost.macs / 1e9, 3),
         "activations_m": round(cost.activations / 1e6, 3),
-        "activation_mb": round(cost.activation_bytes / 2**20, 2),
+        "activation_mb": round(cost.activation_bytes / 1e6, 2),
+        "outputs_m": round(cost.outputs / 1e6, 3),
         "patch": "x".join(str(n) for n in patch),
         "channels": channels,
         "classes": classes,
@@ -79,10 +89,11 @@ def _network(name: str, args: argparse.Namespace):
     from nnunet_xlstm.networks.presets import PRESETS
 
     if name in PRESETS:
-        from nnunet_xlstm.networks.build import build_network
+        from nnunet_xlstm.networks.build import build_network, default_strides
 
         patch, channels, classes = _patch(args.patch, 3, (128,) * 3), args.channels or 1, args.classes or 8
-        return name, patch, channels, classes, lambda: build_network(name, patch, channels, classes)
+        strides = default_strides(PLANNED[len(patch)])  # one network for a preset, whatever patch is counted
+        return name, patch, channels, classes, lambda: build_network(name, patch, channels, classes, strides=strides)
     path = Path(name)
     if not path.is_file():
         raise ValueError(f"'{name}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
@@ -109,10 +120,8 @@ def _of_dataset(path: Path) -> tuple[int, int]:
     """Channels and output classes of a data set; 1 and 8 without the file."""
     if not path.is_file():
         return 1, 8
-    from nnunet_xlstm.evaluation.labels import read_classes
+    from nnunet_xlstm.evaluation.labels import read_dataset
 
-    classes = read_classes(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    channels = content.get("channel_names") or content.get("modality") or [0]
-    regions = any(isinstance(value, list) for value in content["labels"].values())
-    return len(channels), len(classes.labels) + (0 if regions else 1)
+    dataset = read_dataset(path)
+    regions = any(len(ids) > 1 for ids in dataset.classes.labels.values())
+    return max(len(dataset.channels), 1), len(dataset.classes.labels) + (0 if regions else 1)

@@ -35,12 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import json
     import logging
     import sys
 
     from nnunet_xlstm.evaluation import folder
-    from nnunet_xlstm.evaluation.labels import read_classes
+    from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.evaluation.page import build_page
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv, write_json
@@ -52,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     if out.suffix != ".json":
         raise ValueError(f"-o {out}: give the name of a .json file; the CSV and the page get its name")
     settings = Settings(args.nsd_tolerance, args.hd95, args.both_empty, args.one_empty)
-    classes = read_classes(args.djfile)
-    path = args.djfile / "dataset.json" if args.djfile.is_dir() else args.djfile
-    ending = json.loads(path.read_text(encoding="utf-8")).get("file_ending", ".nii.gz")
+    dataset = read_dataset(args.djfile)
+    classes, ending = dataset.classes, dataset.file_ending
     pairs = folder.find_pairs(args.ref, args.pred, ending, args.chill)
     results = folder.score_pairs(pairs, classes, settings, args.np, progress=True)
     summary = folder.summarise(pairs, results, classes, settings)
+    _keep_stock(out)
     write_json(out, summary)
     write_csv(out.with_suffix(".csv"), *folder.csv_rows(pairs, summary))
     title = f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}"
@@ -65,10 +64,26 @@ def run(args: argparse.Namespace) -> int:
     for line in table(summary):
         print(line)
     print(f"\nsummary: {out}\ntable:   {out.with_suffix('.csv')}\npage:    {page}")
-    missed = sum(row["n_missed"] for row in summary[EXTRAS]["counts"].values())
-    if missed:
-        print(f"\nmissed structures (empty prediction): {missed}; policy for their distances: {args.one_empty}")
+    missed, false = (sum(row[n] for row in summary[EXTRAS]["counts"].values()) for n in ("n_missed", "n_false"))
+    if missed or false:
+        print(f"\nmissed structures: {missed}, false ones: {false}; their distances: {args.one_empty} (see flags)")
     return 0
+
+
+def _keep_stock(out: Path) -> None:
+    """nnU-Net's own file of that name, which its other commands read, is kept as summary_nnunet.json."""
+    import json
+    import logging
+
+    if out.name != "summary.json" or not out.is_file():
+        return
+    try:
+        ours = "nnunet_xlstm" in json.loads(out.read_text(encoding="utf-8"))
+    except ValueError:
+        ours = False
+    if not ours:
+        kept = out.replace(out.with_name("summary_nnunet.json"))
+        logging.getLogger(__name__).info("the summary.json that was there is now %s", kept)
 
 
 def table(summary: dict) -> list[str]:

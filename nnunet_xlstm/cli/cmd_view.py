@@ -7,7 +7,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Draws each case in three planes with true proportions: one PNG per case. With --worst K, only the K worst "
-        "cases and sheet.png, a contact sheet of them. A label has one colour in all pictures."
+        "cases and _sheet.png, a contact sheet of them. A label has one colour in all pictures."
     )
     parser.add_argument("-i", type=Path, required=True, metavar="DIR", help="images, as nnU-Net names them")
     parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="where the pictures go")
@@ -30,17 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import logging
+    import sys
+
     from tqdm import tqdm
 
+    from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.figures import quicklook
     from nnunet_xlstm.figures.overlay import draw_sheet
 
-    names, ending, channels = quicklook.read_dataset(args.djfile)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    names, ending, channels = {}, ".nii.gz", ()
+    if args.djfile is not None:
+        dataset = read_dataset(args.djfile)
+        ending, channels = dataset.file_ending, dataset.channels
+        names = {ids[0]: dataset.classes.names[key] for key, ids in dataset.classes.labels.items() if len(ids) == 1}
     files = quicklook.find_files(args.i, args.ref, args.pred, ending, args.channel)
     if args.cases:
         missing = set(args.cases) - {row.case for row in files}
         if missing:
-            raise ValueError(f"--cases {', '.join(sorted(missing))}: not among the {len(files)} cases of {args.i}")
+            raise ValueError(
+                f"--cases {', '.join(sorted(missing))}: not among the {len(files)} cases; give names without endings"
+            )
         files = [row for row in files if row.case in args.cases]
     titles = {}
     if args.worst is not None:
@@ -55,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     for _ in tqdm(drawn, total=len(files), unit="case", desc="view", disable=None):
         pass
     if args.worst is not None:
-        print(draw_sheet(args.o / "sheet.png", quicklook.loaders(files, titles), **common))
+        print(draw_sheet(args.o / "_sheet.png", quicklook.loaders(files, titles), **common))
     print(f"{len(files)} pictures in {args.o}")
     return 0
 
@@ -70,6 +81,8 @@ def _worst(args: argparse.Namespace, files: list) -> tuple[list, dict[str, str]]
     if args.summary is None and args.pred is None:
         raise ValueError("--worst needs scores: give --summary FILE, or -pred with a summary.json in it")
     scores = read_scores(args.summary or args.pred)
+    if "Dice" not in scores.values:
+        raise ValueError(f"{args.summary or args.pred}: holds no Dice; give a summary.json of `nnunet_xlstm evaluate`")
     dice = dict(zip(scores.cases, scores.case_average("Dice").tolist(), strict=True))
     chosen = worst(files, dice, args.worst)
     return chosen, {row.case: f"{row.case}: mean Dice {dice.get(row.case, float('nan')):.3f}" for row in chosen}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.evaluation.files import read_label_map
+from nnunet_xlstm.data.label_maps import read_label_map
 from nnunet_xlstm.evaluation.labels import Classes
 
 DENSITY = 1.05  # g/mL

@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.data.label_maps import check_same_grid, read_label_map
 from nnunet_xlstm.evaluation.cardiac import DENSITY, agreement, flags, measure, measure_phase, quantities
 from nnunet_xlstm.evaluation.cases import find_cases
-from nnunet_xlstm.evaluation.files import check_same_grid, read_label_map
 from nnunet_xlstm.evaluation.summary import case_name, finite
 
 SUFFIXES = ("_ED", "_ES")

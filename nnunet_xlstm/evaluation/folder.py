@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.evaluation.files import check_same_grid, read_label_map
+from nnunet_xlstm.data.label_maps import check_same_grid, read_label_map
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, METRICS, finite, mean_of_known
@@ -91,8 +92,11 @@ def score_pairs(
     bar = {"total": len(jobs), "unit": "case", "desc": "evaluate", "disable": None if progress else True}
     if processes > 1 and len(jobs) > 1:
         # spawned: nothing heavy is imported here, and a fork of a threaded parent may hang
-        with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-            results = list(tqdm(pool.map(_try, jobs), **bar))
+        try:
+            with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
+                results = list(tqdm(pool.map(_try, jobs), **bar))
+        except BrokenProcessPool as error:
+            raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
     else:
         results = list(tqdm(map(_try, jobs), **bar))
     failed = [f"{pair.case}: {result}" for pair, result in zip(pairs, results, strict=True) if isinstance(result, str)]
@@ -105,8 +109,8 @@ def score_pairs(
 def _try(job: tuple[Pair, Classes, Settings]) -> CaseScores | str:
     try:
         return score_pair(*job)
-    except ValueError as error:
-        return str(error)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        return str(error) or type(error).__name__
 
 
 def summarise(
@@ -140,6 +144,7 @@ def summarise(
             "version": __version__,
             "classes": dict(classes.names),
             "std": {key: _row(names, _std(values[:, i])) for i, key in enumerate(keys)},
+            "flags": _mean_flags(names, keys, mean, case_mean),
             "counts": {key: {name: int(hit[:, i].sum()) for name, hit in counts.items()} for i, key in enumerate(keys)},
             "case_mean": _row(names, case_mean),
             "definition": settings.definition(),
@@ -148,9 +153,24 @@ def summarise(
 
 
 def _std(values: np.ndarray) -> np.ndarray:
-    """SD over cases (ddof 1) of the entries that are finite numbers, (cases, metrics) -> (metrics,)."""
-    known = [column[np.isfinite(column)] for column in values.T]
-    return np.array([column.std(ddof=1) if len(column) > 1 else math.nan for column in known])
+    """SD over cases (ddof 1) of the values that exist, (cases, metrics) -> (metrics,); NaN where one is infinite."""
+    known = [column[~np.isnan(column)] for column in values.T]
+    defined = [len(column) > 1 and np.isfinite(column).all() for column in known]
+    return np.array([c.std(ddof=1) if ok else math.nan for c, ok in zip(known, defined, strict=True)])
+
+
+def _mean_flags(names: Sequence[str], keys: Sequence[str], mean: np.ndarray, case_mean: np.ndarray) -> dict:
+    """Why a mean is null: class (or "case_mean") -> metric -> reason."""
+    rows = {key: mean[i] for i, key in enumerate(keys)} | {"case_mean": case_mean}
+    flags = {
+        key: {
+            name: "infinite: a structure is missing in some case" if np.isinf(v) else "undefined: no case has a value"
+            for name, v in zip(names, row, strict=True)
+            if not np.isfinite(v)
+        }
+        for key, row in rows.items()
+    }
+    return {key: why for key, why in flags.items() if why}
 
 
 def _row(names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:

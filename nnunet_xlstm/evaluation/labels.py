@@ -37,38 +37,58 @@ class Classes:
         Raises:
             ValueError: no usable `labels`.
         """
-        rows = dataset.get("labels")
+        rows = dataset.get("labels") if isinstance(dataset, Mapping) else None
         if not isinstance(rows, Mapping) or not rows:
             raise ValueError(
                 "dataset.json has no 'labels'; it must hold a table name -> id, such as "
                 '{"background": 0, "left ventricle": 1}'
             )
-        labels, names, known, ignore = {}, {}, {0}, None
-        for name, value in rows.items():
-            ids = _ids(name, value)
-            known.update(ids)
+        labels, names, ignore = {}, {}, None
+        all_ids = {name: _ids(name, value) for name, value in rows.items()}
+        regions = any(len(ids) > 1 for ids in all_ids.values())
+        for name, ids in all_ids.items():
             if name == "ignore":
-                (ignore,) = ids
+                if len(ids) > 1:
+                    raise ValueError(f"dataset.json: label 'ignore' is {list(ids)}; it must be one id")
+                ignore = ids[0]
             elif set(ids) != {0}:
-                key = str(ids[0]) if isinstance(value, int) else str(ids)
+                key = str(ids) if regions and not isinstance(rows[name], int) else str(ids[0])  # as nnU-Net does
+                if key in labels:
+                    raise ValueError(f"dataset.json: '{names[key]}' and '{name}' are both {key}; give each its own id")
                 labels[key], names[key] = ids, name
         if not labels:
             raise ValueError("dataset.json: 'labels' holds the background only; give at least one structure")
-        return cls(labels, names, frozenset(known), ignore)
+        for key, ids in labels.items():
+            if 0 in ids or ignore in ids:
+                what = "the background, 0" if 0 in ids else f"the ignore label, {ignore}"
+                raise ValueError(f"dataset.json: label '{names[key]}' is {list(ids)}, which holds {what}; take it out")
+        return cls(labels, names, frozenset({0}.union(*all_ids.values())), ignore)
 
 
 def _ids(name: str, value: int | list[int]) -> tuple[int, ...]:
     ids = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    if not ids or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
-        raise ValueError(f"dataset.json: label '{name}' is {value!r}; use a whole number from 0 on, or a list of them")
+    whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids)
+    if not ids or not whole or len(set(ids)) < len(ids):
+        raise ValueError(
+            f"dataset.json: label '{name}' is {value!r}; use a whole number from 0 on, or a list of different ones"
+        )
     return ids
 
 
-def read_classes(path: Path) -> Classes:
+@dataclass(frozen=True)
+class Dataset:
+    """What a dataset.json says: its classes, the ending of its files and the names of its channels."""
+
+    classes: Classes
+    file_ending: str
+    channels: tuple[str, ...]
+
+
+def read_dataset(path: Path) -> Dataset:
     """From a dataset.json, or from the folder that holds it.
 
     Raises:
-        ValueError: the file is not readable or has no usable labels.
+        ValueError: the file is not readable, or has no usable labels.
     """
     path = Path(path)
     path = path / "dataset.json" if path.is_dir() else path
@@ -77,6 +97,19 @@ def read_classes(path: Path) -> Classes:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error}); give the dataset.json of the data set") from error
     try:
-        return Classes.from_dataset(content)
+        classes = Classes.from_dataset(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    ending = content.get("file_ending", ".nii.gz")
+    channels = content.get("channel_names") or content.get("modality") or {}
+    if not isinstance(ending, str) or not ending.startswith(".") or not isinstance(channels, Mapping):
+        raise ValueError(
+            f"{path}: file_ending {ending!r}, channel_names {channels!r}; they must be a text such as '.nii.gz' and a "
+            'table such as {"0": "CT"}'
+        )
+    return Dataset(classes, ending, tuple(str(name) for name in channels.values()))
+
+
+def read_classes(path: Path) -> Classes:
+    """The classes alone; see `read_dataset`."""
+    return read_dataset(path).classes

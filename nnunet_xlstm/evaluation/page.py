@@ -30,7 +30,7 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     cases = summary["metric_per_case"]
     head = [f"{name} ({METRICS[name].unit})" if METRICS[name].unit else name for name in SHOWN]
     dice, hd95 = (extras["case_mean"][name] for name in ("Dice", "HD95"))
-    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95)} mm: mean of the case averages of {len(cases)} cases."
+    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {len(cases)} cases."
     counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
     definition = [[key, str(value)] for key, value in extras["definition"].items()]
     sections: list[Block] = [
@@ -39,15 +39,16 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
         Heading("Empty masks"),
         Table(["class", *COUNTS.values()], counts, "Number of cases"),
         Heading("Cases"),
-        *_case_tables(cases, extras["classes"], head),
+        *_case_tables(cases, head),
+        *_flag_table(cases, extras["classes"]),
         Heading("Definition"),
         Table(["setting", "value"], definition),
     ]
     return Page(title, lead, sections, footer=f"nnunet_xlstm {extras['version']}")
 
 
-def _text(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
+def _text(value: float | None, unit: str = "") -> str:
+    return "without a finite value" if value is None else f"{value:.3f}{unit}"
 
 
 def _class_table(summary: Mapping[str, Any], head: list[str]) -> Table:
@@ -67,20 +68,31 @@ def _class_table(summary: Mapping[str, Any], head: list[str]) -> Table:
     return Table(["class", *head], rows, "Mean ± SD over cases", total_rows=2)
 
 
-def _case_tables(cases: list[Mapping[str, Any]], names: Mapping[str, str], head: list[str]) -> list[Block]:
-    rows = []
-    for case in cases:
-        metrics = list(case["metrics"].values())
-        known = [[m[name] for m in metrics if m[name] is not None] for name in SHOWN]
-        averages = [float(np.mean(values)) if values else None for values in known]
-        rows.append([case_name(case["prediction_file"]), *averages, _flags(case["flags"], names)])
+def _case_tables(cases: list[Mapping[str, Any]], head: list[str]) -> list[Block]:
+    rows = [[case_name(case["prediction_file"]), *(_average(case, name) for name in SHOWN)] for case in cases]
     rows.sort(key=lambda row: (row[1] is None, row[1], row[0]))
     blocks: list[Block] = []
     if len(rows) > MAX_CASES:
         blocks.append(Text(f"The {MAX_CASES} worst of {len(rows)}; the CSV holds all."))
-    return [*blocks, Table(["case", *head, "flags"], rows[:MAX_CASES], "Mean over the classes, lowest Dice first")]
+    return [*blocks, Table(["case", *head], rows[:MAX_CASES], "Mean over the classes, lowest Dice first")]
 
 
-def _flags(flags: Mapping[str, Mapping[str, str]], names: Mapping[str, str]) -> str:
-    """One reason per class: "RV: undefined: both empty"."""
-    return "; ".join(f"{names[key]}: {text}" for key, why in flags.items() for text in sorted(set(why.values()))[:1])
+def _average(case: Mapping[str, Any], name: str) -> float | None:
+    """Mean over the classes that have a value; None where one is infinite."""
+    if any(why.get(name, "").startswith("infinite") for why in case["flags"].values()):
+        return None
+    values = [row[name] for row in case["metrics"].values() if row[name] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _flag_table(cases: list[Mapping[str, Any]], names: Mapping[str, str]) -> list[Block]:
+    """One row per case and class that is not scored like the others: the reasons, each with its metrics."""
+    rows = []
+    for case in cases:
+        for key, why in case["flags"].items():
+            reasons = [f"{', '.join(m for m in why if why[m] == text)}: {text}" for text in dict.fromkeys(why.values())]
+            rows.append([case_name(case["prediction_file"]), names[key], "; ".join(reasons)])
+    if not rows:
+        return []
+    more = f"The first {MAX_CASES} of {len(rows)}; the CSV holds all" if len(rows) > MAX_CASES else ""
+    return [Heading("Flags"), Table(["case", "class", "why"], rows[:MAX_CASES], more)]

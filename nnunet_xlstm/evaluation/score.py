@@ -14,6 +14,7 @@ from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.evaluation.surface import surface_distances
 
 DISTANCES = ("HD", "HD95", "ASSD")
+VOLUMES = ("VolumeRef", "VolumePred", "SVD", "AVD")
 BOTH_EMPTY = {"nan": None, "perfect": {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)}
 MAX_ID = 65535
 ONE_EMPTY = ("diagonal", "inf", "nan")
@@ -69,7 +70,7 @@ def score_case(
     """Score one label map against its reference.
 
     Args:
-        reference, prediction: label ids, one shape, 2D or 3D.
+        reference, prediction: label ids, one shape, 2D or 3D; surfaces of a single slice are those of a 2D image.
         spacing: mm per voxel along each axis of the arrays.
 
     Returns:
@@ -79,13 +80,17 @@ def score_case(
         ValueError: shapes differ, or a map holds an id that the data set does not have.
     """
     if reference.shape != prediction.shape:
-        raise ValueError(f"the reference has shape {reference.shape}, the prediction {prediction.shape}")
+        raise ValueError(
+            f"the reference has shape {reference.shape}, the prediction {prediction.shape}; they must lie on one grid, "
+            "so resample the prediction with nearest neighbours"
+        )
+    voxel_ml = float(np.prod(spacing)) / 1000 if reference.ndim == 3 else math.nan
+    reference, prediction, spacing = _without_flat_axes(reference, prediction, spacing)
     boxes = _boxes(reference, prediction)
     table, ids = _joint_histogram(reference, prediction, _union(list(boxes.values())) if boxes else None)
     _check_ids(ids, table, classes)
     counted = np.array([i != classes.ignore for i in ids])
     table = table[counted]  # rows are the reference: ignored voxels count nowhere
-    voxel_ml = float(np.prod(spacing)) / 1000
     diagonal = float(np.linalg.norm((np.array(reference.shape) - 1) * np.asarray(spacing, dtype=float)))
     ignored = reference == classes.ignore if classes.ignore is not None and not counted.all() else None
     metrics, flags = {}, {}
@@ -100,8 +105,17 @@ def score_case(
             why = {}
         else:
             row, why = _empty(row, tp + fn > 0, tp + fp > 0, diagonal, settings)
+        if math.isnan(voxel_ml):
+            why = why | dict.fromkeys(VOLUMES, "undefined: a 2D image has no volume")
         metrics[key], flags[key] = {name: row[name] for name in METRICS}, why
     return metrics, flags
+
+
+def _without_flat_axes(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]):
+    """Axes of length 1 taken out: in their direction every voxel would be a border."""
+    axes = [axis for axis, n in enumerate(reference.shape) if n > 1] or [0]
+    view = tuple(slice(None) if axis in axes else 0 for axis in range(reference.ndim))
+    return reference[view], prediction[view], [spacing[axis] for axis in axes]
 
 
 def _joint_histogram(reference, prediction, box) -> tuple[np.ndarray, np.ndarray]:

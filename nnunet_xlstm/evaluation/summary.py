@@ -3,7 +3,7 @@
     {"foreground_mean": {metric: number}, "mean": {class: {metric: number}},
      "metric_per_case": [{"reference_file", "prediction_file", "metrics": {class: {metric: number}},
                           "flags": {class: {metric: why it is null}}}],
-     "nnunet_xlstm": {"version", "classes": {class: name}, "std", "counts", "case_mean", "definition"}}
+     "nnunet_xlstm": {"version", "classes": {class: name}, "std", "flags", "counts", "case_mean", "definition"}}
 
 A class is named as nnU-Net names it: "1", or "(1, 2)" for a region. NaN and infinity become null.
 """
@@ -107,26 +107,33 @@ def read_scores(path: Path) -> Scores:
         path = path / "summary.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = {case_name(row["prediction_file"]): row["metrics"] for row in content["metric_per_case"]}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        listed = [(case_name(row["prediction_file"]), row["metrics"]) for row in content["metric_per_case"]]
+        rows = {
+            case: {key: {metric: _number(v) for metric, v in row.items()} for key, row in found.items()}
+            for case, found in listed
+        }
+        extras = content.get(EXTRAS, {})
+        names, definition = extras.get("classes", {}), extras.get("definition", {})
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a summary.json ({type(error).__name__}: {error}); "
             "give one written by `nnunet_xlstm evaluate` or nnUNetv2_evaluate_folder"
         ) from error
-    if not rows:
-        raise ValueError(f"{path}: it holds no case; evaluate a folder with at least one prediction")
-    if len(rows) != len(content["metric_per_case"]):
+    if not rows or not all(rows.values()):
+        raise ValueError(f"{path}: it holds no case, or a case without classes; evaluate a folder with predictions")
+    if len(rows) != len(listed):
         raise ValueError(f"{path}: two of its cases have the same name; evaluate each folder into a file of its own")
     cases = sorted(rows)
     keys = list(rows[cases[0]])
     for case in cases:
         if list(rows[case]) != keys:
-            raise ValueError(f"{path}: case '{case}' has the classes {list(rows[case])}, '{cases[0]}' has {keys}")
-    extras = content.get(EXTRAS, {})
+            raise ValueError(
+                f"{path}: case '{case}' has the classes {list(rows[case])}, '{cases[0]}' has {keys}; "
+                "evaluate all cases with one dataset.json"
+            )
     metrics = [m for m in METRICS if all(m in rows[case][key] for case in cases for key in keys)]
-    values = {m: np.array([[_number(rows[case][key][m]) for key in keys] for case in cases]) for m in metrics}
-    names = extras.get("classes", {})
-    return Scores(cases, {key: names.get(key, key) for key in keys}, values, extras.get("definition", {}))
+    values = {m: np.array([[rows[case][key][m] for key in keys] for case in cases]) for m in metrics}
+    return Scores(cases, {key: names.get(key, key) for key in keys}, values, definition)
 
 
 def _number(value: float | None) -> float:

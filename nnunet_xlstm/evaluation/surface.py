@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 
 def border(mask: np.ndarray) -> np.ndarray:
-    """Border voxels of a boolean mask of any dimension (five times as fast as scipy's binary_erosion)."""
+    """Border voxels of a boolean mask of any dimension."""
     inside = mask.copy()
     for axis in range(mask.ndim):
         moved, view = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
@@ -49,6 +49,7 @@ class SurfaceDistances:
 
     def nsd(self, tolerance: float) -> float:
         """Normalised surface Dice: share of both borders within `tolerance` mm of the other one."""
+        tolerance = tolerance * (1 + 1e-9) + 1e-9  # 5 voxels of 0.4 mm are 2 mm, whatever rounding makes of them
         near = (self.from_reference <= tolerance).sum() + (self.from_prediction <= tolerance).sum()
         return float(near / (len(self.from_reference) + len(self.from_prediction)))
 

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xlstm.data.label_maps import check_same_grid
 from nnunet_xlstm.figures.planes import (
     STYLES,
     Plane,
-    check_grids,
     cut_planes,
     draw_errors,
     draw_filled,
@@ -81,7 +81,7 @@ def draw_overlay(
         _MARKS[style](ax, plane, column, labels)
         ax.set_title(f"{plane.name} {column}".strip() if style == "filled" else plane.name, fontsize=9)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     draw_legend(figure, names or {}, labels, style)
     return _save(figure, path)
 
@@ -117,7 +117,7 @@ def draw_sheet(
     FigureCanvasAgg(figure)
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (title, planes, present, window) in zip(parts, rows, strict=True):
-        part.suptitle(title, fontsize=9, x=0.01, ha="left")
+        part.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
         axes = part.subplots(1, len(planes), width_ratios=[plane.size_mm[1] for plane in planes], squeeze=False)[0]
         for ax, plane in zip(axes, planes, strict=True):
             draw_image(ax, plane, *window)
@@ -142,7 +142,9 @@ def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane]
     if style == "errors" and None in maps.values():
         raise ValueError("Style 'errors' compares a reference with a prediction; give both, or use 'outline'.")
     pixels, spacing = patient_array(case.image)
-    check_grids(case.image, maps)
+    for what, label_map in maps.items():
+        if label_map is not None:
+            check_same_grid(case.image, label_map, ("image", what))
     arrays = {kind: None if m is None else patient_array(m)[0] for kind, m in maps.items()}
     labels = sorted({int(v) for a in arrays.values() if a is not None for v in np.unique(a)} - {0})
     return cut_planes(pixels, spacing, arrays, focus), labels, grey_window(pixels, ct_window)

@@ -60,20 +60,6 @@ def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
     return array, image.GetSpacing()[::-1]
 
 
-def check_grids(image: sitk.Image, maps: Mapping[str, sitk.Image | None]) -> None:
-    """Every map has the image's size.
-
-    Raises:
-        ValueError: one has not.
-    """
-    for kind, label_map in maps.items():
-        if label_map is not None and label_map.GetSize() != image.GetSize():
-            raise ValueError(
-                f"The {kind} has size {label_map.GetSize()}, the image {image.GetSize()} (x, y, z). "
-                "Both must be on one grid: resample the label map to the image with nearest neighbours."
-            )
-
-
 def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
     if ct_window is not None:
         centre, width = ct_window
@@ -180,13 +166,15 @@ def draw_legend(figure: Figure, names: Mapping[int, str], labels: list[int], sty
     else:
         shown = sorted(set(names) - {0} | set(labels))
         shown = shown if len(shown) <= MAX_IN_LEGEND else labels
-        handles = [Patch(color=label_colour(i), label=names.get(i, str(i))) for i in shown[:MAX_IN_LEGEND]]
+        handles = [Patch(color=label_colour(i), label=names.get(i, str(i)) or str(i)) for i in shown[:MAX_IN_LEGEND]]
         if len(shown) > MAX_IN_LEGEND:
             handles.append(Patch(color="none", label=f"and {len(shown) - MAX_IN_LEGEND} more"))
     if style == "outline":
         lines = (("reference", "solid"), ("prediction", "dashed"))
         handles += [Line2D([], [], color="0.3", ls=ls, label=kind) for kind, ls in lines]
     if handles:
-        figure.legend(
+        legend = figure.legend(
             handles=handles, loc="outside lower center", ncols=min(len(handles), 5), fontsize=8, frameon=False
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names may hold anything

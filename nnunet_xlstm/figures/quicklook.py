@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
-
+from nnunet_xlstm.data.label_maps import check_same_grid, read_image
 from nnunet_xlstm.figures.overlay import Case, draw_overlay
+
+logger = logging.getLogger(__name__)
 
 CT_WINDOW = (50.0, 700.0)  # centre and width in HU: blood with contrast, muscle and fat all differ
 
@@ -28,39 +29,57 @@ class Files:
         """Read all.
 
         Raises:
-            ValueError: a file cannot be read.
+            ValueError: a file cannot be read, or a label map is not on the image's grid; names the case.
         """
-        return Case(*(None if p is None else _read(p) for p in (self.image, self.reference, self.prediction)), title)
+        try:
+            image, *maps = (p and read_image(p) for p in (self.image, self.reference, self.prediction))
+            for label_map, what in zip(maps, ("reference", "prediction"), strict=True):
+                if label_map is not None:
+                    check_same_grid(image, label_map, ("image", what))
+        except ValueError as error:
+            raise ValueError(f"case '{self.case}': {error}") from error
+        return Case(image, *maps, title)
 
 
 def find_files(
     images: Path, references: Path | None, predictions: Path | None, ending: str, channel: int = 0
 ) -> list[Files]:
-    """The cases that have an image of the channel and a label map in every folder that is given.
+    """The predicted cases, or without predictions all that have an image of the channel (and a reference).
 
     Args:
         images: nnU-Net's layout, `<case>_0000<ending>`; references, predictions: `<case><ending>`.
 
     Raises:
-        ValueError: a folder does not exist, or no case is in all of them.
+        ValueError: a folder does not exist, or a prediction has no image or no reference.
     """
     suffix = f"_{channel:04d}{ending}"
     for folder in (images, references, predictions):
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{folder}: no such folder; give folders of images and of label maps")
-    cases = {p.name.removesuffix(suffix) for p in images.iterdir() if p.name.endswith(suffix)}
-    if not cases:
+    with_image = _names(images, suffix)
+    if not with_image:
         raise ValueError(f"{images}: holds no *{suffix}; give nnU-Net's image folder, and check --channel")
-    for folder in (references, predictions):
-        if folder is not None:
-            cases &= {p.name.removesuffix(ending) for p in folder.iterdir() if p.name.endswith(ending)}
+    predicted = with_image if predictions is None else _names(predictions, ending)
+    cases = predicted if references is None else predicted & _names(references, ending)
+    for what, missing in (("image", cases - with_image), ("reference", predicted - cases if predictions else set())):
+        if missing:
+            raise ValueError(
+                f"no {what} of {', '.join(sorted(missing)[:5])}; give the folder that belongs to the others"
+            )
     if not cases:
         raise ValueError(f"no case of {images} has a label map *{ending} in every folder given; check the names")
+    if with_image - cases:
+        logger.info("%d of %d images have no label map and are not drawn", len(with_image - cases), len(with_image))
     found = []
     for case in sorted(cases):
         maps = (None if folder is None else folder / f"{case}{ending}" for folder in (references, predictions))
         found.append(Files(case, images / f"{case}{suffix}", *maps))
     return found
+
+
+def _names(folder: Path, ending: str) -> set[str]:
+    found = (p.name for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith("."))
+    return {name.removesuffix(ending) for name in found}
 
 
 def draw_cases(
@@ -90,37 +109,17 @@ def draw_cases(
 
 
 def worst(files: Sequence[Files], scores: Mapping[str, float], k: int) -> list[Files]:
-    """The k cases with the lowest score, from the worst on; cases without a score come last."""
-    rank = {row.case: scores.get(row.case, math.nan) for row in files}
-    return sorted(files, key=lambda row: (math.isnan(rank[row.case]), rank[row.case], row.case))[:k]
+    """The k cases with the lowest score, from the worst on.
+
+    Raises:
+        ValueError: a case has no score.
+    """
+    missing = sorted(row.case for row in files if math.isnan(scores.get(row.case, math.nan)))
+    if missing:
+        raise ValueError(f"no score of {', '.join(missing[:5])} among {len(scores)} cases; evaluate these predictions")
+    return sorted(files, key=lambda row: (scores[row.case], row.case))[:k]
 
 
 def loaders(files: Sequence[Files], titles: Mapping[str, str]) -> list[Callable[[], Case]]:
     """For `draw_sheet`: each reads its case when called."""
     return [lambda row=row: row.load(titles.get(row.case, row.case)) for row in files]
-
-
-def read_dataset(path: Path | None) -> tuple[dict[int, str], str, list[str]]:
-    """Names of single labels, file ending and channel names of a dataset.json; defaults without one.
-
-    Raises:
-        ValueError: not readable.
-    """
-    if path is None:
-        return {}, ".nii.gz", []
-    path = path / "dataset.json" if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error}); give the dataset.json of the data set") from error
-    names = {value: name for name, value in content.get("labels", {}).items() if isinstance(value, int) and value}
-    channels = content.get("channel_names") or content.get("modality") or {}
-    return names, content.get("file_ending", ".nii.gz"), [str(name) for name in channels.values()]
-
-
-def _read(path: Path) -> sitk.Image:
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"{path}: cannot be read as an image ({reason}); write the file again") from error

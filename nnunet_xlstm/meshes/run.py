@@ -15,8 +15,8 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.data.label_maps import read_label_map
 from nnunet_xlstm.evaluation.cases import find_cases
-from nnunet_xlstm.evaluation.files import read_label_map
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.evaluation.summary import write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area

@@ -41,7 +41,7 @@ def build_network(
     """
     dim = len(patch_size)
     row = get_preset(preset)
-    strides = [tuple(s) for s in (strides or default_strides(patch_size))]
+    strides = [tuple(s) for s in (strides or default_strides(patch_size))][: row.max_stages]
     check_patch_size(patch_size, stride_products(strides))
     kwargs = {
         "n_stages": len(strides),

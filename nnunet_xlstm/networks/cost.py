@@ -16,6 +16,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -26,12 +28,14 @@ class Cost:
             products only (normalisation, exponentials and cumulative sums are not counted).
         activations: elements kept for the backward pass (saved tensors, each storage once, without parameters).
         activation_bytes: the same in bytes, as saved.
+        outputs: elements that convolutions and linear layers write in the forward pass.
     """
 
     params: int
     macs: int
     activations: int
     activation_bytes: int
+    outputs: int
 
 
 def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Cost:
@@ -41,6 +45,13 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
         x = torch.empty(tuple(input_shape))
         parameters = {id(p.untyped_storage()) for p in network.parameters()}
         saved: dict[int, tuple] = {}
+        outputs = 0
+
+        def add_output(module, inputs, output) -> None:
+            nonlocal outputs
+            outputs += output.numel()
+
+        hooks = [m.register_forward_hook(add_output) for m in network.modules() if isinstance(m, LAYERS)]
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
@@ -50,6 +61,8 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
 
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(x)
+        for hook in hooks:
+            hook.remove()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             output = network(x)
     del output
@@ -58,6 +71,7 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
         macs=counter.get_total_flops() // 2,
         activations=sum(elements for _, elements, _ in saved.values()),
         activation_bytes=sum(nbytes for _, _, nbytes in saved.values()),
+        outputs=outputs,
     )
 
 

@@ -29,15 +29,16 @@ thead th { border-bottom-width: 2px; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.total { font-weight: 600; }
 meter { width: 8rem; max-width: 25vw; vertical-align: middle; }
-figure { margin: 1.2rem 0; break-inside: avoid; }
+figure { margin: 1.2rem 0; break-inside: avoid; overflow-x: auto; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 .gallery figure { margin: 0; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; display: block; }
+img { max-width: max(100%, 36rem); height: auto; background: #fff; border-radius: 4px; display: block; }
 pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; background: var(--shade);
       border: 1px solid var(--line); border-radius: 4px; padding: .6rem; }
 footer { margin-top: 3rem; font-size: .85rem; }
 @media print {
-  body { max-width: none; padding: 0; font-size: 11pt; } pre { font-size: 8pt; }
+  body { max-width: none; padding: 0; font-size: 11pt; } pre { font-size: 8pt; } img { max-width: 100%; }
+  table { font-size: 8.5pt; } th, td { padding-right: .5rem; }
   h2 { break-after: avoid; } tr { break-inside: avoid; } .scroll { overflow: visible; }
 }
 """

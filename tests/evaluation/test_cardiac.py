@@ -240,7 +240,7 @@ def test_missing_partner_names_the_file(folder, capsys):
         (lambda f: write(f / "pred" / "a_ED.nii.gz", heart(9, 1, 1)[1]), [], "2 dimensions"),
         (lambda f: (f / "ref" / "b_ES.nii.gz").unlink(), ["-ref", "ref"], "no reference b_ES"),
         (lambda f: write(f / "ref" / "c_ED.nii.gz", heart(9, 1, 1)), ["-ref", "ref"], "no segmentation of that name"),
-        (lambda f: write(f / "ref" / "a_ED.nii.gz", heart(9, 1, 1), (2, 2, 9)), ["-ref", "ref"], "grids are up to"),
+        (lambda f: write(f / "ref" / "a_ED.nii.gz", heart(9, 1, 1), (2, 2, 9)), ["-ref", "ref"], "mm apart"),
         (lambda f: None, ["-ref", "nowhere"], "no such file or folder"),
         (lambda f: None, ["--density", "0"], "density 0"),
         (lambda f: None, ["--ed-suffix", "_ES"], "two different texts"),

@@ -71,7 +71,7 @@ def test_csv_and_page(folders, parse):
     assert float(rows[2]["Dice"]) == pytest.approx(2 / 3)
     assert "the prediction is empty" in rows[5]["flags"]
     page = parse((folders / "pred" / "summary.html").read_text())
-    assert "script" not in page.tags and "two: image diagonal" in page.text
+    assert "script" not in page.tags and "HD, HD95, ASSD: image diagonal: the prediction is empty" in page.text
 
 
 def test_non_finite_numbers_are_null_with_a_flag(folders):
@@ -85,6 +85,9 @@ def test_non_finite_numbers_are_null_with_a_flag(folders):
     assert cases[3]["flags"]["1"]["Dice"] == "undefined: both empty"
     assert cases[2]["metrics"]["2"]["HD"] is None and cases[2]["flags"]["2"]["HD"].startswith("infinite")
     assert summary["mean"]["2"]["HD"] is None and summary["mean"]["1"]["HD"] == pytest.approx(1 / 3)
+    ours = summary["nnunet_xlstm"]
+    assert ours["std"]["2"]["HD"] is None and ours["flags"]["2"]["HD"].startswith("infinite")
+    assert ours["flags"]["case_mean"]["HD"].startswith("infinite")
     assert summary["nnunet_xlstm"]["counts"]["1"] == {"n_valid": 3, "n_empty_ref": 1, "n_missed": 0, "n_false": 0}
 
 
@@ -113,7 +116,7 @@ def test_missing_and_extra_files(folders, capsys):
         (lambda p: write(p, np.zeros((4, 8, 8)), spacing=(1, 1, 2.9)), ["mm apart"]),
         (lambda p: write(p, np.zeros((4, 8, 8)), origin=(0, 0.2, 0)), ["0.2 mm apart"]),
         (lambda p: write(p, np.full((4, 8, 8), 5)), ["holds the label 5"]),
-        (lambda p: p.write_bytes(b"not an image"), ["cannot be read"]),
+        (lambda p: p.write_bytes(b"not an image"), ["SimpleITK cannot read it"]),
     ],
     ids=["size", "spacing", "origin", "label", "damaged"],
 )
@@ -168,10 +171,63 @@ def test_reads_nnunets_own_file_and_agrees_with_it(folders, monkeypatch):
         assert contents[0]["foreground_mean"][metric] == pytest.approx(value)
 
 
+def test_nnunets_own_summary_is_kept(folders):
+    stock = folders / "pred" / "summary.json"
+    stock.write_text('{"metric_per_case": []}')
+    evaluate(folders)
+    evaluate(folders)
+    assert (folders / "pred" / "summary_nnunet.json").read_text() == '{"metric_per_case": []}'
+    assert "nnunet_xlstm" in json.loads(stock.read_text())
+
+
+def test_spacing_of_a_3d_tiff_stands_beside_it(folders, capsys):
+    reference = np.zeros((4, 8, 8), dtype=np.uint8)
+    reference[1, 2:6, 2:6] = 1
+    for side, array in (("tif_ref", reference), ("tif_pred", np.roll(reference, 1, axis=0))):
+        (folders / side).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(folders / side / "a.tif"))
+    (folders / "dataset.json").write_text(json.dumps({"labels": LABELS, "file_ending": ".tif"}))
+    arguments = [
+        "-ref",
+        folders / "tif_ref",
+        "-pred",
+        folders / "tif_pred",
+        "-djfile",
+        folders,
+        "-o",
+        folders / "s.json",
+    ]
+    command = ["evaluate", *map(str, arguments)]
+    assert main(command) == 1
+    assert "a 3D TIFF holds no spacing; write" in capsys.readouterr().err
+    for side in ("tif_ref", "tif_pred"):
+        (folders / side / "a.json").write_text('{"spacing": [5, 0.5, 0.5]}')
+    assert main(command) == 0
+    row = json.loads((folders / "s.json").read_text())["metric_per_case"][0]["metrics"]["1"]
+    assert row["HD"] == 5 and row["VolumeRef"] == pytest.approx(16 * 1.25 / 1000)
+    (folders / "tif_ref" / "a.json").write_text('{"spacing": [5]}')
+    assert main(command) == 1
+
+
+def test_a_class_that_no_case_has(folders):
+    """nnU-Net's mean over classes is NaN then; ours is over the classes that have a value."""
+    for side in ("ref", "pred"):
+        for path in (folders / side).iterdir():
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            write(path, np.where(array == 2, 0, array))
+    evaluate(folders)
+    summary = json.loads((folders / "pred" / "summary.json").read_text())
+    assert summary["mean"]["2"]["Dice"] is None
+    assert summary["foreground_mean"]["Dice"] == summary["mean"]["1"]["Dice"]
+    assert summary["nnunet_xlstm"]["flags"]["2"]["Dice"] == "undefined: no case has a value"
+
+
 def test_not_a_summary(tmp_path):
-    for text in ("[]", "{}", "nonsense"):
+    row = '{"metric_per_case": [{"prediction_file": "a.nii.gz", "metrics": %s}]}'
+    damaged = [row % text for text in ('{"1": 3}', "[1]", '{"1": {"Dice": "x"}}', "{}")]
+    for text in ("[]", "{}", "nonsense", '{"metric_per_case": []}', *damaged):
         (tmp_path / "summary.json").write_text(text)
-        with pytest.raises(ValueError, match="not a summary.json"):
+        with pytest.raises(ValueError, match="not a summary.json|it holds no case"):
             read_scores(tmp_path)
 
 

@@ -25,7 +25,8 @@ def test_by_hand():
     assert list(one) == list(METRICS)
     assert (one["TP"], one["FP"], one["FN"], one["TN"]) == (2, 0, 1, 3)
     assert one["Dice"] == 4 / 5 and one["IoU"] == 2 / 3
-    assert one["HD"] == 2 and one["ASSD"] == (0 + 0 + 2 + 0 + 0) / 5
+    # a row: the borders are its ends, at 0 and 4 mm, and at 0 and 2 mm
+    assert one["HD"] == 2 and one["ASSD"] == (0 + 2 + 0 + 2) / 4
     assert one["NSD"] == 1  # 2 mm is within the tolerance
     assert one["VolumeRef"] == pytest.approx(0.006) and one["VolumePred"] == pytest.approx(0.004)
     assert one["SVD"] == pytest.approx(-0.002) and one["AVD"] == pytest.approx(0.002)
@@ -37,10 +38,10 @@ def test_by_hand():
 def test_settings_change_what_they_say():
     reference, prediction = maps([1, 1, 1, 1, 0], [1, 0, 0, 0, 0])
     both = [score_case(reference, prediction, PLAIN, (1, 1, 1), Settings(hd95=h))[0]["1"] for h in ("max", "pooled")]
-    assert both[0]["HD95"] == pytest.approx(2.85)  # of 0 1 2 3
-    assert both[1]["HD95"] == pytest.approx(np.percentile([0, 1, 2, 3, 0], 95))
+    assert both[0]["HD95"] == pytest.approx(2.85)  # of 0 and 3
+    assert both[1]["HD95"] == pytest.approx(np.percentile([0, 3, 0], 95))
     strict = score_case(reference, prediction, PLAIN, (1, 1, 1), Settings(nsd_tolerance=0))[0]["1"]
-    assert strict["NSD"] == 2 / 5
+    assert strict["NSD"] == 2 / 3
 
 
 @pytest.mark.parametrize("policy, value", [("diagonal", math.hypot(2, 3)), ("inf", math.inf), ("nan", math.nan)])
@@ -103,6 +104,24 @@ def test_unknown_label_and_shape():
         score_case(*maps([1, 0], [1, 0, 0]), PLAIN, (1, 1, 1))
 
 
+def test_a_single_slice_is_scored_like_a_2d_image():
+    y, x = np.ogrid[:40, :40]
+    a, b = ((np.hypot(y - 20, x - c) < 9).astype(np.uint8) for c in (18, 22))
+    flat, _ = score_case(a, b, PLAIN, (1, 1))
+    slab, flags = score_case(a[None], b[None], PLAIN, (5, 1, 1))
+    for metric in ("Dice", "HD", "HD95", "ASSD", "NSD", "RVE", "TN"):
+        assert slab["1"][metric] == flat["1"][metric]
+    assert slab["1"]["VolumeRef"] == pytest.approx(5 * a.sum() / 1000) and not flags["1"]
+    stack = [np.stack([0 * m, m, 0 * m]) for m in (a, b)]  # one slice of several: both its faces are border
+    assert score_case(*stack, PLAIN, (5, 1, 1))[0]["1"]["ASSD"] < slab["1"]["ASSD"]
+
+
+def test_a_2d_image_has_no_volume():
+    metrics, flags = score_case(*(m[0] for m in maps([1, 1, 0], [1, 0, 0])), PLAIN, (1, 1))
+    assert math.isnan(metrics["1"]["VolumeRef"]) and metrics["1"]["RVE"] == 0.5
+    assert flags["1"]["AVD"] == "undefined: a 2D image has no volume"
+
+
 def test_swapping_the_maps_mirrors_the_scores():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 3, (2, 6, 7, 8)).astype(np.uint8)
@@ -133,12 +152,30 @@ def test_overlap_equals_nnunet():
         ({"background": 0, "a": "1"}, "label 'a' is '1'; use a whole number"),
         ({"background": 0, "a": []}, r"label 'a' is \[\]"),
         ({"background": 0, "a": True}, "label 'a' is True"),
+        ({"background": 0, "a": 1, "b": 1}, "'a' and 'b' are both 1; give each its own id"),
+        ({"background": 0, "a": [1, 1]}, "a list of different ones"),
+        ({"background": 0, "a": [0, 1]}, r"label 'a' is \[0, 1\], which holds the background"),
+        ({"background": 0, "a": 1, "ignore": 1}, "holds the ignore label, 1"),
+        ({"background": 0, "a": 1, "ignore": [2, 3]}, "it must be one id"),
     ],
 )
 def test_wrong_labels(labels, message, tmp_path):
     (tmp_path / "dataset.json").write_text("{}" if labels is None else json.dumps({"labels": labels}))
     with pytest.raises(ValueError, match=message):
         read_classes(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"labels": {"a": 1}, "file_ending": null}', "nonsense"])
+def test_damaged_dataset_json(text, tmp_path):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(ValueError, match="dataset.json"):
+        read_classes(tmp_path)
+
+
+def test_keys_are_nnunets():
+    """A list of one id is a label where there are no regions, and a region beside others."""
+    assert list(Classes.from_dataset({"labels": {"a": [1], "b": 2}}).labels) == ["1", "2"]
+    assert list(Classes.from_dataset({"labels": {"a": [1], "b": 2, "c": [1, 2]}}).labels) == ["(1,)", "2", "(1, 2)"]
 
 
 def test_wrong_settings():

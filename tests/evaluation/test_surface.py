@@ -35,12 +35,23 @@ def test_two_voxels():
     assert found.nsd(4.9) == 0 and found.nsd(5.0) == 1
 
 
-@pytest.mark.parametrize("shift, hd", [((0, 0, 4), 4), ((2, 0, 0), 6), ((0, 3, 0), 3)])
-def test_shifted_cubes(shift, hd):
-    """A cube of 8^3 moved along one axis, spacing (3, 1, 1): the far side is `hd` mm from the nearest border."""
-    a = cube((20, 20, 20), (4, 4, 4), (8, 8, 8))
-    b = cube((20, 20, 20), tuple(4 + s for s in shift), (8, 8, 8))
-    assert surface_distances(a, b, (3, 1, 1)).hd() == hd
+@pytest.mark.parametrize(
+    "shift, hd, assd, nsd", [((0, 0, 4), 4, 1.435, 0.664), ((2, 0, 0), 6, 1.712, 0.690), ((0, 0, 0), 0, 0, 1)]
+)
+def test_shifted_cubes(shift, hd, assd, nsd):
+    """A cube of 20^3 moved along one axis, spacing (3, 1, 1), tolerance 2 mm: as MONAI and MedPy have it."""
+    a = cube((40, 40, 40), (5, 5, 5), (20, 20, 20))
+    b = cube((40, 40, 40), tuple(5 + s for s in shift), (20, 20, 20))
+    found = surface_distances(a, b, (3, 1, 1))
+    assert found.hd() == hd
+    assert found.assd() == pytest.approx(assd, abs=6e-4) and found.nsd(2) == pytest.approx(nsd, abs=6e-4)
+
+
+def test_plates_a_tolerance_apart_are_near_wherever_they_lie():
+    """5 voxels of 0.4 mm are 2 mm, though 0.4 is no binary fraction."""
+    for start in range(9):
+        a, b = cube((20, 10, 10), (start, 0, 0), (1, 10, 10)), cube((20, 10, 10), (start + 5, 0, 0), (1, 10, 10))
+        assert surface_distances(a, b, (0.4, 1, 1)).nsd(2.0) == 1
 
 
 def test_by_hand():
@@ -92,7 +103,8 @@ def test_spheres():
     z, y, x = np.ogrid[-12:13, -36:37, -36:37]
     r = np.sqrt((3 * z) ** 2 + y**2 + x**2)
     one, two = (surface_distances(*pair, (3, 1, 1)) for pair in ((r <= 30, r <= 33), (r <= 33, r <= 30)))
-    assert 3 <= one.hd() < 4.5 and 2.5 < one.assd() < 3.2
+    assert one.hd() == pytest.approx(3.742, abs=1e-3)
+    assert one.assd() == pytest.approx(2.835, abs=1e-3) and one.nsd(2) == pytest.approx(0.109, abs=1e-3)
     assert one.hd() == two.hd() and one.assd() == pytest.approx(two.assd())
 
 

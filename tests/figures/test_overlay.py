@@ -93,7 +93,7 @@ def test_sheet(tmp_path, noise):
     label = ball(noise.shape)
     cases = [
         lambda: Case(volume(noise), volume(label), volume(np.roll(label, 3, 2)), "first: mean Dice 0.5"),
-        lambda: Case(volume(noise[:5], (1, 1, 10)), volume(label[:5]), volume(label[:5]), "second"),
+        lambda: Case(volume(noise[:5], (1, 1, 10)), *[volume(label[:5], (1, 1, 10))] * 2, "second"),
         lambda: Case(volume(noise), volume(label), volume(0 * label), "third"),
     ]
     heights = [imread(draw_sheet(tmp_path / f"{n}.png", cases[:n])).shape[0] for n in (1, 3)]
@@ -153,7 +153,7 @@ def test_patient_axes_do_not_depend_on_storage(tmp_path, noise):
 
 
 def test_wrong_input(tmp_path, noise):
-    with pytest.raises(ValueError, match="on one grid"):
+    with pytest.raises(ValueError, match="resample the reference to the image"):
         draw_overlay(tmp_path / "a.png", volume(noise), volume(ball((5, 5, 5))))
     with pytest.raises(ValueError, match="Valid are"):
         draw_overlay(tmp_path / "a.png", volume(noise), style="dotted")

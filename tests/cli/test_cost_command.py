@@ -32,6 +32,13 @@ def test_plans_take_patch_channels_and_classes_from_the_data_set(capsys, nnunet_
     assert cost(capsys, path, "-c", "2d")[0]["patch"].count("x") == 1
 
 
+def test_a_preset_is_one_network_whatever_the_patch(capsys):
+    small, large = (cost(capsys, "heartseg_30m", "--patch", n)[0] for n in ("64", "128"))
+    assert small["params_m"] == large["params_m"] == pytest.approx(30.93, abs=0.02)
+    assert large["gmac"] == pytest.approx(8 * small["gmac"], rel=0.01)
+    assert large["outputs_m"] == pytest.approx(843, rel=0.02)
+
+
 def test_table(capsys):
     assert main(["cost", "tiny", "--patch", "16"]) == 0
     head, row = capsys.readouterr().out.splitlines()
@@ -46,6 +53,8 @@ def test_table(capsys):
         (["tiny", "--patch", "0"], "each 1 or more"),
         (["tiny", "--channels", "0"], "--channels 0"),
         (["tiny", "--patch", "16", "--latency", "1", "--device", "cuda"], "no CUDA GPU"),
+        (["tiny", "--patch", "17"], "axis 0 is not divisible by 8"),
+        (["tiny", "--latency", "-1"], "give 0 or more"),
     ],
 )
 def test_wrong_input(arguments, words, capsys, monkeypatch):

@@ -50,7 +50,7 @@ def test_worst_cases_and_sheet(folders, capsys):
     assert "not a summary.json" in capsys.readouterr().err
     main(["evaluate", *map(str, both), "-djfile", str(folders / "dataset.json")])
     assert view(folders, *both, "--worst", "2") == 0
-    assert pictures(folders) == ["b.png", "c.png", "sheet.png"]
+    assert pictures(folders) == ["_sheet.png", "b.png", "c.png"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,36 @@ def test_wrong_options(folders, options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_nothing_is_left_out_or_shifted_in_silence(folders, capsys):
+    both = ["-ref", folders / "ref", "-pred", folders / "pred"]
+    shifted = sitk.ReadImage(str(folders / "pred" / "b.nii.gz"))
+    shifted.SetOrigin((0, 9, 0))
+    sitk.WriteImage(shifted, str(folders / "pred" / "b.nii.gz"))
+    assert view(folders, *both) == 1
+    assert "case 'b': the grids of image and prediction are up to 9 mm apart" in capsys.readouterr().err
+    (folders / "ref" / "b.nii.gz").unlink()
+    assert view(folders, *both) == 1
+    assert "no reference of b" in capsys.readouterr().err
+    (folders / "pred" / "b.nii.gz").unlink()
+    main(["evaluate", *map(str, both), "-djfile", str(folders / "dataset.json"), "-o", str(folders / "s.json")])
+    (folders / "images" / "b_0000.nii.gz").unlink()
+    sitk.WriteImage(shifted, str(folders / "pred" / "b.nii.gz"))
+    sitk.WriteImage(shifted, str(folders / "ref" / "b.nii.gz"))
+    assert view(folders, *both) == 1
+    assert "no image of b" in capsys.readouterr().err
+
+
+def test_worst_needs_the_scores_of_these_cases(folders, capsys):
+    both = ["-ref", folders / "ref", "-pred", folders / "pred"]
+    main(["evaluate", *map(str, both), "-djfile", str(folders / "dataset.json"), "-o", str(folders / "s.json")])
+    content = json.loads((folders / "s.json").read_text())
+    content["metric_per_case"] = content["metric_per_case"][:2]
+    (folders / "s.json").write_text(json.dumps(content))
+    assert view(folders, *both, "--worst", "1", "--summary", folders / "s.json") == 1
+    assert "no score of c among 2 cases" in capsys.readouterr().err
+
+
 def test_damaged_image(folders, capsys):
     (folders / "images" / "a_0000.nii.gz").write_bytes(b"nothing")
     assert view(folders) == 1
-    assert "a_0000.nii.gz: cannot be read" in capsys.readouterr().err
+    assert "a_0000.nii.gz: SimpleITK cannot read it" in capsys.readouterr().err
