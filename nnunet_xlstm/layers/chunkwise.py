@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
 _CPU_TOKENS = 4096  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
+_CPU_KEPT = 2**22  # chunk weights that are kept for the backward pass on a CPU: more leave the cache, and cost more
 _MAX_CHUNKS = 64  # chunks in work at one time elsewhere
 
 
@@ -93,6 +94,11 @@ def _spans(q: Tensor, length: int) -> list[_Span]:
                 end = min(c + size, chunks)
                 spans.append(_Span(slice(b, b_end), slice(h, h_end), flat, slice(c, end), end == chunks))
     return spans
+
+
+def _keeps_weights(q: Tensor, length: int) -> bool:
+    """Whether the chunks' (L, L) weights are kept for the backward pass or computed again."""
+    return q.device.type == "cpu" and math.prod(q.shape[:3]) * length <= _CPU_KEPT
 
 
 _Level = tuple[Tensor, Tensor]
@@ -182,7 +188,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
         w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
         dens = torch.empty_like(w.col)
         single = w.col.shape[1] == 1
-        keep = not single and q.device.type == "cpu"
+        keep = not single and _keeps_weights(q, length)
         vectors = torch.stack([w.col, w.row, w.floor, w.enter, w.leave])
         saved, c, n = [], None, None
         for span in _spans(q, length):
@@ -222,7 +228,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
         with no_autocast(q):
             w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
             single = w.col.shape[1] == 1
-            keep = not single and q.device.type == "cpu"
+            keep = not single and _keeps_weights(q, length)
             inv = (torch.maximum(dens.abs(), w.floor) + eps).reciprocal()
             inv_den = torch.where(dens.abs() > w.floor, -dens.sign() * inv, 0.0)
             vectors = torch.stack([w.col, w.row, inv, inv_den, w.enter, w.leave])

@@ -96,8 +96,10 @@ def test_batch_and_head_layouts(layout, small_spans):
                 assert relative(a, b) < 1e-10
 
 
-def test_two_levels_of_chunks():
-    """More than 16 chunks in a span, a multiple of 8, and the ragged rest."""
+@pytest.mark.parametrize("kept", [0, 2**22])
+def test_two_levels_of_chunks(kept, monkeypatch):
+    """More than 16 chunks in a span, a multiple of 8, and the ragged rest; weights kept or computed again."""
+    monkeypatch.setattr(chunkwise, "_CPU_KEPT", kept)
     for tokens in (24 * 2, 24 * 2 + 1, 40 * 2, 300):
         x = inputs(tokens, batch=1)
         for a, b in zip(run(mlstm_chunkwise, x, chunk_size=2), run(mlstm_recurrent, x), strict=True):
