@@ -24,10 +24,12 @@ from nnunet_xlstm.networks.build import build_network, default_strides
 from nnunet_xlstm.networks.cost import count_cost
 from nnunet_xlstm.networks.presets import NO_XLSTM, PRESETS
 
+LAID_OUT_FOR = (128, 128, 128)  # one network for all patches
+
 
 def stock(kind: str, patch: tuple[int, ...]) -> nn.Module:
     """nnU-Net's own 3D network with the features and blocks its planners give it."""
-    strides = default_strides(patch)
+    strides = default_strides(LAID_OUT_FOR)
     n = len(strides)
     kwargs = {
         "input_channels": 1,
@@ -48,7 +50,11 @@ def stock(kind: str, patch: tuple[int, ...]) -> nn.Module:
     return ResidualEncoderUNet(**kwargs, n_blocks_per_stage=[1, 3, 4, 6, 6, 6][:n], n_conv_per_stage_decoder=1)
 
 
-BUILDERS = {name: partial(build_network, name) for name in PRESETS} | {
+def preset(name: str, patch: tuple[int, ...]) -> nn.Module:
+    return build_network(name, patch, strides=default_strides(LAID_OUT_FOR))
+
+
+BUILDERS = {name: partial(preset, name) for name in PRESETS} | {
     name: partial(stock, name) for name in ("PlainConvUNet", "ResidualEncoderUNet_M", "ResidualEncoderUNet_L")
 }
 
