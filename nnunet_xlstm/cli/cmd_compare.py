@@ -24,14 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help='if subjects have several cases: JSON {"case": "subject"} or CSV with the columns case,subject; '
-        "tests compare subjects, the bootstrap draws subjects",
+        "means, intervals, ranks and tests are then of subjects, each the mean over its cases",
     )
-    parser.add_argument("--modality", type=Path, metavar="FILE", help="likewise, such as CT or MR: adds a radar")
+    parser.add_argument(
+        "--modality",
+        type=Path,
+        metavar="FILE",
+        help="likewise, such as CT or MR: adds a radar, or for 1 or 2 models a chart of dots",
+    )
     parser.add_argument("--cost", type=Path, metavar="FILE", help="from `nnunet_xlstm cost --json`: adds cost figures")
     parser.add_argument("--common", action="store_true", help="compare on the cases that all models have")
     parser.add_argument("--alpha", type=float, default=0.05, help="level of significance (%(default)s)")
     parser.add_argument(
-        "--na", choices=("worst", "drop"), default="worst", help="what a missing value counts as (%(default)s)"
+        "--na",
+        choices=("worst", "drop"),
+        default="worst",
+        help="what a missing value counts as in tests and ranks; drop: that class of that case is left out for all "
+        "models (%(default)s)",
     )
     parser.add_argument(
         "--unit",
@@ -39,7 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="case",
         help="what tests and ranks compare: case averages, or every class as if independent (%(default)s)",
     )
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples (%(default)s)")
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="resamples (%(default)s); intervals of fewer than about 10 cases or subjects are too narrow",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
 
 
@@ -58,12 +73,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(names: list[str], results: list) -> list[str]:
-    """Mean ± SD per model and metric as lines of text."""
-    from nnunet_xlstm.comparison.tables import mean_sd, title
+    """Mean ± SD per model and metric as lines of text; n where not all cases or subjects have a value."""
+    from nnunet_xlstm.comparison.tables import cell, title
 
     rows = [["model", *(title(r.metric) for r in results)]]
     for m, name in enumerate(names):
-        rows.append([name, *(mean_sd(r.mean[m, -1], r.sd[m, -1], r.metric) for r in results)])
+        rows.append([name, *(cell(r, m, -1) for r in results)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -2,13 +2,17 @@
 
 What a missing value means: where neither reference nor prediction has a class, the model is right. Its value stays out
 of the case average, and counts as the best one where a whole case is of that kind and another model has a value.
-Every other missing value is a failure: the metric's worst value (`na` "worst") or left out ("drop"). Where no model
-has a value, there is nothing to compare.
+Every other missing value is a failure. With `na` "worst" it is the metric's worst value in tests and rankings; the case
+has no average, and differences leave that class of it out. With "drop", a class of a case that not all models have is
+left out for all of them, everywhere. Where no model has a value, there is nothing to compare.
+
+The unit is the case or, where subjects are given, the subject: the mean over its cases. Means, SD, intervals, ranks and
+tests are of units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +20,8 @@ import numpy as np
 from nnunet_xlstm.comparison.inputs import Material
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
 from nnunet_xlstm.statistics import ranking
-from nnunet_xlstm.statistics.bootstrap import difference_interval, mean_interval
-from nnunet_xlstm.statistics.tests import PairwiseTests, pairwise_tests
+from nnunet_xlstm.statistics.bootstrap import mean_interval, resampled_means
+from nnunet_xlstm.statistics.wilcoxon import PairwiseTests, pairwise_tests
 
 DEFAULT_METRICS = ("Dice", "HD95", "ASSD", "NSD", "RVE")
 LEVEL = 0.95
@@ -58,25 +62,36 @@ class MetricResult:
     """Everything about one metric; arrays have one entry per model, in the order given.
 
     Attributes:
-        averages: (models, cases), mean over the classes that have a value.
-        mean, sd, n: (models, classes + 1), over the cases with a value; SD with ddof 1; the last column is `averages`.
-        interval: (2, models, classes + 1), bootstrap over cases or subjects.
-        class_mean: (models,), mean over the classes of their means: nnU-Net's foreground_mean.
+        over: the units, "cases" or "subjects".
+        values: (models, cases, classes), with "drop" only those that all models have. dropped: how many that removed.
+        averages: (models, cases), mean over the classes; NaN where one of them failed.
+        points: (models, units), `averages` of the units.
+        mean, sd, n: (models, classes + 1), over the units with a value; SD with ddof 1; the last column is `points`.
+        interval: (2, models, classes + 1), bootstrap over units.
+        comparable: (classes + 1,), all models have a value for the same cases, and for the last none failed.
+        class_mean: (models,), mean over the classes of their means; of cases: nnU-Net's foreground_mean.
         failed: (models,), values that are missing though they should not be.
-        difference, difference_interval: (models, models) and (2, models, models), row minus column of `averages`.
-        tests: on cases or subjects. rankings: how -> (models,). stability: of "mean, then rank".
+        difference, difference_interval, difference_n: (models, models), (2, models, models) and (models, models), row
+            minus column of what tests compare, over the classes where neither failed; n units.
+        tests: on units. rankings: how -> (models,). stability: of "mean, then rank".
     """
 
     metric: str
+    over: str
+    values: np.ndarray
+    dropped: int
     averages: np.ndarray
+    points: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
     n: np.ndarray
     interval: np.ndarray
+    comparable: np.ndarray
     class_mean: np.ndarray
     failed: np.ndarray
     difference: np.ndarray
     difference_interval: np.ndarray
+    difference_n: np.ndarray
     tests: PairwiseTests
     rankings: dict[str, np.ndarray]
     stability: ranking.RankStability
@@ -106,43 +121,64 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
     """Compare the models by one metric.
 
     Args:
-        subjects: the subject of each case. Intervals and ranks then draw subjects, and tests compare their means.
+        subjects: the subject of each case; see the module.
+
+    Raises:
+        ValueError: with "drop", nothing is left.
     """
     values, kind = material.values[metric], METRICS[metric]
     known = ~np.isnan(values)
-    failed = ~known & known.any(0) & ~material.both_empty()
-    averages = mean_of_known(values, axis=2)
+    failed = missing = ~known & known.any(0) & ~material.both_empty()
+    dropped = 0
+    if settings.na == "drop":
+        dropped = int((known.any(0) & ~known.all(0)).sum())
+        values, missing = np.where(known.all(0), values, np.nan), np.zeros_like(failed)
+        if not known.all(0).any():
+            raise ValueError(f"Metric '{metric}': no value that all models have; use --na worst, or leave it out.")
+    clusters = np.arange(len(material.cases)) if subjects is None else np.asarray(subjects)
+    bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
+    averages = mean_of_known(np.where(missing, np.inf, values), axis=2)  # infinite: one of its classes failed
     columns = np.concatenate([values, averages[:, :, None]], axis=2)
     shape = (len(material.names), columns.shape[2])
-    rows = columns.transpose(0, 2, 1).reshape(-1, len(material.cases))
-    bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
-    bounds = mean_interval(rows, subjects, level=LEVEL, **bootstrap)
-    mean = mean_of_known(columns, axis=1)
-    difference, difference_bounds = difference_interval(averages, subjects, level=LEVEL, **bootstrap)
+    rows = _finite(means_of_groups(columns.transpose(0, 2, 1).reshape(-1, len(material.cases)), clusters.tolist()))
+    averages = _finite(averages)
+    known = ~np.isnan(np.concatenate([values, averages[:, :, None]], axis=2))
+    comparable = (known == known[0]).all((0, 1))
+    comparable[-1] &= not missing.any()
+    mean = mean_of_known(rows, axis=1).reshape(shape)
 
-    units, case_of, class_of = comparable_units(values, failed, metric, settings)
-    clusters = case_of if subjects is None else np.asarray(subjects)[case_of]
-    tests = pairwise_tests(_independent(units, clusters, class_of), kind.better)
+    units, case_of, class_of = comparable_units(values, missing, metric, settings)
+    groups = list(zip(clusters[case_of].tolist(), class_of.tolist(), strict=True))
+    tested, drawn = means_of_groups(units, groups), [cluster for cluster, _ in dict.fromkeys(groups)]
+    tests = pairwise_tests(tested, kind.better)
     return MetricResult(
         metric,
+        "cases" if subjects is None else "subjects",
+        values,
+        dropped,
         averages,
+        rows.reshape(*shape, -1)[:, -1],
         mean,
         np.array([_sd(row) for row in rows]).reshape(shape),
-        (~np.isnan(columns)).sum(1),
-        bounds.reshape(2, *shape),
+        (~np.isnan(rows)).sum(1).reshape(shape),
+        mean_interval(rows, level=LEVEL, **bootstrap).reshape(2, *shape),
+        comparable,
         mean_of_known(mean[:, :-1], axis=1),
         failed.sum((1, 2)),
-        difference,
-        difference_bounds,
+        *_differences(values, missing, clusters, settings),
         tests,
         {
-            "mean, then rank": ranking.aggregate_then_rank(units, kind.better),
-            "median, then rank": ranking.aggregate_then_rank(units, kind.better, "median"),
-            "rank, then mean": ranking.rank_then_aggregate(units, kind.better),
+            "mean, then rank": ranking.aggregate_then_rank(tested, kind.better),
+            "median, then rank": ranking.aggregate_then_rank(tested, kind.better, "median"),
+            "rank, then mean": ranking.rank_then_aggregate(tested, kind.better),
             "test, then rank": ranking.test_then_rank(tests.p_holm, settings.alpha),
         },
-        ranking.bootstrap_ranks(units, kind.better, "mean", clusters, **bootstrap),
+        ranking.bootstrap_ranks(tested, kind.better, "mean", drawn, **bootstrap),
     )
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _sd(row: np.ndarray) -> float:
@@ -161,12 +197,7 @@ def comparable_units(
     kind = METRICS[metric]
     if settings.na == "worst":
         values = np.where(failed, np.inf if kind.worst is None else kind.worst, values)
-    models, cases, classes = values.shape
-    if settings.unit == "case":
-        units, case_of, class_of = mean_of_known(values, axis=2), np.arange(cases), np.zeros(cases, int)
-    else:
-        units = values.reshape(models, -1)
-        case_of, class_of = np.repeat(np.arange(cases), classes), np.tile(np.arange(classes), cases)
+    units, case_of, class_of = _as_units(values, settings)
     known = ~np.isnan(units)
     if settings.na == "worst":
         units = np.where(known, units, 0.0 if kind.better == "low" else 1.0)
@@ -174,13 +205,47 @@ def comparable_units(
     return units[:, useful], case_of[useful], class_of[useful]
 
 
-def _independent(units: np.ndarray, clusters: np.ndarray, class_of: np.ndarray) -> np.ndarray:
-    """What the tests compare, (models, clusters): the mean over the cases of a subject, for each class there is."""
-    numbers: dict[tuple, int] = {}
-    groups = zip(clusters.tolist(), class_of.tolist(), strict=True)
-    index = np.array([numbers.setdefault(group, len(numbers)) for group in groups], int)
-    known = ~np.isnan(units)
-    total, count = np.zeros((2, len(numbers), len(units)))
-    np.add.at(total, index, np.where(known, units, 0.0).T)
+def _as_units(values: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(models, cases, classes) as (models, units); the case and the class (indices) of each unit."""
+    models, cases, classes = values.shape
+    if settings.unit == "case":
+        return mean_of_known(values, axis=2), np.arange(cases), np.zeros(cases, int)
+    return values.reshape(models, -1), np.repeat(np.arange(cases), classes), np.tile(np.arange(classes), cases)
+
+
+def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
+    """Mean of the known values of each group, (rows, groups), in the order in which the groups occur.
+
+    Args:
+        values: (rows, entries). groups: the group of each entry.
+    """
+    numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    index = np.array([numbers[group] for group in groups], int)
+    known = ~np.isnan(values)
+    total, count = np.zeros((2, len(numbers), len(values)))
+    np.add.at(total, index, np.where(known, values, 0.0).T)
     np.add.at(count, index, known.T)
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).T
+
+
+def _differences(
+    values: np.ndarray, failed: np.ndarray, clusters: np.ndarray, settings: Settings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean paired difference, its interval and the number of units; see MetricResult. The diagonal is 0."""
+    models = len(values)
+    mean, bounds, n = np.zeros((models, models)), np.zeros((2, models, models)), np.zeros((models, models), int)
+    first, second = np.triu_indices(models, 1)
+    if not first.size:
+        return mean, bounds, n
+    rows = []
+    for i, j in zip(first, second, strict=True):
+        units, case_of, class_of = _as_units(np.where(failed[i] | failed[j], np.nan, values[[i, j]]), settings)
+        rows.append(units[0] - units[1])
+    groups = list(zip(clusters[case_of].tolist(), class_of.tolist(), strict=True))
+    rows, drawn = means_of_groups(np.stack(rows), groups), [cluster for cluster, _ in dict.fromkeys(groups)]
+    average = resampled_means(rows, np.ones((1, rows.shape[1])))[0]
+    pair = mean_interval(rows, drawn, settings.resamples, settings.seed, LEVEL)
+    mean[first, second], mean[second, first] = average, -average
+    bounds[:, first, second], bounds[:, second, first] = pair, -pair[::-1]
+    n[first, second] = n[second, first] = (~np.isnan(rows)).sum(1)
+    return mean, bounds, n

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from nnunet_xlstm.evaluation.summary import Scores, read_scores
 
 MAX_LISTED = 5
+SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
 COSTS = {"gmac": "GMAC", "params_m": "parameters (M)", "activation_mb": "activations (MB)"}
 
 
@@ -102,7 +103,7 @@ def _check_definition(one: str, first: Mapping[str, Any], other: str, second: Ma
             "run `nnunet_xlstm evaluate` for all models, with the same settings."
         )
     missing = object()
-    keys = [key for key in {**first, **second} if first.get(key, missing) != second.get(key, missing)]
+    keys = [key for key in SETTINGS if first.get(key, missing) != second.get(key, missing)]
     if keys:
         texts = [f"{key}: {first.get(key, 'absent')!r} and {second.get(key, 'absent')!r}" for key in keys]
         raise ValueError(
@@ -158,38 +159,48 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
     """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
 
     Raises:
-        ValueError: another format, or a case that is not in the file.
+        ValueError: another format, or a case that the file lacks or says two things about.
     """
     path = Path(path)
     rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
     try:
         text = path.read_text(encoding="utf-8-sig")
-        table = json.loads(text) if path.suffix.lower() == ".json" else _csv_table(text, column)
+        as_json = path.suffix.lower() == ".json"
+        table = json.loads(text, object_pairs_hook=_one_value_each) if as_json else _csv_table(text, column)
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read ({error}); {rule}.") from error
     if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
         raise ValueError(f"{path}: not a table of one {column} per case; {rule}.")
-    missing = [case for case in cases if case not in table]
+    missing = [case for case in cases if not str(table.get(case, "")).strip()]
     if missing:
         raise ValueError(f"{path}: no {column} for {_listed(missing)}; {rule}, for every case.")
-    return [str(table[case]) for case in cases]
+    return [str(table[case]).strip() for case in cases]
 
 
 def _csv_table(text: str, column: str) -> dict[str, str]:
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or not {"case", column} <= set(rows[0]):
         raise ValueError(f"its columns are {list(rows[0]) if rows else []}")
-    return {row["case"]: row[column] for row in rows}
+    return _one_value_each((row["case"], (row[column] or "").strip()) for row in rows)
+
+
+def _one_value_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for case, value in pairs:
+        if table.setdefault(case, value) != value:
+            raise ValueError(f"'{case}' is '{table[case]}' and '{value}'")
+    return table
 
 
 def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Costs of the models from what `nnunet_xlstm cost --json` prints: key of COSTS -> (models,), NaN where unknown.
 
     Raises:
-        ValueError: not such a list, or none of its names is a model of the comparison.
+        ValueError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
     """
     try:
-        rows = {row["name"]: row for row in json.loads(Path(path).read_text(encoding="utf-8"))}
+        listed = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = {row["name"]: row for row in listed}
         found = {
             key: np.array([math.nan if (v := rows.get(name, {}).get(key)) is None else float(v) for name in names])
             for key in COSTS
@@ -203,5 +214,13 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{path}: it holds the costs of {_listed(list(rows))}, the models are {_listed(list(names))}; "
             "use the same names in both."
+        )
+    twice = [name for name in rows if sum(row["name"] == name for row in listed) > 1]
+    if twice:
+        raise ValueError(f"{path}: it lists {_listed(twice)} twice; keep one cost of each name.")
+    if not any(np.isfinite(values).any() for values in found.values()):
+        raise ValueError(
+            f"{path}: no cost of {_listed([name for name in names if name in rows])} is known "
+            f"({', '.join(COSTS)} are all null); run `nnunet_xlstm cost` anew, or leave --cost out."
         )
     return found

@@ -10,7 +10,7 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
 from nnunet_xlstm.comparison.inputs import Material
 from nnunet_xlstm.comparison.pictures import Job
-from nnunet_xlstm.comparison.tables import mean_sd, number, pairs, paper_tables, rank, title
+from nnunet_xlstm.comparison.tables import OF_SUBJECTS, cell, number, over_units, pairs, paper_tables, rank, title
 from nnunet_xlstm.comparison.words import answer, notes, significance_text, units_text
 from nnunet_xlstm.report.html import Block, Gallery, Heading, Page, Picture, Table, Text
 
@@ -37,10 +37,10 @@ def build_page(
     pictures = {job.name: Picture(path, job.caption) for job, path in drawn}
     kinds = {kind: [pictures[job.name] for job, _ in drawn if job.kind == kind] for kind in {j.kind for j, _ in drawn}}
     blocks: list[Block] = [Text(text) for text in notes(full, results, settings)]
-    blocks += [Heading("Scores"), _main_table(material, results, subjects), *kinds.get("scores", [])]
+    blocks += [Heading("Scores"), _main_table(material, results), *kinds.get("scores", [])]
     blocks += [Heading("Per class"), *_class_tables(material, results), *kinds.get("boxes", [])]
     if len(material.names) > 1:
-        blocks += [Heading("Rankings"), *_rank_tables(material, results, settings, subjects)]
+        blocks += [Heading("Rankings"), *_rank_tables(material, results, settings)]
         blocks += [Gallery(kinds["ranks"]), Heading("Who is better than whom")]
         for r in results:
             blocks += [
@@ -48,7 +48,8 @@ def build_page(
                 pictures[f"significance_{r.metric}"],
             ]
             blocks += _pair_tables(material, r, settings)
-    for kind, heading in (("volumes", "Volumes"), ("radar", "Modalities"), ("cost", "Cost")):
+    last = {"volumes": "Volumes", "radar": "Modalities", "modality": "Modalities", "cost": "Cost"}
+    for kind, heading in last.items():
         if kind in kinds:
             blocks += [Heading(heading), *kinds[kind]]
     blocks += [Heading("Definition"), _definition(material, settings, subjects)]
@@ -63,7 +64,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [n if short.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(short)]
 
 
-def _main_table(material: Material, results: Sequence[MetricResult], subjects: Sequence[str] | None) -> Table:
+def _main_table(material: Material, results: Sequence[MetricResult]) -> Table:
     header = ["model"]
     for r in results:
         header += [title(r.metric), f"{LEVEL:.0%} interval"]
@@ -72,10 +73,11 @@ def _main_table(material: Material, results: Sequence[MetricResult], subjects: S
         row = [name]
         for r in results:
             low, high = (number(v, r.metric) for v in r.interval[:, m, -1])
-            row += [_solid(mean_sd(r.mean[m, -1], r.sd[m, -1], r.metric)), _solid(f"{low} to {high}")]
+            row += [_solid(cell(r, m, -1)), _solid(f"{low} to {high}")]
         rows.append(row)
-    over = "subjects" if subjects is not None else "cases"
-    return Table(header, rows, f"Mean ± SD of the case averages; interval of the mean by bootstrap over {over}")
+    r = results[0]
+    caption = f"Average over the classes{OF_SUBJECTS[r.over]}: {over_units(r)}; interval of the mean: bootstrap"
+    return Table(header, rows, caption)
 
 
 def _solid(text: str) -> str:
@@ -91,7 +93,8 @@ def _class_tables(material: Material, results: Sequence[MetricResult]) -> list[B
     ]
 
 
-def _rank_tables(material, results, settings: Settings, subjects) -> list[Block]:
+def _rank_tables(material, results, settings: Settings) -> list[Block]:
+    header = ["model", "mean", "median", "mean of ranks", "test", "bootstrap of mean"]
     blocks: list[Block] = []
     for r in results:
         rows = []
@@ -99,9 +102,12 @@ def _rank_tables(material, results, settings: Settings, subjects) -> list[Block]
             cells = [rank(ranks[m]) for ranks in r.rankings.values()]
             s = r.stability
             rows.append([name, *cells, f"{s.median[m]:g} ({s.low[m]:g} to {s.high[m]:g})"])
-        over = "subjects" if subjects is not None else "cases"
-        caption = f"{r.metric}: ranks; last: median and 2.5 to 97.5 % over {settings.resamples} resamples of the {over}"
-        blocks.append(Table(["model", *r.rankings, "mean, then rank: bootstrap"], rows, caption))
+        caption = (
+            f"{r.metric}: rank by the mean, the median and the mean of the ranks of the {r.over}, and by the number of "
+            f"models that one is significantly better than; last: rank by the mean in {settings.resamples} resamples, "
+            "median and 2.5 to 97.5 %"
+        )
+        blocks.append(Table(header, rows, caption))
     return blocks
 
 
@@ -112,19 +118,36 @@ def _pair_tables(material: Material, r: MetricResult, settings: Settings) -> lis
         difference = number(pair["difference"], r.metric)
         bounds = f"{number(pair['ci_low'], r.metric)} to {number(pair['ci_high'], r.metric)}"
         p = [f"{pair[key]:.3g}" for key in ("p", "p_holm")]
-        rows.append([pair["better"], pair["worse"], difference, _solid(bounds), *p, pair["n"], pair["method"]])
-    header = ["is better", "than", "difference", f"{LEVEL:.0%} interval", "p", "p (Holm)", "pairs", "test"]
+        counts = f"{pair['n']} ({pair['n_differ']})"
+        power = "underpowered" if pair["underpowered"] else ""
+        rows.append([pair["better"], pair["worse"], difference, _solid(bounds), *p, counts, pair["method"], power])
+    header = ["is better", "than", "difference", f"{LEVEL:.0%} interval"]
+    header += ["p", "p (Holm)", "n (differ)", "test", "power"]
+    failed = " over the classes that both have" if r.failed.any() else ""
     more = f"; the {MAX_PAIRS} smallest of {len(found)}, p_values.csv has all" if len(found) > MAX_PAIRS else ""
-    return [Table(header, rows, f"{title(r.metric)}: ordered pairs, smallest p first{more}")]
+    caption = (
+        f"{title(r.metric)}: ordered pairs of models, smallest p first{more}. Mean difference{failed}; its interval is "
+        "not corrected for the number of pairs, p (Holm) is. n: what tests compare, in brackets those whose values "
+        "differ (no exact p is smaller than one half to the power of these)"
+    )
+    return [Table(header, rows, caption)]
 
 
 def _definition(material: Material, settings: Settings, subjects: Sequence[str] | None) -> Table:
-    missing = {"worst": "counts as the worst value", "drop": "is left out"}[settings.na]
+    missing = {
+        "worst": "counts as the worst value in tests and ranks; means and differences leave it out",
+        "drop": "is left out for all models",
+    }[settings.na]
+    over = "cases" if subjects is None else "subjects, each the mean over its cases"
     rows = [
+        [
+            "means, SD, intervals, ranks are of",
+            over if settings.unit == "case" else f"{over}; ranks and differences: of what tests compare",
+        ],
         ["tests compare", units_text(settings, subjects)],
         ["test", "Wilcoxon signed-rank, one-sided, zeros dropped, exact up to 25 pairs that differ; Holm per metric"],
         ["a value that is missing", f"{missing}; if reference and prediction are both empty, the model is right"],
-        ["bootstrap", f"{settings.resamples} resamples, percentiles, seed {settings.seed}"],
+        ["bootstrap", f"{settings.resamples} resamples, percentiles (too narrow for few), seed {settings.seed}"],
         *([key, str(value)] for key, value in material.definition.items()),
     ]
     return Table(["setting", "value"], rows)

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, means_of_groups
 from nnunet_xlstm.comparison.inputs import COSTS, Material
 from nnunet_xlstm.comparison.tables import directed
 from nnunet_xlstm.comparison.words import significance_text
+from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
 from nnunet_xlstm.figures.charts import Panel, boxes_per_class, scores_per_method
 from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
-from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, radar, volume_agreement
+from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, modality_dots, radar, volume_agreement
 from nnunet_xlstm.figures.style import save
 
-KINDS = ("scores", "boxes", "ranks", "significance", "volumes", "radar", "cost")
-AGAINST_COST = ("Dice", "HD95")
+PER_METRIC = ("boxes", "ranks", "significance", "radar", "modality", "cost")  # the others: "scores", "volumes_<n>"
 MIN_RADAR = 3
 
 
@@ -54,19 +54,20 @@ def jobs(
 ) -> Iterator[Job]:
     """The figures that this comparison has."""
     names, classes = material.names, list(material.classes.values())
-    panels = [Panel(directed(r.metric), r.averages, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
-    yield Job("scores", "scores", "Score of every case", lambda: scores_per_method(names, panels, LEVEL))
-    drawn = "subjects" if subjects is not None else "cases"
+    panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
+    over = results[0].over
+    every = f"Average over the classes of every {over[:-1]}"
+    yield Job("scores", "scores", every, lambda: scores_per_method(names, panels, LEVEL, over))
     for r in results:
-        values, label = material.values[r.metric], directed(r.metric)
+        values, label = r.values, directed(r.metric)
         yield Job(
             f"boxes_{r.metric}",
             "boxes",
-            f"{label} per class",
+            f"{label} per class, every case",
             lambda v=values, t=label: boxes_per_class(names, classes, v, t),
         )
         if len(names) > 1:
-            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {drawn}"
+            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {over}"
             yield Job(f"ranks_{r.metric}", "ranks", text, lambda r=r, t=text: _ranks(names, r, t))
             caption = significance_text(r, settings, subjects)
             yield Job(
@@ -75,27 +76,30 @@ def jobs(
                 f"{r.metric}: significance",
                 lambda r=r, c=caption: significance_map(names, r.tests.p_holm, settings.alpha, r.metric, c),
             )
-    yield from _relations(material, results, modality, costs)
+    yield from _relations(material, results, subjects, modality, costs)
 
 
-def _relations(material, results, modality, costs) -> Iterator[Job]:
+def _relations(material, results, subjects, modality, costs) -> Iterator[Job]:
     names = material.names
     volumes = total_volumes(material)
     for model, name in enumerate(names if volumes is not None else []):
         caption = f"{name}: {volumes.label}"
         yield Job(f"volumes_{model + 1}", "volumes", caption, lambda m=model: _volumes(names, m, volumes))
     for r in results:
-        if modality is not None and len(names) >= MIN_RADAR and r.metric in AGAINST_COST:
-            text = f"mean {directed(r.metric)}"
-            groups = modality_means(r, modality)
-            yield Job(f"radar_{r.metric}", "radar", f"{text} per modality", lambda g=groups, t=text: radar(names, g, t))
-        if costs is not None and r.metric in AGAINST_COST:
+        text = f"mean {directed(r.metric)}"
+        failed = "; where values are missing, such cases are left out" if r.failed.any() else ""
+        if modality is not None:
+            kind, chart = ("radar", radar) if len(names) >= MIN_RADAR else ("modality", modality_dots)
+            caption = f"{text} per modality{failed}"
+            caption += "" if kind == "radar" else f" (a radar needs {MIN_RADAR} models or more)"
+            groups = modality_means(r, modality, subjects)
+            yield Job(f"{kind}_{r.metric}", kind, caption, lambda c=chart, g=groups, t=text: c(names, g, t))
+        if costs is not None:
             known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
-            text = f"mean {directed(r.metric)}"
             yield Job(
                 f"cost_{r.metric}",
                 "cost",
-                f"{text} against cost",
+                f"{text} against cost{failed}",
                 lambda r=r, t=text, k=known: accuracy_against_cost(names, r.mean[:, -1], r.interval[:, :, -1], k, t),
             )
 
@@ -115,14 +119,14 @@ def _volumes(names: Sequence[str], model: int, v: Volumes) -> Figure:
     )
 
 
-def modality_means(result: MetricResult, modality: Sequence[str]) -> dict[str, np.ndarray]:
-    """Modality -> mean of the case averages, (models,)."""
+def modality_means(
+    result: MetricResult, modality: Sequence[str], subjects: Sequence[str] | None
+) -> dict[str, np.ndarray]:
+    """Modality -> mean of the case averages, or of the averages of the subjects' cases of it, (models,)."""
     kinds = np.asarray(modality)
-    found = {}
-    for kind in dict.fromkeys(sorted(modality)):
-        rows = result.averages[:, kinds == kind]
-        found[kind] = np.array([row[~np.isnan(row)].mean() if not np.isnan(row).all() else np.nan for row in rows])
-    return found
+    clusters = np.asarray(subjects if subjects is not None else range(len(kinds)))
+    rows = {kind: (result.averages[:, kinds == kind], clusters[kinds == kind].tolist()) for kind in sorted({*modality})}
+    return {kind: mean_of_known(means_of_groups(*found), axis=1) for kind, found in rows.items()}
 
 
 def total_volumes(material: Material) -> Volumes | None:
@@ -158,8 +162,8 @@ def draw(job: Job, folder: Path) -> list[Path]:
 
 
 def remove_earlier(folder: Path) -> None:
-    """Figures of an earlier comparison, which might be of other models. Only files named as ours are."""
-    for kind in KINDS:
-        for path in (*folder.glob(f"{kind}*.png"), *folder.glob(f"{kind}*.svg")):
-            if re.fullmatch(rf"{kind}(_\w+)?", path.stem):
-                path.unlink()
+    """Figures of an earlier comparison, which might be of other models. Only files named exactly as ours."""
+    ours = {"scores", *(f"{kind}_{metric}" for kind in PER_METRIC for metric in METRICS)}
+    for path in (*folder.glob("*.png"), *folder.glob("*.svg")):
+        if path.stem in ours or re.fullmatch(r"volumes_[1-9][0-9]*", path.stem):
+            path.unlink()

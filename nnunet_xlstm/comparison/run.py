@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,6 +61,17 @@ def compare(
 
     known = {"subject": subjects, "modality": modality}
     known = {key: column for key, column in known.items() if column is not None}
+    # Drawn before anything is replaced: if that fails, the earlier comparison stays whole.
+    out.mkdir(parents=True, exist_ok=True)
+    todo = list(jobs(material, results, settings, subjects, modality, costs))
+    with tempfile.TemporaryDirectory(dir=out, prefix=".figures-") as fresh:
+        files = [draw(job, Path(fresh)) for job in tqdm(todo, desc="figures", disable=None)]
+        (out / "index.html").unlink(missing_ok=True)
+        remove_earlier(out / "figures")
+        (out / "figures").mkdir(exist_ok=True)
+        for path in sum(files, []):
+            path.replace(out / "figures" / path.name)
+
     write_json(out / "comparison.json", record(sources, material, results, settings, subjects, modality))
     write_csv(out / "scores.csv", *tables.score_rows(material, results, known))
     write_csv(out / "table.csv", *tables.table_rows(material, results))
@@ -70,10 +82,8 @@ def compare(
     (out / "table.md").write_text(tables.markdown(paper, remarks), encoding="utf-8")
     (out / "table.tex").write_text(tables.latex(paper, remarks), encoding="utf-8")
 
-    remove_earlier(out / "figures")
-    todo = list(jobs(material, results, settings, subjects, modality, costs))
-    drawn = [(job, draw(job, out / "figures")[0]) for job in tqdm(todo, desc="figures", disable=None)]
-    page = build_page(material, results, settings, subjects, drawn, sources).write(out / "index.html")
+    shown = [(job, out / "figures" / paths[0].name) for job, paths in zip(todo, files, strict=True)]
+    page = build_page(material, results, settings, subjects, shown, sources).write(out / "index.html")
     return Comparison(material, results, answer(material, results, settings, subjects), remarks, page)
 
 
@@ -121,6 +131,7 @@ def _metric_record(material, r: MetricResult, settings, subjects, modality) -> d
         ]
         models[name] = {
             **columns[-1],
+            "over": r.over,
             "class_mean": r.class_mean[m],
             "failed": r.failed[m],
             "classes": dict(zip(material.classes, columns[:-1], strict=True)),
@@ -132,7 +143,7 @@ def _metric_record(material, r: MetricResult, settings, subjects, modality) -> d
             },
         }
         if modality is not None:
-            models[name]["modality"] = {kind: means[m] for kind, means in modality_means(r, modality).items()}
+            models[name]["modality"] = {kind: means[m] for kind, means in modality_means(r, modality, subjects).items()}
     tests = r.tests
     return {
         "unit": METRICS[r.metric].unit,

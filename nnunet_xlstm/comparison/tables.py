@@ -14,6 +14,8 @@ from nnunet_xlstm.evaluation.summary import METRICS
 
 DIGITS = {"": 3, "mm": 2, "mL": 2, "voxels": 0}
 DASH = "–"
+OF_SUBJECTS = {"cases": "", "subjects": " and the cases of a subject"}
+NOT_ALL = ", where all models have a value for the same cases"
 ARROW = {"high": "↑", "low": "↓"}
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -31,6 +33,13 @@ def mean_sd(mean: float, sd: float, metric: str) -> str:
     """ "0.912 ± 0.031"; without SD where it is unknown."""
     text = number(mean, metric)
     return f"{text} ± {number(sd, metric)}" if np.isfinite(mean) and np.isfinite(sd) else text
+
+
+def cell(r: MetricResult, model: int, column: int) -> str:
+    """Mean ± SD, with the number of units behind it where not all have a value."""
+    text = mean_sd(r.mean[model, column], r.sd[model, column], r.metric)
+    n = int(r.n[model, column])
+    return f"{text} (n {n})" if 0 < n < r.points.shape[1] else text
 
 
 def title(metric: str) -> str:
@@ -52,35 +61,54 @@ def best(mean: np.ndarray, metric: str) -> np.ndarray:
     return shown == (np.nanmin(shown) if METRICS[metric].better == "low" else np.nanmax(shown))
 
 
+def best_marks(r: MetricResult, column: int) -> np.ndarray:
+    """Which models are printed bold, (models,): none where their means are of other cases, or leave failures out."""
+    marks = best(r.mean[:, column], r.metric) & r.comparable[column]
+    average = column % len(r.comparable) == len(r.comparable) - 1
+    if average and not marks[r.rankings["mean, then rank"] == 1].any():
+        return np.zeros_like(marks)
+    return marks
+
+
 # A table for a paper: (heading, header, rows of (text, is best)).
 PaperTable = tuple[str, list[str], list[list[tuple[str, bool]]]]
 
 
 def paper_tables(material: Material, results: Sequence[MetricResult]) -> list[PaperTable]:
     """The main table (models x metrics, mean ± SD over the cases), and one per metric (models x classes)."""
-    cases = f"{len(material.cases)} case{'s' if len(material.cases) != 1 else ''}"
     header = ["Model", *(directed(r.metric) for r in results)]
-    caption = f"Mean ± SD over {cases} of the average over the classes."
+    caption = f"Average over the classes{OF_SUBJECTS[results[0].over]}: {over_units(results[0])}."
     tables = [(caption, header, _paper_rows(material, [(r, -1) for r in results]))]
     for result in results:
         header = ["Model", *material.classes.values(), "average"]
         columns = [(result, c) for c in range(len(header) - 1)]
-        caption = f"{directed(result.metric)}: mean ± SD over {cases}."
+        caption = f"{directed(result.metric)}: {over_units(result)}."
         tables.append((caption, header, _paper_rows(material, columns)))
     return tables
 
 
 def _paper_rows(material: Material, columns: Sequence[tuple[MetricResult, int]]) -> list[list[tuple[str, bool]]]:
-    marks = [best(result.mean[:, c], result.metric) for result, c in columns]
+    marks = [best_marks(result, c) for result, c in columns]
     rows = []
     for model, name in enumerate(material.names):
-        texts = [mean_sd(r.mean[model, c], r.sd[model, c], r.metric) for r, c in columns]
+        texts = [cell(r, model, c) for r, c in columns]
         rows.append([(name, False), *((text, bool(mark[model])) for text, mark in zip(texts, marks, strict=True))])
     return rows
 
 
+def over_units(r: MetricResult) -> str:
+    """ "mean ± SD over the 10 cases, or the n that have a value"."""
+    count = r.points.shape[1]
+    units = f"the {count} {r.over}" if count > 1 else f"1 {r.over[:-1]}"
+    fewer = ((0 < r.n) & (r.n < count)).any()
+    return f"mean ± SD over {units}{', or the n that have a value' if fewer else ''}"
+
+
 def _caption(caption: str, rows: Sequence) -> str:
-    return f"{caption} Best in bold." if len(rows) > 1 else caption
+    if len(rows) < 2:
+        return caption
+    marked = [any(bold for _, bold in column) for column in zip(*rows, strict=True)][1:]
+    return f"{caption} Best in bold{'' if all(marked) else NOT_ALL}." if any(marked) else caption
 
 
 def markdown(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
@@ -128,13 +156,14 @@ def _tex(text: str) -> str:
 
 
 def table_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
-    """table.csv: a row per metric, model and class; then the averages of the cases and nnU-Net's mean of classes."""
+    """table.csv: a row per metric, model and class; then the averages over the classes and the mean of the classes."""
     header = ["metric", "unit", "model", "class", "name", "n", "mean", "sd", "ci_low", "ci_high", "failed"]
     rows = []
     for r in results:
         for model, name in enumerate(material.names):
             start = [r.metric, METRICS[r.metric].unit, name]
-            classes = [*material.classes.items(), ("case average", "average over the classes of a case")]
+            unit = r.over[:-1]
+            classes = [*material.classes.items(), (f"{unit} average", f"average over the classes of a {unit}")]
             for c, (key, text) in enumerate(classes):
                 failed = r.failed[model] if c == len(classes) - 1 else None
                 values = [r.n[model, c], r.mean[model, c], r.sd[model, c], *r.interval[:, model, c], failed]
@@ -159,13 +188,14 @@ def score_rows(
         for m, model in enumerate(material.names):
             row = [case, *(column[c] for column in labels.values()), model]
             for r in results:
-                row += [r.averages[m, c], *material.values[r.metric][m, c]]
+                row += [r.averages[m, c], *r.values[m, c]]
             rows.append(row)
     return header, rows
 
 
 def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[dict[str, Any]]:
-    """Every ordered pair of models with its test; `difference` is better minus worse, of the case averages."""
+    """Every ordered pair of models with its test; `difference` is better minus worse, see MetricResult."""
+    underpowered = result.tests.underpowered_pairs(alpha)
     for (i, j), test in result.tests.tests.items():
         yield {
             "better": names[i],
@@ -180,6 +210,8 @@ def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[
             "difference": result.difference[i, j],
             "ci_low": result.difference_interval[0, i, j],
             "ci_high": result.difference_interval[1, i, j],
+            "difference_n": int(result.difference_n[i, j]),
+            "underpowered": bool(underpowered[i, j]),
         }
 
 
@@ -188,11 +220,8 @@ def p_value_rows(
 ) -> tuple[list[str], list[list[Any]]]:
     """p_values.csv: a row per metric and ordered pair."""
     header = ["metric", "better", "worse", "n", "n_differ", "statistic", "p", "p_holm", "significant", "method"]
-    header += ["difference", "ci_low", "ci_high", "underpowered"]
-    rows = []
-    for r in results:
-        underpowered = r.tests.underpowered(alpha)
-        rows += [[r.metric, *pair.values(), underpowered] for pair in pairs(r, material.names, alpha)]
+    header += ["difference", "ci_low", "ci_high", "difference_n", "underpowered"]
+    rows = [[r.metric, *pair.values()] for r in results for pair in pairs(r, material.names, alpha)]
     return header, rows
 
 

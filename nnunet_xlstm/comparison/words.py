@@ -8,11 +8,12 @@ import numpy as np
 
 from nnunet_xlstm.comparison.analysis import MetricResult, Settings
 from nnunet_xlstm.comparison.inputs import Material
-from nnunet_xlstm.comparison.tables import number, title
+from nnunet_xlstm.comparison.tables import best_marks, number, title
 from nnunet_xlstm.evaluation.summary import METRICS
-from nnunet_xlstm.statistics.tests import units_needed
+from nnunet_xlstm.statistics.wilcoxon import units_needed
 
 LISTED = 3
+FEW = 10  # units up to which the intervals are said to be too narrow
 
 
 def units_text(settings: Settings, subjects: Sequence[str] | None) -> str:
@@ -31,16 +32,17 @@ def significance_text(result: MetricResult, settings: Settings, subjects: Sequen
     text = (
         f"One-sided paired Wilcoxon signed-rank test ({', '.join(how[m] for m in methods) or 'no differences'}) of "
         f"{tests.units} pairs ({units_text(settings, subjects)}); numbers: p after Holm's correction over the "
-        f"{tests.comparisons} ordered pairs of this metric; alpha {settings.alpha:g}."
+        f"{tests.comparisons} ordered pairs of models; alpha {settings.alpha:g}."
     )
     return f"{text} {underpowered_text(result, settings)}".strip()
 
 
 def underpowered_text(result: MetricResult, settings: Settings) -> str:
-    """Empty where a significant difference is attainable."""
+    """Empty where a significant difference is attainable between all models."""
     tests = result.tests
     if not tests.underpowered(settings.alpha):
-        return ""
+        few = int(tests.underpowered_pairs(settings.alpha).sum())
+        return f"{few} of these have too few pairs of {result.over} for that, see 'underpowered'." if few else ""
     return (
         f"Underpowered: with {tests.units} pairs no corrected p below {tests.smallest_p_holm():.3g} is attainable "
         f"({tests.smallest_p():.3g} uncorrected), however large the differences; "
@@ -50,12 +52,14 @@ def underpowered_text(result: MetricResult, settings: Settings) -> str:
 
 def notes(material: Material, results: Sequence[MetricResult], settings: Settings) -> list[str]:
     """What a reader must know about the numbers of the tables."""
-    found = []
-    for r in results:
-        if r.failed.any():
-            names = ", ".join(f"{n} {k}" for n, k in zip(material.names, r.failed, strict=True) if k)
-            counted = "tests and rankings count them as the worst value" if settings.na == "worst" else "so do the rest"
-            found.append(f"{r.metric} has values that are missing ({names}): the means leave them out, {counted}.")
+    found = [text for r in results if (text := _missing_text(material, r, settings))]
+    known = [int(n) for r in results for n in r.n[:, -1] if n > 1]
+    if known and min(known) <= FEW:
+        over = results[0].over
+        found.append(
+            f"Bootstrap intervals of few {over} are too narrow: with 4 {over} those called 95 % hold the true mean in "
+            f"about 79 % of all studies, with 10 in 90 % (here: {min(known)} {over})."
+        )
     if material.left_out:
         names = ", ".join(f"{len(cases)} of {name}" for name, cases in material.left_out.items())
         found.append(f"Cases left out because not all models have them: {names}.")
@@ -64,31 +68,57 @@ def notes(material: Material, results: Sequence[MetricResult], settings: Setting
     return found
 
 
+def _missing_text(material: Material, r: MetricResult, settings: Settings) -> str:
+    names = ", ".join(f"{name} {n}" for name, n in zip(material.names, r.failed, strict=True) if n)
+    if settings.na == "drop":
+        values = f"{r.dropped} value{'s' if r.dropped != 1 else ''} (a class of a case)"
+        why = f"failures, which so cost nothing: {names}" if names else "reference and prediction are both empty"
+        text = f"{r.metric}: {values} that not all models have are left out for all of them ({why})."
+        return text if r.dropped else ""
+    if not names:
+        return ""
+    return (
+        f"{r.metric} has values that are missing ({names}): tests and rankings count them as the worst value. Means "
+        "leave such cases out, differences the classes that either model lacks, so by these a model that fails can "
+        "look better than it is."
+    )
+
+
 def answer(
     material: Material, results: Sequence[MetricResult], settings: Settings, subjects: Sequence[str] | None
 ) -> str:
-    """One or two sentences: who is best by the first metric, and whether that is more than chance."""
-    of = f" of {len(set(subjects))} subjects" if subjects is not None else ""
+    """One or two sentences: who ranks first by the first metric, and whether that is more than chance."""
+    of = f" of {_count(len(set(subjects)), 'subject')}" if subjects is not None else ""
     count = f"{_count(len(material.names), 'model')} on {_count(len(material.cases), 'case')}{of}."
     r = results[0]
     mean = r.mean[:, -1]
-    if len(material.names) == 1 or not np.isfinite(mean).any():
+    if len(material.names) == 1:
         return f"{count} Mean {title(r.metric)}: {number(mean[0], r.metric)}."
-    low = METRICS[r.metric].better == "low"
-    first = np.flatnonzero(np.isclose(mean, np.nanmin(mean) if low else np.nanmax(mean), rtol=1e-9, atol=1e-12))
-    kind = "lowest" if low else "highest"
+    first = np.flatnonzero(r.rankings["mean, then rank"] == 1)
+    kind = "lowest" if METRICS[r.metric].better == "low" else "highest"
+    by_mean = best_marks(r, -1)[first].all()
+    shown = [number(mean[first[0]], r.metric)] if by_mean else []
+    if r.failed.any():
+        shown += [
+            {"worst": "missing values count as the worst", "drop": "values that a model lacks left out"}[settings.na]
+        ]
+    brackets = f" ({', '.join(shown)})" if shown else ""
     if len(first) > 1:
         names = ", ".join(material.names[i] for i in first[:LISTED])
         names += f" and {len(first) - LISTED} more" if len(first) > LISTED else ""
-        return f"{count} {names} share the {kind} mean {r.metric} ({number(mean[first[0]], r.metric)})."
+        what = f"share the {kind} mean {r.metric}" if by_mean else f"share the first rank by {r.metric}"
+        return f"{count} {names} {what}{brackets}."
     i = int(first[0])
-    text = f"{count} {material.names[i]} has the {kind} mean {r.metric} ({number(mean[i], r.metric)})"
+    what = f"has the {kind} mean {r.metric}" if by_mean else f"ranks first by {r.metric}"
+    text = f"{count} {material.names[i]} {what}{brackets}"
     if r.tests.underpowered(settings.alpha):
         pairs = _count(r.tests.units, "pair")
         return f"{text}; {pairs} are too few to show a significant difference between any of them."
     wins = int((r.tests.p_holm[i] < settings.alpha).sum())
-    others = _count(len(material.names) - 1, "other")
-    return f"{text} and is significantly better than {wins or 'none'} of the {others}."
+    if len(material.names) == 2:
+        other = material.names[1 - i]
+        return f"{text} and is significantly better than {other}." if wins else f"{text}, not significantly so."
+    return f"{text} and is significantly better than {wins or 'none'} of the {len(material.names) - 1} others."
 
 
 def _count(n: int, what: str) -> str:

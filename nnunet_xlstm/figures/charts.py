@@ -49,8 +49,14 @@ class Panel:
 
 
 @styled()
-def scores_per_method(names: Sequence[str], panels: Sequence[Panel], level: float = 0.95) -> Figure:
-    """A panel per metric (two per row): a dot per case, the mean and its interval, one row per method."""
+def scores_per_method(
+    names: Sequence[str], panels: Sequence[Panel], level: float = 0.95, over: str = "cases"
+) -> Figure:
+    """A panel per metric (two per row): a dot per case, the mean and its interval, one row per method.
+
+    Args:
+        over: what the dots are, such as "subjects".
+    """
     rows = math.ceil(len(panels) / 2)
     height = 0.75 + 0.36 * len(names)
     figure = new_figure(WIDTH_INCH, rows * height + 0.3)
@@ -63,7 +69,7 @@ def scores_per_method(names: Sequence[str], panels: Sequence[Panel], level: floa
         method_axis(ax, names, show=i % 2 == 0)
         few_ticks(ax, "x")
         ax.set_xlabel(plain(panels[i].label))
-    note(figure, f"Dots: cases. Marker and line: mean and {level:.0%} bootstrap interval of the mean.", WIDTH_INCH)
+    note(figure, f"Dots: {over}. Marker and line: mean and {level:.0%} bootstrap interval of the mean.", WIDTH_INCH)
     return figure
 
 

@@ -24,6 +24,7 @@ from nnunet_xlstm.figures.style import (
     legend,
     legend_shape,
     marker,
+    method_axis,
     new_figure,
     note,
     plain,
@@ -174,6 +175,28 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
     legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     start = "the axes do not begin at 0" if low > 0 else "the axes begin at 0"
     note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
+    return figure
+
+
+@styled()
+def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
+    """One row per method, one marker per group (modality): for fewer methods than a radar needs.
+
+    Args:
+        groups: name -> (methods,), NaN where unknown. label: of the axis, with the unit.
+    """
+    figure = new_figure(5.6, 1.2 + 0.4 * len(names))
+    ax = figure.subplots()
+    offsets = np.linspace(-0.2, 0.2, len(groups)) if len(groups) > 1 else [0.0]
+    handles = []
+    for i, (values, offset) in enumerate(zip(groups.values(), offsets, strict=True)):
+        style = {"color": colour(i), "marker": marker(i), "markersize": 6, "linestyle": ""}
+        handles += ax.plot(values, np.arange(len(names)) + offset, **style)
+    ax.margins(x=0.1)
+    method_axis(ax, names)
+    few_ticks(ax, "x")
+    ax.set_xlabel(plain(label))
+    legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     return figure
 
 

@@ -1,4 +1,8 @@
-"""Percentile bootstrap intervals of means and of paired differences, over cases or over subjects."""
+"""Percentile bootstrap intervals of means (also of paired differences), over cases or over subjects.
+
+With few units they are too narrow: an interval of 95 % holds the mean of normal values in 79 % of the samples of 4, in
+90 % of those of 10 (tests/statistics/test_bootstrap.py).
+"""
 
 from __future__ import annotations
 
@@ -82,28 +86,3 @@ def mean_interval(
     few = [len(set(clusters[~np.isnan(row)].tolist())) < 2 for row in values]
     bounds[:, few] = np.nan
     return bounds
-
-
-def difference_interval(
-    values: np.ndarray,
-    clusters: Sequence[Hashable] | np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the paired differences of all ordered pairs of rows, (rows, rows), and their intervals (2, rows, rows).
-
-    Entry (i, j) is row i minus row j over the units that both have; NaN where there is none. The diagonal is 0.
-    """
-    values = np.asarray(values, float)
-    rows = len(values)
-    mean, bounds = np.zeros((rows, rows)), np.zeros((2, rows, rows))
-    first, second = np.triu_indices(rows, 1)
-    if first.size:
-        finite = np.where(np.isfinite(values), values, np.nan)
-        difference = finite[first] - finite[second]
-        pair = mean_interval(difference, clusters, resamples, seed, level)
-        average = resampled_means(difference, np.ones((1, values.shape[1])))[0]
-        mean[first, second], mean[second, first] = average, -average
-        bounds[:, first, second], bounds[:, second, first] = pair, -pair[::-1]
-    return mean, bounds

@@ -145,3 +145,63 @@ def test_choose_metrics():
 def test_settings(wrong):
     with pytest.raises(ValueError, match="valid|give"):
         Settings(**wrong)
+
+
+def misses_a_class():
+    """A misses class 2 in 9 of 10 cases and is a little better at class 1; B finds all. Their sizes: (2, 10, 2)."""
+    values = np.broadcast_to(np.array([[2.0, 20.0], [2.5, 20.0]])[:, None], (2, 10, 2)).copy()
+    values[0, 1:, 1] = NAN
+    sizes = np.full((2, 10, 2), 9.0)
+    found = sizes.copy()
+    found[0, 1:, 1] = 0
+    return material(values, n_ref=sizes, n_pred=found, metric="HD95")
+
+
+def test_missing_a_structure_is_not_rewarded():
+    """The average of a case needs all of its classes; a difference is over the classes that both models found."""
+    found = analyse(misses_a_class(), "HD95", Settings())
+    assert found.n[:, -1].tolist() == [1, 10] and found.averages[:, 0].tolist() == [11, 11.25]
+    assert np.isnan(found.averages[0, 1:]).all()
+    assert found.rankings["mean, then rank"].tolist() == [2, 1] and found.tests.p_holm[1, 0] < 0.05
+    np.testing.assert_allclose(found.difference[1, 0], (0.25 + 9 * 0.5) / 10)  # class 1: 0.5, both classes: 0.25
+    assert found.difference_n[0, 1] == 10
+    assert found.comparable.tolist() == [True, False, False]
+
+
+def test_drop_leaves_out_for_all_models():
+    """Only the first case has class 2 in both: means, ranks and tests of both models are of the same values."""
+    found = analyse(misses_a_class(), "HD95", Settings(na="drop"))
+    np.testing.assert_allclose(found.mean[:, -1], [2.9, 3.375])
+    assert found.n.tolist() == [[10, 1, 10]] * 2 and found.dropped == 9 and found.comparable.all()
+    np.testing.assert_allclose(found.difference[0, 1], 2.9 - 3.375)
+    nothing = material([[[1.0], [NAN]], [[NAN], [2.0]]], n_ref=[[[9]] * 2] * 2, n_pred=[[[9]] * 2] * 2, metric="HD95")
+    with pytest.raises(ValueError, match="no value that all models have"):
+        analyse(nothing, "HD95", Settings(na="drop"))
+
+
+def test_differences_are_paired():
+    """A constant offset has an interval of zero width, however much the cases vary."""
+    row = np.random.default_rng(0).uniform(0, 0.5, (1, 20, 1))
+    other = np.random.default_rng(1).uniform(0, 0.5, (1, 20, 1))
+    found = analyse(material(np.concatenate([row, row + 0.2, other])), "Dice", Settings())
+    assert found.difference[1, 0] == pytest.approx(0.2) and found.difference[0, 1] == pytest.approx(-0.2)
+    np.testing.assert_allclose(found.difference_interval[:, 1, 0], [0.2, 0.2], rtol=1e-9)
+    np.testing.assert_allclose(found.difference_interval[:, 0, 2], -found.difference_interval[::-1, 2, 0])
+    assert (np.diag(found.difference) == 0).all()
+
+
+def test_a_subject_weighs_the_same_however_many_cases_it_has():
+    """Subject a: three cases of 0.9, b: one of 0.5. Means, differences and ranks are of subjects, as the tests are."""
+    values = np.array([[[0.9], [0.9], [0.9], [0.5]], [[0.8], [0.8], [0.8], [0.8]]])
+    cases, subjects = (analyse(material(values), "Dice", Settings(), s) for s in (None, list("aaab")))
+    np.testing.assert_allclose(cases.mean[:, -1], [0.8, 0.8])
+    np.testing.assert_allclose(subjects.mean[:, -1], [0.7, 0.8])
+    np.testing.assert_allclose(subjects.difference[0, 1], -0.1)
+    assert subjects.rankings["mean, then rank"].tolist() == [2, 1] and subjects.n.tolist() == [[2, 2]] * 2
+    assert subjects.tests.units == 2 and subjects.over == "subjects" and cases.over == "cases"
+    np.testing.assert_allclose(subjects.points, [[0.9, 0.5], [0.8, 0.8]])
+
+
+def test_a_subject_with_a_failed_case_has_no_average():
+    found = analyse(misses_a_class(), "HD95", Settings(), list("aabbccddee"))
+    assert found.n[:, -1].tolist() == [0, 5] and found.n[:, 1].tolist() == [1, 5]

@@ -74,7 +74,7 @@ def test_names(summary):
 def test_case_tables(tmp_path):
     as_json, as_csv = tmp_path / "s.json", tmp_path / "s.csv"
     as_json.write_text(json.dumps({"a": "p1", "b": 2, "c": "unused"}))
-    as_csv.write_text("\ufeffcase,site,subject\na,x,p1\nb,y,2\n", encoding="utf-8")  # as a spreadsheet saves it
+    as_csv.write_text("\ufeffcase,site,subject\na,x,p1 \nb,y,2\nb,z,2\n", encoding="utf-8")  # as a spreadsheet saves it
     for path in (as_json, as_csv):
         assert read_case_table(path, "subject", ["b", "a"]) == ["2", "p1"]
 
@@ -87,7 +87,12 @@ def test_case_tables(tmp_path):
         ("s.csv", "case;subject\na;p1\n", "its columns are"),
         ("s.csv", "", "its columns are"),
         ("s.csv", "case,subject\nb,1\n", "no subject for 'a'"),
-        ("s.csv", "case,subject\na\n", "not a table"),
+        ("s.csv", "case,subject\na\n", "no subject for 'a'"),
+        ("s.csv", "case,subject\na, \n", "no subject for 'a'"),
+        ("s.json", '{"a": ""}', "no subject for 'a'"),
+        ("s.json", '{"a": null}', "not a table of one subject"),
+        ("s.csv", "case,subject\na,1\na,2\n", "'a' is '1' and '2'"),
+        ("s.json", '{"a": "1", "a": "2"}', "'a' is '1' and '2'"),
     ],
 )
 def test_broken_case_tables(tmp_path, name, text, message):
@@ -108,3 +113,15 @@ def test_costs(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match="not a list of costs"):
             read_costs(path, ["b"])
+    path.write_text('[{"name": "b", "gmac": null}, {"name": "z", "gmac": 3}]')
+    with pytest.raises(ValueError, match="no cost of 'b' is known"):
+        read_costs(path, ["b"])
+    path.write_text('[{"name": "b", "gmac": 1}, {"name": "b", "gmac": 2}]')
+    with pytest.raises(ValueError, match="'b' twice"):
+        read_costs(path, ["b"])
+
+
+def test_only_settings_must_agree(summary):
+    """What a setting means is prose, and may be worded anew by a later version."""
+    texts = [{"nsd_tolerance": 2.0, "hd95": "max", "ASSD": text} for text in ("mean of both", "average of both")]
+    read_models([(text["ASSD"], summary(text["ASSD"], VALUES, definition=text)) for text in texts])

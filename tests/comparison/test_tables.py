@@ -66,6 +66,22 @@ def test_one_model_has_no_best(material):
     assert "**" not in text and "bold" not in text
 
 
+def test_fewer_cases_are_shown_and_not_compared(dice):
+    """Model b lacks LV in two cases: n stands in its cell, and no LV is bold; the failures leave no best average."""
+    dice[1, :2, 0] = np.nan
+    sizes = {"n_ref": np.ones_like(dice), "n_pred": np.ones_like(dice)}
+    material = Material(
+        list("abc"), [f"case{i}" for i in range(12)], {"1": "LV", "2": "RV"}, {"NSD": dice} | sizes, {}, {}
+    )
+    found = analyse(material, "NSD", Settings())
+    assert [tables.best_marks(found, c).tolist() for c in range(3)] == [[False] * 3, [True, False, False], [False] * 3]
+    (caption, _, rows), (_, _, per_class) = tables.paper_tables(material, [found])
+    assert caption == "Average over the classes: mean ± SD over the 12 cases, or the n that have a value."
+    assert [row[1][0].endswith("(n 10)") for row in rows] == [False, True, False] and "(n 10)" in per_class[1][1][0]
+    assert "bold" not in tables.markdown([(caption, ["Model", "NSD"], rows)], [])
+    assert "bold, where all models have" in tables.markdown(tables.paper_tables(material, [found])[1:], [])
+
+
 def test_rows(material, results):
     header, rows = tables.table_rows(material, results)
     assert len(rows) == 3 * 4 and all(len(row) == len(header) for row in rows)
@@ -76,5 +92,6 @@ def test_rows(material, results):
     header, rows = tables.p_value_rows(material, results, 0.05)
     assert len(rows) == 6 and all(len(row) == len(header) for row in rows)
     assert rows[0][:3] == ["Dice", NASTY, "b"] and rows[0][header.index("significant")]
+    assert rows[0][header.index("underpowered")] is False and rows[0][header.index("difference_n")] == 12
     header, rows = tables.rank_rows(material, results)
     assert [row[2] for row in rows] == [1, 2, 3] and all(len(row) == len(header) for row in rows)

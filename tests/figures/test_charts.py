@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from nnunet_xlstm.figures import charts, rank_charts, relation_charts, style
 from nnunet_xlstm.statistics.bootstrap import mean_interval
 from nnunet_xlstm.statistics.ranking import bootstrap_ranks
-from nnunet_xlstm.statistics.tests import pairwise_tests
+from nnunet_xlstm.statistics.wilcoxon import pairwise_tests
 
 NAMES = [
     "xLSTM-UNet",
@@ -155,6 +155,15 @@ def test_radar(models):
     figure = relation_charts.radar(NAMES[:models], groups, "mean Dice")
     assert_readable(figure)
     assert any("centre 0.75, rim 0.95 (the axes do not begin at 0)" in text for text, _ in texts(figure))
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_modality_dots(models):
+    """A marker per model and modality, also where one is unknown."""
+    groups = {"CT": np.linspace(0.93, 0.85, models), "MR": np.full(models, np.nan), "PET": np.full(models, 0.7)}
+    figure = relation_charts.modality_dots(NAMES[:models], groups, "mean Dice")
+    assert_readable(figure)
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines[::2]] == pytest.approx([0.93, 0.7])
 
 
 def test_radar_needs_three():

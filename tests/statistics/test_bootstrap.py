@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_xlstm.statistics.bootstrap import difference_interval, draw_counts, mean_interval, resampled_means
+from nnunet_xlstm.statistics.bootstrap import draw_counts, mean_interval, resampled_means
 
 
 def test_counts():
@@ -60,15 +60,11 @@ def test_repeated_cases_of_a_subject_widen_the_interval():
     np.testing.assert_allclose(mean_interval(doubled, clusters), mean_interval(subjects[None]))
 
 
-def test_differences():
-    """Paired: a constant offset has an interval of zero width, however much the cases vary."""
-    row = np.random.default_rng(0).normal(0, 100, size=20)
-    values = np.stack([row, row + 2, np.random.default_rng(1).normal(size=20)])
-    mean, bounds = difference_interval(values)
-    assert mean[1, 0] == pytest.approx(2) and mean[0, 1] == pytest.approx(-2)
-    np.testing.assert_allclose(bounds[:, 1, 0], [2, 2], rtol=1e-9)
-    np.testing.assert_allclose(bounds[:, 0, 2], -bounds[::-1, 2, 0])
-    assert (np.diag(mean) == 0).all()
+def test_intervals_of_few_units_are_too_narrow():
+    """What the notes of a comparison say: about 0.79 instead of 0.95 with 4 units, 0.90 with 10 (normal values)."""
+    for n, coverage in ((4, 0.79), (10, 0.90)):
+        low, high = mean_interval(np.random.default_rng(0).normal(size=(3000, n)))
+        assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(coverage, abs=0.03)
 
 
 def test_little_is_known():
@@ -78,8 +74,6 @@ def test_little_is_known():
         bounds = mean_interval(np.array([[1.0, np.nan], [np.nan, np.nan], [1.0, 2.0]]))
         assert np.isnan(bounds[:, :2]).all() and bounds[:, 2].tolist() == [1.0, 2.0]
         assert np.isnan(mean_interval(np.ones((1, 3)), clusters=["a"] * 3)).all()
-        mean, bounds = difference_interval(np.array([[1.0, np.nan], [np.nan, 2.0]]))
-    assert np.isnan(mean[0, 1]) and np.isnan(bounds[:, 0, 1]).all()
 
 
 def test_wrong_input():

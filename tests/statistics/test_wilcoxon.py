@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_xlstm.statistics.tests import holm, pairwise_tests, smallest_p, units_needed, wilcoxon_greater
+from nnunet_xlstm.statistics.wilcoxon import holm, pairwise_tests, smallest_p, units_needed, wilcoxon_greater
 
 
 def enumerated(difference: np.ndarray) -> float:
@@ -134,3 +134,14 @@ def test_underpowered():
     assert not pairwise_tests(np.arange(12.0).reshape(2, 6), "high").underpowered(0.05)
     alone = pairwise_tests(np.ones((1, 4)), "high")
     assert alone.comparisons == 0 and not alone.underpowered(0.05) and alone.p.tolist() == [[1.0]]
+
+
+def test_each_pair_has_its_own_power():
+    """Model 2 shares 3 cases with the others: 2^-3 cannot be significant; the first two share 8: 6 / 2^8 can."""
+    values = np.stack([np.arange(8.0), np.arange(8.0) + 1, np.arange(8.0) + 2])
+    values[2, 3:] = np.nan
+    found = pairwise_tests(values, "high")
+    assert found.underpowered_pairs(0.05).tolist() == [[False, False, True], [False, False, True], [True, True, False]]
+    assert not found.underpowered(0.05) and found.underpowered(0.01)
+    # Holm at best: 1/256 * 6, then 1/8 * 5 and 1/8 * 4, which may not be smaller.
+    np.testing.assert_allclose(found.attainable()[0], [1, 6 / 256, 5 / 8])

@@ -136,8 +136,26 @@ class PairwiseTests:
         """The smallest corrected p value that is attainable."""
         return min(1.0, self.smallest_p() * max(self.comparisons, 1))
 
+    def attainable(self) -> np.ndarray:
+        """The smallest corrected p value that each pair can have, (models, models); 1 on the diagonal.
+
+        Each test is taken at its smallest p value (one model is better in all n units); Holm's correction of these is
+        a bound, since a smaller p value of one pair never makes the corrected one of another larger.
+        """
+        p = np.ones_like(self.p)
+        pairs = list(self.tests)
+        best = holm(np.array([smallest_p(self.tests[i, j].n) if i < j else 1.0 for i, j in pairs]))
+        for (i, j), value in zip(pairs, best, strict=True):
+            if i < j:
+                p[i, j] = p[j, i] = value
+        return p
+
+    def underpowered_pairs(self, alpha: float) -> np.ndarray:
+        """Whether a pair has too few units to come out below alpha, however it differs, (models, models)."""
+        return (self.attainable() >= alpha) & ~np.eye(len(self.p), dtype=bool)
+
     def underpowered(self, alpha: float) -> bool:
-        """Whether no corrected p value below alpha is attainable, however the models differ."""
+        """Whether that is so for all pairs."""
         return self.comparisons > 0 and self.smallest_p_holm() >= alpha
 
 

@@ -75,7 +75,7 @@ def test_stock_files_with_nan(summary, dice, tmp_path, no_drawing):
     assert content["volumes"]["unit"] == "voxels" and list(content["metrics"]) == ["Dice"]
     assert content["metrics"]["Dice"]["models"]["a"]["classes"]["2"]["n"] == 11
     assert any("nnU-Net's own" in text for text in found.notes)
-    assert "a has the highest mean Dice" in found.answer and "better than 1 of the 1 other." in found.answer
+    assert "a has the highest mean Dice" in found.answer and "significantly better than b." in found.answer
 
 
 def test_one_model(summary, dice, tmp_path, no_drawing):
@@ -114,19 +114,113 @@ def test_failures_are_told(summary, dice, tmp_path, no_drawing):
     distance[1, 4, 0] = np.nan
     sources = [(n, summary(n, {"Dice": dice[i], "HD95": distance[i]})) for i, n in enumerate("ab")]
     found = compare(sources, tmp_path / "out")
-    assert found.notes == [
-        "HD95 has values that are missing (b 1): the means leave them out, "
-        "tests and rankings count them as the worst value."
-    ]
+    (text,) = found.notes
+    assert text.startswith("HD95 has values that are missing (b 1): tests and rankings count them as the worst value.")
     assert strict(tmp_path / "out" / "comparison.json")["metrics"]["HD95"]["models"]["b"]["failed"] == 1
 
 
 def test_earlier_figures_go_and_others_stay(tmp_path):
-    for name in ("scores.png", "boxes_HD95.svg", "volumes_7.png", "scores-final.png", "costly.png", "boxes_HD95.pdf"):
+    theirs = {"scores-final.png", "scores_final.png", "costly.png", "boxes_HD95.pdf", "cost_2025.svg", "volumes_a.png"}
+    for name in ("scores.png", "boxes_HD95.svg", "volumes_7.png", "cost_Dice.png", "modality_NSD.svg", *theirs):
         (tmp_path / name).write_text("x")
     remove_earlier(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"scores-final.png", "costly.png", "boxes_HD95.pdf"}
+    assert {path.name for path in tmp_path.iterdir()} == theirs
     remove_earlier(tmp_path / "none")
+
+
+def missing_class(summary):
+    """A misses class 2 in 9 of 10 cases and is better at class 1; B finds all."""
+    distance = np.broadcast_to(np.array([[2.0, 20.0], [2.5, 20.0]])[:, None], (2, 10, 2)).copy()
+    distance[0, 1:, 1] = np.nan
+    dice = np.where(np.isnan(distance), 0.0, 0.9)
+    return [(n, summary(n, {"Dice": dice[i], "HD95": distance[i]})) for i, n in enumerate("AB")]
+
+
+def test_who_misses_a_class_is_not_the_best(summary, tmp_path, no_drawing):
+    sources = missing_class(summary)
+    found = compare(sources, tmp_path / "worst", Settings(("HD95",)))
+    assert found.answer == (
+        "2 models on 10 cases. B ranks first by HD95 (missing values count as the worst) "
+        "and is significantly better than A."
+    )
+    table = (tmp_path / "worst" / "table.md").read_text(encoding="utf-8")
+    assert "| A | 11.00 (n 1) |" in table and "**11" not in table and "| A | **2.00 ± 0.00** | 20.00 (n 1) |" in table
+    assert "or the n that have a value" in table
+    found = compare(sources, tmp_path / "drop", Settings(("HD95",), na="drop"))
+    assert "A has the lowest mean HD95 (2.90, values that a model lacks left out)" in found.answer
+    assert "9 values (a class of a case) that not all models have" in found.notes[0] and "A 9" in found.notes[0]
+
+
+def test_what_fails_leaves_the_earlier_result(summary, dice, tmp_path, no_drawing, monkeypatch):
+    sources, out = [("a", summary("a", {"Dice": dice[0]}))], tmp_path / "out"
+    compare(sources, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    costs = tmp_path / "cost.json"
+    costs.write_text('[{"name": "a", "gmac": null, "params_m": null, "activation_mb": null}]')
+    with pytest.raises(ValueError, match="no cost of 'a' is known"):
+        compare(sources, out, cost_file=costs)
+
+    def fails(job, folder):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("nnunet_xlstm.comparison.run.draw", fails)
+    with pytest.raises(OSError, match="disk full"):
+        compare(sources, out, Settings(alpha=0.01))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_every_metric_and_number_of_models_has_its_figures(summary, dice, tmp_path, no_drawing):
+    """Two models have dots instead of a radar; cost figures are of all chosen metrics."""
+    modality, costs = tmp_path / "m.json", tmp_path / "c.json"
+    modality.write_text(json.dumps({f"case_{i:03d}": "CT" if i < 3 else "MR" for i in range(12)}))
+    costs.write_text('[{"name": "a", "gmac": 3}]')
+    sources = [(n, summary(n, {"IoU": dice[i]})) for i, n in enumerate("ab")]
+    compare(sources, tmp_path / "out", Settings(("IoU",)), modality_file=modality, cost_file=costs)
+    assert {"modality_IoU.png", "cost_IoU.png"} <= {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "mean IoU ↑ per modality (a radar needs 3 models or more)" in page
+
+
+def test_subjects_are_the_unit_of_everything(summary, tmp_path, no_drawing):
+    """Three cases of subject p, one of q: the mean of p, q is .7 and .8, that of the cases .8 and .8."""
+    values = {"a": [[0.9], [0.9], [0.9], [0.5]], "b": [[0.8]] * 4}
+    cases = [f"case_{i:03d}" for i in range(4)]
+    subjects, modality = tmp_path / "s.json", tmp_path / "m.json"
+    subjects.write_text(json.dumps(dict(zip(cases, "pppq", strict=True))))
+    modality.write_text(json.dumps(dict.fromkeys(cases, "CT")))
+    sources = [(n, summary(n, {"Dice": v})) for n, v in values.items()]
+    found = compare(sources, tmp_path / "out", Settings(), subjects, modality)
+    assert "b has the highest mean Dice (0.800)" in found.answer and "4 cases of 2 subjects" in found.answer
+    assert any("here: 2 subjects" in text for text in found.notes)
+    content = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]
+    a = content["models"]["a"]
+    assert (a["n"], a["over"]) == (2, "subjects")
+    assert a["mean"] == pytest.approx(0.7) and a["modality"]["CT"] == pytest.approx(0.7)
+    assert content["test"]["pairs"][0]["difference"] == pytest.approx(-0.1)
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "Average over the classes and the cases of a subject: mean ± SD over the 2 subjects" in table
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "subjects, each the mean over its cases" in page and "not corrected for the number of pairs" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("models", "cases"), [(1, 1), (2, 1), (3, 2)])
+def test_extremes_are_drawn(summary, tmp_path, models, cases):
+    """One model, one case; nnU-Net's own files with NaN; classes that nobody has; means that are unknown."""
+    names = [f"case_{i:03d}" for i in range(cases)]
+    files = [tmp_path / name for name in ("s.json", "m.json", "c.json")]
+    files[0].write_text(json.dumps(dict.fromkeys(names, "p")))
+    files[1].write_text(json.dumps(dict.fromkeys(names, "CT")))
+    files[2].write_text('[{"name": "0", "gmac": 0, "params_m": 5}]')
+    dice = np.full((cases, 3), 0.8)
+    dice[0, 1:] = np.nan
+    sources = [(str(i), summary(str(i), {"Dice": dice}, stock=True)) for i in range(models)]
+    compare(sources, tmp_path / "stock", Settings(resamples=20), *files)
+    distance = np.where(np.arange(models)[:, None, None] == 0, np.full((models, cases, 1), np.nan), 3.0)
+    values = [{"Dice": np.full((cases, 1), 0.8), "HD95": d} for d in distance]
+    sources = [(str(i), summary(f"ours{i}", v)) for i, v in enumerate(values)]
+    compare(sources, tmp_path / "ours", Settings(resamples=20), *files)
+    assert all((tmp_path / kind / "figures" / "scores.svg").is_file() for kind in ("stock", "ours"))
 
 
 def test_short_names():
