@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xlstm.data import phantoms
+from nnunet_xlstm.data import intensity, phantoms
 from nnunet_xlstm.data.intensity import intensity_classifier_dice
 from nnunet_xlstm.data.phantoms import LV, MYO, PHASES, RV, make_case, write_dataset
 
@@ -144,7 +144,7 @@ def test_best_bins_beat_every_other_choice():
         total = own + rng.integers(0, 9, 6)
         masks = [np.array([m >> i & 1 for i in range(6)], bool) for m in range(1, 64)]
         best = max(2 * own[m].sum() / (own.sum() + total[m].sum()) for m in masks if total[m].sum())
-        chosen = phantoms._best_bins(own, total)
+        chosen = intensity._best_bins(own, total)
         assert 2 * own[chosen].sum() / (own.sum() + total[chosen].sum()) == pytest.approx(best)
 
 
