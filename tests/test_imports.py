@@ -31,9 +31,13 @@ ALLOWED = {
     "shim": ({"names"}, set()),
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
-    "data": (set(), ARRAYS),
+    "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2"}),
+    "data": (set(), ARRAYS | {"tqdm"}),
     "figures": ({"data"}, ARRAYS | {"matplotlib"}),
-    "nnunet": ({"names", "config", "layers", "networks", "data", "figures"}, TORCH | ARRAYS | NNUNET | {"tqdm"}),
+    "nnunet": (
+        {"names", "config", "layers", "networks", "pretraining", "data", "figures"},
+        TORCH | ARRAYS | NNUNET | {"tqdm"},
+    ),
     "report": (set(), set()),
     "evaluation": ({"report", "data"}, ARRAYS | {"tqdm"}),
     "statistics": (set(), {"numpy", "scipy"}),
@@ -43,7 +47,7 @@ ALLOWED = {
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).
     "cli": (set(), set()),
     "__main__": ({"cli"}, set()),
-    "trainers": ({"nnunet", "config"}, {"torch"} | NNUNET),
+    "trainers": ({"nnunet", "config", "pretraining"}, {"torch"} | NNUNET),
     "planners": ({"nnunet", "config"}, NNUNET),
 }
 

@@ -1,0 +1,120 @@
+"""Keys of the pre-training trainers and their presets (data). Imports no torch.
+
+Sources: 3D-Heart_Seg, 3D-SegSync (App. C), DINO (Caron et al. 2021), DINOv2 (Oquab et al. 2023). Where papers contradict
+each other or are silent, docs/explanation/pretraining.md says what was chosen and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnunet_xlstm.config import OptimiserKeys, SafetyKeys, ScheduleKeys, key
+
+
+@dataclass(frozen=True)
+class ViewKeys:
+    """The views of an image that student and teacher see."""
+
+    n_local: int = key(0, "small views per image, seen by the student alone", at_least=0)
+    local_patch_size: list[int] | None = key(None, "voxels of a small view; null: half the patch, as strides allow")
+    parent_scale: float = key(1.5, "edge of the crop that all views of an image come from, in patches", at_least=1)
+    crop_scale_min: float = key(0.5, "least edge of a view as a share of the parent crop's", at_least=0.05)
+    crop_scale_max: float = key(1.0, "greatest edge of a view as a share of the parent crop's", at_least=0.05)
+    through_scale_min: float = key(0.8, "crop_scale_min along the axis of thick slices", at_least=0.05)
+    min_overlap: float = key(0.3, "least share of the smaller global view that the other one covers", at_least=0)
+    intensity: str = key(
+        "standard",
+        "changes of intensity: standard; heartseg (noise, blur, brightness, contrast); segsync (brightness, contrast, "
+        "gamma, blur, solarisation); none",
+        ("standard", "heartseg", "segsync", "none"),
+    )
+    frames: str = key(
+        "random", "4D images: random draws one frame; pair takes the second view from a near frame", ("random", "pair")
+    )
+
+
+@dataclass(frozen=True)
+class ObjectiveKeys:
+    """What the student learns: one weight per objective, 0 leaves it out."""
+
+    layers: str = key(
+        "multi", "stages with a head: bottom (the last) or multi (all from the third on)", ("bottom", "multi")
+    )
+    view_weight: float = key(1.0, "prototypes of the other view, as the teacher sees them (DINO)", at_least=0)
+    distance: str = key("ce", "between the two distributions", ("ce", "kl", "reverse_kl", "js"))
+    mse_weight: float = key(0.0, "distance of the normalised embeddings of the two views", at_least=0)
+    mse_on: str = key(
+        "embedding", "embedding (before the prototypes) or feature (pooled map)", ("embedding", "feature")
+    )
+    koleo_weight: float = key(0.0, "spread of the student's features, KoLeo with a queue", at_least=0)
+    dense_weight: float = key(0.0, "agreement at points that both views show", at_least=0)
+    dense_distance: str = key("prototypes", "prototypes (cross-entropy) or cosine", ("prototypes", "cosine"))
+    dense_points: int = key(512, "points per image", at_least=1)
+    masked_weight: float = key(0.0, "what masked blocks of the student's views hold", at_least=0)
+    masked_target: str = key("features", "features (the teacher's) or voxels", ("features", "voxels"))
+    mask_ratio: float = key(0.6, "share of blocks that are masked", at_least=0)
+    mask_block: int = key(16, "edge of a block in voxels, rounded to whole cells of the bottleneck", at_least=1)
+    n_prototypes: int = key(4096, "prototypes of the last stage", at_least=2)
+    inner_prototypes: int = key(1024, "prototypes of the stages before it", at_least=2)
+    head_hidden: int = key(2048, "width of the head's hidden layers", at_least=1)
+    head_bottleneck: int = key(256, "size of the embedding", at_least=1)
+    freeze_prototypes_epochs: int = key(1, "epochs at the start in which the prototypes stay as drawn", at_least=0)
+
+
+@dataclass(frozen=True)
+class TeacherKeys:
+    """How the teacher follows the student and how its outputs become targets."""
+
+    teacher_momentum: float = key(
+        0.996, "EMA of the student's weights at the start; rises to 1 by a cosine", at_least=0
+    )
+    teacher_momentum_end: float = key(1.0, "and at the end", at_least=0)
+    student_temperature: float = key(0.1, "sharpening of the student", at_least=0.001)
+    teacher_temperature: float = key(0.04, "sharpening of the teacher at the start", at_least=0.001)
+    teacher_temperature_end: float = key(0.04, "and after the warm-up", at_least=0.001)
+    teacher_temperature_epochs: int = key(30, "epochs of that warm-up", at_least=0)
+    centring: str = key(
+        "running",
+        "running: mean of earlier steps; sinkhorn: equal use of prototypes over a queue; per_vector: the papers' "
+        "wording, without effect; none",
+        ("running", "sinkhorn", "per_vector", "none"),
+    )
+    centre_momentum: float = key(0.9, "of the running centre", at_least=0)
+    queue_size: int = key(2048, "vectors kept for sinkhorn and KoLeo", at_least=0)
+
+
+@dataclass(frozen=True)
+class PretrainingRunKeys:
+    """Steps, start and end of a pre-training run."""
+
+    accumulation: int = key(1, "batches per optimiser step; the result is that of one large batch", at_least=1)
+    grad_clip: float | None = key(3.0, "greatest norm of the gradient; null does not clip", at_least=0)
+    lr_reference_batch: int | None = key(
+        None,
+        "initial_lr is for this many images per step and scales with the batch; null takes it as it is",
+        at_least=1,
+    )
+    min_lr: float = key(0.0, "the learning rate starts to scale no lower than this, and a cosine ends here", at_least=0)
+    weight_decay_end: float | None = key(None, "the weight decay moves there by a cosine; null keeps it", at_least=0)
+    early_stop_epochs: int | None = key(
+        None, "stop after this many epochs without a lower loss; null runs on", at_least=1
+    )
+    init_checkpoint: str | None = key(None, "start from the teacher of this pre-training checkpoint (the next stage)")
+    keep_heads: bool = key(False, "with init_checkpoint: also take its heads and centre")
+    export: str = key("teacher", "which encoder the checkpoint offers for fine-tuning", ("teacher", "student"))
+
+
+@dataclass(frozen=True)
+class GuardKeys:
+    """The watch over collapse."""
+
+    on_collapse: str = key("warn", "warn, or stop the run", ("warn", "stop"))
+    collapse_patience: int = key(3, "bad epochs in a row before it counts", at_least=1)
+    monitor_vectors: int = key(2048, "feature vectors that the measures look at", at_least=16)
+
+
+@dataclass(frozen=True)
+class PretrainingConfig(
+    ScheduleKeys, OptimiserKeys, SafetyKeys, ViewKeys, ObjectiveKeys, TeacherKeys, PretrainingRunKeys, GuardKeys
+):
+    """Keys of the pre-training trainers."""
