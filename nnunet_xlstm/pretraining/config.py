@@ -1,7 +1,7 @@
 """Keys of the pre-training trainers and their presets (data). Imports no torch.
 
-Sources: 3D-Heart_Seg, 3D-SegSync (App. C), DINO (Caron et al. 2021), DINOv2 (Oquab et al. 2023). Where papers contradict
-each other or are silent, docs/explanation/pretraining.md says what was chosen and why.
+Sources: 3D-Heart_Seg, 3D-SegSync (App. C), DINO (Caron et al. 2021), DINOv2 (Oquab et al. 2023). Where papers
+contradict each other or are silent, docs/explanation/pretraining.md says what was chosen and why.
 """
 
 from __future__ import annotations
