@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.text_table import text_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -79,8 +81,7 @@ def table(names: list[str], results: list) -> list[str]:
     rows = [["model", *(title(r.metric) for r in results)]]
     for m, name in enumerate(names):
         rows.append([name, *(cell(r, m, -1) for r in results)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return text_table(rows)
 
 
 def _model(text: str) -> tuple[str, Path]:

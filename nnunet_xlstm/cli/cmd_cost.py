@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from nnunet_xlstm.cli.text_table import text_table
+
 PLANNED = {2: (512, 512), 3: (128, 128, 128)}  # the patch that a preset's stages are laid out for
 COLUMNS = (
     ("name", "name", "{}"),
@@ -15,6 +17,7 @@ COLUMNS = (
     ("outputs_m", "layer outputs (M)", "{:.1f}"),
     ("patch", "patch", "{}"),
     ("latency_s", "latency (s)", "{:.3f}"),
+    ("peak_memory_mb", "peak memory (MB)", "{:.1f}"),
 )
 
 
@@ -25,14 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Convolutions and matrix products count; normalisation and exponentials do not. Layer outputs are the elements "
         "that convolutions and linear layers write. A preset has the stages of a 128^3 (2D: 512^2) patch."
     )
-    parser.add_argument("networks", nargs="+", metavar="PLANS|PRESET", help="plans files, and presets by name")
+    parser.add_argument(
+        "networks",
+        nargs="+",
+        metavar="NETWORK",
+        help="a plans file or a preset; as NAME=NETWORK its row gets that name, such as the model's in `compare`",
+    )
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="of plans files (%(default)s)")
     parser.add_argument(
         "--patch", type=int, nargs="+", metavar="N", help="voxels per axis; default: the plans', or 128"
     )
     parser.add_argument("--channels", type=int, help="default: of the dataset.json beside the plans, or 1")
     parser.add_argument("--classes", type=int, help="default: of the dataset.json beside the plans, or 8")
-    parser.add_argument("--latency", type=int, default=0, metavar="N", help="also time N forward passes (median)")
+    parser.add_argument(
+        "--latency", type=int, default=0, metavar="N", help="also time N forward passes (median); on a GPU also memory"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for --latency (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print a JSON list and nothing else")
 
@@ -47,19 +57,17 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=1))
         return 0
-    table = [[title for _, title, _ in COLUMNS]]
-    for row in rows:
-        table.append(["-" if row[key] is None else form.format(row[key]) for key, _, form in COLUMNS])
-    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
-    for line in table:
-        cells = (f"{text:{'<' if i == 0 else '>'}{widths[i]}}" for i, text in enumerate(line))
-        print("  ".join(cells).rstrip())
+    shown = [column for column in COLUMNS if any(row[column[0]] is not None for row in rows)]  # the rest: not measured
+    cells = [["-" if row[key] is None else form.format(row[key]) for key, _, form in shown] for row in rows]
+    for line in text_table([[title for _, title, _ in shown], *cells]):
+        print(line)
     return 0
 
 
-def _row(name: str, args: argparse.Namespace) -> dict:
-    from nnunet_xlstm.networks.cost import count_cost, latency
+def _row(text: str, args: argparse.Namespace) -> dict:
+    from nnunet_xlstm.networks.cost import count_cost, measure
 
+    given, name = _split(text)
     label, patch, channels, classes, build = _network(name, args)
     try:
         cost = count_cost(build, (1, channels, *patch))
@@ -67,8 +75,10 @@ def _row(name: str, args: argparse.Namespace) -> dict:
         raise ValueError(
             f"{name}: its network cannot be imported ({error}); install the package that has it"
         ) from error
+    measured = measure(build, (1, channels, *patch), args.latency, args.device) if args.latency else None
+    peak = measured.peak_bytes if measured else None
     return {
-        "name": label,
+        "name": given or label,
         "params_m": round(cost.params / 1e6, 4),
         "gmac": round(cost.macs / 1e9, 3),
         "gflop": round(2 * cost.macs / 1e9, 3),
@@ -78,10 +88,21 @@ def _row(name: str, args: argparse.Namespace) -> dict:
         "patch": "x".join(str(n) for n in patch),
         "channels": channels,
         "classes": classes,
-        "latency_s": latency(build, (1, channels, *patch), args.latency, args.device) if args.latency else None,
+        "latency_s": measured.seconds if measured else None,
+        "peak_memory_mb": None if peak is None else round(peak / 1e6, 2),
         "precision": "fp32",
         "batch": 1,
     }
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The name of the row ("" where none is given), and the preset or file."""
+    name, sign, rest = text.partition("=")
+    if not sign or Path(text).is_file():  # a path may hold the sign
+        return "", text
+    if not (name.strip() and rest):
+        raise ValueError(f"'{text}' is not NAME=PLANS or NAME=PRESET, such as ours=small")
+    return name.strip(), rest
 
 
 def _network(name: str, args: argparse.Namespace):

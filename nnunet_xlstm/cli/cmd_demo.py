@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.text_table import text_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -51,10 +53,9 @@ def table(summary: dict) -> list[str]:
     baseline = summary["intensity_baseline"] or {"per_structure": {}, "mean": None}
     rows = [(name, value, baseline["per_structure"].get(name)) for name, value in summary["dice"].items()]
     rows.append(("mean", summary["mean_dice"], baseline["mean"]))
-    width = max(len(name) for name, *_ in rows)
+    cells = [[name, format_dice(ours), format_dice(other)] for name, ours, other in rows]
     lines = [f"{summary['dataset']}: Dice, mean over {summary['n_scored']} {summary['scored_on']}", ""]
-    lines.append(f"{'structure':{width}}  xLSTM-UNet  best intensity classifier")
-    lines += [f"{name:{width}}  {format_dice(ours):>10}  {format_dice(other):>25}" for name, ours, other in rows]
+    lines += text_table([["structure", "xLSTM-UNet", "best intensity classifier"], *cells])
     stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in summary["seconds"].items())
     return [*lines, "", f"{summary['total_seconds']:.0f} s on {summary['device']}: {stages}"]
 

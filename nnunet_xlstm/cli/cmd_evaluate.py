@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.text_table import text_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -91,9 +93,5 @@ def table(summary: dict) -> list[str]:
     shown = ("Dice", "HD95", "ASSD", "NSD", "AVD", "RVE")
     names = summary["nnunet_xlstm"]["classes"]
     rows = [(names[key], row) for key, row in summary["mean"].items()] + [("mean", summary["foreground_mean"])]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{'':{width}}" + "".join(f"{name:>9}" for name in shown)]
-    for name, row in rows:
-        cells = "".join(f"{'-':>9}" if row[m] is None else f"{row[m]:9.3f}" for m in shown)
-        lines.append(f"{name:{width}}{cells}")
-    return lines
+    cells = [[name, *("-" if row[m] is None else f"{row[m]:.3f}" for m in shown)] for name, row in rows]
+    return text_table([["class", *shown], *cells])

@@ -1,10 +1,12 @@
 """What a network costs: parameters, multiply-accumulates and activations, counted on fake tensors.
 
-Nothing is allocated and nothing is computed, so a 1.6 B network at full patch size is counted on a laptop.
+Nothing is allocated and nothing is computed, so a 1.6 B network at full patch size is counted on a laptop. Only
+`measure` runs a network.
 """
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
 import time
@@ -17,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WARM_UP = 2
 
 
 @dataclass(frozen=True)
@@ -75,22 +78,38 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
     )
 
 
-def latency(build: Callable[[], nn.Module], input_shape: Sequence[int], repeats: int, device: str = "cpu") -> float:
-    """Median seconds of a forward pass (fp32, no gradient) after two that are not counted.
+@dataclass(frozen=True)
+class Measured:
+    """Of a forward pass (fp32, no gradient).
+
+    Attributes:
+        seconds: median. peak_bytes: the most that tensors held at once, weights included; None on a CPU.
+    """
+
+    seconds: float
+    peak_bytes: int | None
+
+
+def measure(build: Callable[[], nn.Module], input_shape: Sequence[int], repeats: int, device: str = "cpu") -> Measured:
+    """Run `build()` on an input of `input_shape` (B, C, *size): two times that do not count, then `repeats` times.
 
     Raises:
         ValueError: device cuda without a GPU.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    on_gpu = device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
         raise ValueError(f"device {device}: torch finds no CUDA GPU here; use cpu")
+    gc.collect()  # an earlier network that is part of a reference cycle would count as memory of this one
     network = build().to(device).eval()
     x = torch.randn(tuple(input_shape), device=device)
     seconds = []
     with torch.no_grad():
-        for _ in range(repeats + 2):
+        for i in range(repeats + WARM_UP):
+            if on_gpu and i == WARM_UP:
+                torch.cuda.reset_peak_memory_stats(device)  # what the first passes need once is not counted
             start = time.perf_counter()
             network(x)
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
+            if on_gpu:
+                torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:])
+    return Measured(statistics.median(seconds[WARM_UP:]), torch.cuda.max_memory_allocated(device) if on_gpu else None)

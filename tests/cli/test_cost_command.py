@@ -39,16 +39,35 @@ def test_a_preset_is_one_network_whatever_the_patch(capsys):
     assert large["outputs_m"] == pytest.approx(843, rel=0.02)
 
 
+def test_named_rows(capsys, tmp_path, nnunet_tree):
+    plans = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "nnUNetXLSTMUNetTinyPlans.json"
+    odd = tmp_path / "a=b.json"  # a file whose path holds the sign needs no name
+    odd.write_text(plans.read_text())
+    rows = cost(capsys, "ours=tiny", f"its plans={plans}", odd, f"c={odd}", "--patch", "16")
+    assert [row["name"] for row in rows] == ["ours", "its plans", "nnUNetXLSTMUNetTinyPlans/3d_fullres", "c"]
+
+
+def test_latency_on_a_cpu_has_no_memory(capsys):
+    (row,) = cost(capsys, "tiny", "--patch", "16", "--latency", "1")
+    assert row["latency_s"] > 0 and row["peak_memory_mb"] is None
+
+
 def test_table(capsys):
     assert main(["cost", "tiny", "--patch", "16"]) == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["name", "params"] and row.split()[0] == "tiny" and row.endswith("-")
+    assert head.split()[:2] == ["name", "params"] and row.split()[0] == "tiny"
+    assert "latency" not in head and "-" not in row  # what was not measured has no column
+    assert main(["cost", "tiny", "--patch", "16", "--latency", "1"]) == 0
+    assert "latency" in (head := capsys.readouterr().out) and "memory" not in head
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
         (["huge"], "neither a file nor a preset; give a plans file or one of tiny"),
+        (["ours=huge"], "'huge' is neither a file nor a preset"),
+        (["=tiny"], "not NAME=PLANS or NAME=PRESET"),
+        (["ours="], "not NAME=PLANS or NAME=PRESET"),
         (["tiny", "--patch", "16", "16", "16", "16"], "one per axis"),
         (["tiny", "--patch", "0"], "each 1 or more"),
         (["tiny", "--channels", "0"], "--channels 0"),
