@@ -48,10 +48,11 @@ class OptimiserKeys:
     weight_decay: float = key(3e-5, "weight decay; with adam and adamw on weight matrices only", at_least=0)
     lr_schedule: str = key(
         "poly",
-        "poly: nnU-Net's, a step per epoch; warmup_poly: linear warm-up, then poly, a step per iteration; constant",
-        ("poly", "warmup_poly", "constant"),
+        "poly: nnU-Net's, a step per epoch; warmup_poly, warmup_cosine: linear warm-up, then poly or cosine, a step "
+        "per iteration; constant",
+        ("poly", "warmup_poly", "warmup_cosine", "constant"),
     )
-    warmup_fraction: float = key(0.05, "share of all iterations that warm up (warmup_poly only)", at_least=0)
+    warmup_fraction: float = key(0.05, "share of all iterations that warm up (warmup_* only)", at_least=0)
 
 
 @dataclass(frozen=True)

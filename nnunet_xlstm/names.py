@@ -2,7 +2,15 @@
 
 TRAINERS = {
     name: f"nnunet_xlstm.trainers.{name}"
-    for name in ("nnUNetTrainerXLSTMUNet", "nnUNetTrainerXLSTMUNetAdam", "nnUNetTrainerXLSTMUNetShort")
+    for name in (
+        "nnUNetTrainerXLSTMUNet",
+        "nnUNetTrainerXLSTMUNetAdam",
+        "nnUNetTrainerXLSTMUNetShort",
+        "nnUNetTrainerDINO",
+        "nnUNetTrainerDINO_HeartSeg",
+        "nnUNetTrainerDINO_SegSync",
+        "nnUNetTrainerMasked",
+    )
 }
 # Each preset with its twin; two more controls exist for the preset of the CPU studies.
 _PRESETS = [f"{preset}{twin}" for preset in ("", "Bi", "Enc", "Small", "Tiny", "Large") for twin in ("", "NoXLSTM")]

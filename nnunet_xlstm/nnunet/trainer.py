@@ -261,8 +261,11 @@ class XLSTMTrainer(nnUNetTrainer):
         if extras is None:
             return
         self._resume_state = extras["random_state"]
-        changed = {
-            k: (v, to_dict(self.config)[k]) for k, v in extras["config"].items() if to_dict(self.config).get(k) != v
-        }
+        self._report_changes(extras["config"])
+
+    def _report_changes(self, stored: dict) -> None:
+        """Say which keys differ from those that the checkpoint was made with."""
+        used = to_dict(self.config)
+        changed = {k: (v, used[k]) for k, v in stored.items() if used.get(k) != v}
         if changed:
             self.print_to_log_file(f"WARNING: the config differs from the checkpoint's (was, is): {changed}")

@@ -94,7 +94,8 @@ class PretrainingRunKeys:
         "initial_lr is for this many images per step and scales with the batch; null takes it as it is",
         at_least=1,
     )
-    min_lr: float = key(0.0, "the learning rate starts to scale no lower than this, and a cosine ends here", at_least=0)
+    min_peak_lr: float = key(0.0, "the scaled learning rate is at least this", at_least=0)
+    end_lr: float = key(0.0, "the learning rate sinks no lower than this", at_least=0)
     weight_decay_end: float | None = key(None, "the weight decay moves there by a cosine; null keeps it", at_least=0)
     early_stop_epochs: int | None = key(
         None, "stop after this many epochs without a lower loss; null runs on", at_least=1
@@ -118,3 +119,63 @@ class PretrainingConfig(
     ScheduleKeys, OptimiserKeys, SafetyKeys, ViewKeys, ObjectiveKeys, TeacherKeys, PretrainingRunKeys, GuardKeys
 ):
     """Keys of the pre-training trainers."""
+
+
+# ---- presets: method.md B2 of the papers, and ours for small batches
+
+_RUN = {"num_val_iterations_per_epoch": 5, "save_every": 5, "oversample_foreground_percent": 0.75}
+
+HEARTSEG = PretrainingConfig(
+    **_RUN,
+    num_epochs=1000,
+    optimizer="adam",
+    initial_lr=1e-4,
+    weight_decay=0.0,
+    lr_schedule="constant",
+    distance="ce",
+    mse_weight=1.0,
+    intensity="heartseg",
+)
+
+SEGSYNC = PretrainingConfig(
+    **_RUN,
+    num_epochs=1000,
+    patch_size=[96, 96, 96],
+    batch_size=2,
+    optimizer="adam",
+    initial_lr=1e-5,
+    weight_decay=0.0,
+    lr_schedule="constant",
+    distance="kl",
+    mse_weight=1.0,
+    intensity="segsync",
+    early_stop_epochs=20,
+    export="student",
+)
+
+_MODERN = {
+    **_RUN,
+    "num_epochs": 300,
+    "optimizer": "adamw",
+    "initial_lr": 5e-4,
+    "lr_reference_batch": 256,
+    "min_peak_lr": 5e-5,
+    "end_lr": 1e-6,
+    "lr_schedule": "warmup_cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.04,
+    "weight_decay_end": 0.4,
+}
+
+ROBUST = PretrainingConfig(
+    **_MODERN,
+    accumulation=16,
+    koleo_weight=0.1,
+    dense_weight=1.0,
+    teacher_momentum=0.999,
+    centre_momentum=0.99,
+)
+
+MASKED = PretrainingConfig(
+    **_MODERN, accumulation=4, view_weight=0.0, masked_weight=1.0, masked_target="voxels", export="student"
+)

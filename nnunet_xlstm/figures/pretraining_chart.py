@@ -1,0 +1,79 @@
+"""The picture of a pre-training run: losses, and the measures that show a collapse, by epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.ticker import MaxNLocator
+
+from nnunet_xlstm.figures.style import DPI, SOFT, clean, colour, new_figure, note, plain, styled
+
+# title, (key, label) of the lines, whether the axis is a share from 0 to 1, what a healthy run looks like
+PANELS = (
+    ("Loss", (("train_loss", "training"), ("val_loss", "validation")), False, "falls, then flat"),
+    (
+        "Entropy of the teacher's targets (share of the largest)",
+        (("entropy_of_mean", "of the mean target"), ("mean_entropy", "mean of each target")),
+        True,
+        "mean target high, each target lower: near 0 one prototype takes all, both near 1 all targets are flat",
+    ),
+    ("Share of the most used prototype", (("top1_share", "top-1 share"),), True, "low"),
+    ("Effective rank of the features", (("effective_rank", "RankMe"),), False, "stays up"),
+    (
+        "Spread of the features",
+        (("feature_sd", "SD x sqrt(d)"), ("mean_cosine", "mean cosine between images")),
+        True,
+        "SD near 1, cosine well below 1",
+    ),
+    (
+        "Neighbours and teacher",
+        (
+            ("knn_modality", "kNN accuracy: modality"),
+            ("knn_source", "kNN accuracy: data set"),
+            ("ema_distance", "student to teacher, relative distance"),
+        ),
+        True,
+        "the distance is small and steady",
+    ),
+)
+
+
+@styled()
+def draw_progress(history: Sequence[dict], path: Path) -> None:
+    """Write the picture of all epochs so far to `path` (PNG).
+
+    Args:
+        history: one row per epoch, with `epoch` and the measures; those that a run lacks are left out.
+    """
+    figure = new_figure(10.0, 7.2)
+    axes = figure.subplots(3, 2).flatten()
+    epochs = [row["epoch"] for row in history]
+    for ax, (title, lines, share, healthy) in zip(axes, PANELS, strict=True):
+        drawn = 0
+        for i, (name, text) in enumerate(lines):
+            values = [row.get(name) for row in history]
+            if any(value is not None for value in values):
+                known = [float("nan") if value is None else value for value in values]
+                style = {"marker": "o", "markersize": 2.5} if len(epochs) < 40 else {}
+                ax.plot(epochs, known, color=colour(i), linewidth=1.3, label=plain(text), **style)
+                drawn += 1
+        ax.set_title(title, loc="left")
+        ax.set_xlabel(f"epoch   (healthy: {healthy})", fontsize=7, color=SOFT)
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        if share:
+            ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]), top=max(1.05, ax.get_ylim()[1]))
+        if drawn:
+            ax.legend(frameon=False, fontsize=7)
+        else:
+            ax.text(0.5, 0.5, "not measured in this run", transform=ax.transAxes, ha="center", color=SOFT)
+        clean(ax, "y")
+    note(
+        figure,
+        f"{len(history)} epochs. The numbers are in pretraining.jsonl; docs/how-to/pretrain.md explains them.",
+        10,
+    )
+    temporary = Path(path).with_name(f"{Path(path).name}.tmp")
+    figure.savefig(temporary, dpi=DPI * 3 // 4, format="png")
+    os.replace(temporary, path)

@@ -1,0 +1,158 @@
+"""Checkpoints of pre-training: they describe themselves and hold tensors and plain JSON types only.
+
+One file serves four readers: nnU-Net's own `--c` (resume), its `-pretrained_weights` (`network_weights` is the full
+network), the fine-tuning commands of the next nnU-Net (`nnssl_adaptation_plan`, the schema of nnssl), and ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+KEY = "nnunet_xlstm"
+ADAPTATION = "nnssl_adaptation_plan"
+FORMAT = 1
+
+
+def plain(value):
+    """The same content in tensors and JSON types: what `torch.load(..., weights_only=True)` accepts.
+
+    Raises:
+        TypeError: a type without a plain form.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)) and type(value).__module__ == "builtins":
+        return value
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy()) if value.dtype.kind in "biuf" else plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (torch.device, Path)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {k if isinstance(k, (str, int)) else str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    raise TypeError(f"a checkpoint holds tensors and JSON types, not {type(value).__name__}: {value!r}")
+
+
+def plain_random_state(state: dict) -> dict:
+    """`checkpoint.random_state()` in plain types."""
+    version, numbers, gauss = state["python"]
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": state["torch"],
+        "cuda": list(state["cuda"]),
+    }
+
+
+def random_state_of(content: dict) -> dict:
+    """Inverse of `plain_random_state`."""
+    version, numbers, gauss = content["python"]
+    kind, keys, *rest = content["numpy"]
+    return content | {
+        "python": (version, tuple(numbers), gauss),
+        "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest),
+    }
+
+
+def exported_weights(network: nn.Module, own: nn.Module, replacement: nn.Module) -> dict[str, Tensor]:
+    """The full network's state, with the tensors of its part `own` taken from `replacement` (of equal structure).
+
+    Networks of dynamic_network_architectures list the encoder twice; both names get the new tensors.
+    """
+    new = {id(mine): other for mine, other in zip(_tensors(own).values(), _tensors(replacement).values(), strict=True)}
+    return {name: new.get(id(tensor), tensor).detach() for name, tensor in _tensors(network).items()}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers under all their names, as objects (state_dict makes new ones)."""
+    return module.state_dict(keep_vars=True)
+
+
+def adaptation_plan(
+    plans: dict, configuration: str, dataset_name: str, network: nn.Module, channels: int, patch_size: list[int]
+) -> dict:
+    """What nnU-Net's `nnssl` fine-tuning commands need to know, in the schema of nnssl's AdaptationPlan."""
+    row = plans["configurations"][configuration]
+    architecture = row["architecture"]
+    kept = (
+        "data_identifier preprocessor_name normalization_schemes use_mask_for_norm resampling_fn_data "
+        "resampling_fn_data_kwargs spacing"
+    ).split()
+    return {
+        "architecture_plans": {
+            "arch_class_name": architecture["network_class_name"],
+            "arch_kwargs": architecture["arch_kwargs"],
+            "arch_kwargs_requiring_import": architecture["_kw_requires_import"],
+        },
+        "architecture_kwargs": architecture["arch_kwargs"],
+        "pretrain_plan": {
+            "dataset_name": dataset_name,
+            "plans_name": plans["plans_name"],
+            "original_median_spacing_after_transp": plans["original_median_spacing_after_transp"],
+            "image_reader_writer": plans["image_reader_writer"],
+            "transpose_forward": plans["transpose_forward"],
+            "transpose_backward": plans["transpose_backward"],
+            "configurations": {
+                configuration: {key: row[key] for key in kept}
+                | {
+                    "spacing_style": "median",
+                    "patch_size": patch_size,
+                    "resampling_fn_mask": row["resampling_fn_seg"],
+                    "resampling_fn_mask_kwargs": row["resampling_fn_seg_kwargs"],
+                }
+            },
+            "experiment_planner_used": plans["experiment_planner_used"],
+        },
+        "pretrain_num_input_channels": channels,
+        "recommended_downstream_patchsize": patch_size,
+        "key_to_encoder": getattr(network, "key_to_encoder", "encoder.stages"),
+        "key_to_stem": getattr(network, "key_to_stem", "encoder.stem"),
+        "keys_to_in_proj": list(getattr(network, "keys_to_in_proj", ())),
+        "key_to_lpe": getattr(network, "key_to_lpe", None),
+    }
+
+
+def read(path: Path) -> dict:
+    """A pre-training checkpoint, on the CPU, without unpickling code.
+
+    Raises:
+        OSError: no such file. ValueError: damaged, or not a checkpoint of pre-training.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give the checkpoint_final.pth of a pre-training run")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign pickle can raise anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: not a readable checkpoint of tensors and plain types ({reason})") from error
+    if not isinstance(content, dict) or content.get(KEY, {}).get("kind") != "pretraining":
+        raise ValueError(f"{path}: not a checkpoint of pre-training; give one of an nnUNetTrainerDINO* or ..Masked run")
+    return content
+
+
+def lineage_entry(path: Path, content: dict) -> dict:
+    """What a later stage records of the stage it started from."""
+    own = content[KEY]
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {
+        "file": Path(path).name,
+        "sha256": digest.hexdigest(),
+        "stage": len(own["lineage"]) + 1,
+        "dataset": own["dataset"],
+        "trainer": content["trainer_name"],
+        "epochs": int(content["current_epoch"]),
+    }

@@ -1,0 +1,118 @@
+"""Loads preprocessed cases and makes views of them, in nnU-Net's worker processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from batchgenerators.dataloading.data_loader import DataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from threadpoolctl import threadpool_limits
+
+from nnunet_xlstm.pretraining.view_batch import ViewBatch
+from nnunet_xlstm.pretraining.views import Views
+
+Box = list[list[int]]  # [first, last + 1] per axis
+
+
+class ViewLoader(DataLoader):
+    """Endless batches of views.
+
+    A batch holds the fields of ViewBatch for `batch_size` images, and `keys`, their cases. The parent crop is as large
+    as the views ask for where the image allows it, and never smaller than the patch; outside the image it is 0.
+
+    Args:
+        dataset: nnU-Net's preprocessed cases.
+        foreground_share: of the images, how many have a foreground voxel in the middle of the parent crop.
+        probabilities: of each case, in the order of the data set's identifiers; None draws all alike.
+        partner: a case -> the case of another frame for the second view (or the case itself).
+    """
+
+    def __init__(
+        self,
+        dataset: nnUNetBaseDataset,
+        batch_size: int,
+        views: Views,
+        foreground_share: float,
+        probabilities: Sequence[float] | None = None,
+        partner: Callable[[str], str] | None = None,
+    ):
+        super().__init__(dataset, batch_size, 1, None, True, False, True, probabilities)
+        self.indices = dataset.identifiers
+        self.views, self.foreground_share, self.partner = views, foreground_share, partner
+        self._pid = os.getpid()
+
+    def generate_train_batch(self) -> dict:
+        if os.getpid() != self._pid:  # workers are forked with one torch state; only their NumPy generators differ
+            self._pid = os.getpid()
+            torch.manual_seed(int(np.random.randint(2**31 - 1)))
+        keys = [str(key) for key in self.get_indices()]
+        with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
+            made = [self.views.make(self._parents(key)) for key in keys]
+        batch = {
+            name: None if made[0][name] is None else torch.stack([one[name] for one in made])
+            for name in ("global_views", "boxes", "flips", "local_views")
+        }
+        return {name: value for name, value in batch.items() if value is not None} | {"keys": keys}
+
+    def _parents(self, key: str) -> list[torch.Tensor]:
+        """The parent crop of the case, and that of its partner if there is one."""
+        data, _, _, properties = self._data.load_case(key)
+        box = self._parent_box(data.shape[1:], properties["class_locations"])
+        crops = [self._crop(data, box)]
+        other = key if self.partner is None else self.partner(key)
+        if other != key:
+            data_2, _, _, properties_2 = self._data.load_case(other)
+            crops.append(
+                self._crop(data_2, follow(box, (data.shape[1:], properties), (data_2.shape[1:], properties_2)))
+            )
+        return crops
+
+    def _parent_box(self, shape: Sequence[int], class_locations: dict) -> Box:
+        """Around a voxel of the body, or anywhere. In 2D: one slice."""
+        wanted, least = self.views.parent_size, self.views.patch_size
+        if len(wanted) == len(shape) - 1:
+            wanted, least = np.insert(wanted, 0, 1), np.insert(least, 0, 1)
+        size = np.clip(shape, least, wanted)
+        places = [] if class_locations is None else [v for v in class_locations.values() if len(v)]
+        if places and np.random.uniform() < self.foreground_share:
+            voxels = places[np.random.randint(len(places))]
+            centre = np.array(voxels[np.random.randint(len(voxels))][1:])  # the first number is the channel
+        else:
+            centre = np.array([np.random.randint(n) for n in shape])
+        # where the image is larger than the crop the crop stays inside, else it is centred
+        start = [
+            int(np.clip(c - n // 2, 0, edge - n)) if edge >= n else -((n - edge) // 2)
+            for c, n, edge in zip(centre, size, shape, strict=True)
+        ]
+        return [[a, a + int(n)] for a, n in zip(start, size, strict=True)]
+
+    def _crop(self, data: np.ndarray, box: Box) -> torch.Tensor:
+        crop = torch.from_numpy(crop_and_pad_nd(data, box, 0)).float()
+        return crop[:, 0] if len(self.views.patch_size) == len(box) - 1 else crop
+
+
+def follow(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int], dict]) -> Box:
+    """The place of `box` in another preprocessed frame of the same scan (nnU-Net crops each frame by itself).
+
+    Args:
+        one, other: shape after preprocessing, and nnU-Net's properties of the case.
+    """
+    result = []
+    for axis, (start, end) in enumerate(box):
+        scale, corner = [], []
+        for shape, properties in (one, other):
+            scale.append(shape[axis] / properties["shape_after_cropping_and_before_resampling"][axis])
+            corner.append(properties["bbox_used_for_cropping"][axis][0])
+        moved = round((start / scale[0] + corner[0] - corner[1]) * scale[1])
+        result.append([moved, moved + end - start])
+    return result
+
+
+def view_batch(batch: dict, device: torch.device) -> ViewBatch:
+    """The views of a loader's batch, on `device`."""
+    fields = (batch["global_views"], batch["boxes"], batch["flips"], batch.get("local_views"))
+    return ViewBatch(*fields).to(device, non_blocking=True)

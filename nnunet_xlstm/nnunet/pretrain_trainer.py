@@ -1,0 +1,397 @@
+"""The base of the pre-training trainers: nnU-Net's loop around a student and a teacher, without labels."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.config import to_dict
+from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
+from nnunet_xlstm.figures.pretraining_chart import draw_progress
+from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
+from nnunet_xlstm.nnunet.checkpoint import random_state, readable_checkpoint, write_atomically
+from nnunet_xlstm.nnunet.guard import FiniteGuard
+from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
+from nnunet_xlstm.nnunet.pretrain_loader import ViewLoader, view_batch
+from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.pretraining.monitor import Monitor, verdict
+from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
+from nnunet_xlstm.pretraining.views import Views
+
+KNN_NEIGHBOURS = 5
+
+
+class _Finished(Exception):
+    """Raised inside nnU-Net's epoch loop to end the training early and well."""
+
+
+class PretrainTrainer(XLSTMTrainer):
+    """Trains the encoder of the plans' network from images alone. A subclass sets `recipe` and no more.
+
+    `train_step` is one optimiser step over `accumulation` batches. The checkpoint is described in pretrain_checkpoint.
+    """
+
+    recipe = PretrainingConfig()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.method: StudentTeacher | None = None
+        self.parallel: nn.Module | None = None  # the method, under DDP where there is more than one GPU
+        self.monitor: Monitor | None = None
+        self.history: list[dict] = []  # of every epoch, the monitor's measures and the losses
+        self.lineage: list[dict] = []
+        self._terms: dict[str, list[float]] = defaultdict(list)
+        self._missing_start = ""
+        # no measure without labels says which epoch is best: the last one counts
+        self._best_ema = math.inf
+
+    # ---- building
+
+    def initialize(self):
+        super().initialize()
+        if self.device.type == "cpu":
+            dim = len(self.configuration_manager.patch_size)
+            self.method.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
+        if self.is_ddp:
+            self.network = self.network.module  # its forward pass is never used
+            self.parallel = DistributedDataParallel(
+                self.method,
+                device_ids=[self.local_rank] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+            )
+
+    def configure_optimizers(self):
+        network = self.bare_network()
+        encoder = getattr(network, "encoder", None)
+        if encoder is None:
+            raise ValueError(
+                f"{type(network).__name__} has no part named `encoder`; pre-training needs a network whose encoder "
+                "returns one map per stage, such as those of our planners or nnU-Net's own"
+            )
+        self.method = self.parallel = StudentTeacher(
+            encoder, self.num_input_channels, self.configuration_manager.patch_size, self.config
+        ).to(self.device)
+        if self.config.init_checkpoint is not None:
+            self._start_from(Path(self.config.init_checkpoint))
+        self.monitor = Monitor(self.config)
+        optimizer = make_optimizer(self.method.student, self.config)
+        self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
+        world = dist.get_world_size() if self.is_ddp else 1
+        images = self.batch_size * self.config.accumulation * world
+        return optimizer, PretrainingSchedule(optimizer, self.config, self.total_steps, images)
+
+    def bare_network(self) -> nn.Module:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = getattr(self.network, "module", self.network)
+        return getattr(network, "_orig_mod", network)
+
+    def _build_loss(self):
+        return None  # the method has its own
+
+    def set_deep_supervision_enabled(self, enabled: bool):
+        """The decoder is not run."""
+
+    @property
+    def total_steps(self) -> int:
+        return self.num_epochs * self.num_iterations_per_epoch
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return self.current_epoch * self.num_iterations_per_epoch + self._iteration
+
+    def _start_from(self, path: Path) -> None:
+        """Student and teacher begin as the teacher of an earlier stage."""
+        if self.continuing and not path.is_file():
+            self._missing_start = str(path)  # the run's own checkpoint is about to be loaded
+            return
+        content = checkpoints.read(path)
+        own = content[checkpoints.KEY]
+        try:
+            self.method.load_teacher(own["method"], keep_heads=self.config.keep_heads)
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(
+                f"init_checkpoint {path}: its encoder ({own['architecture']['network_class_name']}, "
+                f"{own['dataset']}) does not fit this network: {str(error).splitlines()[0]}; plan both stages with one "
+                "planner, and use the plans of the first (nnUNetv2_move_plans_between_datasets)"
+            ) from error
+        self.lineage = [*own["lineage"], checkpoints.lineage_entry(path, content)]
+        self.print_to_log_file(f"starting from the teacher of {path} (stage {self.lineage[-1]['stage']})")
+
+    # ---- data
+
+    def get_dataloaders(self):
+        if self.config.n_local and self.config.local_patch_size is None:
+            local = self._default_local_patch()
+        else:
+            local = self.config.local_patch_size
+        views = Views(
+            self.configuration_manager.patch_size, self._patch_spacing(), self.config, self.config.mirroring, local
+        )
+        pool = self._pool_cases()
+        loaders = []
+        for dataset in self.get_tr_and_val_datasets():
+            probabilities = pool.sampling_probabilities(dataset.identifiers) if pool else None
+            partner = pool.frame_partner(dataset.identifiers) if pool and self.config.frames == "pair" else None
+            loaders.append(
+                ViewLoader(dataset, self.batch_size, views, self.oversample_foreground_percent, probabilities, partner)
+            )
+        workers = get_allowed_n_proc_DA()
+        if workers == 0:
+            return tuple(SingleThreadedAugmenter(loader, None) for loader in loaders)
+        augmenters = []
+        for loader, n in zip(loaders, (workers, max(1, workers // 2)), strict=True):
+            augmenters.append(
+                NonDetMultiThreadedAugmenter(
+                    loader, None, n, num_cached=max(3, n), pin_memory=self.device.type == "cuda", wait_time=0.002
+                )
+            )
+        for augmenter in augmenters:
+            next(augmenter)  # start the workers before CUDA is in use
+        return tuple(augmenters)
+
+    def _patch_spacing(self) -> list[float]:
+        spacing = [float(s) for s in self.configuration_manager.spacing]
+        return spacing[-len(self.configuration_manager.patch_size) :]
+
+    def _default_local_patch(self) -> list[int]:
+        """Half the patch along every axis, rounded to what the strides divide, and at least one cell."""
+        strides = np.prod(np.array(self.configuration_manager.pool_op_kernel_sizes), axis=0)
+        patch = np.array(self.configuration_manager.patch_size)
+        return [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
+
+    def _pool_cases(self) -> PoolCases | None:
+        """What the side-car knows of the cases; None without one (every case then counts as a subject)."""
+        path = Path(self.preprocessed_dataset_folder_base) / "pool_cases.json"
+        return read_pool_cases(path) if path.is_file() else None
+
+    # ---- the loop
+
+    def on_train_start(self):
+        super().on_train_start()
+        if self._missing_start and self.current_epoch == 0:
+            raise FileNotFoundError(
+                f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
+            )
+        if self.current_epoch == 0 and not self.lineage:
+            self.method.teacher_from_student()  # also after -pretrained_weights, which changed the student alone
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        self.method.train()
+        self._terms.clear()
+
+    def on_validation_epoch_start(self):
+        super().on_validation_epoch_start()
+        self.method.eval()
+
+    def train_step(self, batch: dict) -> dict:
+        step = self.step
+        self.lr_scheduler.set(step)
+        self.method.set_step(step, self.total_steps, self.num_iterations_per_epoch)
+        self.optimizer.zero_grad(set_to_none=True)
+        n = self.config.accumulation
+        total = 0.0
+        for micro in range(n):
+            if micro:
+                batch = next(self.dataloader_train)
+            with self._without_sync(micro < n - 1):
+                losses = self._losses(batch)
+                loss = losses["loss"] / n
+                (self.grad_scaler.scale(loss) if self.grad_scaler is not None else loss).backward()
+            total += float(loss.detach())
+            for name, value in losses.items():
+                self._terms[name].append(float(value.detach()))
+            self.monitor.add(self.method.observations(), batch["keys"])
+        if self.grad_scaler is not None:
+            self.grad_scaler.unscale_(self.optimizer)
+        self.method.drop_frozen_gradients()
+        if self.config.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.method.student.parameters(), self.config.grad_clip)
+        if self.grad_scaler is not None:
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        else:
+            self.optimizer.step()
+        if self.guard.after_step(math.isfinite(total)):
+            self.method.end_step(step, self.total_steps)
+        else:
+            self.method.discard_step()
+        self._iteration += 1
+        self._maybe_stop()
+        return {"loss": np.float32(total)}
+
+    def validation_step(self, batch: dict) -> dict:
+        losses = self._losses(batch)  # nnU-Net calls this without gradients
+        self.method.discard_step()
+        self._maybe_stop()
+        return {"loss": np.float32(losses["loss"].item())}
+
+    def _losses(self, batch: dict) -> dict[str, torch.Tensor]:
+        cuda = self.device.type == "cuda"
+        with torch.autocast("cuda", dtype=self._training_dtype()) if cuda else contextlib.nullcontext():
+            return self.parallel(view_batch(batch, self.device))
+
+    def _without_sync(self, active: bool):
+        return self.parallel.no_sync() if active and self.is_ddp else contextlib.nullcontext()
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]):
+        loss = float(np.mean([output["loss"] for output in val_outputs]))
+        if self.is_ddp:
+            mean = torch.tensor(loss, device=self.device)
+            dist.all_reduce(mean)
+            loss = mean.item() / dist.get_world_size()
+        # nnU-Net's logger wants each of its keys once per epoch; there is no Dice without labels
+        self.logger.log("mean_fg_dice", 0.0, self.current_epoch)
+        self.logger.log("dice_per_class_or_region", [], self.current_epoch)
+        self.logger.log("val_losses", loss, self.current_epoch)
+
+    def on_epoch_end(self):
+        self._watch()
+        super().on_epoch_end()
+        if self.local_rank == 0:
+            draw_progress(self.history, Path(self.output_folder) / "progress.png")
+        patience = self.config.early_stop_epochs
+        if patience is not None and self.current_epoch < self.num_epochs:
+            losses = [row["val_loss"] for row in self.history]
+            if len(losses) - 1 - int(np.argmin(losses)) >= patience:
+                self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
+                raise _Finished
+
+    def run_training(self):
+        try:
+            super().run_training()
+        except _Finished:
+            self.on_train_end()
+
+    def perform_actual_validation(self, save_probabilities: bool = False):
+        self.print_to_log_file("pre-training has no labels: there is nothing to validate")
+
+    # ---- the watch over collapse
+
+    def _watch(self) -> None:
+        """Measures of this epoch into the log, the JSONL file and the history; a collapse is said, or ends the run."""
+        row = {
+            "epoch": self.current_epoch,
+            "step": self.step,
+            "train_loss": float(self.logger.get_value("train_losses", step=-1)),
+            "val_loss": float(self.logger.get_value("val_losses", step=-1)),
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            **{f"loss_{name}": float(np.mean(values)) for name, values in self._terms.items() if name != "loss"},
+            **self.monitor.epoch(),
+            "ema_distance": self.method.ema_distance(),
+            **self._knn(),
+        }
+        self.history = [*self.history[: self.current_epoch], row]
+        measures = {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
+        self.print_to_log_file(f"watch: {json.dumps(measures)}")
+        findings = verdict(self.history, self.config)
+        if self.local_rank == 0:
+            with open(Path(self.output_folder) / "pretraining.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row | {"findings": [finding.code for finding in findings]}) + "\n")
+        for finding in findings:
+            self.print_to_log_file(f"WARNING: {finding}")
+        if findings and self.config.on_collapse == "stop":
+            raise RuntimeError(f"stopped, because on_collapse is `stop`: {findings[0]}")
+
+    def _knn(self) -> dict[str, float]:
+        """How well neighbours among the features tell modality and source of a case; only where there are several."""
+        pool = self._pool_cases()
+        if pool is None:
+            return {}
+        result = {}
+        for name in ("modality", "source"):
+            labels = pool.column(name)
+            accuracy = self.monitor.knn_accuracy(labels, pool.column("subject"), KNN_NEIGHBOURS)
+            if accuracy is not None:
+                result[f"knn_{name}"] = accuracy
+        return result
+
+    # ---- checkpoints
+
+    def save_checkpoint(self, filename: str) -> None:
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        network = self.bare_network()
+        exported = self.method.teacher if self.config.export == "teacher" else self.method.student
+        patch = [int(n) for n in self.configuration_manager.patch_size]
+        plans = self.plans_manager.plans
+        content = {
+            # what nnU-Net's own --c and -pretrained_weights read
+            "network_weights": checkpoints.exported_weights(network, self.method.student.encoder, exported.encoder),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            # ours
+            checkpoints.KEY: {
+                "format": checkpoints.FORMAT,
+                "kind": "pretraining",
+                "version": __version__,
+                "config": to_dict(self.config),
+                "dataset": self.plans_manager.dataset_name,
+                "architecture": self.configuration_manager.configuration["architecture"],
+                "preprocessing": {
+                    key: self.configuration_manager.configuration[key]
+                    for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")
+                }
+                | {"foreground_intensity_properties_per_channel": plans["foreground_intensity_properties_per_channel"]},
+                "channel_names": self.dataset_json["channel_names"],
+                "export": self.config.export,
+                "method": self.method.state_dict(),
+                "monitor": self.monitor.state(),
+                "step": (self.current_epoch + 1) * self.num_iterations_per_epoch,
+                "lineage": self.lineage,
+                "metrics": self.history,
+                "random_state": checkpoints.plain_random_state(random_state()),
+            },
+            checkpoints.ADAPTATION: checkpoints.adaptation_plan(
+                plans, self.configuration_name, self.plans_manager.dataset_name, network, self.num_input_channels, patch
+            ),
+        }
+        content = checkpoints.plain(content)
+        write_atomically(Path(filename), lambda path: torch.save(content, path))
+
+    def load_checkpoint(self, filename_or_checkpoint) -> None:
+        """Continue a run exactly: student, teacher, heads, centre, optimiser, random states.
+
+        Raises:
+            ValueError: not a checkpoint of pre-training.
+        """
+        if not self.was_initialized:
+            self.initialize()
+        requested = Path(filename_or_checkpoint)
+        chosen = readable_checkpoint(requested, fall_back=self.continuing)
+        if chosen != requested:
+            self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
+        content = checkpoints.read(chosen)
+        own = content[checkpoints.KEY]
+        self.bare_network().load_state_dict(content["network_weights"])  # the decoder; the encoder follows
+        self.method.load_state_dict(own["method"])
+        self.optimizer.load_state_dict(content["optimizer_state"])
+        if self.grad_scaler is not None and content["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(content["grad_scaler_state"])
+        self.current_epoch = content["current_epoch"]
+        self.logger.load_checkpoint(content["logging"])
+        self.monitor.load_state(own["monitor"])
+        self.history, self.lineage = own["metrics"], own["lineage"]
+        self._resume_state = checkpoints.random_state_of(own["random_state"])
+        self._report_changes(own["config"])
