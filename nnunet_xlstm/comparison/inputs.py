@@ -159,14 +159,14 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
     """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
 
     Raises:
-        ValueError: another format, or a case that the file lacks or says two things about.
+        ValueError: another format, or a case that the file lacks or has twice.
     """
     path = Path(path)
     rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
     try:
         text = path.read_text(encoding="utf-8-sig")
         as_json = path.suffix.lower() == ".json"
-        table = json.loads(text, object_pairs_hook=_one_value_each) if as_json else _csv_table(text, column)
+        table = json.loads(text, object_pairs_hook=_each_once) if as_json else _csv_table(text, column)
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read ({error}); {rule}.") from error
     if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
@@ -181,14 +181,16 @@ def _csv_table(text: str, column: str) -> dict[str, str]:
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or not {"case", column} <= set(rows[0]):
         raise ValueError(f"its columns are {list(rows[0]) if rows else []}")
-    return _one_value_each((row["case"], (row[column] or "").strip()) for row in rows)
+    named = (row for row in rows if (row["case"] or "").strip())  # spreadsheets save empty rows at the end
+    return _each_once((row["case"], (row[column] or "").strip()) for row in named)
 
 
-def _one_value_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for case, value in pairs:
-        if table.setdefault(case, value) != value:
-            raise ValueError(f"'{case}' is '{table[case]}' and '{value}'")
+        if case in table:
+            raise ValueError(f"it has '{case}' twice: '{table[case]}' and '{value}'")
+        table[case] = value
     return table
 
 

@@ -12,6 +12,7 @@ from nnunet_xlstm.comparison.inputs import Material
 from nnunet_xlstm.comparison.pictures import Job
 from nnunet_xlstm.comparison.tables import OF_SUBJECTS, cell, number, over_units, pairs, paper_tables, rank, title
 from nnunet_xlstm.comparison.words import answer, notes, significance_text, units_text
+from nnunet_xlstm.evaluation.page import definition_rows
 from nnunet_xlstm.report.html import Block, Gallery, Heading, Page, Picture, Table, Text
 
 MAX_PAIRS = 30
@@ -148,6 +149,6 @@ def _definition(material: Material, settings: Settings, subjects: Sequence[str] 
         ["test", "Wilcoxon signed-rank, one-sided, zeros dropped, exact up to 25 pairs that differ; Holm per metric"],
         ["a value that is missing", f"{missing}; if reference and prediction are both empty, the model is right"],
         ["bootstrap", f"{settings.resamples} resamples, percentiles (too narrow for few), seed {settings.seed}"],
-        *([key, str(value)] for key, value in material.definition.items()),
+        *definition_rows(material.definition),
     ]
     return Table(["setting", "value"], rows)

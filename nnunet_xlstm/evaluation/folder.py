@@ -147,7 +147,7 @@ def summarise(
             "flags": _mean_flags(names, keys, mean, case_mean),
             "counts": {key: {name: int(hit[:, i].sum()) for name, hit in counts.items()} for i, key in enumerate(keys)},
             "case_mean": _row(names, case_mean),
-            "definition": settings.definition(),
+            "definition": settings.definition() | classes.definition(),
         },
     }
 

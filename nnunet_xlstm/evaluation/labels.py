@@ -64,6 +64,15 @@ class Classes:
                 raise ValueError(f"dataset.json: label '{names[key]}' is {list(ids)}, which holds {what}; take it out")
         return cls(labels, names, frozenset({0}.union(*all_ids.values())), ignore)
 
+    def definition(self) -> dict[str, Any]:
+        """What each class is made of and what is ignored, for summary.json."""
+        return {
+            "labels": {self.names[key]: list(ids) for key, ids in self.labels.items()},
+            "regions": "a class of several label ids is their union",
+            "ignore_label": self.ignore,
+            "ignored voxels": "those where the reference is the ignore label; taken out of both masks first",
+        }
+
 
 def _ids(name: str, value: int | list[int]) -> tuple[int, ...]:
     ids = tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -32,7 +32,6 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     dice, hd95 = (extras["case_mean"][name] for name in ("Dice", "HD95"))
     lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {len(cases)} cases."
     counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
-    definition = [[key, str(value)] for key, value in extras["definition"].items()]
     sections: list[Block] = [
         Heading("Classes"),
         _class_table(summary, head),
@@ -42,9 +41,19 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
         *_case_tables(cases, head),
         *_flag_table(cases, extras["classes"]),
         Heading("Definition"),
-        Table(["setting", "value"], definition),
+        Table(["setting", "value"], definition_rows(extras["definition"])),
     ]
     return Page(title, lead, sections, footer=f"nnunet_xlstm {extras['version']}")
+
+
+def definition_rows(definition: Mapping[str, Any]) -> list[list[str]]:
+    """Settings and their values in words."""
+    rows = []
+    for key, value in definition.items():
+        if isinstance(value, Mapping):  # names of classes -> their label ids
+            value = "; ".join(f"{name}: {str(ids).strip('[]')}" for name, ids in value.items())
+        rows.append([key, "none" if value is None else str(value)])
+    return rows
 
 
 def _text(value: float | None, unit: str = "") -> str:

@@ -113,7 +113,9 @@ def read_scores(path: Path) -> Scores:
             for case, found in listed
         }
         extras = content.get(EXTRAS, {})
-        names, definition = extras.get("classes", {}), extras.get("definition", {})
+        names, definition = (_table(extras, key) for key in ("classes", "definition"))
+        if not all(isinstance(name, str) for name in names.values()):
+            raise TypeError(f"the names of its classes are {list(names.values())}")
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a summary.json ({type(error).__name__}: {error}); "
@@ -131,9 +133,19 @@ def read_scores(path: Path) -> Scores:
                 f"{path}: case '{case}' has the classes {list(rows[case])}, '{cases[0]}' has {keys}; "
                 "evaluate all cases with one dataset.json"
             )
-    metrics = [m for m in METRICS if all(m in rows[case][key] for case in cases for key in keys)]
+    metrics = [m for m in METRICS if any(m in row for found in rows.values() for row in found.values())]
+    for m, case, key in ((m, case, key) for m in metrics for case in cases for key in keys):
+        if m not in rows[case][key]:
+            raise ValueError(f"{path}: case '{case}' has no {m} of class {key}, others have; evaluate the folder anew")
     values = {m: np.array([[rows[case][key][m] for key in keys] for case in cases]) for m in metrics}
     return Scores(cases, {key: names.get(key, key) for key in keys}, values, definition)
+
+
+def _table(extras: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = extras.get(key, {})
+    if not isinstance(table, Mapping):
+        raise TypeError(f"its {key} are {table!r}")
+    return table
 
 
 def _number(value: float | None) -> float:

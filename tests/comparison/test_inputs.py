@@ -74,7 +74,9 @@ def test_names(summary):
 def test_case_tables(tmp_path):
     as_json, as_csv = tmp_path / "s.json", tmp_path / "s.csv"
     as_json.write_text(json.dumps({"a": "p1", "b": 2, "c": "unused"}))
-    as_csv.write_text("\ufeffcase,site,subject\na,x,p1 \nb,y,2\nb,z,2\n", encoding="utf-8")  # as a spreadsheet saves it
+    as_csv.write_text(
+        "\ufeffcase,site,subject\na,x,p1 \nb,y,2\n,,\n,,\n", encoding="utf-8"
+    )  # as a spreadsheet saves it
     for path in (as_json, as_csv):
         assert read_case_table(path, "subject", ["b", "a"]) == ["2", "p1"]
 
@@ -91,8 +93,9 @@ def test_case_tables(tmp_path):
         ("s.csv", "case,subject\na, \n", "no subject for 'a'"),
         ("s.json", '{"a": ""}', "no subject for 'a'"),
         ("s.json", '{"a": null}', "not a table of one subject"),
-        ("s.csv", "case,subject\na,1\na,2\n", "'a' is '1' and '2'"),
-        ("s.json", '{"a": "1", "a": "2"}', "'a' is '1' and '2'"),
+        ("s.csv", "case,subject\na,1\na,2\n", "'a' twice: '1' and '2'"),
+        ("s.csv", "case,subject\na,1\na,1\n", "'a' twice"),
+        ("s.json", '{"a": "1", "a": "2"}', "'a' twice: '1' and '2'"),
     ],
 )
 def test_broken_case_tables(tmp_path, name, text, message):

@@ -62,6 +62,19 @@ def test_summary(folders):
     assert ours["definition"]["hd95"] == "max" and "one_empty" in ours["definition"]
 
 
+def test_definition_states_ids_of_classes_and_what_is_ignored(folders, parse):
+    assert evaluate(folders) == 0
+    definition = json.loads((folders / "pred" / "summary.json").read_text())["nnunet_xlstm"]["definition"]
+    assert definition["labels"] == {"one": [1], "two": [2]} and definition["ignore_label"] is None
+    labels = {"background": 0, "both": [1, 2], "two": 2, "ignore": 7}
+    (folders / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+    assert evaluate(folders) == 0
+    definition = read_scores(folders / "pred").definition
+    assert definition["labels"] == {"both": [1, 2], "two": [2]} and definition["ignore_label"] == 7
+    page = parse((folders / "pred" / "summary.html").read_text()).text
+    assert "both: 1, 2; two: 2" in page and "{'both'" not in page
+
+
 def test_csv_and_page(folders, parse):
     evaluate(folders)
     with open(folders / "pred" / "summary.csv", newline="") as file:
@@ -225,10 +238,23 @@ def test_a_class_that_no_case_has(folders):
 def test_not_a_summary(tmp_path):
     row = '{"metric_per_case": [{"prediction_file": "a.nii.gz", "metrics": %s}]}'
     damaged = [row % text for text in ('{"1": 3}', "[1]", '{"1": {"Dice": "x"}}', "{}")]
+    extras = ("[1]", '{"classes": [1]}', '{"classes": {"1": ["one"]}}', '{"classes": null}', '{"definition": "x"}')
+    damaged += [(row % '{"1": {"Dice": 1}}')[:-1] + f', "nnunet_xlstm": {text}}}' for text in extras]
     for text in ("[]", "{}", "nonsense", '{"metric_per_case": []}', *damaged):
         (tmp_path / "summary.json").write_text(text)
         with pytest.raises(ValueError, match="not a summary.json|it holds no case"):
             read_scores(tmp_path)
+
+
+def test_a_number_that_one_case_lacks(folders):
+    """Not read as a file without this metric: a comparison would leave it out without a word."""
+    evaluate(folders)
+    path = folders / "pred" / "summary.json"
+    content = json.loads(path.read_text())
+    del content["metric_per_case"][1]["metrics"]["2"]["Dice"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="case 'b' has no Dice of class 2"):
+        read_scores(path)
 
 
 def test_case_name():
