@@ -58,13 +58,18 @@ def smooth(net: Net, steps: int = STEPS) -> Mesh:
 def restore_volumes(mesh: Mesh, home: np.ndarray) -> Mesh:
     """The closest mesh whose labels have the volumes they have with the points `home`, the centres of the cells.
 
-    In rounds, because a point may not leave its cell.
+    In rounds, because a point may not leave its cell. A label that has lost most of its volume starts again from its
+    voxels: where it collapsed to a thread or a point, its volume no longer depends on its points.
     """
     labels, rows = np.unique(mesh.pairs, return_inverse=True)
     rows = rows.reshape(-1, 2)
     kept = labels != 0
     target = _volumes(mesh.moved(home), rows, len(labels))[kept]
-    mesh = mesh.moved(_within_cells(mesh.points, home))
+    points = _within_cells(mesh.points, home)
+    lost = _volumes(mesh.moved(points), rows, len(labels))[kept] < target / 2
+    again = np.unique(mesh.triangles[np.isin(mesh.pairs, labels[kept][lost]).any(1)])
+    points[again] = home[again]
+    mesh = mesh.moved(points)
     free = np.ones(mesh.points.shape, bool)
     for _ in range(MAX_ROUNDS):
         missing = target - _volumes(mesh, rows, len(labels))[kept]

@@ -24,6 +24,17 @@ def seven_touching() -> np.ndarray:
     return np.where(depth.min(0) < 0, depth.argmin(0) + 1, 0).astype(np.uint8)
 
 
+def thin() -> np.ndarray:
+    """A sheet of one voxel, a thread of one, a rod of 3 x 3, a single voxel, and 5 voxels in a cross."""
+    labels = np.zeros((24, 24, 24), np.uint8)
+    labels[4, 3:20, 3:20] = 1
+    labels[8, 8, 3:20] = 2
+    labels[12:15, 12:15, 3:20] = 3
+    labels[20, 20, 20] = 4
+    labels[18, 5:8, 6] = labels[18, 6, 5:8] = 5
+    return labels
+
+
 def noise(n_labels: int, share: float = 1.0) -> np.ndarray:
     """Random labels: every way in which voxels can touch."""
     rng = np.random.default_rng(0)

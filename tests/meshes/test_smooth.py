@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from nnunet_xlstm.meshes.mesh import Mesh, cut, volume_and_area
-from nnunet_xlstm.meshes.smooth import REACH, _mean_of_neighbours, _volume_gradient, _volumes, smooth
+from nnunet_xlstm.meshes.smooth import REACH, _mean_of_neighbours, _volume_gradient, _volumes, restore_volumes, smooth
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 
-from .shapes import checkerboard, is_closed, noise, radius, seven_touching, shells
+from .shapes import checkerboard, is_closed, noise, radius, seven_touching, shells, thin
 
 
 def ratios(labels: np.ndarray, mesh: Mesh) -> np.ndarray:
@@ -19,17 +19,6 @@ def ratios(labels: np.ndarray, mesh: Mesh) -> np.ndarray:
 def ellipsoid() -> np.ndarray:
     z, y, x = np.indices((14, 30, 50)) - np.array([6.5, 14.5, 24.5]).reshape(3, 1, 1, 1)
     return ((z / 5) ** 2 + (y / 12) ** 2 + (x / 22) ** 2 < 1).astype(np.uint8)
-
-
-def thin() -> np.ndarray:
-    """A sheet of one voxel, a thread of one, a rod of 3 x 3, a single voxel, and 5 voxels in a cross."""
-    labels = np.zeros((24, 24, 24), np.uint8)
-    labels[4, 3:20, 3:20] = 1
-    labels[8, 8, 3:20] = 2
-    labels[12:15, 12:15, 3:20] = 3
-    labels[20, 20, 20] = 4
-    labels[18, 5:8, 6] = labels[18, 6, 5:8] = 5
-    return labels
 
 
 def slices() -> np.ndarray:
@@ -62,6 +51,19 @@ def test_volumes_stay(labels):
     mesh = smooth(net)
     assert np.abs(ratios(labels, mesh) - 1).max() < 0.002
     assert all(is_closed(mesh.part(label)[1]) for label in mesh.labels())
+    assert np.abs(mesh.points - net.points).max() <= REACH
+
+
+def test_what_collapsed_gets_its_volume_back():
+    """A smoothing without our normal part (VTK's) draws small structures together to a point or a thread."""
+    labels = thin()
+    net = surface_nets(labels)
+    points = net.points.copy()
+    for label, line in ((2, [8, 8]), (4, [20, 20, 20])):
+        own = np.unique(net.quads[(net.pairs == label).any(1)])
+        points[own, : len(line)] = line
+    mesh = restore_volumes(cut(net).moved(points), net.points)
+    assert np.abs(ratios(labels, mesh) - 1).max() < 0.002
     assert np.abs(mesh.points - net.points).max() <= REACH
 
 
