@@ -7,6 +7,7 @@ import numpy as np
 CHUNK = 1_000_000  # pixels looked at in one go
 OVERSAMPLING = 2  # per axis; averaged away, so that edges are smooth
 DEPTHS = 2**31 - 1
+EDGE = 1e-6  # shares: a pixel on an edge that two triangles have must not fall out of both by rounding
 
 
 def rasterise(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], limit: float = np.inf) -> np.ndarray:
@@ -75,7 +76,7 @@ def _covered(planes, first, box, chunk, columns) -> tuple[np.ndarray, np.ndarray
     down, right = np.divmod(step, box[triangle, 0])
     x, y = first[triangle, 0] + right, first[triangle, 1] + down
     in_b, in_c = (_at(planes[i], triangle, x, y) for i in range(2))
-    inside = np.flatnonzero((in_b >= 0) & (in_c >= 0) & (in_b + in_c <= 1))
+    inside = np.flatnonzero((in_b >= -EDGE) & (in_c >= -EDGE) & (in_b + in_c <= 1 + EDGE))
     x, y, triangle = x[inside], y[inside], triangle[inside]
     return y * columns + x, triangle, _at(planes[2], triangle, x, y)
 

@@ -89,7 +89,10 @@ def draw_mesh(
     mesh = _only(mesh, labels)
     normals = _corner_normals(mesh)
     boxes = {view: _extent(mesh, axes) for view, axes in VIEWS.items()}
-    mm_per_pixel = max(max(size) for _, size in boxes.values()) / PIXELS
+    longest = max(max(size) for _, size in boxes.values())
+    # A thin structure too gets room for the title and the bar.
+    boxes = {view: (centre, (max(size[0], 0.4 * longest), size[1])) for view, (centre, size) in boxes.items()}
+    mm_per_pixel = longest / PIXELS
     widths = [size[0] for _, size in boxes.values()]
     height = max(size[1] for _, size in boxes.values())
     inch = 1 / (mm_per_pixel * DPI)
@@ -112,12 +115,15 @@ def draw_mesh(
         ax.set_title(view, fontsize=9)
         ax.set_axis_off()
         ax.set_ylim(pixels[0] + 28, -0.5)  # room for the bar
-        if i == 0:
+        if i == 0 and len(mesh.triangles):
             _scale_bar(ax, pixels, mm_per_pixel)
+    title = title if len(mesh.triangles) else f"{title} (no label to draw)".strip()
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     if entries:
-        figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+        legend = figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names may hold anything
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, facecolor="white")

@@ -1,6 +1,7 @@
 """Pictures: the depth buffer against hand-computed scenes, colours by label, the choice of a renderer."""
 
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,15 +73,28 @@ def test_outside_edge_on_and_empty():
     assert rasterise(np.empty((0, 3, 3)), np.empty((0, 3, 3)), (3, 5)).max() == 0
 
 
+def sheet(grid):
+    """Triangles between the points of a grid (rows, columns, 2)."""
+    a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
+    corners = np.stack([a, b, c, a, c, d], axis=2).reshape(-1, 3, 2)
+    return np.concatenate([corners, np.zeros((len(corners), 3, 1))], axis=2)
+
+
 def test_no_holes_in_a_fine_mesh():
     """Random triangulated sheets have no gap along shared edges."""
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(np.arange(13.0), np.arange(13.0), indexing="ij"), -1) * 2.5 - 2
-    grid += rng.uniform(-0.8, 0.8, grid.shape)
-    a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
-    corners = np.stack([a, b, c, a, c, d], axis=2).reshape(-1, 3, 2)
-    corners = np.concatenate([corners, np.zeros((len(corners), 3, 1))], axis=2)
+    corners = sheet(grid + rng.uniform(-0.8, 0.8, grid.shape))
     image = rasterise(corners, np.ones((len(corners), 3, 3)), (22, 22))
+    assert (image[..., 3] == 1).all()
+
+
+@pytest.mark.parametrize(("step", "start"), [(0.3, -0.25), (1.1, -1.05), (2.2, -0.25)])
+def test_no_holes_where_edges_meet_pixels(step, start):
+    """Middles of pixels on the edges of triangles: rounding must not put them beside both."""
+    ticks = np.arange(np.ceil(38 / step)) * step + start
+    corners = sheet(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1))
+    image = rasterise(corners, np.ones((len(corners), 3, 3)), (35, 35))
     assert (image[..., 3] == 1).all()
 
 
@@ -119,6 +133,20 @@ def test_many_and_no_labels(tmp_path):
         assert draw_mesh(tmp_path / "a.png", mm(labels), chosen).stat().st_size > 2000
 
 
+def test_names_are_no_mathematics(tmp_path):
+    """Two dollar signs around what matplotlib cannot parse."""
+    odd = r"$\frac$"
+    assert draw_mesh(tmp_path / "a.png", mm(shells()), [4], names={4: odd}, title=odd).is_file()
+
+
+def test_a_thin_structure_leaves_room_for_titles_and_bar(tmp_path, monkeypatch):
+    """A sheet that is seen edge on: each view is at least 0.4 times as wide as the longest side."""
+    draw, sizes = render._view, []
+    monkeypatch.setattr(render, "_view", lambda *parts: sizes.append(parts[5]) or draw(*parts))
+    draw_mesh(tmp_path / "a.png", mm(np.ones((40, 40, 1), np.uint8)), [1])
+    assert sizes == [(150, 60), (150, 150), (150, 60)]
+
+
 def test_choice_of_renderer(monkeypatch):
     assert choose_renderer("numpy") == "numpy"
     with pytest.raises(ValueError, match="Unknown renderer 'x'"):
@@ -147,5 +175,5 @@ def test_a_renderer_that_crashes_is_not_used(monkeypatch, program, message):
 
 
 def test_probe_is_python():
-    subprocess.run(["python3", "-c", f"compile({render.PROBE!r}, 'probe', 'exec')"], check=True)
+    subprocess.run([sys.executable, "-c", f"compile({render.PROBE!r}, 'probe', 'exec')"], check=True)
     assert set(RENDERERS) == {"auto", "pyvista", "numpy"}
