@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.text_table import text_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -69,14 +71,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(cases: dict) -> list[str]:
-    """A line per case: how many meshes, and the range of mesh volume / voxel volume."""
-    width = max(len("case"), *(len(case) for case in cases))
-    lines = [f"{'case':{width}}  meshes  mesh / voxel volume"]
+    """A line per case: how many meshes, the range of mesh volume / voxel volume, and what is amiss."""
+    rows, notes = [["case", "meshes", "mesh / voxel volume"]], [""]
     for case, row in cases.items():
         ratios = [label["volume_ratio"] for label in row["labels"].values()]
         span = f"{min(ratios):.4f} to {max(ratios):.4f}" if ratios else "no label to mesh"
+        rows.append([case, str(len(ratios)), span])
         flagged = [label for label, entry in row["labels"].items() if "flag" in entry]
         note = f"  off by more than 2 %: label {', '.join(flagged)}" if flagged else ""
-        absent = f"  absent: label {', '.join(map(str, row['absent']))}" if row["absent"] else ""
-        lines.append(f"{case:{width}}  {len(ratios):6}  {span}{note}{absent}")
-    return lines
+        notes.append(note + (f"  absent: label {', '.join(map(str, row['absent']))}" if row["absent"] else ""))
+    return [line + note for line, note in zip(text_table(rows), notes, strict=True)]

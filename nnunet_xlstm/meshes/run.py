@@ -6,6 +6,7 @@ import multiprocessing
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from nnunet_xlstm import __version__
 from nnunet_xlstm.data.label_maps import read_label_map
 from nnunet_xlstm.evaluation.cases import find_cases
-from nnunet_xlstm.evaluation.labels import Classes, read_classes
+from nnunet_xlstm.evaluation.labels import read_classes
 from nnunet_xlstm.evaluation.summary import write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
@@ -72,8 +73,10 @@ def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) 
     Raises:
         ValueError: no label map, one that cannot be meshed, or a label without a name that no case has.
         FileNotFoundError: there is no such file or folder.
+        OSError: a process was ended from outside, or a file cannot be written.
     """
     cases = find_cases(source)
+    (out / "meshes.json").unlink(missing_ok=True)  # it is written last: where it is, all meshes are whole
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))
     rows = {}
@@ -108,7 +111,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     """
     if path is None:
         return {}
-    classes: Classes = read_classes(path)
+    classes = read_classes(path)
     unknown = sorted(set(labels) - classes.known)
     if unknown:
         raise ValueError(f"label {unknown[0]} was asked for, but {path} has only {sorted(classes.known - {0})}")
@@ -128,6 +131,8 @@ def _each(cases: Mapping[str, Path], out: Path, settings: Settings, processes: i
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

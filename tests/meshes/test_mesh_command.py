@@ -1,6 +1,8 @@
 """`nnunet_xlstm mesh` on files: geometry, spaces, names, meshes.json, and one clear message per mistake."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import SimpleITK as sitk
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.meshes import render
+from nnunet_xlstm.meshes import run as mesh_run
 from nnunet_xlstm.meshes.mesh import volume_and_area
 
 from .shapes import seven_touching, shells
@@ -146,6 +149,28 @@ def test_errors(tmp_path, dataset_json, monkeypatch, capsys):
     for message, arguments in cases_of_errors(tmp_path, dataset_json).items():
         assert main(["mesh", "-o", "out", *arguments]) == 1, message
         assert message in capsys.readouterr().err, message
+
+
+def test_meshes_json_stands_for_whole_meshes(tmp_path, monkeypatch, capsys):
+    """It comes last; one of an earlier run does not stay beside meshes that a failed run has half replaced."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "good.nii", shells())
+    assert main(["mesh", "-i", "good.nii", "-o", "out"]) == 0 and (tmp_path / "out" / "meshes.json").is_file()
+    assert main(["mesh", "-i", "good.nii", "-o", "out", "--labels", "5"]) == 1
+    assert not (tmp_path / "out" / "meshes.json").exists()
+
+
+def _ends_its_process(path, folder, settings):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_ended_is_an_error_of_the_user(tmp_path, monkeypatch, capsys):
+    for name in "ab":
+        write(tmp_path / f"{name}.nii", shells())
+    monkeypatch.setattr(mesh_run, "mesh_case", _ends_its_process)
+    assert main(["mesh", "-i", str(tmp_path), "-o", str(tmp_path / "out"), "-np", "2"]) == 1
+    assert "use a lower -np" in capsys.readouterr().err
 
 
 @pytest.mark.slow
