@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.text_table import text_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -41,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     if dataset is None:
         beside = (args.source / "dataset.json", args.source.resolve().parent / "dataset.json")
         dataset = next((path for path in beside if path.is_file()), None)
+    inputs = {path.resolve() for path in (dataset, args.pairs, args.bsa) if path}
+    if taken := inputs & {out.resolve(), out.with_suffix(".csv").resolve()}:
+        raise ValueError(f"-o {out}: the result would replace the input {taken.pop()}; give another name")
     classes = read_classes(dataset) if dataset else None
     structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
     if args.pairs:
@@ -67,19 +72,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(content: dict) -> list[str]:
-    """The group as lines of text: mean and SD of every quantity, agreement with the references, how many flags."""
+    """The group as lines of text: mean and SD of every quantity, agreement with the references, how many flags.
+
+    n counts the subjects (or pairs with a reference) that have the value.
+    """
     labels = ", ".join(f"{name} = {' + '.join(map(str, ids))}" for name, ids in content["labels"].items())
     lines = [f"{len(content['subjects'])} subjects; labels: {labels}; density {content['density_g_per_mL']:g} g/mL", ""]
     agreement = content["agreement"]
-    head = f"{'':8}{'unit':>8}{'mean':>9}{'SD':>9}"
-    lines.append(head + (f"{'bias':>9}{'limits of agreement':>22}{'r':>8}" if agreement else ""))
+    rows = [["", "unit", "n", "mean", "SD"] + (["pairs", "bias", "limits of agreement", "r"] if agreement else [])]
     for name, quantity in content["quantities"].items():
-        line = f"{name:8}{quantity['unit']:>8}{_number(content['mean'][name])}{_number(content['sd'][name])}"
+        row = [name, quantity["unit"], str(content["n"][name])]
+        row += [_number(content["mean"][name]), _number(content["sd"][name])]
         if agreement:
-            row = agreement[name]
-            limits = f"{_number(row['loa_low']).strip()} to {_number(row['loa_high']).strip()}"
-            line += f"{_number(row['bias'])}{limits:>22}{_number(row['r'], 3, 8)}"
-        lines.append(line)
+            ours = agreement[name]
+            limits = f"{_number(ours['loa_low'])} to {_number(ours['loa_high'])}"
+            row += [str(ours["n"]), _number(ours["bias"]), limits, _number(ours["r"], 3)]
+        rows.append(row)
+    lines += text_table(rows)
     severe = [(row["subject"], flag) for row in content["subjects"] for flag in row["flags"] if "cut off" not in flag]
     edge = sum(any("cut off" in flag for flag in row["flags"]) for row in content["subjects"])
     lines += ["", *(f"{subject}: {flag}" for subject, flag in severe[:20])]
@@ -89,5 +98,5 @@ def table(content: dict) -> list[str]:
     return lines
 
 
-def _number(value: float | None, digits: int = 1, width: int = 9) -> str:
-    return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

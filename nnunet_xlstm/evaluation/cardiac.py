@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
         chosen: structure -> an id, several ("2,3") or a name in dataset.json; None to go by the usual names.
 
     Raises:
-        ValueError: unknown or double names, or neither ventricle.
+        ValueError: unknown or double names, two structures with a label in common, or neither ventricle.
     """
     named = {} if classes is None else {classes.names[key]: ids for key, ids in classes.labels.items()}
     found = {}
@@ -91,6 +92,12 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
         raise ValueError(
             f"no ventricle among the labels {list(named)}; give -djfile, or --lv and --rv with their ids or names"
         )
+    for one, other in combinations(found, 2):
+        if common := set(found[one]) & set(found[other]):
+            raise ValueError(
+                f"{one} = {list(found[one])} and {other} = {list(found[other])} both hold the label {min(common)}; a "
+                f"voxel belongs to one structure: choose with {_flag(one)} and {_flag(other)}"
+            )
     return found
 
 

@@ -64,19 +64,22 @@ def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
         ValueError: the table is wrong, or names what is not there.
     """
     cases = find_cases(folder)
-    subjects: dict[str, Subject] = {}
+    subjects, used = [], {}
     for line, row in _rows(table, ("subject", "ed", "es")):
         paths = []
         for entry in (row["ed"], row["es"]):
             path = folder / entry if (folder / entry).is_file() else cases.get(entry)
             if path is None:
                 raise ValueError(f"{table}, line {line}: there is no label map '{entry}' in {folder}")
+            if (file := path.resolve()) in used:
+                raise ValueError(
+                    f"{table}, line {line}: '{entry}' stands in line {used[file]} too; every subject has two files of "
+                    "its own"
+                )
+            used[file] = line
             paths.append(path)
-        if row["subject"] in subjects or paths[0] == paths[1]:
-            what = f"subject '{row['subject']}' a second time" if row["subject"] in subjects else "one file twice"
-            raise ValueError(f"{table}, line {line}: it has {what}; give one line per subject with two files")
-        subjects[row["subject"]] = Subject(row["subject"], *paths)
-    return [subjects[name] for name in sorted(subjects)]
+        subjects.append(Subject(row["subject"], *paths))
+    return sorted(subjects, key=lambda subject: subject.name)
 
 
 def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
@@ -102,20 +105,26 @@ def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
 
 
 def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line, column -> text) of a CSV that has at least these columns, in any case and order."""
+    """(line, column -> text) of a CSV that has at least these columns, in any order; one line per subject."""
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{table}: cannot be read as a text file ({error})") from error
+        raise ValueError(f"{table}: cannot be read as text ({error}); give a CSV file in UTF-8") from error
     reader = csv.DictReader(text.splitlines(), restval="")
     header = [(name or "").strip().lower() for name in reader.fieldnames or ()]
     if missing := [column for column in columns if column not in header]:
-        raise ValueError(f"{table}: no column {', '.join(missing)}; the first line must name {','.join(columns)}")
+        raise ValueError(
+            f"{table}: no column {', '.join(missing)}; the first line must name {','.join(columns)} with commas"
+        )
     reader.fieldnames = header
     rows = [(reader.line_num, {c: (row[c] or "").strip() for c in columns}) for row in reader]
+    lines: dict[str, int] = {}
     for line, row in rows:
         if empty := [column for column in columns if not row[column]]:
             raise ValueError(f"{table}, line {line}: {empty[0]} is empty")
+        first = lines.setdefault(row["subject"], line)
+        if first != line:
+            raise ValueError(f"{table}, line {line}: subject '{row['subject']}' stands in line {first} too; keep one")
     if not rows:
         raise ValueError(f"{table}: it has no line after the first")
     return rows
@@ -154,7 +163,7 @@ def measure_subjects(
         ValueError: a density out of range, a file that cannot be measured, or a reference on another grid.
     """
     if not 0.5 <= density <= 2:
-        raise ValueError(f"density {density:g}: give g/mL; 1.05 is usual for the myocardium")
+        raise ValueError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
     table = quantities(structures, density, bsa is not None)
     rows = []
     for i, subject in enumerate(tqdm(subjects, desc="cardiac", unit="subject")):
@@ -181,6 +190,7 @@ def measure_subjects(
         "labels": {structure: list(ids) for structure, ids in structures.items()},
         "quantities": {name: {"unit": q.unit, "what": q.what} for name, q in table.items()},
         "difference": "segmentation minus reference; loa_low and loa_high = bias -+ 1.96 SD of the differences",
+        "n": {name: len(_known(v)) for name, v in values.items()},
         "mean": {name: finite(_known(v).mean()) if len(_known(v)) else None for name, v in values.items()},
         "sd": {name: finite(_known(v).std(ddof=1)) if len(_known(v)) > 1 else None for name, v in values.items()},
         "agreement": {name: {k: finite(v) for k, v in row.items()} for name, row in agreements.items()},

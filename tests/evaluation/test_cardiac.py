@@ -146,7 +146,7 @@ def test_slices_are_along_the_largest_spacing(tmp_path):
     assert ends == [("first",), (), ("first", "last"), ("first", "last")]
 
 
-def test_missing_structure_is_null(folder):
+def test_missing_structure_is_null(folder, capsys):
     write(folder / "pred" / "c_ED.nii.gz", heart(100, 0, 0))
     write(folder / "pred" / "c_ES.nii.gz", heart(0, 0, 0))
     assert cardiac(folder) == 0
@@ -154,6 +154,9 @@ def test_missing_structure_is_null(folder):
     assert content["subjects"][2]["measures"] == dict.fromkeys(content["quantities"]) | {"LVEDV": pytest.approx(4)}
     assert rows[2]["LVEF_percent"] == "" and "RV missing at ED" in rows[2]["flags"]
     assert content["mean"]["LVEF"] == pytest.approx(50)
+    assert content["n"]["LVEF"] == 2 and content["n"]["LVEDV"] == 3
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["LVEF", "%", "2"] in [line[:3] for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,11 @@ def test_structures_as_chosen():
             find_structures(classes, chosen)
     with pytest.raises(ValueError, match="no ventricle among the labels .*--lv and --rv"):
         find_structures(Classes.from_dataset({"labels": {"background": 0, "liver": 1}}), {})
+    # In training with regions the left ventricle may hold its wall: its volume would not be that of the cavity.
+    regions = Classes.from_dataset({"labels": {"background": 0, "LV": [2, 3], "MYO": 2, "RV": 1}})
+    with pytest.raises(ValueError, match=r"LV = \[2, 3\] and MYO = \[2\] both hold the label 2.*--lv and --myo"):
+        find_structures(regions, {})
+    assert find_structures(regions, {"LV": "3"}) == {"LV": (3,), "RV": (1,), "MYO": (2,)}
     with pytest.raises(ValueError, match="LV and LVC could both .* choose with --lv"):
         find_structures(Classes.from_dataset({"labels": {"background": 0, "LV": 1, "LVC": 2}}), {})
 
@@ -254,9 +262,26 @@ def test_missing_partner_names_the_file(folder, capsys):
         (
             lambda f: (f / "t.csv").write_text("subject,ed,es\na,a_ED,a_ES\na,b_ED,b_ES\n"),
             ["--pairs", "t.csv"],
-            "subject 'a' a second time",
+            "line 3: subject 'a' stands in line 2 too",
         ),
-        (lambda f: (f / "t.csv").write_text("subject,ed,es\na,a_ED,a_ED\n"), ["--pairs", "t.csv"], "one file twice"),
+        (
+            lambda f: (f / "t.csv").write_text("subject,ed,es\na,a_ED,a_ES\nb,a_ED.nii.gz,b_ES\n"),
+            ["--pairs", "t.csv"],
+            "line 3: 'a_ED.nii.gz' stands in line 2 too",
+        ),
+        (
+            lambda f: (f / "t.csv").write_text("subject,bsa\na,2\nb,2\na,1\n"),
+            ["--bsa", "t.csv"],
+            "line 4: subject 'a' stands in line 2 too",
+        ),
+        (lambda f: (f / "t.csv").write_text("subject;bsa\na;2\n"), ["--bsa", "t.csv"], "subject,bsa with commas"),
+        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe"), ["--bsa", "t.csv"], "give a CSV file in UTF-8"),
+        (lambda f: None, ["--rv", "3"], "LV = [3] and RV = [3] both hold the label 3"),
+        (
+            lambda f: (f / "t.csv").write_text("subject,ed,es\na,a_ED,a_ED\n"),
+            ["--pairs", "t.csv"],
+            "'a_ED' stands in line 2 too",
+        ),
     ],
 )
 def test_errors(folder, monkeypatch, capsys, change, options, message):
@@ -269,6 +294,14 @@ def test_errors(folder, monkeypatch, capsys, change, options, message):
 def test_output_must_be_json(folder, capsys):
     assert main(["cardiac", "-i", str(folder / "pred"), "-o", "x.csv"]) == 1
     assert "give the name of a .json file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--pairs", "--bsa", "-djfile"])
+def test_an_input_is_not_replaced(folder, capsys, option):
+    name = "out.json" if option == "-djfile" else "out.csv"
+    (folder / name).write_text("precious")
+    assert cardiac(folder, option, folder / name) == 1
+    assert "would replace the input" in capsys.readouterr().err and (folder / name).read_text() == "precious"
 
 
 def test_bsa_reader(folder):
