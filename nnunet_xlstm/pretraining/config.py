@@ -58,6 +58,9 @@ class ObjectiveKeys:
     inner_prototypes: int = key(1024, "prototypes of the stages before it", at_least=2)
     head_hidden: int = key(2048, "width of the head's hidden layers", at_least=1)
     head_bottleneck: int = key(256, "size of the embedding", at_least=1)
+    standardise: bool = key(
+        True, "take the running mean and scale out of features before a head; without it conv encoders collapse easily"
+    )
     freeze_prototypes_epochs: int = key(1, "epochs at the start in which the prototypes stay as drawn", at_least=0)
 
 
@@ -134,6 +137,7 @@ HEARTSEG = PretrainingConfig(
     lr_schedule="constant",
     distance="ce",
     mse_weight=1.0,
+    standardise=False,
     intensity="heartseg",
 )
 
@@ -148,6 +152,7 @@ SEGSYNC = PretrainingConfig(
     lr_schedule="constant",
     distance="kl",
     mse_weight=1.0,
+    standardise=False,
     intensity="segsync",
     early_stop_epochs=20,
     export="student",

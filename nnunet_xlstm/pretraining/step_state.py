@@ -1,0 +1,77 @@
+"""State that changes once per optimiser step, and a queue of vectors made of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_xlstm.pretraining.ranks import gather_rows
+
+
+class StepState(nn.Module):
+    """Remembers what the forward calls of a step give and takes it over at the step's end.
+
+    All micro-batches of a step so see the state before the step. What is remembered is not part of the state dict:
+    a run is saved between steps.
+    """
+
+    def end_step(self) -> None:
+        """The optimiser has stepped: take over what was remembered, from all ranks, and forget it."""
+        raise NotImplementedError
+
+    def discard_step(self) -> None:
+        """The optimiser did not step: forget, change nothing."""
+        raise NotImplementedError
+
+
+class VectorQueue(StepState):
+    """The last `size` vectors of the steps before, of all ranks, oldest overwritten first.
+
+    Args:
+        size: vectors kept; 0 keeps none. dim: their length.
+    """
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        self.size = size
+        self.register_buffer("vectors", torch.zeros(size, dim))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))  # in all, since the start
+        self._pushed: int | None = 0  # the same number, known without waiting for the device
+        self._pending: list[Tensor] = []
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._pushed = None
+
+    def _count(self) -> int:
+        if self._pushed is None:
+            self._pushed = int(self.pushed)
+        return self._pushed
+
+    def kept(self) -> Tensor:
+        """(n, dim) vectors, n <= size, in no particular order. A view: it changes with the next push."""
+        return self.vectors[: min(self._count(), self.size)]
+
+    def remember(self, vectors: Tensor) -> None:
+        """Note vectors (n, dim) for the end of the step."""
+        if self.size:
+            self._pending.append(vectors.detach())
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor) -> None:
+        """Write vectors (n, dim) over the oldest ones; of more than `size`, the last ones stay."""
+        count = self._count()
+        n = len(vectors)
+        last = vectors[-self.size :]
+        places = torch.arange(count + n - len(last), count + n, device=self.vectors.device) % self.size
+        self.vectors[places] = last.to(self.vectors.dtype)
+        self._pushed = count + n
+        self.pushed.fill_(self._pushed)
+
+    def end_step(self) -> None:
+        if self._pending:
+            self.push(gather_rows(torch.cat(self._pending))[0])
+        self._pending = []
+
+    def discard_step(self) -> None:
+        self._pending = []

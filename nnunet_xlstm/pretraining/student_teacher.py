@@ -1,0 +1,196 @@
+"""Student and teacher, and what one step of pre-training does.
+
+    for each optimiser step:
+        method.set_step(step, total_steps, steps_per_epoch)
+        for each micro-batch: (method(batch)["loss"] / accumulation).backward()
+        method.freeze_prototypes(); clip; optimiser.step()
+        method.end_step(step, total_steps)           # or discard_step(), if the optimiser did not step
+
+DINO (Caron et al. 2021); 3D-Heart_Seg and 3D-SegSync, App. C.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_xlstm.layers.chunkwise import no_autocast
+from nnunet_xlstm.pretraining import ema, schedules
+from nnunet_xlstm.pretraining.branch import Branch, Outputs, measure, pooled_heads, remember, standards
+from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.pretraining.heads import Prototypes
+from nnunet_xlstm.pretraining.monitor import Observations
+from nnunet_xlstm.pretraining.objective import Seen
+from nnunet_xlstm.pretraining.objectives import OBJECTIVES, active_weights
+from nnunet_xlstm.pretraining.step_state import StepState
+from nnunet_xlstm.pretraining.view_batch import ViewBatch
+
+
+class StudentTeacher(nn.Module):
+    """The student's branch, the teacher's (its moving average), and the objectives between them.
+
+    Args:
+        encoder: `encoder(x)` returns a list of maps, highest resolution first. It becomes the student's encoder itself;
+            the teacher starts as its copy, so load weights before.
+        image_channels, patch_size: of a global view, 2 or 3 axes.
+        config: all keys.
+
+    Parameters with `requires_grad` are the student's and those of the objectives; each of them gets a gradient in every
+    backward pass. Buffers (centres, queues) are state: the state dict makes a resumed run exact. Forward calls in
+    training mode are part of a step; in evaluation mode they leave no trace.
+
+    Raises:
+        ValueError: no objective, an encoder without a list of maps, a patch that masks cannot divide.
+    """
+
+    def __init__(self, encoder: nn.Module, image_channels: int, patch_size: Sequence[int], config: PretrainingConfig):
+        super().__init__()
+        self.config = config
+        self.weights = active_weights(config)
+        self.layout = measure(encoder, image_channels, patch_size, config.layers)
+        rows = {name: OBJECTIVES[name] for name in self.weights}
+        self.needs = set().union(*(row.needs(config) for row in rows.values()))
+        heads = {}
+        if "embedding" in self.needs:
+            heads["pooled"] = pooled_heads(self.layout, config, "logits" in self.needs)
+        for row in rows.values():
+            heads |= row.heads(self.layout, config)
+        self.student = Branch(encoder, heads)
+        self.standards = standards(self.layout, config)
+        self.objectives = nn.ModuleDict({name: row(self.layout, config) for name, row in rows.items()})
+        self.to(next(encoder.parameters()).device)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.teacher.eval()
+        self.teacher_temperature = config.teacher_temperature
+        self.prototypes_frozen = config.freeze_prototypes_epochs > 0
+        self._observed: list[Observations] = []
+
+    def train(self, mode: bool = True) -> StudentTeacher:
+        """As usual, but the teacher stays in evaluation mode: its targets have no dropout."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Unweighted terms by name (detached) and `loss`, their weighted sum; gradients reach the student only."""
+        views, mask = batch.global_views, None
+        with torch.no_grad():
+            teacher = self._look(self.teacher, views, None) if "teacher" in self.needs else None
+        if "mask" in self.needs:
+            views, mask = self.objectives["masked"].mask(views)
+        student = self._look(self.student, views, batch.local_views if "local" in self.needs else None)
+        seen = Seen(batch, student, teacher, self.teacher_temperature, mask, ambient_autocast(views))
+        with no_autocast(views):
+            terms = {name: objective(seen) for name, objective in self.objectives.items()}
+            loss = sum(self.weights[name] * term for name, term in terms.items())
+            if self.training:
+                for stage, features in (teacher.features if teacher is not None else {}).items():
+                    remember(self.standards[str(stage)], features)
+                self._observe(seen)
+        return {name: term.detach() for name, term in terms.items()} | {"loss": loss}
+
+    def _look(self, branch: Branch, views: Tensor, local_views: Tensor | None) -> Outputs:
+        return branch(views, local_views, self.layout.stages, "maps" in self.needs, self.standards)
+
+    @torch.no_grad()
+    def _observe(self, seen: Seen) -> None:
+        outputs, last = seen.teacher or seen.student, self.layout.stages[-1]
+        self._observed.append(
+            Observations.of(
+                outputs.features[last][:2],
+                outputs.embeddings.get(last),
+                seen.observed.get("log_q"),
+                seen.observed.get("log_p"),
+            )
+        )
+
+    # ---- the step
+
+    def set_step(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
+        """Before the forward calls of optimiser step `step` (from 0)."""
+        self.teacher_temperature = schedules.teacher_temperature(step, steps_per_epoch, self.config)
+        self.prototypes_frozen = step < self.config.freeze_prototypes_epochs * steps_per_epoch
+
+    def freeze_prototypes(self) -> None:
+        """After backward, before clipping: while prototypes stay as drawn, drop their gradients."""
+        if self.prototypes_frozen:
+            for module in self.student.modules():
+                if isinstance(module, Prototypes):
+                    module.weight.grad = None
+
+    def end_step(self, step: int, total_steps: int) -> None:
+        """The optimiser has made step `step`: move the teacher, then centres and queues, and forget the step.
+
+        Under distributed training every rank must call it for the same steps.
+        """
+        ema.update_teacher(self.teacher, self.student, schedules.teacher_momentum(step, total_steps, self.config))
+        for module in self._state():
+            module.end_step()
+        self._observed = []
+
+    def discard_step(self) -> None:
+        """The optimiser left the step out: forget its forward calls and change nothing."""
+        for module in self._state():
+            module.discard_step()
+        self._observed = []
+
+    def _state(self) -> list[StepState]:
+        return [module for module in self.modules() if isinstance(module, StepState)]
+
+    # ---- start and state
+
+    def load_teacher(self, state: Mapping[str, Tensor], keep_heads: bool = False) -> None:
+        """Student and teacher start from the teacher of another run; its `state_dict` was `state`.
+
+        Only the encoder, or with `keep_heads` all else too (heads, centres, queues). Best before the optimiser is made,
+        at the latest before its first step.
+
+        Raises:
+            RuntimeError: weights that do not fit. KeyError: no teacher in `state`.
+        """
+        part = "" if keep_heads else "encoder."
+        weights = {
+            name.removeprefix("teacher."): value for name, value in state.items() if name.startswith("teacher." + part)
+        }
+        if not weights:
+            raise KeyError("no weights of a teacher")
+        for branch in (self.student, self.teacher):
+            if keep_heads:
+                branch.load_state_dict(weights)
+            else:
+                branch.encoder.load_state_dict({k.removeprefix(part): v for k, v in weights.items()})
+        if keep_heads:
+            own = {k: v for k, v in state.items() if not k.startswith(("student.", "teacher."))}
+            missing, unexpected = self.load_state_dict(own, strict=False)
+            missing = [name for name in missing if not name.startswith(("student.", "teacher."))]
+            if missing or unexpected:
+                raise RuntimeError(f"keep_heads: missing {missing}, not known {unexpected}; use the same objectives")
+
+    # ---- for the monitor
+
+    def observations(self) -> Observations:
+        """What the forward calls of this step showed, images in their order; ask before `end_step`.
+
+        Raises:
+            RuntimeError: if there was no forward call in training mode.
+        """
+        if not self._observed:
+            raise RuntimeError("no forward call since the last step; call observations() before end_step()")
+        return Observations.join(self._observed)
+
+    def ema_distance(self) -> float:
+        """|teacher - student| / |student| over all weights."""
+        return ema.ema_distance(self.teacher, self.student)
+
+
+def ambient_autocast(x: Tensor) -> Callable:
+    """Makes contexts with the autocast that holds now for the device of x."""
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext
+    return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
