@@ -62,11 +62,12 @@ class MetricResult:
     """Everything about one metric; arrays have one entry per model, in the order given.
 
     Attributes:
-        over: the units, "cases" or "subjects".
+        over: the units, "cases" or "subjects". tested: what tests and rankings compare, these or "classes of" these.
         values: (models, cases, classes), with "drop" only those that all models have. dropped: how many that removed.
         averages: (models, cases), mean over the classes; NaN where one of them failed.
-        points: (models, units), `averages` of the units.
-        mean, sd, n: (models, classes + 1), over the units with a value; SD with ddof 1; the last column is `points`.
+        units: (models, units, classes + 1), `values` and `averages` of the units.
+        mean, sd, n: (models, classes + 1), over the units with a value; SD with ddof 1; the last column is
+            that of `points`.
         interval: (2, models, classes + 1), bootstrap over units.
         comparable: (classes + 1,), all models have a value for the same cases, and for the last none failed.
         class_mean: (models,), mean over the classes of their means; of cases: nnU-Net's foreground_mean.
@@ -78,10 +79,11 @@ class MetricResult:
 
     metric: str
     over: str
+    tested: str
     values: np.ndarray
     dropped: int
     averages: np.ndarray
-    points: np.ndarray
+    units: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
     n: np.ndarray
@@ -95,6 +97,11 @@ class MetricResult:
     tests: PairwiseTests
     rankings: dict[str, np.ndarray]
     stability: ranking.RankStability
+
+    @property
+    def points(self) -> np.ndarray:
+        """`averages` of the units, (models, units)."""
+        return self.units[:, :, -1]
 
 
 def choose_metrics(material: Material, asked: Sequence[str]) -> list[str]:
@@ -135,6 +142,7 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
         values, missing = np.where(known.all(0), values, np.nan), np.zeros_like(failed)
         if not known.all(0).any():
             raise ValueError(f"Metric '{metric}': no value that all models have; use --na worst, or leave it out.")
+    over = "cases" if subjects is None else "subjects"
     clusters = np.arange(len(material.cases)) if subjects is None else np.asarray(subjects)
     bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
     averages = mean_of_known(np.where(missing, np.inf, values), axis=2)  # infinite: one of its classes failed
@@ -153,11 +161,12 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
     tests = pairwise_tests(tested, kind.better)
     return MetricResult(
         metric,
-        "cases" if subjects is None else "subjects",
+        over,
+        over if settings.unit == "case" else f"classes of {over}",
         values,
         dropped,
         averages,
-        rows.reshape(*shape, -1)[:, -1],
+        rows.reshape(*shape, -1).transpose(0, 2, 1),
         mean,
         np.array([_sd(row) for row in rows]).reshape(shape),
         (~np.isnan(rows)).sum(1).reshape(shape),

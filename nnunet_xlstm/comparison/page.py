@@ -38,7 +38,7 @@ def build_page(
     pictures = {job.name: Picture(path, job.caption) for job, path in drawn}
     kinds = {kind: [pictures[job.name] for job, _ in drawn if job.kind == kind] for kind in {j.kind for j, _ in drawn}}
     blocks: list[Block] = [Text(text) for text in notes(full, results, settings)]
-    blocks += [Heading("Scores"), _main_table(material, results), *kinds.get("scores", [])]
+    blocks += [Heading("Scores"), *_main_tables(material, results), *kinds.get("scores", [])]
     blocks += [Heading("Per class"), *_class_tables(material, results), *kinds.get("boxes", [])]
     if len(material.names) > 1:
         blocks += [Heading("Rankings"), *_rank_tables(material, results, settings)]
@@ -65,20 +65,19 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [n if short.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(short)]
 
 
-def _main_table(material: Material, results: Sequence[MetricResult]) -> Table:
-    header = ["model"]
-    for r in results:
-        header += [title(r.metric), f"{LEVEL:.0%} interval"]
-    rows = []
+def _main_tables(material: Material, results: Sequence[MetricResult]) -> list[Block]:
+    header = ["model", *(title(r.metric) for r in results)]
+    scores, intervals = [], []
     for m, name in enumerate(material.names):
-        row = [name]
-        for r in results:
-            low, high = (number(v, r.metric) for v in r.interval[:, m, -1])
-            row += [_solid(cell(r, m, -1)), _solid(f"{low} to {high}")]
-        rows.append(row)
+        scores.append([name, *(_solid(cell(r, m, -1)) for r in results)])
+        bounds = ((number(v, r.metric) for v in r.interval[:, m, -1]) for r in results)
+        intervals.append([name, *(_solid(f"{low} to {high}") for low, high in bounds)])
     r = results[0]
-    caption = f"Average over the classes{OF_SUBJECTS[r.over]}: {over_units(r)}; interval of the mean: bootstrap"
-    return Table(header, rows, caption)
+    caption = f"Average over the classes{OF_SUBJECTS[r.over]}: {over_units(r)}"
+    return [
+        Table(header, scores, caption),
+        Table(header, intervals, f"{LEVEL:.0%} interval of these means: bootstrap over the {r.over}"),
+    ]
 
 
 def _solid(text: str) -> str:
@@ -104,9 +103,9 @@ def _rank_tables(material, results, settings: Settings) -> list[Block]:
             s = r.stability
             rows.append([name, *cells, f"{s.median[m]:g} ({s.low[m]:g} to {s.high[m]:g})"])
         caption = (
-            f"{r.metric}: rank by the mean, the median and the mean of the ranks of the {r.over}, and by the number of "
-            f"models that one is significantly better than; last: rank by the mean in {settings.resamples} resamples, "
-            "median and 2.5 to 97.5 %"
+            f"{r.metric}: rank by the mean, the median and the mean of the ranks of the {r.tested}, and by the number "
+            "of models that one is significantly better than; last: rank by the mean in "
+            f"{settings.resamples} resamples, median and 2.5 to 97.5 %"
         )
         blocks.append(Table(header, rows, caption))
     return blocks

@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Volumes:
-    """Volume of all classes together, (models, cases)."""
+    """Volume of all classes together, (models, units)."""
 
     reference: np.ndarray
     prediction: np.ndarray
@@ -59,15 +59,15 @@ def jobs(
     every = f"Average over the classes of every {over[:-1]}"
     yield Job("scores", "scores", every, lambda: scores_per_method(names, panels, LEVEL, over))
     for r in results:
-        values, label = r.values, directed(r.metric)
+        values, label = r.units[:, :, :-1], directed(r.metric)
         yield Job(
             f"boxes_{r.metric}",
             "boxes",
-            f"{label} per class, every case",
-            lambda v=values, t=label: boxes_per_class(names, classes, v, t),
+            f"{label} per class, every {over[:-1]}",
+            lambda v=values, t=label: boxes_per_class(names, classes, v, t, over),
         )
         if len(names) > 1:
-            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {over}"
+            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {r.tested}"
             yield Job(f"ranks_{r.metric}", "ranks", text, lambda r=r, t=text: _ranks(names, r, t))
             caption = significance_text(r, settings, subjects)
             yield Job(
@@ -81,12 +81,12 @@ def jobs(
 
 def _relations(material, results, subjects, modality, costs) -> Iterator[Job]:
     names = material.names
-    volumes = total_volumes(material)
+    volumes = total_volumes(material, subjects)
     for model, name in enumerate(names if volumes is not None else []):
         caption = f"{name}: {volumes.label}"
         yield Job(f"volumes_{model + 1}", "volumes", caption, lambda m=model: _volumes(names, m, volumes))
     for r in results:
-        text = f"mean {directed(r.metric)}"
+        text = f"mean {directed(r.metric)}{' of the subjects' if subjects is not None else ''}"
         failed = "; where values are missing, such cases are left out" if r.failed.any() else ""
         if modality is not None:
             kind, chart = ("radar", radar) if len(names) >= MIN_RADAR else ("modality", modality_dots)
@@ -129,8 +129,11 @@ def modality_means(
     return {kind: mean_of_known(means_of_groups(*found), axis=1) for kind, found in rows.items()}
 
 
-def total_volumes(material: Material) -> Volumes | None:
-    """Volumes of all classes together; None where the summaries have none, or where regions overlap in part."""
+def total_volumes(material: Material, subjects: Sequence[str] | None = None) -> Volumes | None:
+    """Volumes of all classes together, of subjects the mean over their cases.
+
+    None where the summaries have none, or where regions overlap in part.
+    """
     keys = list(material.classes)
     chosen = outer_classes(keys)
     sources = (("VolumeRef", "VolumePred", "mL"), ("n_ref", "n_pred", "voxels"))
@@ -141,7 +144,10 @@ def total_volumes(material: Material) -> Volumes | None:
     columns = [keys.index(key) for key in chosen]
     whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else material.classes[chosen[0]]
     total = [material.values[name][:, :, columns].sum(2) for name in (reference, prediction)]
-    return Volumes(*total, unit, f"volume of {whole}")
+    if subjects is None:
+        return Volumes(*total, unit, f"volume of {whole}, every case")
+    total = [means_of_groups(values, subjects) for values in total]
+    return Volumes(*total, unit, f"volume of {whole}, every subject (mean over its cases)")
 
 
 def outer_classes(keys: Sequence[str]) -> list[str] | None:

@@ -96,7 +96,7 @@ def record(
     modality: Sequence[str] | None,
 ) -> dict[str, Any]:
     """The content of comparison.json: every number of the comparison. What is unknown is null."""
-    volumes = total_volumes(material)
+    volumes = total_volumes(material, subjects)
     content = {
         "version": __version__,
         "models": [{"name": name, "file": str(path)} for name, path in sources],

@@ -157,7 +157,7 @@ def _tex(text: str) -> str:
 
 def table_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
     """table.csv: a row per metric, model and class; then the averages over the classes and the mean of the classes."""
-    header = ["metric", "unit", "model", "class", "name", "n", "mean", "sd", "ci_low", "ci_high", "failed"]
+    header = ["metric", "unit", "model", "class", "name", "over", "n", "mean", "sd", "ci_low", "ci_high", "failed"]
     rows = []
     for r in results:
         for model, name in enumerate(material.names):
@@ -167,8 +167,8 @@ def table_rows(material: Material, results: Sequence[MetricResult]) -> tuple[lis
             for c, (key, text) in enumerate(classes):
                 failed = r.failed[model] if c == len(classes) - 1 else None
                 values = [r.n[model, c], r.mean[model, c], r.sd[model, c], *r.interval[:, model, c], failed]
-                rows.append([*start, key, text, *values])
-            rows.append([*start, "class mean", "mean over the classes", None, r.class_mean[model], *[None] * 4])
+                rows.append([*start, key, text, r.over, *values])
+            rows.append([*start, "class mean", "mean over the classes", r.over, None, r.class_mean[model], *[None] * 4])
     return header, rows
 
 
@@ -219,9 +219,9 @@ def p_value_rows(
     material: Material, results: Sequence[MetricResult], alpha: float
 ) -> tuple[list[str], list[list[Any]]]:
     """p_values.csv: a row per metric and ordered pair."""
-    header = ["metric", "better", "worse", "n", "n_differ", "statistic", "p", "p_holm", "significant", "method"]
+    header = ["metric", "over", "better", "worse", "n", "n_differ", "statistic", "p", "p_holm", "significant", "method"]
     header += ["difference", "ci_low", "ci_high", "difference_n", "underpowered"]
-    rows = [[r.metric, *pair.values()] for r in results for pair in pairs(r, material.names, alpha)]
+    rows = [[r.metric, r.tested, *pair.values()] for r in results for pair in pairs(r, material.names, alpha)]
     return header, rows
 
 
@@ -233,11 +233,13 @@ def rank(value: float) -> int | None:
 def rank_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
     """ranks.csv: a row per metric and model: every ranking, and how stable the first is."""
     models = range(len(material.names))
-    header = ["metric", "model", *results[0].rankings, "bootstrap median", "2.5 %", "97.5 %"]
+    header = ["metric", "over", "model", *results[0].rankings, "bootstrap median", "2.5 %", "97.5 %"]
     header += [f"share of rank {m + 1}" for m in models]
     rows = []
     for r in results:
         for m in models:
             stability = [r.stability.median[m], r.stability.low[m], r.stability.high[m], *r.stability.frequency[m]]
-            rows.append([r.metric, material.names[m], *(rank(ranks[m]) for ranks in r.rankings.values()), *stability])
+            rows.append(
+                [r.metric, r.tested, material.names[m], *(rank(ranks[m]) for ranks in r.rankings.values()), *stability]
+            )
     return header, rows

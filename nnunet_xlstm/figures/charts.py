@@ -107,11 +107,14 @@ def _long_tail(ax: Axes, values: np.ndarray, axis: str) -> None:
 
 
 @styled()
-def boxes_per_class(names: Sequence[str], classes: Sequence[str], values: np.ndarray, label: str) -> Figure:
+def boxes_per_class(
+    names: Sequence[str], classes: Sequence[str], values: np.ndarray, label: str, over: str = "cases"
+) -> Figure:
     """A box per class and method with N under it; where nothing is known there is a gap.
 
     Args:
-        values: (methods, cases, classes), NaN where unknown. label: of the axis, with the unit.
+        values: (methods, cases, classes), NaN where unknown. label: of the axis, with the unit. over: what the
+            values are of, such as "subjects".
     """
     models = len(names)
     per_row = max(1, min(len(classes), BOXES_PER_ROW // (models + 1)))
@@ -131,7 +134,7 @@ def boxes_per_class(names: Sequence[str], classes: Sequence[str], values: np.nda
         legend(figure, handles, names, loc="outside upper left", ncols=columns)
     note(
         figure,
-        "Under each box: the number of cases with a value; a gap where there is none. Box: quartiles and median; "
+        f"Under each box: the number of {over} with a value; a gap where there is none. Box: quartiles and median; "
         "whiskers: up to 1.5 interquartile ranges; diamond: mean."
         + (" From left to right in the order of the legend." if models > 1 else f" {plain(names[0])}."),
         WIDTH_INCH,

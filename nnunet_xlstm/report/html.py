@@ -18,32 +18,36 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
-       max-width: 64rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+       max-width: 68rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
 h1 { line-height: 1.2; margin: .5rem 0; } h2 { margin: 2.2rem 0 .6rem; line-height: 1.25; }
-.lead { font-size: 1.1rem; } .soft, figcaption, caption, footer { color: var(--soft); }
-.scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; min-width: min(100%, 24rem); }
-caption { text-align: left; padding-bottom: .4rem; }
-th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+.lead { font-size: 1.1rem; } .soft, figcaption, footer { color: var(--soft); }
+.scroll { overflow-x: auto; }
+.table figcaption { padding-bottom: .4rem; break-after: avoid; }
+table { border-collapse: collapse; min-width: min(100%, 24rem); font-size: .875rem; }
+th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { border-bottom-width: 2px; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); }
+@media (max-width: 40rem) { th:first-child, td:first-child { max-width: 40vw; } }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.total { font-weight: 600; }
 meter { width: 8rem; max-width: 25vw; vertical-align: middle; }
 figure { margin: 1.2rem 0; break-inside: avoid; overflow-x: auto; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
-.gallery figure { margin: 0; }
 img { max-width: max(100%, 36rem); height: auto; background: #fff; border-radius: 4px; display: block; }
+.gallery figure { margin: 0; } .gallery img { max-width: max(100%, 26rem); }
 pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; background: var(--shade);
       border: 1px solid var(--line); border-radius: 4px; padding: .6rem; }
 footer { margin-top: 3rem; font-size: .85rem; }
 @media print {
-  body { max-width: none; padding: 0; font-size: 11pt; } pre { font-size: 8pt; } img { max-width: 100%; }
-  table { font-size: 8.5pt; } th, td { padding-right: .5rem; }
+  body { max-width: none; padding: 0; font-size: 11pt; } pre { font-size: 8pt; }
+  img, .gallery img { max-width: 100%; max-height: 12cm; }
+  table { font-size: 8.5pt; } th, td { padding-right: .5rem; } .long { break-inside: auto; }
   h2 { break-after: avoid; } tr { break-inside: avoid; } .scroll { overflow: visible; }
 }
 """
 MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 DASH = "–"
+WHOLE_ROWS = 16  # tables up to this length stay on one printed page
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,11 @@ class Table:
             total = ' class="total"' if i >= len(self.rows) - self.total_rows else ""
             cells = "".join(f"<td{_number(n)}>{self._cell(v)}</td>" for v, n in zip(row, numeric, strict=True))
             body.append(f"<tr{total}>{cells}</tr>")
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        # Above the part that scrolls: a caption inside a wide table would be cut on a phone.
+        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
         return (
-            f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(body)}</tbody></table></div>"
+            f'<figure class="table{" long" if len(self.rows) > WHOLE_ROWS else ""}">{caption}<div class="scroll">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></figure>"
         )
 
     def _is_numeric(self, column: int) -> bool:

@@ -66,7 +66,7 @@ def test_unit_case_class():
     settings = Settings(unit="case_class")
     assert analyse(material(values), "Dice", settings).tests.units == 12
     found = analyse(material(values), "Dice", settings, ["a", "a", "b", "b"])
-    assert found.tests.units == 6
+    assert found.tests.units == 6 and found.tested == "classes of subjects"
     means = values.reshape(2, 2, 2, 3).mean(2).reshape(2, 6)
     units, case_of, class_of = comparable_units(values, np.zeros_like(values, bool), "Dice", settings)
     assert case_of.tolist()[:4] == [0, 0, 0, 1] and class_of.tolist()[:4] == [0, 1, 2, 0]
@@ -200,6 +200,7 @@ def test_a_subject_weighs_the_same_however_many_cases_it_has():
     assert subjects.rankings["mean, then rank"].tolist() == [2, 1] and subjects.n.tolist() == [[2, 2]] * 2
     assert subjects.tests.units == 2 and subjects.over == "subjects" and cases.over == "cases"
     np.testing.assert_allclose(subjects.points, [[0.9, 0.5], [0.8, 0.8]])
+    np.testing.assert_allclose(subjects.units, np.repeat(subjects.points[:, :, None], 2, axis=2))  # one class
 
 
 def test_a_subject_with_a_failed_case_has_no_average():

@@ -94,6 +94,8 @@ def test_two_cases_are_underpowered(summary, dice, tmp_path, no_drawing):
     assert test["underpowered"] and test["smallest_p"] == 0.25 and test["smallest_p_holm"] == 0.5
     assert "6 pairs are needed" in test["text"]
     assert "Underpowered" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    with open(tmp_path / "out" / "p_values.csv", newline="", encoding="utf-8") as file:
+        assert [row["underpowered"] for row in csv.DictReader(file)] == ["True", "True"]
 
 
 def test_one_case(summary, tmp_path, no_drawing):
@@ -199,7 +201,13 @@ def test_subjects_are_the_unit_of_everything(summary, tmp_path, no_drawing):
     assert content["test"]["pairs"][0]["difference"] == pytest.approx(-0.1)
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert "Average over the classes and the cases of a subject: mean ± SD over the 2 subjects" in table
+    for name in ("table", "p_values", "ranks"):
+        with open(tmp_path / "out" / f"{name}.csv", newline="", encoding="utf-8") as file:
+            assert {row["over"] for row in csv.DictReader(file)} == {"subjects"}
+    assert strict(tmp_path / "out" / "comparison.json")["volumes"]["models"]["a"]["n"] == 2
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "bootstrap over the subjects" in page and "per class, every subject" in page and "every case" not in page
+    assert "volume of LV, every subject" in page and "↑ of the subjects per modality" in page
     assert "subjects, each the mean over its cases" in page and "not corrected for the number of pairs" in page
 
 

@@ -91,7 +91,7 @@ def test_rows(material, results):
     np.testing.assert_allclose(rows[0][3], np.mean(rows[0][4:]))
     header, rows = tables.p_value_rows(material, results, 0.05)
     assert len(rows) == 6 and all(len(row) == len(header) for row in rows)
-    assert rows[0][:3] == ["Dice", NASTY, "b"] and rows[0][header.index("significant")]
+    assert rows[0][:4] == ["Dice", "cases", NASTY, "b"] and rows[0][header.index("significant")]
     assert rows[0][header.index("underpowered")] is False and rows[0][header.index("difference_n")] == 12
     header, rows = tables.rank_rows(material, results)
-    assert [row[2] for row in rows] == [1, 2, 3] and all(len(row) == len(header) for row in rows)
+    assert [row[3] for row in rows] == [1, 2, 3] and all(len(row) == len(header) for row in rows)

@@ -66,3 +66,9 @@ def test_unknown_kind_of_picture(tmp_path):
 def test_write_makes_the_folder(tmp_path):
     path = Page("t", "", []).write(tmp_path / "new" / "index.html")
     assert path.read_text().startswith("<!doctype html>")
+
+
+def test_captions_do_not_scroll_and_long_tables_may_break():
+    short, long = (Table(["n"], [[i] for i in range(n)], "what it is").html() for n in (3, 30))
+    assert short.index("<figcaption>what it is") < short.index('class="scroll"')
+    assert 'class="table"' in short and 'class="table long"' in long
