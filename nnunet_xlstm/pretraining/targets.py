@@ -97,6 +97,12 @@ class SinkhornTarget(Target):
         scores = torch.cat((rows, self.queue.kept().to(rows.dtype)))
         return sinkhorn(scores / temperature)[first : first + len(flat)].view_as(logits)
 
+    def end_step(self) -> None:
+        self.queue.end_step()
+
+    def discard_step(self) -> None:
+        self.queue.discard_step()
+
 
 def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
     """Log of the Sinkhorn-Knopp assignment of exp(scores), (B, K): rows sum to 1, columns to nearly B / K.
