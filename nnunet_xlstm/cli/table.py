@@ -50,6 +50,18 @@ COMMANDS = (
         passthrough=True,
     ),
     Command(
+        "unlabelled",
+        "data",
+        "make a data set from images without labels: files, 4D cine, DICOM",
+        "nnunet_xlstm.cli.cmd_unlabelled:run",
+    ),
+    Command(
+        "pool",
+        "data",
+        "unite several data sets for pre-training, by reference",
+        "nnunet_xlstm.cli.cmd_pool:run",
+    ),
+    Command(
         "config",
         "train",
         "list the keys that a trainer accepts in nnUNet_xlstm_config",

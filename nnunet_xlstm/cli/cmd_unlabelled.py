@@ -1,0 +1,48 @@
+"""`nnunet_xlstm unlabelled`: a data set of images without labels."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Makes nnUNet_raw/DatasetXXX_NAME from images of one modality, or adds new images to it: 3D files are left "
+        "where they are, 4D images become one case per frame, DICOM series are converted. A body mask takes the place "
+        "of the label, so that stock planning and preprocessing run. What cannot be used is listed in excluded.csv."
+    )
+    parser.add_argument(
+        "--input", type=Path, nargs="+", required=True, metavar="PATH", help="images, folders, lists of paths (text)"
+    )
+    parser.add_argument("--modality", required=True, choices=("CT", "MR", "PET"), help="of all images")
+    parser.add_argument("-d", type=int, required=True, metavar="ID", help="number of the data set")
+    parser.add_argument("--name", help="of the data set (Unlabelled)")
+    parser.add_argument("--dicom", action="store_true", help="the folders hold DICOM series")
+    parser.add_argument(
+        "--subject", metavar="REGEX", help="finds the subject in the path below the input (its first group, or all)"
+    )
+    parser.add_argument(
+        "--channels", nargs="+", default=[], metavar="NAME=GLOB", help="registered sequences that make one case"
+    )
+    parser.add_argument("-np", type=int, default=1, metavar="N", help="images at a time (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import logging
+    import sys
+
+    from nnunet_xlstm.cli.cmd_pool import print_summary
+    from nnunet_xlstm.data.unlabelled import make_unlabelled
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    dataset, summary = make_unlabelled(
+        args.input,
+        args.modality,
+        args.d,
+        args.name,
+        dicom=args.dicom,
+        subject=args.subject,
+        channels=args.channels,
+        processes=args.np,
+    )
+    print_summary(dataset, summary, args.d)
+    return 0

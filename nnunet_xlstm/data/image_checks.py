@@ -1,0 +1,60 @@
+"""Whether a file is an image that can be learnt from; the reason where it is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+MIN_IN_PLANE = 8  # voxels
+MAX_LABELS = 16  # an image with no more distinct values is a label map
+SAMPLE = 1_000_000  # voxels looked at first
+LABEL_NAME = re.compile(
+    r"(?:^|[^a-z])(?:labels?|labelstr|labelsts|segs?|segmentations?|masks?|contours?|gt)(?:$|[^a-z])"
+)
+
+
+def check_image(image: sitk.Image) -> None:
+    """Of a whole file: one value per voxel, three dimensions, or four with time last.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
+    if components > 1:
+        raise ValueError(f"{components} values per voxel (colour or vector image)")
+    if dimension not in (3, 4):
+        raise ValueError(f"{dimension} dimensions; 3, or 4 with time, are needed")
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise ValueError("complex values")
+
+
+def check_frame(image: sitk.Image, path: Path) -> None:
+    """Of one volume: large enough, finite, not constant, no label map.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    size = image.GetSize()
+    if sorted(size)[-2] < MIN_IN_PLANE:
+        raise ValueError(f"{' x '.join(map(str, size))} voxels; in plane {MIN_IN_PLANE} x {MIN_IN_PLANE} are needed")
+    array = sitk.GetArrayViewFromImage(image)
+    whole = not np.issubdtype(array.dtype, np.floating)
+    if not whole and not np.isfinite(array).all():
+        raise ValueError(f"{int(np.count_nonzero(~np.isfinite(array)))} voxels are NaN or infinite")
+    if array.min() == array.max():
+        raise ValueError(f"constant: every voxel is {array.min():g}")
+    if _few_values(array, MAX_LABELS):
+        raise ValueError(f"a label map: no more than {MAX_LABELS} distinct values")
+    if whole and LABEL_NAME.search("/".join(path.parts[-2:]).lower()) and _few_values(array, 256):
+        raise ValueError("a label map, by its name and its few whole numbers")
+
+
+def _few_values(array: np.ndarray, most: int) -> bool:
+    """No more than `most` distinct values; looks at a part first, since few images have that few there."""
+    flat = array.reshape(-1)
+    if len(np.unique(flat[:: max(1, flat.size // SAMPLE)])) > most:
+        return False
+    return len(np.unique(flat)) <= most

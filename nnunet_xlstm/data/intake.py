@@ -1,0 +1,152 @@
+"""From an item to cases: read, check, mask, and convert what nnU-Net could not read in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_xlstm.data.body_mask import body_mask
+from nnunet_xlstm.data.dicom import read_series
+from nnunet_xlstm.data.image_checks import check_frame, check_image
+from nnunet_xlstm.data.inputs import Item, Reasons, Scan
+from nnunet_xlstm.data.label_maps import TIFF, check_same_grid, read_image
+from nnunet_xlstm.data.nifti_file import bad_voxels_per_frame
+from nnunet_xlstm.data.pool_cases import CaseRow
+
+ENDING = ".nii.gz"
+NIFTI = (".nii", ".nii.gz")
+TEMPORARY = ".tmp" + ENDING
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished case: the files as dataset.json names them, and its row in pool_cases.json."""
+
+    images: tuple[str, ...]
+    label: str
+    row: CaseRow
+
+
+def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
+    """Makes the cases of an item.
+
+    A 3D file that nnU-Net's SimpleITK reader can read stays where it is; frames of 4D images, DICOM series and TIFF
+    files are written to imagesTr. Masks go to labelsTr. All files appear complete or not at all.
+
+    Args:
+        base: name of the case; frames get `_t` and their number.
+        folder: of the raw data set.
+
+    Returns:
+        case -> entry, and what was left out with the reason.
+    """
+    origin = item.origin or tuple(scan.path for scan in item.scans)
+    if item.label:
+        images = tuple(scan.files[0] for scan in item.scans)
+        row = CaseRow(item.source, item.subject, item.modality, item.frame, item.frames, origin)
+        return {base: Entry(images, item.label, row)}, []
+    path = " | ".join(scan.path for scan in item.scans)
+    try:
+        stacks = [_load(scan, item.modality) for scan in item.scans]
+        if len(stacks) > 1:
+            _check_channels(stacks)
+        bad = [sum(counts) for counts in zip(*(_bad_voxels(scan, len(stacks[0])) for scan in item.scans), strict=True)]
+    except ValueError as error:
+        return {}, [(path, _one_line(error, item.scans))]
+    entries: dict[str, Entry] = {}
+    left_out: Reasons = []
+    frames = len(stacks[0])
+    for t, images in enumerate(zip(*stacks, strict=True)):
+        case = base if frames == 1 else f"{base}_t{t:0{max(2, len(str(frames - 1)))}d}"
+        time = (None, None) if frames == 1 else (t, frames)
+        try:
+            if bad[t]:
+                raise ValueError(f"{bad[t]} voxels are NaN or infinite")
+            for scan, image in zip(item.scans, images, strict=True):
+                check_frame(image, Path(scan.path))
+            files = tuple(
+                scan.path if frames == 1 and readable_in_place(scan) else _write(image, folder, case, channel)
+                for channel, (scan, image) in enumerate(zip(item.scans, images, strict=True))
+            )
+        except ValueError as error:
+            left_out.append((f"{path} (frame {t})", _one_line(error, item.scans)))
+            continue
+        label = _write(_mask(images, item.modality), folder, case)
+        entries[case] = Entry(files, label, CaseRow(item.source, item.subject, item.modality, *time, origin))
+    if len(left_out) == frames and len({reason for _, reason in left_out}) == 1:
+        left_out = [(path, left_out[0][1])]
+    return entries, left_out
+
+
+def readable_in_place(scan: Scan) -> bool:
+    """nnU-Net reads this 3D file as it is: SimpleITK alone knows its geometry, and no `$` in its path is expanded."""
+    return not (scan.dicom or scan.path.lower().endswith(TIFF) or os.path.expandvars(scan.path) != scan.path)
+
+
+def _load(scan: Scan, modality: str) -> list[sitk.Image]:
+    """The volumes of a scan, in the order of time.
+
+    Raises:
+        ValueError: it cannot be read, or is no image.
+    """
+    if scan.dicom:
+        images = read_series(scan.files, modality)
+        for image in images:
+            check_image(image)
+        return images
+    image = read_image(Path(scan.path))
+    check_image(image)
+    return [image] if image.GetDimension() == 3 else [image[:, :, :, t] for t in range(image.GetSize()[3])]
+
+
+def _bad_voxels(scan: Scan, frames: int) -> list[int]:
+    """Per frame, the voxels that are no number and that SimpleITK does not show.
+
+    Raises:
+        ValueError: the file is cut off.
+    """
+    if scan.dicom or not scan.path.lower().endswith(NIFTI):
+        return [0] * frames
+    counts = bad_voxels_per_frame(Path(scan.path))
+    return counts if len(counts) == frames else [sum(counts)] * frames
+
+
+def _check_channels(stacks: Sequence[Sequence[sitk.Image]]) -> None:
+    if any(len(stack) > 1 for stack in stacks):
+        raise ValueError("a 4D image in a case of several channels")
+    for stack in stacks[1:]:
+        check_same_grid(stacks[0][0], stack[0], ("first channel", "other"))
+
+
+def _mask(images: Sequence[sitk.Image], modality: str) -> sitk.Image:
+    """Body mask on the grid of the first image; the body is where any channel shows it."""
+    masks = [body_mask(sitk.GetArrayViewFromImage(image), modality) for image in images]
+    mask = sitk.GetImageFromArray(np.maximum.reduce(masks))
+    mask.CopyInformation(images[0])
+    return mask
+
+
+def _write(image: sitk.Image, folder: Path, case: str, channel: int | None = None) -> str:
+    """Writes a mask, or a channel of an image; returns the path as dataset.json names it, relative to `folder`."""
+    relative = f"labelsTr/{case}{ENDING}" if channel is None else f"imagesTr/{case}_{channel:04d}{ENDING}"
+    path = folder / relative
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sitk.WriteImage(image, str(temporary), True)
+    except RuntimeError as error:  # a full disk is no fault of the image
+        raise OSError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+    os.replace(temporary, path)
+    return relative
+
+
+def _one_line(error: ValueError, scans: Sequence[Scan]) -> str:
+    text = " ".join(str(error).split())
+    for scan in scans:
+        text = text.removeprefix(f"{scan.path}: ")
+    return text

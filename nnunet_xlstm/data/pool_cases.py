@@ -1,0 +1,184 @@
+"""pool_cases.json: of every case its source, subject, modality and frame; and how often it is drawn."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NAME = "pool_cases.json"
+FORMAT = 1
+MODALITIES = ("CT", "MR", "PET")
+SAMPLING = ("sqrt", "modality", "uniform")
+SOURCE_POWER = 0.5  # p(source) ~ (number of its subjects) ** 0.5
+NEAR_FRAMES = 8  # the partner of a frame is at most an eighth of the sequence away
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One case.
+
+    Attributes:
+        subject: unique over all sources: equal texts are one person.
+        frame, frames: its number from 0 and how many the sequence has; None for an image without time.
+        images: the files it was made from, before frames were split or series converted.
+    """
+
+    source: str
+    subject: str
+    modality: str
+    frame: int | None = None
+    frames: int | None = None
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PoolCases:
+    """The content of the file.
+
+    Attributes:
+        inputs: what the commands that make the file remember of every input; nobody else reads it.
+    """
+
+    cases: Mapping[str, CaseRow]
+    sampling: str = "sqrt"
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def column(self, name: str) -> dict[str, Any]:
+        """Case -> its source, subject, modality, ..."""
+        return {case: getattr(row, name) for case, row in self.cases.items()}
+
+    def sampling_probabilities(self, keys: Sequence[str], scheme: str | None = None) -> np.ndarray:
+        """See the function of this name; the scheme is the file's own unless given."""
+        return sampling_probabilities(self.cases, keys, scheme or self.sampling)
+
+    def frame_partner(self, keys: Sequence[str]) -> FramePartner:
+        """Draws partners among these cases alone."""
+        return FramePartner(self.cases, keys)
+
+    def to_json(self) -> dict[str, Any]:
+        cases = {case: asdict(row) | {"images": list(row.images)} for case, row in sorted(self.cases.items())}
+        return {
+            "format": FORMAT,
+            "sampling": self.sampling,
+            "cases": cases,
+            "inputs": dict(sorted(self.inputs.items())),
+        }
+
+
+def read_pool_cases(path: Path) -> PoolCases:
+    """The file, checked.
+
+    Raises:
+        ValueError: not JSON, another format, or a row that is wrong.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); run `unlabelled` or `pool build` again") from error
+    known = content.get("format") if isinstance(content, dict) else None
+    if known != FORMAT or not isinstance(content.get("cases"), dict):
+        raise ValueError(f"{path}: format {known!r}; this version reads format {FORMAT}; run the command that made it")
+    sampling = content.get("sampling", "sqrt")
+    if sampling not in SAMPLING:
+        raise ValueError(f"{path}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
+    rows = {case: _row(path, case, values) for case, values in content["cases"].items()}
+    return PoolCases(rows, sampling, content.get("inputs", {}))
+
+
+def _row(path: Path, case: str, values: Any) -> CaseRow:
+    try:
+        row = CaseRow(**values)
+    except TypeError as error:
+        raise ValueError(f"{path}: case '{case}' has other keys than source, subject, ... ({error})") from error
+    times = (row.frame, row.frames)
+    good_times = times == (None, None) or (all(isinstance(t, int) for t in times) and 0 <= row.frame < row.frames)
+    texts = (row.source, row.subject)
+    if not all(isinstance(t, str) and t for t in texts) or row.modality not in MODALITIES or not good_times:
+        raise ValueError(
+            f"{path}: case '{case}': source and subject must be texts, modality one of {', '.join(MODALITIES)}, and "
+            f"frame a number below frames, or both null; got {values}"
+        )
+    return CaseRow(row.source, row.subject, row.modality, row.frame, row.frames, tuple(row.images))
+
+
+def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:
+    """How likely each of `keys` is drawn.
+
+    `sqrt`: p(source) ~ n^0.5 with n its subjects, equal over the subjects of a source, equal over a subject's cases, so
+    neither a large source nor a long cine rules. `modality`: modalities equal, within each as `sqrt`. `uniform`:
+    all cases equal.
+
+    Args:
+        keys: cases that can be drawn, each once.
+
+    Returns:
+        (len(keys),) float64, in the order of `keys`, sum 1.
+
+    Raises:
+        ValueError: a key without a row, no key, or an unknown scheme.
+    """
+    if scheme not in SAMPLING:
+        raise ValueError(f"sampling '{scheme}' is unknown; use one of {', '.join(SAMPLING)}")
+    if missing := [key for key in keys if key not in cases]:
+        raise ValueError(
+            f"{NAME} has no row of case '{missing[0]}' ({len(missing)} missing); it does not belong to these "
+            "preprocessed data: preprocess again, or run `unlabelled` or `pool build` again"
+        )
+    if not len(keys):
+        raise ValueError("there is no case to draw from; give at least one")
+    if scheme == "uniform":
+        return np.full(len(keys), 1 / len(keys))
+    # (modality, source) is a group: a source of one modality is one group under both schemes
+    rows = [cases[key] for key in keys]
+    group = [(row.modality if scheme == "modality" else "", row.source) for row in rows]
+    person = [(*g, row.subject) for g, row in zip(group, rows, strict=True)]
+    cases_of, subjects_of = Counter(person), Counter(p[:2] for p in set(person))
+    weight_of = {g: n**SOURCE_POWER for g, n in subjects_of.items()}
+    total: Counter = Counter()
+    for (modality, _), weight in weight_of.items():
+        total[modality] += weight
+    p = np.array(
+        [
+            weight_of[g] / (total[g[0]] * len(total)) / subjects_of[g] / cases_of[one]
+            for g, one in zip(group, person, strict=True)
+        ]
+    )
+    return p / p.sum()
+
+
+class FramePartner:
+    """A case -> the case of a near frame of the same sequence, at most an eighth of it away, in a circle.
+
+    A case without time, or whose near frames are not among the keys, is its own partner. Draws from NumPy's global
+    generator, which nnU-Net seeds differently in every worker.
+    """
+
+    def __init__(self, cases: Mapping[str, CaseRow], keys: Sequence[str]):
+        sequences: dict[tuple, dict[int, str]] = {}
+        for key in keys:
+            row = cases.get(key)
+            if row is not None and row.frame is not None:
+                sequence = (row.source, row.subject, row.images, row.frames)
+                sequences.setdefault(sequence, {})[row.frame] = str(key)
+        self.partners = {
+            case: tuple(found[t] for t in near_frames(frame, frames) if t in found)
+            for (*_, frames), found in sequences.items()
+            for frame, case in found.items()
+        }
+
+    def __call__(self, case: str) -> str:
+        partners = self.partners.get(case)
+        return partners[np.random.randint(len(partners))] if partners else case
+
+
+def near_frames(frame: int, frames: int) -> list[int]:
+    """Frames t + d with 0 < |d| <= max(1, T / 8), in a circle."""
+    reach = min(max(1, frames // NEAR_FRAMES), frames - 1)
+    return sorted({(frame + d) % frames for d in range(-reach, reach + 1)} - {frame})

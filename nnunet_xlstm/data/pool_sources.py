@@ -1,0 +1,190 @@
+"""The sources of a pool as items, without the subjects that must stay out; and the pool built from them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.data.inputs import Item, Reasons, Scan, find_scans
+from nnunet_xlstm.data.pool_cases import NAME, CaseRow, read_pool_cases
+from nnunet_xlstm.data.pool_file import Pool, Source, read_pool
+from nnunet_xlstm.data.raw_build import Summary, build
+from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, nnunet_folder, open_dataset, read_json
+from nnunet_xlstm.data.subjects import subject_of
+
+MAKER = "nnunet_xlstm pool build"
+DEFAULT_NAME = "Pool"
+log = logging.getLogger(__name__)
+
+
+def build_pool(path: Path, number: int, name: str | None = None, processes: int = 1) -> tuple[RawDataset, Summary]:
+    """Makes the data set that POOL.json describes, or brings it up to date: what the file no longer names goes.
+
+    Raises:
+        ValueError, OSError: the file is wrong, a source is missing, or an exclusion meets nobody.
+    """
+    if processes < 1:
+        raise ValueError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+    pool = read_pool(path, nnunet_folder("nnUNet_raw"))
+    names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))
+    dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, MAKER)
+    if clash := [source.name for source in pool.sources if source.folder == dataset.folder.resolve()]:
+        raise ValueError(f"{path}: source {clash[0]} is the pool itself; give another -d")
+    items, left_out = items_of_pool(pool)
+    header = {"channel_names": names, "image_channels": list(pool.channels)}
+    return dataset, build(
+        dataset, header, items, left_out, sampling=pool.sampling, keep_others=False, processes=processes
+    )
+
+
+def items_of_pool(pool: Pool) -> tuple[list[Item], Reasons]:
+    """Items of all sources. A subject that one source of a cohort excludes is excluded from all of that cohort.
+
+    Raises:
+        ValueError: see _chosen; or two sources with the same image.
+    """
+    found = {source.name: source_items(source, pool.channels) for source in pool.sources}
+    banned: dict[str, set[str]] = {}
+    for source in pool.sources:
+        banned.setdefault(source.cohort, set()).update(source.exclude)
+    items: list[Item] = []
+    left_out: Reasons = []
+    owner: dict[str, str] = {}
+    for source in pool.sources:
+        own, reasons = found[source.name]
+        left_out += reasons
+        for item in _chosen(source, own, banned[source.cohort]):
+            if owner.setdefault(item.key, source.name) != source.name:
+                raise ValueError(
+                    f"{item.scans[0].path} is in the sources {owner[item.key]} and {source.name}; keep one"
+                )
+            items.append(item)
+    _warn_of_namesakes(pool, found, banned)
+    return items, left_out
+
+
+def _chosen(source: Source, items: Sequence[Item], banned: set[str]) -> list[Item]:
+    """The items of included subjects, their subject now with the cohort.
+
+    Raises:
+        ValueError: none of the excluded is a subject of this source, an included one is not, or nothing is left.
+    """
+    subjects = {item.subject for item in items}
+    example = f"its subjects are called {', '.join(sorted(subjects)[:3])}, ...; give `subjects` a pattern that fits"
+    if source.exclude and not subjects & set(source.exclude):
+        raise ValueError(
+            f"source {source.name}: none of the excluded subjects ({source.exclude[0]}, ...) is in it; {example}"
+        )
+    if unknown := sorted(set(source.exclude) - subjects):
+        log.warning("source %s: excluded but not in it: %s", source.name, ", ".join(unknown[:10]))
+    if unknown := sorted(set(source.include or ()) - subjects):
+        raise ValueError(f"source {source.name}: included subject {unknown[0]} is not in it; {example}")
+    wanted = subjects if source.include is None else set(source.include)
+    chosen = [item for item in items if item.subject in wanted - banned]
+    if not chosen:
+        raise ValueError(f"source {source.name}: no image is left after `exclude` and `include`")
+    return [replace(item, subject=f"{source.cohort}/{item.subject}") for item in chosen]
+
+
+def _warn_of_namesakes(pool: Pool, found: dict[str, tuple[list[Item], Any]], banned: dict[str, set[str]]) -> None:
+    """Who is excluded here may be in another source under the same name."""
+    for source in pool.sources:
+        subjects = {item.subject for item in found[source.name][0]}
+        for cohort, names in banned.items():
+            if cohort != source.cohort and (same := sorted(subjects & names)):
+                log.warning(
+                    "source %s has subjects of the names %s, which are excluded from %s: if these are the same people, "
+                    'give both sources one "cohort"', source.name, ", ".join(same[:10]), cohort,
+                )  # fmt: skip
+
+
+def source_items(source: Source, channels: Sequence[str]) -> tuple[list[Item], Reasons]:
+    """The items of one source, before anybody is excluded; subjects without cohort.
+
+    Raises:
+        ValueError: a damaged dataset.json, a channel that is not there, or a case without subject.
+    """
+    if (source.folder / "dataset.json").is_file():
+        return _items_of_dataset(source, channels), []
+    if source.channels and set(source.channels.values()) != {0}:
+        raise ValueError(f"source {source.name}: a folder of images has one channel, 0; got {dict(source.channels)}")
+    scans, left_out = find_scans([source.folder])
+    items = [
+        Item((scan,), f"{source.name}_{scan.relative}", source.name, _subject(source, scan.relative), source.modality)
+        for scan in scans
+    ]
+    return items, left_out
+
+
+def _items_of_dataset(source: Source, channels: Sequence[str]) -> list[Item]:
+    content = read_json(source.folder / "dataset.json")
+    names = content.get("channel_names") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ValueError(
+            f"{source.folder / 'dataset.json'}: has no 'channel_names'; it is not that of an nnU-Net v2 set"
+        )
+    names = list(content.get("image_channels") or names.values())
+    side_car = source.folder / NAME
+    rows = read_pool_cases(side_car).cases if side_car.is_file() else {}
+    cases = _cases(source.folder, content, len(names))
+    items = []
+    for case, (images, label) in cases.items():
+        row = rows.get(case)
+        subject = _subject(source, case, row)
+        # a mask of ours serves again; the labels of other data sets are no masks of the body
+        mask = label if row is not None else ""
+        time = (row.frame, row.frames, row.images) if row else (None, None, ())
+        scans = [Scan((image,), image, case, image) for image in images]
+        if source.channels is None:
+            several = len(scans) > 1
+            for scan, channel in zip(scans, names, strict=True):
+                name = f"{source.name}_{case}_{channel}" if several else f"{source.name}_{case}"
+                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time))
+        else:
+            picked = tuple(scans[_channel_index(source, source.channels[c], names)] for c in channels)
+            items.append(Item(picked, f"{source.name}_{case}", source.name, subject, source.modality, mask, *time))
+    return items
+
+
+def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list[str], str]]:
+    """Case -> its images, one per channel, and its label, all absolute; as nnU-Net finds them."""
+
+    def full(name: str) -> str:
+        return os.path.abspath(folder / os.path.expandvars(name))
+
+    if "dataset" in content:
+        cases = {k: ([full(i) for i in v["images"]], full(v["label"])) for k, v in content["dataset"].items()}
+    else:
+        ending = content.get("file_ending", ".nii.gz")
+        cut = len(ending) + len("_0000")
+        cases = {}
+        for path in sorted((folder / "imagesTr").glob(f"*{ending}")):
+            cases.setdefault(path.name[:-cut], ([], ""))[0].append(os.path.abspath(path))
+    for case, (images, _) in cases.items():
+        if len(images) != n_channels:
+            raise ValueError(f"{folder}: case {case} has {len(images)} images, dataset.json {n_channels} channels")
+    if not cases:
+        raise ValueError(f"{folder}: holds no training image")
+    return cases
+
+
+def _channel_index(source: Source, channel: int | str, names: Sequence[str]) -> int:
+    if isinstance(channel, str) and channel in names:
+        return list(names).index(channel)
+    if isinstance(channel, int) and 0 <= channel < len(names):
+        return channel
+    raise ValueError(f"source {source.name}: there is no channel {channel!r}; it has {dict(enumerate(names))}")
+
+
+def _subject(source: Source, case: str, row: CaseRow | None = None) -> str:
+    if source.pattern:
+        return subject_of(source.pattern, case)
+    if source.subject_of is not None:
+        if case not in source.subject_of:
+            raise ValueError(f"source {source.name}: the subjects' file has no entry '{case}'; add it")
+        return source.subject_of[case]
+    return row.subject if row else case

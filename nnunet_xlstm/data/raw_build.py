@@ -1,0 +1,151 @@
+"""Makes or extends a raw data set of images without labels; `unlabelled` and `pool build` both end here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nnunet_xlstm.data.inputs import Item, Reasons
+from nnunet_xlstm.data.intake import Entry, process
+from nnunet_xlstm.data.raw_dataset import RawDataset
+from nnunet_xlstm.data.subjects import CaseNames
+
+SAVE_SECONDS = 20.0  # what a kill may cost
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: cases in the data set, those of them that are new, subjects, inputs left out, folds."""
+
+    cases: int
+    new: int
+    subjects: int
+    excluded: int
+    folds: int
+    sources: Mapping[str, tuple[int, int]]  # source -> subjects, cases
+    changed: bool
+
+
+def build(
+    dataset: RawDataset,
+    header: Mapping[str, Any],
+    items: Sequence[Item],
+    left_out: Reasons = (),
+    *,
+    sampling: str = "sqrt",
+    keep_others: bool = True,
+    processes: int = 1,
+) -> Summary:
+    """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
+
+    Args:
+        header: what dataset.json says beside the cases: channel_names and so on.
+        left_out: (path, reason) of what never became an item.
+        keep_others: cases of earlier runs that are not among the items stay; else they go.
+        processes: items at a time.
+
+    Raises:
+        ValueError: no case at all: everything is in excluded.csv.
+    """
+    dataset.remove_leftovers()
+    entries, inputs = dataset.read()
+    before = dict(entries)
+    dataset.claim()
+    items = list({item.key: item for item in items}.values())
+    if not keep_others:
+        _forget(dataset, entries, inputs, set(inputs) - {item.key for item in items})
+    stamps = {item.key: item.stamp() for item in items}
+    known, fresh = [], []
+    for item in items:
+        (known if _is_known(dataset, entries, inputs.get(item.key), stamps[item.key]) else fresh).append(item)
+    for item in known:
+        for case in inputs[item.key]["cases"]:
+            row = replace(entries[case].row, source=item.source, subject=item.subject, modality=item.modality)
+            entries[case] = replace(entries[case], row=row)
+    names = CaseNames()
+    for memory in inputs.values():
+        for case in (memory["name"], *memory["cases"]):
+            names.take(case)
+    bases = [inputs[i.key]["name"] if i.key in inputs else names.give(i.name, i.key) for i in fresh]
+    saved = time.monotonic()
+    jobs = [(item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
+    for item, base, (made, reasons) in zip(fresh, bases, _run(jobs, processes), strict=True):
+        old = inputs.get(item.key, {"cases": ()})["cases"]
+        for case in set(old) - set(made):
+            if case in entries:
+                dataset.remove(entries.pop(case))
+        entries.update(made)
+        excluded = [list(row) for row in reasons]
+        inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
+        if time.monotonic() - saved > SAVE_SECONDS:
+            dataset.save(header, entries, sampling, inputs)
+            saved = time.monotonic()
+    reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
+    if not entries:
+        table = dataset.write_excluded(reasons)
+        raise ValueError(f"none of {len(reasons)} inputs can be used; the reasons are in {table}")
+    entries = {case: entries[case] for case in sorted(entries)}
+    dataset.save(header, entries, sampling, inputs)
+    folds = dataset.finish(entries, reasons)
+    _warn_of_missing(dataset, entries)
+    new = sum(len(inputs[item.key]["cases"]) for item in fresh)
+    rows = [entry.row for entry in entries.values()]
+    sources = {
+        source: (len({r.subject for r in rows if r.source == source}), sum(r.source == source for r in rows))
+        for source in sorted({row.source for row in rows})
+    }
+    subjects = len({row.subject for row in rows})
+    return Summary(len(entries), new, subjects, len(reasons), len(folds), sources, entries != before)
+
+
+def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
+    """It was taken in by an earlier run, has not changed, and all its files are there."""
+    return (
+        memory is not None
+        and memory["stamp"] == stamp
+        and all(case in entries and dataset.has_files(entries[case]) for case in memory["cases"])
+    )
+
+
+def _forget(dataset: RawDataset, entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -> None:
+    for key in keys:
+        for case in inputs.pop(key)["cases"]:
+            if case in entries:
+                dataset.remove(entries.pop(case))
+
+
+def _run(jobs: Sequence[tuple[Item, str, Path]], processes: int) -> Iterator[tuple[dict[str, Entry], Reasons]]:
+    bar = {"total": len(jobs), "unit": "image", "desc": "images", "disable": None}
+    if processes > 1 and len(jobs) > 1:
+        # spawned: a fork of a threaded parent may hang
+        try:
+            with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
+                yield from tqdm(pool.map(_process, jobs), **bar)
+        except BrokenProcessPool as error:
+            raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
+    else:
+        yield from tqdm(map(_process, jobs), **bar)
+
+
+def _process(job: tuple[Item, str, Path]) -> tuple[dict[str, Entry], Reasons]:
+    return process(*job)
+
+
+def _warn_of_missing(dataset: RawDataset, entries: Mapping[str, Entry]) -> None:
+    gone = [case for case, entry in entries.items() if not dataset.has_files(entry)]
+    if gone:
+        log.warning(
+            "%d cases of earlier runs have lost a file (%s, ...): nnU-Net will refuse them; bring the files back, or "
+            "remove %s and build it anew",
+            len(gone), entries[gone[0]].images[0], dataset.folder,
+        )  # fmt: skip

@@ -1,0 +1,212 @@
+"""A raw nnU-Net data set by reference: its folder, what is known of it, and all files beside its images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.data.inputs import Reasons
+from nnunet_xlstm.data.intake import ENDING, Entry
+from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
+from nnunet_xlstm.data.subjects import folds_by_subject
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+SPLITS = "splits_final.json"
+MAX_ID = 999
+# nnU-Net chooses the normalisation by the channel's name; every other name is a z-score per case
+RESERVED_CHANNELS = ("ct", "nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """Where a data set lies, raw and preprocessed, and the command that makes it."""
+
+    folder: Path
+    preprocessed: Path
+    maker: str
+
+    def read(self) -> tuple[dict[str, Entry], dict[str, Any]]:
+        """Finished cases, and what is remembered of the inputs; both empty for a new data set.
+
+        Raises:
+            ValueError: the folder holds a data set that another command made, or a damaged file.
+        """
+        file = self.folder / "dataset.json"
+        if not file.is_file():
+            if (self.folder / "imagesTr").is_dir() and not (self.folder / NAME).is_file():
+                self._refuse()
+            return {}, {}
+        content = read_json(file)
+        if content.get("made_by") != self.maker:
+            self._refuse()
+        if not (self.folder / NAME).is_file():
+            return {}, {}
+        pool = read_pool_cases(self.folder / NAME)
+        files = content.get("dataset", {})
+        entries = {
+            case: Entry(tuple(files[case]["images"]), files[case]["label"], row)
+            for case, row in pool.cases.items()
+            if case in files
+        }
+        return entries, dict(pool.inputs)
+
+    def _refuse(self) -> None:
+        raise ValueError(f"{self.folder}: holds a data set that `{self.maker}` did not make; give another -d")
+
+    def claim(self) -> None:
+        """From now on the folder is known as ours, also if the run is killed before its first case is saved."""
+        if not (self.folder / NAME).is_file():
+            write_json(self.folder / NAME, PoolCases({}).to_json())
+
+    def has_files(self, entry: Entry) -> bool:
+        """Whether all that belongs to a case is still there."""
+        return all((self.folder / name).is_file() for name in (*entry.images, entry.label))
+
+    def remove(self, entry: Entry) -> None:
+        """Deletes the files of a case that lie in this data set; what it refers to elsewhere stays."""
+        for name in (*entry.images, entry.label):
+            if not os.path.isabs(name):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Files that a killed run was about to write."""
+        for name in ("imagesTr", "labelsTr"):
+            for path in (self.folder / name).glob(".*.tmp*"):
+                path.unlink(missing_ok=True)
+
+    def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
+        """dataset.json and pool_cases.json, in an order in which a kill between them loses nothing."""
+        cases = sorted(entries)
+        pool = PoolCases({case: entries[case].row for case in cases}, sampling, inputs)
+        write_json(self.folder / NAME, pool.to_json())
+        content = dict(header) | {
+            "labels": {"background": 0, "foreground": 1},
+            "numTraining": len(cases),
+            "file_ending": ENDING,
+            "overwrite_image_reader_writer": "SimpleITKIO",
+            "made_by": self.maker,
+            "dataset": {case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases},
+        }
+        write_json(self.folder / "dataset.json", content)
+
+    def finish(self, entries: Mapping[str, Entry], left_out: Reasons) -> list[dict[str, list[str]]]:
+        """Folds, excluded.csv, and the copies that the trainer reads among the preprocessed data."""
+        self.write_excluded(left_out)
+        path, target = self.folder / SPLITS, self.preprocessed / SPLITS
+        before = read_json(path) if path.is_file() else []
+        rows = {case: entry.row for case, entry in entries.items()}
+        folds = folds_by_subject(
+            {case: row.subject for case, row in rows.items()}, {case: row.source for case, row in rows.items()}, before
+        )
+        if folds:
+            write_json(path, folds)
+        else:
+            path.unlink(missing_ok=True)
+        if target.is_file() and read_json(target) != folds:
+            if read_json(target) == before and folds:
+                write_json(target, folds)
+            else:
+                log.warning("%s is not ours and stays; nnU-Net refuses it beside other folds: remove it", target)
+        write_json(self.preprocessed / NAME, read_json(self.folder / NAME))
+        return folds
+
+    def write_excluded(self, left_out: Reasons) -> Path:
+        """excluded.csv: path, reason."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("path", "reason"))
+        writer.writerows(sorted(set(left_out)))
+        path = self.folder / "excluded.csv"
+        write_text(path, text.getvalue())
+        return path
+
+
+def nnunet_folder(variable: str) -> Path:
+    """Raises ValueError where nnU-Net's variable is not set."""
+    if not os.environ.get(variable):
+        raise ValueError(f"{variable} is not set; give it the folder that nnU-Net uses: export {variable}=...")
+    return Path(os.environ[variable])
+
+
+def open_dataset(number: int, name: str | None, default: str, maker: str) -> RawDataset:
+    """The data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
+
+    Args:
+        name: None takes the name of an existing data set of this number, else `default`.
+
+    Raises:
+        ValueError: a variable is not set, or the number or name is wrong or in use.
+    """
+    roots = {variable: os.environ.get(variable, "") for variable in VARIABLES}
+    raw, preprocessed = (nnunet_folder(variable) for variable in VARIABLES[:2])
+    if not 1 <= number <= MAX_ID:
+        raise ValueError(f"-d {number}: give a number from 1 to {MAX_ID}")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"--name '{name}': use letters, digits, - and _ alone")
+    prefix = f"Dataset{number:03d}_"
+    existing = {
+        path.name
+        for root in roots.values()
+        if root and Path(root).is_dir()
+        for path in Path(root).iterdir()
+        if path.is_dir() and path.name.startswith(prefix)
+    }
+    full = f"{prefix}{name or default}" if name or not existing else min(existing)
+    if existing - {full}:
+        raise ValueError(
+            f"-d {number} is {', '.join(sorted(existing - {full}))} already; give another -d, or its --name"
+        )
+    return RawDataset(raw / full, preprocessed / full, maker)
+
+
+def channel_names(names: Sequence[str], all_ct: bool) -> dict[str, str]:
+    """dataset.json's channel_names: `CT` for every channel where all images are CT, so that nnU-Net takes its CT
+    normalisation; else the names, which must not choose one of the others.
+
+    Raises:
+        ValueError: a name that nnU-Net gives a meaning.
+    """
+    if all_ct:
+        return {str(i): "CT" for i in range(len(names))}
+    if wrong := [name for name in names if name.casefold() in RESERVED_CHANNELS]:
+        raise ValueError(
+            f"channel '{wrong[0]}': nnU-Net takes this name as a normalisation, but images that are not all CT need "
+            "the z-score; use another name"
+        )
+    return {str(i): name for i, name in enumerate(names)}
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError for a file that is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Complete or not at all; untouched where the content is the same."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Complete or not at all; untouched where the text is the same."""
+    data = text.encode("utf-8", "surrogateescape")
+    if path.is_file() and path.read_bytes() == data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

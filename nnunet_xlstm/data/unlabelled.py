@@ -1,0 +1,84 @@
+"""`nnunet_xlstm unlabelled`: images of one modality, wherever they lie, as an nnU-Net data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nnunet_xlstm.data.inputs import find_scans, items_of_channels, items_of_scans
+from nnunet_xlstm.data.pool_cases import MODALITIES
+from nnunet_xlstm.data.raw_build import Summary, build
+from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset, read_json
+from nnunet_xlstm.data.subjects import subject_pattern
+
+MAKER = "nnunet_xlstm unlabelled"
+DEFAULT_NAME = "Unlabelled"
+
+
+def make_unlabelled(
+    inputs: Sequence[Path],
+    modality: str,
+    number: int,
+    name: str | None = None,
+    *,
+    dicom: bool = False,
+    subject: str | None = None,
+    channels: Sequence[str] = (),
+    processes: int = 1,
+) -> tuple[RawDataset, Summary]:
+    """Makes or extends the data set.
+
+    Args:
+        inputs: see find_scans.
+        modality: of all images: "CT", "MR" or "PET".
+        number, name: of DatasetXXX_Name.
+        subject: regular expression for the path below the input.
+        channels: NAME=GLOB of every channel; empty for images of one channel.
+
+    Raises:
+        ValueError, OSError: wrong options, inputs without images, or none that can be used.
+    """
+    if modality not in MODALITIES:
+        raise ValueError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
+    if processes < 1:
+        raise ValueError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+    globs = parse_channels(channels)
+    pattern = subject_pattern(subject) if subject else None
+    scans, left_out = find_scans(inputs, dicom)
+    names = channel_names(list(globs) or [modality], modality == "CT")
+    dataset = open_dataset(number, name, DEFAULT_NAME, MAKER)
+    header = {"channel_names": names, "image_modality": modality, "image_channels": list(globs) or [modality]}
+    _check_same_kind(dataset, header)
+    source = dataset.folder.name
+    if globs:
+        items, reasons = items_of_channels(scans, source, modality, pattern, globs)
+        left_out = [*left_out, *reasons]
+    else:
+        items = items_of_scans(scans, source, modality, pattern)
+    return dataset, build(dataset, header, items, left_out, processes=processes)
+
+
+def parse_channels(texts: Sequence[str]) -> dict[str, str]:
+    """Name -> shell pattern, from NAME=GLOB.
+
+    Raises:
+        ValueError: another form, or a name twice.
+    """
+    channels: dict[str, str] = {}
+    for text in texts:
+        name, equals, glob = text.partition("=")
+        if not (name and equals and glob) or name in channels:
+            raise ValueError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
+        channels[name] = glob
+    return channels
+
+
+def _check_same_kind(dataset: RawDataset, header: Mapping) -> None:
+    file = dataset.folder / "dataset.json"
+    content = read_json(file) if file.is_file() else {}
+    for key in ("image_modality", "image_channels"):
+        if content.get("made_by") == dataset.maker and content.get(key) != header[key]:
+            raise ValueError(
+                f"{dataset.folder.name} has {content.get(key)}, and {header[key]} cannot join it: make another data "
+                "set with another -d, and unite both with `nnunet_xlstm pool build`"
+            )
