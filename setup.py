@@ -33,6 +33,7 @@ if __name__ == "__main__":
             "dynamic-network-architectures>=0.4.4,<0.5",
             "numpy>=1.24",
             "einops",
+            "scikit-learn",
             # nnU-Net's preprocessing imports distutils, which Python 3.12 dropped and setuptools still ships.
             'setuptools; python_version >= "3.12"',
         ],

@@ -79,6 +79,40 @@ def nnunet_tree(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def pretrained_file(nnunet_tree, tmp_path_factory) -> Path:
+    """A checkpoint as the pre-training trainers write it, of the tiny network with fresh weights."""
+    import torch
+
+    from nnunet_xlstm.nnunet import pretrain_checkpoint
+    from nnunet_xlstm.nnunet.plan_network import planned_network
+
+    folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
+    path = folder / "nnUNetXLSTMUNetTinyPlans.json"
+    plans = json.loads(path.read_text())
+    dataset = json.loads((folder / "dataset.json").read_text())
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = planned_network(path, "3d_fullres", 1, 3).build()
+    content = {
+        "network_weights": network.state_dict(),
+        "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": "all", "dataset_json": dataset},
+        "trainer_name": "nnUNetTrainerDINO",
+        "current_epoch": 2,
+        pretrain_checkpoint.KEY: {
+            "format": pretrain_checkpoint.FORMAT,
+            "kind": "pretraining",
+            "dataset": plans["dataset_name"],
+            "architecture": plans["configurations"]["3d_fullres"]["architecture"],
+            "channel_names": dataset["channel_names"],
+            "lineage": [],
+        },
+    }
+    file = tmp_path_factory.mktemp("pretrained") / "checkpoint_final.pth"
+    torch.save(pretrain_checkpoint.plain(content), file)
+    return file
+
+
 # Smallest valid PNG: one pixel.
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc0000003010100"

@@ -31,7 +31,7 @@ ALLOWED = {
     "shim": ({"names"}, set()),
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
-    "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2"}),
+    "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     "data": (set(), ARRAYS | {"tqdm"}),
     "figures": ({"data"}, ARRAYS | {"matplotlib"}),
     "nnunet": (

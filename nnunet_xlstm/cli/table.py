@@ -86,6 +86,12 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_cost:run",
     ),
     Command(
+        "features",
+        "judge",
+        "what a pre-trained encoder knows: linear probe, nearest neighbours, pictures of features",
+        "nnunet_xlstm.cli.cmd_features:run",
+    ),
+    Command(
         "view",
         "judge",
         "pictures of images with reference and prediction, and of the worst cases",

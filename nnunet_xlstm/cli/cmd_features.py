@@ -1,0 +1,286 @@
+"""`nnunet_xlstm features`: what the frozen encoder of a pre-training checkpoint knows, beside controls."""
+
+import argparse
+import json
+from pathlib import Path
+
+from nnunet_xlstm.cli.text_table import text_table
+
+ARMS = ("trained", "untrained", "permuted")
+TEST_SUBJECTS = "test_subjects"  # key and name of the file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measures frozen features of a pre-training checkpoint on a raw data set, beside the same network untrained "
+        "and with its weights shuffled: effective rank and spread; with --probe Dice of a linear classifier of voxels; "
+        "with --knn accuracy of nearest neighbours; with --pca pictures. Writes features.json, and label maps and "
+        "scores of the probe for `nnunet_xlstm compare`."
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of a pre-training run")
+    parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="raw data set: id, name or folder")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="default: all")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="labels of training subjects fit a linear classifier of voxels, test subjects score it",
+    )
+    parser.add_argument(
+        "--knn",
+        nargs="+",
+        default=[],
+        metavar="NAME[=FILE]",
+        help="what neighbours are asked for: a column of the data set's pool_cases.json (modality, source), or "
+        'a table of your own: JSON {"case": "label"} or CSV with the columns case,NAME',
+    )
+    parser.add_argument(
+        "--pca", type=int, nargs="?", const=3, default=0, metavar="N", help="pictures of N cases (without N: 3)"
+    )
+    parser.add_argument(
+        "--test-subjects",
+        type=Path,
+        metavar="FILE",
+        help="JSON list, or an object with the key test_subjects; default: test_subjects.json of the data set",
+    )
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--subjects",
+        type=Path,
+        metavar="FILE",
+        help='JSON {"case": "subject"} or CSV with the columns case,subject; default: pool_cases.json, or every case '
+        "is a subject",
+    )
+    whose.add_argument(
+        "--subject", metavar="REGEX", help=r"what in a case's name is the subject, such as '(patient\d+)'"
+    )
+    parser.add_argument(
+        "--cases", type=int, metavar="N", help="use at most N cases (training cases with --probe), drawn over subjects"
+    )
+    parser.add_argument(
+        "--layers", nargs="+", default=["all"], metavar="L", help="stages of a voxel's features: all, bottom or numbers"
+    )
+    parser.add_argument("--each-layer", action="store_true", help="with --probe: also every stage alone")
+    parser.add_argument(
+        "--voxels",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="that fit the probe, as many of each class (%(default)s)",
+    )
+    parser.add_argument("--neighbours", type=int, default=5, metavar="K", help="for --knn (%(default)s)")
+    parser.add_argument("--slices", type=int, default=5, metavar="N", help="for --pca (%(default)s)")
+    parser.add_argument("--channel", type=int, metavar="N", help="of the data set, for an encoder of one channel")
+    parser.add_argument("--seed", type=int, default=0, help="of voxels, cases, untrained and permuted (%(default)s)")
+    parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import logging
+    import sys
+
+    _check_numbers(args)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    from nnunet_xlstm import __version__
+    from nnunet_xlstm.nnunet import features
+    from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
+    from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
+
+    pretrained = Pretrained.read(args.checkpoint)
+    dataset = features.RawDataset.find(args.dataset)
+    cases = features.Cases(dataset, pretrained, args.channel)
+    subjects = _subjects(args, dataset)
+    train, test, others = _split(args, dataset, subjects)
+    everyone = [*train, *test, *others]
+    plan = features.Plan(
+        arms=args.arms,
+        train=train,
+        test=test,
+        others=others,
+        subjects=subjects,
+        labels={name: table for name, table in (_labels(text, dataset, everyone) for text in args.knn)},
+        shown=features.spread_over_subjects(test or everyone, subjects, args.pca, args.seed),
+        slices=args.slices,
+        stages=_stages(args.layers),
+        each_stage=args.each_layer,
+        voxels=args.voxels,
+        neighbours=args.neighbours,
+        seed=args.seed,
+        device=args.device,
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    study = features.Study(cases, plan, args.out, progress=True)
+    numbers = study.run()
+    if args.probe:
+        (args.out / "subjects.json").write_text(json.dumps(subjects, indent=1), encoding="utf-8")
+        for arm in args.arms:
+            numbers[arm]["probe"] |= _score(args.out, arm, dataset, test)
+    content = {
+        "version": __version__,
+        "checkpoint": pretrained.origin | {"lineage": pretrained.lineage},
+        "dataset": dataset.folder.name,
+        "seed": args.seed,
+        "settings": {
+            "layers": args.layers,
+            "voxels": args.voxels,
+            "neighbours": args.neighbours,
+            "channel": args.channel,
+        },
+        "arms": numbers,
+        "arms in words": {arm: ARMS_IN_WORDS[arm] for arm in args.arms},
+        "definitions": features.DEFINITIONS,
+        "labels": {name: _counts(table, plan.cases) for name, table in plan.labels.items()},
+        "train_cases": train,
+        "test_cases": test,
+        "cases": plan.cases,
+    }
+    (args.out / "features.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    for line in text_table(_rows(numbers)):
+        print(line)
+    print(f"\nnumbers:  {args.out / 'features.json'}")
+    if plan.shown:
+        print(f"pictures: {', '.join(str(args.out / f'pca_{case}.png') for case in plan.shown)}")
+    if args.probe and len(args.arms) > 1:
+        scores = " ".join(f"{arm}={args.out / arm}.json" for arm in args.arms)
+        print(
+            f"intervals: nnunet_xlstm compare {scores} --subjects {args.out / 'subjects.json'} "
+            f"-o {args.out / 'comparison'}"
+        )
+    return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    least = {"pca": 0, "cases": 1, "voxels": 1, "neighbours": 1, "slices": 1}
+    for name, low in least.items():
+        value = getattr(args, name)
+        if value is not None and value < low:
+            raise ValueError(f"--{name} {value} is too small; give {low} or more")
+    args.arms = list(dict.fromkeys(args.arms))
+
+
+def _stages(layers: list[str]) -> list[int] | None:
+    if layers == ["all"]:
+        return None
+    try:
+        return sorted({-1 if layer == "bottom" else int(layer) for layer in layers})
+    except ValueError as error:
+        raise ValueError(f"--layers {' '.join(layers)}: give all, or bottom and numbers of stages from 0 on") from error
+
+
+def _subjects(args: argparse.Namespace, dataset) -> dict[str, str]:
+    """Case -> subject."""
+    from nnunet_xlstm.comparison.inputs import read_case_table
+    from nnunet_xlstm.data.subjects import subject_of, subject_pattern
+
+    cases = list(dataset.images)
+    if args.subjects is not None:
+        return dict(zip(cases, read_case_table(args.subjects, "subject", cases), strict=True))
+    if args.subject is not None:
+        pattern = subject_pattern(args.subject)
+        return {case: subject_of(pattern, case) for case in cases}
+    pool = _pool(dataset)
+    known = {} if pool is None else pool.column("subject")
+    return {case: known.get(case, case) for case in cases}
+
+
+def _pool(dataset):
+    from nnunet_xlstm.data.pool_cases import NAME, read_pool_cases
+
+    path = dataset.folder / NAME
+    return read_pool_cases(path) if path.is_file() else None
+
+
+def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
+    """Cases that fit the probe, cases that score it, and without a probe all cases as a third list."""
+    from nnunet_xlstm.nnunet.features import spread_over_subjects
+
+    n = args.cases or len(subjects)
+    if not args.probe:
+        return [], [], spread_over_subjects(subjects, subjects, n, args.seed)
+    path = args.test_subjects or dataset.folder / f"{TEST_SUBJECTS}.json"
+    if not path.is_file():
+        raise ValueError(f"--probe needs to know the test subjects, and there is no {path}; give --test-subjects FILE")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
+    if not isinstance(named, list) or not all(isinstance(s, str) for s in named):
+        raise ValueError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
+    test = sorted(case for case, subject in subjects.items() if subject in set(named))
+    train = sorted(set(subjects) - set(test))
+    for what, cases in (("test", test), ("training", train)):
+        if not cases:
+            raise ValueError(
+                f"{path}: leaves no {what} case of {len(subjects)}; its subjects are such as {named[:2]}, those of the "
+                f"cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects or --subject"
+            )
+    return spread_over_subjects(train, subjects, n, args.seed), test, []
+
+
+def _labels(text: str, dataset, cases: list[str]) -> tuple[str, dict[str, str]]:
+    """Name, and case -> label, of an argument of --knn."""
+    from nnunet_xlstm.comparison.inputs import read_case_table
+
+    name, _, file = text.partition("=")
+    if file:
+        return name, dict(zip(cases, read_case_table(Path(file), name, cases), strict=True))
+    pool = _pool(dataset)
+    if pool is None or name not in ("modality", "source"):
+        raise ValueError(
+            f"--knn {name}: give modality or source where the data set has a pool_cases.json ({dataset.folder} has "
+            f"{'one' if pool else 'none'}), or {name}=FILE with a label of every case"
+        )
+    table = pool.column(name)
+    if missing := [case for case in cases if case not in table]:
+        raise ValueError(f"--knn {name}: pool_cases.json of {dataset.folder} does not know case '{missing[0]}'")
+    return name, {case: str(table[case]) for case in cases}
+
+
+def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
+    from collections import Counter
+
+    return dict(Counter(table[case] for case in cases).most_common())
+
+
+def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
+    """Scores the label maps of an arm as `nnunet_xlstm evaluate` does; Dice per class and mean."""
+    from nnunet_xlstm.evaluation import folder
+    from nnunet_xlstm.evaluation.labels import Classes
+    from nnunet_xlstm.evaluation.score import Settings
+    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv, write_json
+
+    classes, settings = Classes.from_dataset(dataset.content), Settings()
+    ending = dataset.content["file_ending"]
+    pairs = [folder.Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
+    summary = folder.summarise(pairs, folder.score_pairs(pairs, classes, settings, progress=True), classes, settings)
+    write_json(out / f"{arm}.json", summary)
+    write_csv(out / f"{arm}.csv", *folder.csv_rows(pairs, summary))
+    names = summary[EXTRAS]["classes"]
+    dice = {names[key]: row["Dice"] for key, row in summary["mean"].items()}
+    return {"Dice": dice, "mean Dice": summary["foreground_mean"]["Dice"]}
+
+
+def _rows(arms: dict[str, dict]) -> list[list[str]]:
+    """The table that is printed: a row per measure, a column per arm."""
+    columns = {}
+    for arm, numbers in arms.items():
+        column = {
+            "effective rank, cases": numbers.get("effective_rank"),
+            "effective rank, cells": numbers.get("effective_rank_cells"),
+            "feature SD, cases": numbers.get("feature_sd"),
+        }
+        for name, kinds in numbers.get("knn", {}).items():
+            # what has only one kind of vector stands in the first row
+            column |= {f"kNN {name}, {'all' if kind == 'all' else 'bottom'}": v for kind, v in kinds.items()}
+        column |= {f"share found, stage {row['stage']}": row["score"] for row in numbers.get("stages", [])}
+        if "probe" in numbers:
+            column |= {f"Dice {name}": v for name, v in numbers["probe"]["Dice"].items()}
+            column["Dice, mean"] = numbers["probe"]["mean Dice"]
+        columns[arm] = column
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+
+    def cell(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    return [["", *columns], *([name, *(cell(column.get(name)) for column in columns.values())] for name in names)]
