@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,15 @@ TEMPORARY = ".tmp" + ENDING
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished case: the files as dataset.json names them, and its row in pool_cases.json."""
+    """A finished case: the files as dataset.json names them, and its row in pool_cases.json.
+
+    `hounsfield` is False for an image just read that has no negative value.
+    """
 
     images: tuple[str, ...]
     label: str
     row: CaseRow
+    hounsfield: bool = field(default=True, compare=False)
 
 
 def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
@@ -77,7 +81,9 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
             left_out.append((f"{path} (frame {t})", _one_line(error, item.scans)))
             continue
         label = _write(_mask(images, item.modality), folder, case)
-        entries[case] = Entry(files, label, CaseRow(item.source, item.subject, item.modality, *time, origin))
+        row = CaseRow(item.source, item.subject, item.modality, *time, origin)
+        negative = all(sitk.GetArrayViewFromImage(image).min() < 0 for image in images)
+        entries[case] = Entry(files, label, row, negative)
     if len(left_out) == frames and len({reason for _, reason in left_out}) == 1:
         left_out = [(path, left_out[0][1])]
     return entries, left_out

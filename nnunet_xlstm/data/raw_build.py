@@ -90,6 +90,7 @@ def build(
         if time.monotonic() - saved > SAVE_SECONDS:
             dataset.save(header, entries, sampling, inputs)
             saved = time.monotonic()
+    _warn_of_units([entry for entry in entries.values() if entry.row.modality == "CT" and not entry.hounsfield])
     reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
     if not entries:
         table = dataset.write_excluded(reasons)
@@ -139,6 +140,15 @@ def _run(jobs: Sequence[tuple[Item, str, Path]], processes: int) -> Iterator[tup
 
 def _process(job: tuple[Item, str, Path]) -> tuple[dict[str, Entry], Reasons]:
     return process(*job)
+
+
+def _warn_of_units(entries: Sequence[Entry]) -> None:
+    if entries:
+        log.warning(
+            "%d of the CT images taken in now have no negative value (%s, ...): they are not in Hounsfield units, and "
+            "do not fit to others under nnU-Net's CT normalisation",
+            len(entries), entries[0].row.images[0],
+        )  # fmt: skip
 
 
 def _warn_of_missing(dataset: RawDataset, entries: Mapping[str, Entry]) -> None:

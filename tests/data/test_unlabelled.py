@@ -355,3 +355,13 @@ def test_two_processes_give_the_same(tmp_path, nnunet_folders):
     assert content(one)["dataset"] == content(two)["dataset"]
     for path in (one.folder / "labelsTr").iterdir():
         assert path.read_bytes() == (two.folder / "labelsTr" / path.name).read_bytes()
+
+
+def test_ct_without_negative_values_is_reported(tmp_path, nnunet_folders, caplog):
+    write(tmp_path / "in" / "hu.nii.gz", body_image() - 500)
+    write(tmp_path / "in" / "raw.nii.gz", np.abs(body_image()))
+    make(tmp_path / "in", modality="CT")
+    assert "1 of the CT images" in caplog.text and "raw.nii.gz" in caplog.text and "Hounsfield" in caplog.text
+    caplog.clear()
+    make(tmp_path / "in", modality="CT")  # said once
+    assert not caplog.text
