@@ -12,6 +12,7 @@ import json
 import os
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -179,8 +180,13 @@ def rows(config_class: type) -> list[Row]:
     ]
 
 
-def reference_page() -> str:
-    """`docs/reference/configuration.md`."""
+def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, object]) -> str:
+    """`docs/reference/configuration.md`.
+
+    Args:
+        families: (title, config class); keys that an earlier family has are not listed again.
+        recipes: name of a trainer -> its config, for the table of what differs from the defaults.
+    """
     lines = [
         "# Configuration of the trainers",
         "",
@@ -196,13 +202,35 @@ def reference_page() -> str:
         "A key that the trainer does not declare is an error. What was used is in the training log and in every",
         "checkpoint. `patch_size` and `batch_size` change the plans that are stored with the model, so prediction",
         "agrees.",
-        "Defaults are those of nnU-Net; a trainer's recipe may differ (see [trainers](trainers.md)).",
+        "Defaults are those of nnU-Net where it has the key; a trainer's recipe may differ: see the last table, and",
+        "`nnunet_xlstm config --trainer NAME`, which prints what a trainer uses.",
     ]
-    for group in reversed(key_groups(SegmentationConfig)):
-        lines += ["", f"## {group.__name__.removesuffix('Keys')}", "", group.__doc__.strip(), ""]
-        lines += ["| key | type | default | what |", "|---|---|---|---|"]
-        own = set(group.__dict__["__annotations__"])
-        lines += [
-            f"| `{r.name}` | {r.type} | {r.default} | {r.text} |" for r in rows(SegmentationConfig) if r.name in own
-        ]
-    return "\n".join(lines) + "\n"
+    listed: set[type] = set()
+    for title, config_class in families:
+        lines += ["", f"## {title}", ""]
+        known = [g.__name__.removesuffix("Keys") for g in reversed(key_groups(config_class)) if g in listed]
+        lines += [f"The keys of {', '.join(known)} above, and:", ""] if known else []
+        for group in reversed(key_groups(config_class)):
+            if group not in listed:
+                lines += _group_table(config_class, group)
+                listed.add(group)
+    return "\n".join([*lines, *_recipe_table(recipes)]) + "\n"
+
+
+def _group_table(config_class: type, group: type) -> list[str]:
+    own = set(group.__dict__["__annotations__"])
+    lines = [f"### {group.__name__.removesuffix('Keys')}", "", group.__doc__.strip(), ""]
+    lines += ["| key | type | default | what |", "|---|---|---|---|"]
+    lines += [f"| `{r.name}` | {r.type} | {r.default} | {r.text} |" for r in rows(config_class) if r.name in own]
+    return [*lines, ""]
+
+
+def _recipe_table(recipes: Mapping[str, object]) -> list[str]:
+    lines = ["## What the trainers' recipes change", ""]
+    for name, recipe in recipes.items():
+        default = type(recipe)()
+        changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+        changed = {k: v for k, v in changed.items() if v != getattr(default, k)}
+        values = ", ".join(f"`{k}` {json.dumps(v)}" for k, v in sorted(changed.items()))
+        lines.append(f"- **{name}**: {values or 'nothing'}")
+    return lines

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_xlstm import config as c
+from nnunet_xlstm.cli import cmd_config
+from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 RECIPE = c.SegmentationConfig()
 ROOT = Path(__file__).parents[1]
@@ -63,17 +65,19 @@ def test_missing_file(monkeypatch):
         c.resolve(RECIPE)
 
 
-def test_every_key_has_a_text_and_a_json_default():
-    for row in c.rows(c.SegmentationConfig):
+@pytest.mark.parametrize("family", [c.SegmentationConfig, PretrainingConfig])
+def test_every_key_has_a_text_and_a_json_default(family):
+    for row in c.rows(family):
         assert row.text and row.type
         json.loads(row.default)
 
 
-def test_every_key_is_declared_once():
-    names = [name for group in c.key_groups(c.SegmentationConfig) for name in group.__dict__["__annotations__"]]
-    assert len(names) == len(set(names)) == len(dataclasses.fields(RECIPE))
+@pytest.mark.parametrize("family", [c.SegmentationConfig, PretrainingConfig])
+def test_every_key_is_declared_once(family):
+    names = [name for group in c.key_groups(family) for name in group.__dict__["__annotations__"]]
+    assert len(names) == len(set(names)) == len(dataclasses.fields(family))
 
 
 def test_reference_page_is_up_to_date():
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
-    assert page == c.reference_page(), "run: nnunet_xlstm config --markdown > docs/reference/configuration.md"
+    assert page == cmd_config.page(), "run: nnunet_xlstm config --markdown > docs/reference/configuration.md"

@@ -1,18 +1,46 @@
 """`nnunet_xlstm config`: the keys that a trainer accepts in the JSON file named by nnUNet_xlstm_config."""
 
 import argparse
+import importlib
+import json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trainer", metavar="NAME", help="show the keys of this trainer with the values of its recipe")
     parser.add_argument("--markdown", action="store_true", help="print the reference page of the documentation")
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.config import SegmentationConfig, reference_page, rows
+    from nnunet_xlstm.config import SegmentationConfig, rows
 
     if args.markdown:
-        print(reference_page(), end="")
+        print(page(), end="")
         return 0
-    for row in rows(SegmentationConfig):
-        print(f"{row.name:32} {row.type:20} default {row.default:8} {row.text}")
+    recipe = load_recipe(args.trainer) if args.trainer else SegmentationConfig()
+    for row in rows(type(recipe)):
+        value = json.dumps(getattr(recipe, row.name))
+        print(f"{row.name:32} {row.type:24} default {value:12} {row.text}")
     return 0
+
+
+def load_recipe(name: str):
+    """The recipe of one of our trainers.
+
+    Raises:
+        ValueError: not one of ours.
+    """
+    from nnunet_xlstm.names import TRAINERS
+
+    if name not in TRAINERS:
+        raise ValueError(f"--trainer {name} is not a trainer of this package; use one of {', '.join(TRAINERS)}")
+    return getattr(importlib.import_module(TRAINERS[name]), name).recipe
+
+
+def page() -> str:
+    """`docs/reference/configuration.md`."""
+    from nnunet_xlstm.config import SegmentationConfig, reference_page
+    from nnunet_xlstm.names import TRAINERS
+    from nnunet_xlstm.pretraining.config import PretrainingConfig
+
+    families = (("Segmentation", SegmentationConfig), ("Pre-training", PretrainingConfig))
+    return reference_page(families, {name: load_recipe(name) for name in TRAINERS})

@@ -15,7 +15,7 @@ PANELS = (
     ("Loss", (("train_loss", "training"), ("val_loss", "validation")), False, "falls, then flat"),
     (
         "Entropy of the teacher's targets (share of the largest)",
-        (("entropy_of_mean", "of the mean target"), ("mean_entropy", "mean of each target")),
+        (("entropy_mean_target", "of the mean target"), ("mean_entropy_target", "mean of each target")),
         True,
         "mean target high, each target lower: near 0 one prototype takes all, both near 1 all targets are flat",
     ),

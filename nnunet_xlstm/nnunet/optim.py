@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
 from nnunet_xlstm.config import OptimiserKeys
+from nnunet_xlstm.pretraining import schedules
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 
@@ -16,21 +15,6 @@ def warmup_poly(progress: float, warmup_fraction: float, exponent: float = 0.9) 
     if progress < warmup_fraction:
         return progress / warmup_fraction
     return (1 - (progress - warmup_fraction) / (1 - warmup_fraction)) ** exponent if warmup_fraction < 1 else 1.0
-
-
-def warmup_cosine(progress: float, warmup_fraction: float) -> float:
-    """Factor of the peak learning rate at `progress` in [0, 1]: linear to 1, then half a cosine to 0."""
-    if progress < warmup_fraction:
-        return progress / warmup_fraction
-    rest = (progress - warmup_fraction) / (1 - warmup_fraction) if warmup_fraction < 1 else 0.0
-    return (1 + math.cos(math.pi * rest)) / 2
-
-
-FACTORS = {
-    "poly": lambda progress, _: warmup_poly(progress, 0.0),
-    "warmup_poly": warmup_poly,
-    "warmup_cosine": warmup_cosine,
-}
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
@@ -58,14 +42,17 @@ class IterationSchedule:
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: OptimiserKeys, total_iterations: int):
         self.optimizer, self.config, self.total = optimizer, config, total_iterations
+        self.warmup_iterations = round(config.warmup_fraction * total_iterations)
         self.set(0)
 
     def factor(self, iteration: int) -> float:
         if self.config.lr_schedule == "constant":
             return 1.0
+        if self.config.lr_schedule == "warmup_cosine":
+            return schedules.learning_rate(iteration, self.total, 1.0, warmup_steps=self.warmup_iterations)
         # + 1: the first step of a warm-up is not lost to a rate of 0
         progress = min((iteration + 1) / (self.total + 1), 1.0)
-        return FACTORS[self.config.lr_schedule](progress, self.config.warmup_fraction)
+        return warmup_poly(progress, self.config.warmup_fraction if self.config.lr_schedule == "warmup_poly" else 0.0)
 
     def set(self, iteration: int) -> None:
         for group in self.optimizer.param_groups:
@@ -79,27 +66,23 @@ class PretrainingSchedule(IterationSchedule):
     """Learning rate and weight decay by optimiser step.
 
     The peak rate scales with the images per step where the config names a reference batch (Goyal et al. 2017; DINO:
-    5e-4 for 256), down to `min_peak_lr`. Weight decay moves by a cosine from its start to its end (DINO: 0.04 to 0.4).
+    5e-4 for 256). Weight decay moves by a cosine from its start to its end (DINO: 0.04 to 0.4).
     """
 
     def __init__(self, optimizer, config: PretrainingConfig, total_iterations: int, images_per_step: int):
-        self.peak = peak_rate(config, images_per_step)
+        self.peak = schedules.scaled_rate(
+            config.initial_lr, images_per_step, config.lr_reference_batch, config.min_peak_lr
+        )
         self._decay = [group["weight_decay"] for group in optimizer.param_groups]
         super().__init__(optimizer, config, total_iterations)
 
     def set(self, iteration: int) -> None:
-        progress = min(iteration / max(1, self.total), 1.0)
-        end = self.config.weight_decay_end
-        for group, start in zip(self.optimizer.param_groups, self._decay, strict=True):
-            rate = self.peak * self.factor(iteration)
-            warm = progress < self.config.warmup_fraction
-            group["lr"] = rate if warm else max(rate, self.config.end_lr)
-            if end is not None and start > 0:  # groups without weight decay keep none
-                group["weight_decay"] = end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def peak_rate(config: PretrainingConfig, images_per_step: int) -> float:
-    """The highest learning rate for so many images per optimiser step."""
-    if config.lr_reference_batch is None:
-        return config.initial_lr
-    return max(config.initial_lr * images_per_step / config.lr_reference_batch, config.min_peak_lr)
+        rate = self.peak * self.factor(iteration)
+        if iteration >= self.warmup_iterations:
+            rate = max(rate, self.config.end_lr)
+        for group, decay in zip(self.optimizer.param_groups, self._decay, strict=True):
+            group["lr"] = rate
+            if decay > 0:  # groups without weight decay keep none
+                group["weight_decay"] = schedules.weight_decay(
+                    iteration, self.total, decay, self.config.weight_decay_end
+                )

@@ -28,8 +28,10 @@ from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import ViewLoader, view_batch
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
 from nnunet_xlstm.pretraining.config import PretrainingConfig
-from nnunet_xlstm.pretraining.monitor import Monitor, verdict
+from nnunet_xlstm.pretraining.ema import update_teacher
+from nnunet_xlstm.pretraining.monitor import Monitor, knn_accuracy
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
+from nnunet_xlstm.pretraining.verdict import verdict
 from nnunet_xlstm.pretraining.views import Views
 
 KNN_NEIGHBOURS = 5
@@ -47,8 +49,15 @@ class PretrainTrainer(XLSTMTrainer):
 
     recipe = PretrainingConfig()
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
         self.method: StudentTeacher | None = None
         self.parallel: nn.Module | None = None  # the method, under DDP where there is more than one GPU
         self.monitor: Monitor | None = None
@@ -88,7 +97,7 @@ class PretrainTrainer(XLSTMTrainer):
         if self.config.init_checkpoint is not None:
             self._start_from(Path(self.config.init_checkpoint))
         self.monitor = Monitor(self.config)
-        optimizer = make_optimizer(self.method.student, self.config)
+        optimizer = make_optimizer(self.method, self.config)
         self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
         world = dist.get_world_size() if self.is_ddp else 1
         images = self.batch_size * self.config.accumulation * world
@@ -188,7 +197,9 @@ class PretrainTrainer(XLSTMTrainer):
                 f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
             )
         if self.current_epoch == 0 and not self.lineage:
-            self.method.teacher_from_student()  # also after -pretrained_weights, which changed the student alone
+            update_teacher(
+                self.method.teacher, self.method.student, momentum=0.0
+            )  # also after -pretrained_weights, which changed the student alone
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
@@ -205,7 +216,7 @@ class PretrainTrainer(XLSTMTrainer):
         self.method.set_step(step, self.total_steps, self.num_iterations_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
         n = self.config.accumulation
-        total = 0.0
+        total, keys = 0.0, []
         for micro in range(n):
             if micro:
                 batch = next(self.dataloader_train)
@@ -214,20 +225,21 @@ class PretrainTrainer(XLSTMTrainer):
                 loss = losses["loss"] / n
                 (self.grad_scaler.scale(loss) if self.grad_scaler is not None else loss).backward()
             total += float(loss.detach())
+            keys += batch["keys"]
             for name, value in losses.items():
                 self._terms[name].append(float(value.detach()))
-            self.monitor.add(self.method.observations(), batch["keys"])
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
-        self.method.drop_frozen_gradients()
+        self.method.freeze_prototypes()
         if self.config.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.method.student.parameters(), self.config.grad_clip)
+            nn.utils.clip_grad_norm_(self.method.parameters(), self.config.grad_clip)
         if self.grad_scaler is not None:
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
         else:
             self.optimizer.step()
         if self.guard.after_step(math.isfinite(total)):
+            self.monitor.add(self.method.observations(), keys)
             self.method.end_step(step, self.total_steps)
         else:
             self.method.discard_step()
@@ -236,8 +248,7 @@ class PretrainTrainer(XLSTMTrainer):
         return {"loss": np.float32(total)}
 
     def validation_step(self, batch: dict) -> dict:
-        losses = self._losses(batch)  # nnU-Net calls this without gradients
-        self.method.discard_step()
+        losses = self._losses(batch)  # nnU-Net calls this without gradients, and the method is in evaluation mode
         self._maybe_stop()
         return {"loss": np.float32(losses["loss"].item())}
 
@@ -308,18 +319,18 @@ class PretrainTrainer(XLSTMTrainer):
         if findings and self.config.on_collapse == "stop":
             raise RuntimeError(f"stopped, because on_collapse is `stop`: {findings[0]}")
 
-    def _knn(self) -> dict[str, float]:
+    def _knn(self) -> dict[str, float | None]:
         """How well neighbours among the features tell modality and source of a case; only where there are several."""
         pool = self._pool_cases()
         if pool is None:
             return {}
-        result = {}
-        for name in ("modality", "source"):
-            labels = pool.column(name)
-            accuracy = self.monitor.knn_accuracy(labels, pool.column("subject"), KNN_NEIGHBOURS)
-            if accuracy is not None:
-                result[f"knn_{name}"] = accuracy
-        return result
+        features, keys = self.monitor.vectors()
+        rows = [pool.cases[key] for key in keys]
+        subjects = [row.subject for row in rows]
+        return {
+            f"knn_{name}": knn_accuracy(features, [getattr(row, name) for row in rows], subjects, KNN_NEIGHBOURS)
+            for name in ("modality", "source")
+        }
 
     # ---- checkpoints
 
@@ -357,7 +368,6 @@ class PretrainTrainer(XLSTMTrainer):
                 "channel_names": self.dataset_json["channel_names"],
                 "export": self.config.export,
                 "method": self.method.state_dict(),
-                "monitor": self.monitor.state(),
                 "step": (self.current_epoch + 1) * self.num_iterations_per_epoch,
                 "lineage": self.lineage,
                 "metrics": self.history,
@@ -391,7 +401,6 @@ class PretrainTrainer(XLSTMTrainer):
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])
         self.current_epoch = content["current_epoch"]
         self.logger.load_checkpoint(content["logging"])
-        self.monitor.load_state(own["monitor"])
         self.history, self.lineage = own["metrics"], own["lineage"]
         self._resume_state = checkpoints.random_state_of(own["random_state"])
         self._report_changes(own["config"])

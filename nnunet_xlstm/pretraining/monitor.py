@@ -47,7 +47,8 @@ class Observations:
         cls, features: Tensor, embeddings: Tensor | None, log_q: Tensor | None, log_p: Tensor | None
     ) -> Observations:
         """From features (2, B, C), embeddings (2, B, E), the teacher's and student's log-probabilities (2, B, K)."""
-        seen = cls(features.transpose(0, 1), None if embeddings is None else embeddings[:2].transpose(0, 1))
+        features = features.detach()  # the student's, where there is no teacher: keep no graph
+        seen = cls(features.transpose(0, 1), None if embeddings is None else embeddings[:2].detach().transpose(0, 1))
         if log_q is not None:
             q = log_q.exp()
             plogp = (q * log_q).sum()
