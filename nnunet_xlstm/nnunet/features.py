@@ -305,7 +305,6 @@ class Study:
         """Voxels of the probe and of the picture."""
         plan = self.plan
         drawn = Drawn()
-        rng = np.random.default_rng([plan.seed, 0])
         if plan.train:
             present = self._present(plan.train)
             declared = self.cases.dataset.label_ids()
@@ -320,7 +319,8 @@ class Study:
             if len(self.ids) < 2:
                 raise ValueError("the training cases hold no label besides the background; there is nothing to probe")
             drawn.counts = np.zeros(len(self.ids))
-        for case in self._bar(plan.cases, "preprocess"):
+        for number, case in enumerate(self._bar(plan.cases, "preprocess")):
+            rng = np.random.default_rng([plan.seed, 0, number])  # of its own: what other cases draw changes nothing
             in_probe = case in {*plan.train, *plan.test}
             prepared = self.cases.load(case, in_probe)
             if in_probe:
