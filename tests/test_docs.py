@@ -15,8 +15,8 @@ from nnunet_xlstm.networks.presets import PRESETS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STOCK_FLAGS = {
-    "nnUNetv2_plan_and_preprocess": {"-d", "-pl", "-c", "--verify_dataset_integrity", "--no_pp"},
-    "nnUNetv2_train": {"-tr", "-p", "--npz", "--c", "-device"},
+    "nnUNetv2_plan_and_preprocess": {"-d", "-pl", "-c", "--verify_dataset_integrity", "--no_pp", "--clean"},
+    "nnUNetv2_train": {"-tr", "-p", "--npz", "--c", "-device", "-pretrained_weights"},
     "nnUNetv2_find_best_configuration": {"-c", "-tr", "-p"},
     "nnUNetv2_predict": {"-i", "-o", "-d", "-c", "-tr", "-p"},
     "nnUNetv2_export_model_to_zip": {"-d", "-o", "-c", "-tr", "-p"},

@@ -23,9 +23,13 @@ PANELS = (
     ("Effective rank of the features", (("effective_rank", "RankMe"),), False, "stays up"),
     (
         "Spread of the features",
-        (("feature_sd", "SD x sqrt(d)"), ("mean_cosine", "mean cosine between images")),
+        (
+            ("feature_sd", "SD x sqrt(d) of features"),
+            ("embedding_sd", "SD x sqrt(d) of embeddings"),
+            ("mean_cosine", "mean cosine between features"),
+        ),
         True,
-        "SD near 1, cosine well below 1",
+        "SDs stay or rise, cosine falls",
     ),
     (
         "Neighbours and teacher",
@@ -45,7 +49,7 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
     """Write the picture of all epochs so far to `path` (PNG).
 
     Args:
-        history: one row per epoch, with `epoch` and the measures; those that a run lacks are left out.
+        history: one row per epoch, with `epoch` (-1: before training) and the measures; what a run lacks is left out.
     """
     figure = new_figure(10.0, 7.2)
     axes = figure.subplots(3, 2).flatten()
@@ -71,7 +75,7 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
         clean(ax, "y")
     note(
         figure,
-        f"{len(history)} epochs. The numbers are in pretraining.jsonl; docs/how-to/pretrain.md explains them.",
+        "Epoch -1: before training. The numbers are in pretraining.jsonl; docs/how-to/pretrain.md explains them.",
         10,
     )
     temporary = Path(path).with_name(f"{Path(path).name}.tmp")

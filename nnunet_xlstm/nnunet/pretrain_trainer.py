@@ -31,10 +31,11 @@ from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.ema import update_teacher
 from nnunet_xlstm.pretraining.monitor import Monitor, knn_accuracy
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
-from nnunet_xlstm.pretraining.verdict import verdict
+from nnunet_xlstm.pretraining.verdict import Finding, verdict
 from nnunet_xlstm.pretraining.views import Views
 
 KNN_NEIGHBOURS = 5
+UNTRAINED_BATCHES = 128  # at most so many are looked at before the first step, for comparison
 
 
 class _Finished(Exception):
@@ -197,9 +198,10 @@ class PretrainTrainer(XLSTMTrainer):
                 f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
             )
         if self.current_epoch == 0 and not self.lineage:
-            update_teacher(
-                self.method.teacher, self.method.student, momentum=0.0
-            )  # also after -pretrained_weights, which changed the student alone
+            # also after -pretrained_weights, which changed the student alone
+            update_teacher(self.method.teacher, self.method.student, momentum=0.0)
+        if not self.history:
+            self._look_before_training()
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
@@ -238,7 +240,7 @@ class PretrainTrainer(XLSTMTrainer):
             self.grad_scaler.update()
         else:
             self.optimizer.step()
-        if self.guard.after_step(math.isfinite(total)):
+        if self.guard.after_step(math.isfinite(self._mean_over_ranks(total))):
             self.monitor.add(self.method.observations(), keys)
             self.method.end_step(step, self.total_steps)
         else:
@@ -260,12 +262,15 @@ class PretrainTrainer(XLSTMTrainer):
     def _without_sync(self, active: bool):
         return self.parallel.no_sync() if active and self.is_ddp else contextlib.nullcontext()
 
+    def _mean_over_ranks(self, value: float) -> float:
+        if not self.is_ddp:
+            return value
+        mean = torch.tensor(value, device=self.device)
+        dist.all_reduce(mean)
+        return mean.item() / dist.get_world_size()
+
     def on_validation_epoch_end(self, val_outputs: list[dict]):
-        loss = float(np.mean([output["loss"] for output in val_outputs]))
-        if self.is_ddp:
-            mean = torch.tensor(loss, device=self.device)
-            dist.all_reduce(mean)
-            loss = mean.item() / dist.get_world_size()
+        loss = self._mean_over_ranks(float(np.mean([output["loss"] for output in val_outputs])))
         # nnU-Net's logger wants each of its keys once per epoch; there is no Dice without labels
         self.logger.log("mean_fg_dice", 0.0, self.current_epoch)
         self.logger.log("dice_per_class_or_region", [], self.current_epoch)
@@ -278,7 +283,7 @@ class PretrainTrainer(XLSTMTrainer):
             draw_progress(self.history, Path(self.output_folder) / "progress.png")
         patience = self.config.early_stop_epochs
         if patience is not None and self.current_epoch < self.num_epochs:
-            losses = [row["val_loss"] for row in self.history]
+            losses = [row["val_loss"] for row in self.history if row["epoch"] >= 0]
             if len(losses) - 1 - int(np.argmin(losses)) >= patience:
                 self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
                 raise _Finished
@@ -303,21 +308,38 @@ class PretrainTrainer(XLSTMTrainer):
             "val_loss": float(self.logger.get_value("val_losses", step=-1)),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             **{f"loss_{name}": float(np.mean(values)) for name, values in self._terms.items() if name != "loss"},
-            **self.monitor.epoch(),
             "ema_distance": self.method.ema_distance(),
-            **self._knn(),
         }
-        self.history = [*self.history[: self.current_epoch], row]
-        measures = {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
-        self.print_to_log_file(f"watch: {json.dumps(measures)}")
-        findings = verdict(self.history, self.config)
-        if self.local_rank == 0:
-            with open(Path(self.output_folder) / "pretraining.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(row | {"findings": [finding.code for finding in findings]}) + "\n")
+        findings = self._record(row)
         for finding in findings:
             self.print_to_log_file(f"WARNING: {finding}")
         if findings and self.config.on_collapse == "stop":
             raise RuntimeError(f"stopped, because on_collapse is `stop`: {findings[0]}")
+
+    def _record(self, row: dict) -> list[Finding]:
+        """Add the monitor's measures to the row, and the row to history, log and file; what they say together."""
+        row |= self.monitor.epoch() | self._knn()
+        self.history = [earlier for earlier in self.history if earlier["epoch"] < row["epoch"]] + [row]
+        findings = verdict(self.history, self.config)
+        measures = {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
+        self.print_to_log_file(f"watch: {json.dumps(measures)}")
+        if self.local_rank == 0:
+            with open(Path(self.output_folder) / "pretraining.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row | {"findings": [finding.code for finding in findings]}) + "\n")
+        return findings
+
+    def _look_before_training(self) -> None:
+        """The measures of the encoder as it starts, as epoch -1: later ones are judged beside them."""
+        batches = -(-self.config.monitor_vectors // (2 * self.batch_size))
+        per_epoch = self.num_iterations_per_epoch * self.config.accumulation
+        self.method.train()
+        for _ in range(min(batches, per_epoch, UNTRAINED_BATCHES)):
+            batch = next(self.dataloader_train)
+            with torch.no_grad():
+                self._losses(batch)
+            self.monitor.add(self.method.observations(), batch["keys"])
+            self.method.discard_step()
+        self._record({"epoch": -1, "step": 0, "train_loss": None, "val_loss": None})
 
     def _knn(self) -> dict[str, float | None]:
         """How well neighbours among the features tell modality and source of a case; only where there are several."""

@@ -80,7 +80,7 @@ def test_a_run_trains_the_encoder_alone_and_leaves_what_it_promises(name, make):
     assert changed == {"encoder"}
     assert output(trainer, "progress.png").stat().st_size > 10_000
     rows = [json.loads(line) for line in output(trainer, "pretraining.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [0, 1]
+    assert [row["epoch"] for row in rows] == [-1, 0, 1]
     assert all(math.isfinite(v) for row in rows for v in row.values() if isinstance(v, float))
     assert not list(output(trainer, "").glob("checkpoint_best*"))
     content = checkpoints.read(output(trainer, "checkpoint_final.pth"))  # weights_only
@@ -129,7 +129,7 @@ def test_resume_is_exact(make, tmp_path):
     second.run_training()
     assert again == losses[4:]
     assert equal(state(second.method), expected)
-    assert [row["epoch"] for row in second.history] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in second.history] == [-1, 0, 1, 2, 3]
 
 
 def test_stock_pretrained_weights_takes_the_checkpoint(trained, make):
