@@ -27,6 +27,7 @@ from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import ViewLoader, view_batch
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.pretraining import schedules
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.ema import update_teacher
 from nnunet_xlstm.pretraining.monitor import Monitor, knn_accuracy
@@ -35,6 +36,7 @@ from nnunet_xlstm.pretraining.verdict import Finding, verdict
 from nnunet_xlstm.pretraining.views import Views
 
 KNN_NEIGHBOURS = 5
+SLOW_TEACHER = 0.1  # share of its first weights that the last teacher should not exceed
 UNTRAINED_BATCHES = 128  # at most so many are looked at before the first step, for comparison
 
 
@@ -200,8 +202,18 @@ class PretrainTrainer(XLSTMTrainer):
         if self.current_epoch == 0 and not self.lineage:
             # also after -pretrained_weights, which changed the student alone
             update_teacher(self.method.teacher, self.method.student, momentum=0.0)
+        self._warn_of_a_slow_teacher()
         if not self.history:
             self._look_before_training()
+
+    def _warn_of_a_slow_teacher(self) -> None:
+        share = schedules.share_of_start(self.total_steps, self.config)
+        if self.config.export == "teacher" and share > SLOW_TEACHER:
+            self.print_to_log_file(
+                f"WARNING: after {self.total_steps} steps the teacher, which the checkpoint offers, will still be "
+                f"{share:.0%} the weights it started with; lower teacher_momentum ({self.config.teacher_momentum:g}), "
+                "train for longer, or set export to student"
+            )
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()

@@ -50,3 +50,8 @@ def teacher_temperature(step: int, steps_per_epoch: int, config: TeacherKeys) ->
     warmup = config.teacher_temperature_epochs * steps_per_epoch
     progress = min(step / warmup, 1.0) if warmup else 1.0
     return config.teacher_temperature + progress * (config.teacher_temperature_end - config.teacher_temperature)
+
+
+def share_of_start(total: int, config: TeacherKeys) -> float:
+    """Share of its first weights that the teacher still holds after `total` steps: the product of all momenta."""
+    return math.prod(teacher_momentum(step, total, config) for step in range(total))

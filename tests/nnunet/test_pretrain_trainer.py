@@ -223,6 +223,15 @@ def test_on_collapse_stop_ends_the_run_with_advice(make):
         trainer.run_training()
 
 
+def test_a_teacher_too_slow_for_the_run_is_said(make):
+    trainer = make(teacher_momentum=0.999)
+    trainer.on_train_start()
+    assert "99% the weights it started with" in open(trainer.log_file).read()
+    quick = make(teacher_momentum=0.1, teacher_momentum_end=0.1)
+    quick.on_train_start()
+    assert "weights it started with" not in open(quick.log_file).read()
+
+
 def test_early_stop(make):
     trainer = make(
         early_stop_epochs=1, num_epochs=6, initial_lr=0.0, min_peak_lr=0.0, end_lr=0.0, weight_decay_end=None

@@ -6,6 +6,7 @@ from ssl_toys import small_config
 from torch import nn
 
 from nnunet_xlstm.pretraining import schedules
+from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.ema import ema_distance, update_teacher
 
 
@@ -74,3 +75,11 @@ def test_scaled_rate_and_weight_decay():
     assert schedules.weight_decay(0, 10, 0.04, 0.4) == pytest.approx(0.04)
     assert schedules.weight_decay(10, 10, 0.04, 0.4) == pytest.approx(0.4)
     assert schedules.weight_decay(5, 10, 0.04, None) == 0.04
+
+
+def test_share_of_start_is_what_is_left_of_the_first_teacher():
+    config = PretrainingConfig(teacher_momentum=0.9, teacher_momentum_end=0.9)
+    assert schedules.share_of_start(3, config) == pytest.approx(0.9**3)
+    # the cosine from 0.999 to 1 over 1000 steps: about exp(-0.001 * 1000 / 2)
+    slow = PretrainingConfig(teacher_momentum=0.999)
+    assert schedules.share_of_start(1000, slow) == pytest.approx(0.607, abs=0.003)
