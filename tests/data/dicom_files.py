@@ -1,5 +1,7 @@
 """Writes small DICOM series; not a test."""
 
+import locale
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -11,6 +13,7 @@ def write_series(
     folder, array, *, uid=1, cosines=AXIAL, skip=(), modality="CT", patient="P1", gap=3.0, tags=None, start=0
 ):
     """One file per slice of `array` (z, y, x) int16, stacked along the normal. tags: function of z -> more tags."""
+    before = locale.setlocale(locale.LC_CTYPE)
     folder.mkdir(parents=True, exist_ok=True)
     normal = np.cross(cosines[:3], cosines[3:])
     for z in range(len(array)):
@@ -38,6 +41,7 @@ def write_series(
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(folder / f"s{uid}_{start + z:03d}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_CTYPE, before)  # writing DICOM changes it for the whole process
 
 
 def volume(seed=0, shape=(6, 12, 14)):

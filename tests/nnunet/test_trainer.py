@@ -65,7 +65,8 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
     ]
     assert cls.__module__ == names.TRAINERS[name]
     assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
-    trainer = make(name)
+    pretraining = {"accumulation": 1, "mask_block": 8} if "XLSTM" not in name else {}
+    trainer = make(name, **pretraining)
     trainer.initialize()
     assert trainer.num_epochs == 2 and trainer.configuration_manager.patch_size == [16, 16, 16]
     trainer.on_train_start()
