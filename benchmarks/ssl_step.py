@@ -21,7 +21,6 @@ import dataclasses
 import importlib
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -175,7 +174,9 @@ def mean_seconds_per_view(arms: dict[str, Callable], turns: int) -> dict[str, fl
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    """Largest resident memory of this process so far (Linux; `ru_maxrss` would hold the parent's)."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
 def memory_of(arm: str, args: argparse.Namespace) -> float:
