@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
                 ax.plot(epochs, known, color=colour(i), linewidth=1.3, label=plain(text), **style)
                 drawn += 1
         ax.set_title(title, loc="left")
-        ax.set_xlabel(f"epoch   (healthy: {healthy})", fontsize=7, color=SOFT)
+        ax.set_xlabel(textwrap.fill(f"epoch   (healthy: {healthy})", 80), fontsize=7, color=SOFT)
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         if share:
             ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]), top=max(1.05, ax.get_ylim()[1]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import matplotlib
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -42,9 +43,9 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def styled() -> matplotlib.rc_context:
-    """Context (and decorator) in which charts are made and saved."""
-    return matplotlib.rc_context(STYLE)
+def styled() -> AbstractContextManager:
+    """Context (and decorator) in which charts are made and saved, whatever style others have set (nnU-Net does)."""
+    return style.context(["default", STYLE])
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
