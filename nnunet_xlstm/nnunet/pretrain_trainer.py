@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,9 @@ class PretrainTrainer(XLSTMTrainer):
         self.monitor: Monitor | None = None
         self.history: list[dict] = []  # of every epoch, the monitor's measures and the losses
         self.lineage: list[dict] = []
-        self._terms: dict[str, list[float]] = defaultdict(list)
+        self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._missing_start = ""
+        self._resumed = False
         # no measure without labels says which epoch is best: the last one counts
         self._best_ema = math.inf
 
@@ -102,8 +104,8 @@ class PretrainTrainer(XLSTMTrainer):
         self.monitor = Monitor(self.config)
         optimizer = make_optimizer(self.method, self.config)
         self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
-        world = dist.get_world_size() if self.is_ddp else 1
-        images = self.batch_size * self.config.accumulation * world
+        # the plans' batch is that of all GPUs together: nnU-Net splits it
+        images = self.configuration_manager.batch_size * self.config.accumulation
         return optimizer, PretrainingSchedule(optimizer, self.config, self.total_steps, images)
 
     def bare_network(self) -> nn.Module:
@@ -154,7 +156,7 @@ class PretrainTrainer(XLSTMTrainer):
         views = Views(
             self.configuration_manager.patch_size, self._patch_spacing(), self.config, self.config.mirroring, local
         )
-        pool = self._pool_cases()
+        pool = self.pool_cases
         loaders = []
         for dataset in self.get_tr_and_val_datasets():
             probabilities = pool.sampling_probabilities(dataset.identifiers) if pool else None
@@ -186,7 +188,8 @@ class PretrainTrainer(XLSTMTrainer):
         patch = np.array(self.configuration_manager.patch_size)
         return [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
 
-    def _pool_cases(self) -> PoolCases | None:
+    @cached_property
+    def pool_cases(self) -> PoolCases | None:
         """What the side-car knows of the cases; None without one (every case then counts as a subject)."""
         path = Path(self.preprocessed_dataset_folder_base) / "pool_cases.json"
         return read_pool_cases(path) if path.is_file() else None
@@ -195,11 +198,11 @@ class PretrainTrainer(XLSTMTrainer):
 
     def on_train_start(self):
         super().on_train_start()
-        if self._missing_start and self.current_epoch == 0:
+        if self._missing_start and not self._resumed:
             raise FileNotFoundError(
                 f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
             )
-        if self.current_epoch == 0 and not self.lineage:
+        if not self._resumed and not self.lineage:
             # also after -pretrained_weights, which changed the student alone
             update_teacher(self.method.teacher, self.method.student, momentum=0.0)
         self._warn_of_a_slow_teacher()
@@ -230,7 +233,7 @@ class PretrainTrainer(XLSTMTrainer):
         self.method.set_step(step, self.total_steps, self.num_iterations_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
         n = self.config.accumulation
-        total, keys = 0.0, []
+        total, keys = torch.zeros((), device=self.device), []
         for micro in range(n):
             if micro:
                 batch = next(self.dataloader_train)
@@ -238,10 +241,10 @@ class PretrainTrainer(XLSTMTrainer):
                 losses = self._losses(batch)
                 loss = losses["loss"] / n
                 (self.grad_scaler.scale(loss) if self.grad_scaler is not None else loss).backward()
-            total += float(loss.detach())
+            total += loss.detach()
             keys += batch["keys"]
-            for name, value in losses.items():
-                self._terms[name].append(float(value.detach()))
+            for name in losses.keys() - {"loss"}:
+                self._terms[name].append(losses[name])  # read at the end of the epoch: no wait for the device here
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
         self.method.freeze_prototypes()
@@ -252,6 +255,7 @@ class PretrainTrainer(XLSTMTrainer):
             self.grad_scaler.update()
         else:
             self.optimizer.step()
+        total = float(total)
         if self.guard.after_step(math.isfinite(self._mean_over_ranks(total))):
             self.monitor.add(self.method.observations(), keys)
             self.method.end_step(step, self.total_steps)
@@ -319,7 +323,7 @@ class PretrainTrainer(XLSTMTrainer):
             "train_loss": float(self.logger.get_value("train_losses", step=-1)),
             "val_loss": float(self.logger.get_value("val_losses", step=-1)),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
-            **{f"loss_{name}": float(np.mean(values)) for name, values in self._terms.items() if name != "loss"},
+            **{f"loss_{name}": float(torch.stack(values).mean()) for name, values in sorted(self._terms.items())},
             "ema_distance": self.method.ema_distance(),
         }
         findings = self._record(row)
@@ -355,7 +359,7 @@ class PretrainTrainer(XLSTMTrainer):
 
     def _knn(self) -> dict[str, float | None]:
         """How well neighbours among the features tell modality and source of a case; only where there are several."""
-        pool = self._pool_cases()
+        pool = self.pool_cases
         if pool is None:
             return {}
         features, keys = self.monitor.vectors()
@@ -437,4 +441,5 @@ class PretrainTrainer(XLSTMTrainer):
         self.logger.load_checkpoint(content["logging"])
         self.history, self.lineage = own["metrics"], own["lineage"]
         self._resume_state = checkpoints.random_state_of(own["random_state"])
+        self._resumed = True
         self._report_changes(own["config"])

@@ -131,6 +131,21 @@ def test_resume_is_exact(make, tmp_path):
     assert [row["epoch"] for row in second.history] == [-1, 0, 1, 2, 3]
 
 
+def test_a_run_stopped_in_its_first_epoch_keeps_its_teacher(make):
+    first = make(teacher_momentum=0.9)
+    first.on_train_start()
+    first.on_train_epoch_start()
+    first.train_step(next(first.dataloader_train))
+    first.current_epoch -= 1  # as after a signal: the epoch is to run again
+    first.save_checkpoint(str(output(first, "checkpoint_latest.pth")))
+    second = make(teacher_momentum=0.9, continuing=True, init_checkpoint="moved_away.pth")
+    second.load_checkpoint(str(output(first, "checkpoint_latest.pth")))
+    second.on_train_start()
+    assert second.current_epoch == 0
+    assert equal(state(second.method.teacher), state(first.method.teacher))
+    assert not equal(state(second.method.teacher.encoder), state(second.method.student.encoder))
+
+
 def test_stock_pretrained_weights_takes_the_checkpoint(trained, make):
     from nnunet_xlstm.trainers.nnUNetTrainerXLSTMUNetShort import nnUNetTrainerXLSTMUNetShort
     from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
@@ -223,12 +238,16 @@ def test_on_collapse_stop_ends_the_run_with_advice(make):
 
 
 def test_a_teacher_too_slow_for_the_run_is_said(make):
-    trainer = make(teacher_momentum=0.999)
-    trainer.on_train_start()
-    assert "100% the weights it started with" in Path(trainer.log_file).read_text(encoding="utf-8")
-    quick = make(teacher_momentum=0.1, teacher_momentum_end=0.1)
-    quick.on_train_start()
-    assert "weights it started with" not in Path(quick.log_file).read_text(encoding="utf-8")
+    def said(**keys):
+        trainer, lines = make(**keys), []
+        trainer.print_to_log_file = lambda *text, **_: lines.append(" ".join(map(str, text)))
+        trainer.on_train_start()
+        return [line for line in lines if "the weights it started with" in line]
+
+    (warning,) = said(teacher_momentum=0.999)
+    assert "100% the weights it started with" in warning
+    assert not said(teacher_momentum=0.1, teacher_momentum_end=0.1)
+    assert not said(teacher_momentum=0.999, export="student")
 
 
 def test_early_stop(make):
