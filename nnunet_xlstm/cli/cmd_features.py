@@ -85,10 +85,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.nnunet import features
     from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
     from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
+    from nnunet_xlstm.nnunet.raw_cases import Cases, RawImages
 
     pretrained = Pretrained.read(args.checkpoint)
-    dataset = features.RawDataset.find(args.dataset)
-    cases = features.Cases(dataset, pretrained, args.channel)
+    dataset = RawImages.find(args.dataset)
+    cases = Cases(dataset, pretrained, args.channel)
     subjects = _subjects(args, dataset)
     train, test, others = _split(args, dataset, subjects)
     everyone = [*train, *test, *others]
@@ -192,6 +193,7 @@ def _pool(dataset):
 
 def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
     """Cases that fit the probe, cases that score it, and without a probe all cases as a third list."""
+    from nnunet_xlstm.data.raw_dataset import read_json
     from nnunet_xlstm.nnunet.features import spread_over_subjects
 
     n = args.cases or len(subjects)
@@ -200,10 +202,7 @@ def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple
     path = args.test_subjects or dataset.folder / f"{TEST_SUBJECTS}.json"
     if not path.is_file():
         raise ValueError(f"--probe needs to know the test subjects, and there is no {path}; give --test-subjects FILE")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    content = read_json(path)
     named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
     if not isinstance(named, list) or not all(isinstance(s, str) for s in named):
         raise ValueError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
