@@ -41,7 +41,7 @@ ALLOWED = {
     "report": (set(), set()),
     "evaluation": ({"report", "data"}, ARRAYS | {"tqdm"}),
     "statistics": (set(), {"numpy", "scipy"}),
-    "comparison": ({"evaluation", "statistics", "figures", "report"}, {"numpy", "matplotlib", "tqdm"}),
+    "comparison": ({"data", "evaluation", "statistics", "figures", "report"}, {"numpy", "matplotlib", "tqdm"}),
     "meshes": ({"evaluation", "figures", "data"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
     "demo": ({"data", "figures", "nnunet", "names", "report"}, ARRAYS | {"matplotlib", "tqdm"}),
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).

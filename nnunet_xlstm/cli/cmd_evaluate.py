@@ -40,11 +40,12 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
+    from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.evaluation import folder
     from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.evaluation.page import build_page
     from nnunet_xlstm.evaluation.score import Settings
-    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv, write_json
+    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.np < 1:

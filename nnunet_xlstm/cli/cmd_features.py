@@ -1,7 +1,6 @@
 """`nnunet_xlstm features`: what the frozen encoder of a pre-training checkpoint knows, beside controls."""
 
 import argparse
-import json
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
@@ -70,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--neighbours", type=int, default=5, metavar="K", help="for --knn (%(default)s)")
     parser.add_argument("--slices", type=int, default=5, metavar="N", help="for --pca (%(default)s)")
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs="+",
+        metavar="MM",
+        help="that images are resampled to, in the order of the plans; default: as in the pre-training",
+    )
     parser.add_argument("--channel", type=int, metavar="N", help="of the data set, for an encoder of one channel")
     parser.add_argument("--seed", type=int, default=0, help="of voxels, cases, untrained and permuted (%(default)s)")
     parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
@@ -82,12 +88,13 @@ def run(args: argparse.Namespace) -> int:
     _check_numbers(args)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from nnunet_xlstm import __version__
+    from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.nnunet import features
     from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
     from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
     from nnunet_xlstm.nnunet.raw_cases import Cases, RawImages
 
-    pretrained = Pretrained.read(args.checkpoint)
+    pretrained = Pretrained.read(args.checkpoint, args.spacing)
     dataset = RawImages.find(args.dataset)
     cases = Cases(dataset, pretrained, args.channel)
     subjects = _subjects(args, dataset)
@@ -113,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     study = features.Study(cases, plan, args.out, progress=True)
     numbers = study.run()
     if args.probe:
-        (args.out / "subjects.json").write_text(json.dumps(subjects, indent=1), encoding="utf-8")
+        write_json(args.out / "subjects.json", subjects)
         for arm in args.arms:
             numbers[arm]["probe"] |= _score(args.out, arm, dataset, test)
     content = {
@@ -126,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
             "voxels": args.voxels,
             "neighbours": args.neighbours,
             "channel": args.channel,
+            "spacing": list(pretrained.configuration.spacing),
         },
         "arms": numbers,
         "arms in words": {arm: ARMS_IN_WORDS[arm] for arm in args.arms},
@@ -135,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         "test_cases": test,
         "cases": plan.cases,
     }
-    (args.out / "features.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(args.out / "features.json", content)
     for line in text_table(_rows(numbers)):
         print(line)
     print(f"\nnumbers:  {args.out / 'features.json'}")
@@ -193,7 +201,7 @@ def _pool(dataset):
 
 def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
     """Cases that fit the probe, cases that score it, and without a probe all cases as a third list."""
-    from nnunet_xlstm.data.raw_dataset import read_json
+    from nnunet_xlstm.data.files import read_json
     from nnunet_xlstm.nnunet.features import spread_over_subjects
 
     n = args.cases or len(subjects)
@@ -244,10 +252,11 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 
 def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     """Scores the label maps of an arm as `nnunet_xlstm evaluate` does; Dice per class and mean."""
+    from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.evaluation import folder
     from nnunet_xlstm.evaluation.labels import Classes
     from nnunet_xlstm.evaluation.score import Settings
-    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv, write_json
+    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
 
     classes, settings = Classes.from_dataset(dataset.content), Settings()
     ending = dataset.content["file_ending"]

@@ -18,7 +18,8 @@ from nnunet_xlstm.comparison.inputs import Material, read_case_table, read_costs
 from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_earlier, total_volumes
 from nnunet_xlstm.comparison.words import answer, notes, significance_text
-from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv, write_json
+from nnunet_xlstm.data.files import write_json, write_text
+from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv
 from nnunet_xlstm.figures.relation_charts import agreement
 
 
@@ -79,8 +80,8 @@ def compare(
     write_csv(out / "ranks.csv", *tables.rank_rows(material, results))
     remarks = notes(material, results, settings)
     paper = tables.paper_tables(material, results)
-    (out / "table.md").write_text(tables.markdown(paper, remarks), encoding="utf-8")
-    (out / "table.tex").write_text(tables.latex(paper, remarks), encoding="utf-8")
+    write_text(out / "table.md", tables.markdown(paper, remarks))
+    write_text(out / "table.tex", tables.latex(paper, remarks))
 
     shown = [(job, out / "figures" / paths[0].name) for job, paths in zip(todo, files, strict=True)]
     page = build_page(material, results, settings, subjects, shown, sources).write(out / "index.html")

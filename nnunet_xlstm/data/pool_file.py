@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_cases import MODALITIES, SAMPLING
-from nnunet_xlstm.data.raw_dataset import read_json
 from nnunet_xlstm.data.subjects import subject_pattern
 
 POOL_KEYS = ("name", "sampling", "sources", "channels")

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan, find_scans
 from nnunet_xlstm.data.pool_cases import NAME, CaseRow, read_pool_cases
 from nnunet_xlstm.data.pool_file import Pool, Source, read_pool
 from nnunet_xlstm.data.raw_build import Summary, build
-from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, nnunet_folder, open_dataset, read_json
+from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.data.subjects import subject_of
 
 MAKER = "nnunet_xlstm pool build"

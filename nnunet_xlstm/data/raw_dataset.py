@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.files import read_json, write_json, write_text
 from nnunet_xlstm.data.inputs import Reasons
 from nnunet_xlstm.data.intake import ENDING, Entry
 from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
@@ -183,30 +183,3 @@ def channel_names(names: Sequence[str], all_ct: bool) -> dict[str, str]:
             "the z-score; use another name"
         )
     return {str(i): name for i, name in enumerate(names)}
-
-
-def read_json(path: Path) -> Any:
-    """Raises ValueError for a file that is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Complete or not at all; untouched where the content is the same."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Complete or not at all; untouched where the text is the same."""
-    data = text.encode("utf-8", "surrogateescape")
-    if path.is_file() and path.read_bytes() == data:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

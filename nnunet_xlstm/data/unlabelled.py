@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.inputs import find_scans, items_of_channels, items_of_scans
 from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.raw_build import Summary, build
-from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset, read_json
+from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import subject_pattern
 
 MAKER = "nnunet_xlstm unlabelled"

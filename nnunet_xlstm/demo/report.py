@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.intensity import intensity_classifier_dice
 from nnunet_xlstm.demo.inputs import Dataset
 from nnunet_xlstm.figures.overlay import draw_overlay
@@ -102,16 +102,6 @@ def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[
             continue
         pictures.append((caption, path))
     return pictures
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON that every reader accepts (no NaN)."""
-    path.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _finite(value: float | None) -> float | None:

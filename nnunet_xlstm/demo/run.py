@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_xlstm.data.files import read_json, write_json
 from nnunet_xlstm.data.phantoms import write_dataset
 from nnunet_xlstm.demo.commands import Commands, child_variables, is_registered, plan_command, stock_command
 from nnunet_xlstm.demo.inputs import Dataset, check_out, place_dataset, prepare_out, read_dataset
 from nnunet_xlstm.demo.page import build_page
 from nnunet_xlstm.demo.progress import EpochBar, Stages
-from nnunet_xlstm.demo.report import Scores, draw_pictures, intensity_baseline, quality, read_json, write_json
+from nnunet_xlstm.demo.report import Scores, draw_pictures, intensity_baseline, quality
 
 PLANNER = "nnUNetPlannerXLSTMUNetTiny"
 PLANS = "nnUNetXLSTMUNetTinyPlans"

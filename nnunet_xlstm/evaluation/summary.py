@@ -11,6 +11,7 @@ A class is named as nnU-Net names it: "1", or "(1, 2)" for a region. NaN and inf
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nnunet_xlstm.data.files import write_text
 
 
 @dataclass(frozen=True)
@@ -159,17 +162,11 @@ def finite(value: float | int | None) -> float | int | None:
     return int(value) if isinstance(value, (int, np.integer)) else float(value)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Strict JSON: a NaN that is left is an error, not a file that other programs cannot read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table as CSV; None and non-finite numbers become empty cells."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for row in rows:
-            writer.writerow([finite(v) if isinstance(v, (float, np.floating)) else v for v in row])
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([finite(v) if isinstance(v, (float, np.floating)) else v for v in row])
+    write_text(path, file.getvalue())

@@ -16,10 +16,10 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.data.files import write_json
 from nnunet_xlstm.data.label_maps import read_label_map
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.labels import read_classes
-from nnunet_xlstm.evaluation.summary import write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.smooth import STEPS, smooth

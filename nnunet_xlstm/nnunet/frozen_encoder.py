@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,15 +49,22 @@ class Pretrained:
     lineage: list[dict[str, Any]]
 
     @classmethod
-    def read(cls, path: Path) -> Pretrained:
+    def read(cls, path: Path, spacing: Sequence[float] | None = None) -> Pretrained:
         """From a checkpoint file.
 
+        Args:
+            spacing: in mm, that images are resampled to, in the order of the plans; None takes that of the training.
+
         Raises:
-            OSError, ValueError: as `pretrain_checkpoint.read`, or a file without an encoder.
+            OSError, ValueError: as `pretrain_checkpoint.read`, a file without an encoder, or a wrong spacing.
         """
         content = checkpoints.read(path)
         own = content[checkpoints.KEY]
-        plans = PlansManager({k: v for k, v in content["init_args"]["plans"].items() if k != "continue_training"})
+        plans = {k: v for k, v in content["init_args"]["plans"].items() if k != "continue_training"}
+        name = content["init_args"]["configuration"]
+        if spacing is not None:
+            plans = _with_spacing(plans, name, list(spacing))
+        plans = PlansManager(plans)
         prefix = "encoder."
         weights = {
             name.removeprefix(prefix): tensor
@@ -67,7 +75,7 @@ class Pretrained:
             raise ValueError(f"{path}: its network has no part named `encoder`; it cannot be probed")
         return cls(
             plans,
-            plans.get_configuration(content["init_args"]["configuration"]),
+            plans.get_configuration(name),
             own["architecture"],
             tuple(own["channel_names"].values()),
             weights,
@@ -107,6 +115,17 @@ class Pretrained:
         """What each axis of an image must be divisible by; the patch, where the architecture names no strides."""
         strides = self.architecture["arch_kwargs"].get("strides")
         return stride_products(strides) if strides else tuple(self.configuration.patch_size)
+
+
+def _with_spacing(plans: dict[str, Any], name: str, spacing: list[float]) -> dict[str, Any]:
+    """A copy of the plans whose configuration resamples to another spacing."""
+    own = PlansManager(plans).get_configuration(name).spacing
+    if len(spacing) != len(own) or min(spacing) <= 0:
+        given = " ".join(f"{value:g}" for value in spacing)
+        raise ValueError(f"spacing {given}: give {len(own)} positive numbers in mm, in the order of the plans ({own})")
+    plans = copy.deepcopy(plans)
+    plans["configurations"][name]["spacing"] = spacing
+    return plans
 
 
 @dataclass(frozen=True)

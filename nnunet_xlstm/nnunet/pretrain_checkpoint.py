@@ -7,16 +7,80 @@ network), the fine-tuning commands of the next nnU-Net (`nnssl_adaptation_plan`,
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nnunet_xlstm import __version__
+from nnunet_xlstm.config import to_dict
+from nnunet_xlstm.data.pool_cases import PoolCases
+from nnunet_xlstm.nnunet.checkpoint import random_state
+
+if TYPE_CHECKING:
+    from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
+
 KEY = "nnunet_xlstm"
 ADAPTATION = "nnssl_adaptation_plan"
 FORMAT = 1
+
+
+def content(trainer: PretrainTrainer) -> dict:
+    """Everything that the trainer's checkpoint holds, in plain types."""
+    network, method, plans = trainer.bare_network(), trainer.method, trainer.plans_manager
+    exported = method.teacher if trainer.config.export == "teacher" else method.student
+    row = trainer.configuration_manager.configuration
+    preprocessing = {key: row[key] for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")}
+    properties = "foreground_intensity_properties_per_channel"
+    scaler, epochs = trainer.grad_scaler, trainer.current_epoch + 1
+    for_nnunet = {
+        "network_weights": exported_weights(network, method.student.encoder, exported.encoder),
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": trainer._best_ema,
+        "current_epoch": epochs,
+        "init_args": trainer.my_init_kwargs,
+        "trainer_name": type(trainer).__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+    }
+    own = {
+        "format": FORMAT,
+        "kind": "pretraining",
+        "version": __version__,
+        "config": to_dict(trainer.config),
+        "dataset": plans.dataset_name,
+        "pool": _sources(trainer.pool_cases),
+        "architecture": row["architecture"],
+        "preprocessing": preprocessing | {properties: plans.plans[properties]},
+        "channel_names": trainer.dataset_json["channel_names"],
+        "export": trainer.config.export,
+        "method": method.state_dict(),
+        "step": epochs * trainer.num_iterations_per_epoch,
+        "lineage": trainer.lineage,
+        "metrics": trainer.history,
+        "random_state": plain_random_state(random_state()),
+    }
+    for_nnssl = adaptation_plan(
+        plans.plans,
+        trainer.configuration_name,
+        plans.dataset_name,
+        network,
+        trainer.num_input_channels,
+        [int(n) for n in trainer.configuration_manager.patch_size],
+    )
+    return plain(for_nnunet | {KEY: own, ADAPTATION: for_nnssl})
+
+
+def _sources(pool: PoolCases | None) -> dict[str, int] | None:
+    """Source -> number of its subjects; None where the data set has no side-car."""
+    if pool is None:
+        return None
+    return dict(sorted(Counter(source for source, _ in {(r.source, r.subject) for r in pool.cases.values()}).items()))
 
 
 def plain(value):
@@ -153,6 +217,7 @@ def lineage_entry(path: Path, content: dict) -> dict:
         "sha256": digest.hexdigest(),
         "stage": len(own["lineage"]) + 1,
         "dataset": own["dataset"],
+        "pool": own.get("pool"),
         "trainer": content["trainer_name"],
         "epochs": int(content["current_epoch"]),
     }

@@ -18,12 +18,10 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_xlstm import __version__
-from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
 from nnunet_xlstm.figures.pretraining_chart import draw_progress
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.checkpoint import random_state, readable_checkpoint, write_atomically
+from nnunet_xlstm.nnunet.checkpoint import readable_checkpoint, write_atomically
 from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import ViewLoader, view_batch
@@ -375,47 +373,7 @@ class PretrainTrainer(XLSTMTrainer):
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank != 0 or self.disable_checkpointing:
             return
-        network = self.bare_network()
-        exported = self.method.teacher if self.config.export == "teacher" else self.method.student
-        patch = [int(n) for n in self.configuration_manager.patch_size]
-        plans = self.plans_manager.plans
-        content = {
-            # what nnU-Net's own --c and -pretrained_weights read
-            "network_weights": checkpoints.exported_weights(network, self.method.student.encoder, exported.encoder),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": type(self).__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            # ours
-            checkpoints.KEY: {
-                "format": checkpoints.FORMAT,
-                "kind": "pretraining",
-                "version": __version__,
-                "config": to_dict(self.config),
-                "dataset": self.plans_manager.dataset_name,
-                "architecture": self.configuration_manager.configuration["architecture"],
-                "preprocessing": {
-                    key: self.configuration_manager.configuration[key]
-                    for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")
-                }
-                | {"foreground_intensity_properties_per_channel": plans["foreground_intensity_properties_per_channel"]},
-                "channel_names": self.dataset_json["channel_names"],
-                "export": self.config.export,
-                "method": self.method.state_dict(),
-                "step": (self.current_epoch + 1) * self.num_iterations_per_epoch,
-                "lineage": self.lineage,
-                "metrics": self.history,
-                "random_state": checkpoints.plain_random_state(random_state()),
-            },
-            checkpoints.ADAPTATION: checkpoints.adaptation_plan(
-                plans, self.configuration_name, self.plans_manager.dataset_name, network, self.num_input_channels, patch
-            ),
-        }
-        content = checkpoints.plain(content)
+        content = checkpoints.content(self)
         write_atomically(Path(filename), lambda path: torch.save(content, path))
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:

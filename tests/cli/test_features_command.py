@@ -113,6 +113,18 @@ def test_one_of_several_channels(run, copy, tmp_path, capsys):
     assert run("--arms", "trained", "--channel", "1", data=copy) == 0
 
 
+def test_another_spacing_changes_what_is_seen_and_not_the_grid_of_the_result(run, tmp_path, nnunet_tree):
+    assert run("--arms", "untrained", "--probe") == 0
+    first = read(tmp_path)
+    assert run("--arms", "untrained", "--probe", "--spacing", "2", "1", "1") == 0
+    second = read(tmp_path)
+    assert first["settings"]["spacing"] == [1, 1, 1] and second["settings"]["spacing"] == [2, 1, 1]
+    assert first["arms"]["untrained"]["feature_sd"] != second["arms"]["untrained"]["feature_sd"]
+    assert second["arms"]["untrained"]["probe"]["mean Dice"] > 0.5
+    made = sitk.ReadImage(str(tmp_path / "out" / "untrained" / "case_1.nii.gz"))
+    assert made.GetSize() == (28, 24, 20)
+
+
 def test_not_a_pretraining_checkpoint(run, tmp_path, capsys):
     torch.save({"network_weights": {}}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("no")
@@ -145,6 +157,8 @@ def test_a_label_that_no_training_case_has(run, copy, capsys):
     [
         (["--knn", "modality"], "pool_cases.json"),
         (["--knn", "modality=absent.csv"], "absent.csv"),
+        (["--spacing", "1", "2"], "spacing 1 2: give 3 positive numbers"),
+        (["--spacing", "1", "2", "0"], "spacing 1 2 0: give 3 positive numbers"),
         (["--layers", "top"], "--layers top: give all"),
         (["--layers", "9"], "stage 9: this encoder has"),
         (["--voxels", "0"], "--voxels 0 is too small"),
