@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from nnunet_xlstm.demo.commands import CommandFailed
+    from nnunet_xlstm.commands.children import CommandFailed
     from nnunet_xlstm.demo.run import run_demo
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_xlstm.data.case_table import listed
 from nnunet_xlstm.evaluation.summary import Scores, read_scores
 
-MAX_LISTED = 5
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
 COSTS = {"gmac": "GMAC", "params_m": "parameters (M)", "activation_mb": "activations (MB)"}
 
@@ -119,17 +118,12 @@ def _cases(read: Mapping[str, list[str]], common: bool) -> tuple[list[str], dict
     if not shared:
         raise ValueError("The models have no case in common; evaluate them on the same cases.")
     if left_out and not common:
-        texts = [f"only some models have {_listed(cases)} of '{name}'" for name, cases in left_out.items()]
+        texts = [f"only some models have {listed(cases)} of '{name}'" for name, cases in left_out.items()]
         raise ValueError(
             f"The models were evaluated on different cases: {'; '.join(texts)}. Evaluate all models on the same cases, "
             f"or use --common to compare on the {len(shared)} that all have."
         )
     return sorted(shared), left_out
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
-    return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
 def _aligned(scores: Scores, metric: str, cases: list[str], keys: list[str]) -> np.ndarray:
@@ -155,45 +149,6 @@ def _check_references(material: Material) -> None:
             )
 
 
-def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
-    """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
-
-    Raises:
-        ValueError: another format, or a case that the file lacks or has twice.
-    """
-    path = Path(path)
-    rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        as_json = path.suffix.lower() == ".json"
-        table = json.loads(text, object_pairs_hook=_each_once) if as_json else _csv_table(text, column)
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); {rule}.") from error
-    if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
-        raise ValueError(f"{path}: not a table of one {column} per case; {rule}.")
-    missing = [case for case in cases if not str(table.get(case, "")).strip()]
-    if missing:
-        raise ValueError(f"{path}: no {column} for {_listed(missing)}; {rule}, for every case.")
-    return [str(table[case]).strip() for case in cases]
-
-
-def _csv_table(text: str, column: str) -> dict[str, str]:
-    rows = list(csv.DictReader(text.splitlines()))
-    if not rows or not {"case", column} <= set(rows[0]):
-        raise ValueError(f"its columns are {list(rows[0]) if rows else []}")
-    named = (row for row in rows if (row["case"] or "").strip())  # spreadsheets save empty rows at the end
-    return _each_once((row["case"], (row[column] or "").strip()) for row in named)
-
-
-def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for case, value in pairs:
-        if case in table:
-            raise ValueError(f"it has '{case}' twice: '{table[case]}' and '{value}'")
-        table[case] = value
-    return table
-
-
 def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Costs of the models from what `nnunet_xlstm cost --json` prints: key of COSTS -> (models,), NaN where unknown.
 
@@ -201,8 +156,8 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         ValueError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
     """
     try:
-        listed = json.loads(Path(path).read_text(encoding="utf-8"))
-        rows = {row["name"]: row for row in listed}
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = {row["name"]: row for row in content}
         found = {
             key: np.array([math.nan if (v := rows.get(name, {}).get(key)) is None else float(v) for name in names])
             for key in COSTS
@@ -214,15 +169,15 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         ) from error
     if not set(rows) & set(names):
         raise ValueError(
-            f"{path}: it holds the costs of {_listed(list(rows))}, the models are {_listed(list(names))}; "
+            f"{path}: it holds the costs of {listed(list(rows))}, the models are {listed(list(names))}; "
             "use the same names in both."
         )
-    twice = [name for name in rows if sum(row["name"] == name for row in listed) > 1]
+    twice = [name for name in rows if sum(row["name"] == name for row in content) > 1]
     if twice:
-        raise ValueError(f"{path}: it lists {_listed(twice)} twice; keep one cost of each name.")
+        raise ValueError(f"{path}: it lists {listed(twice)} twice; keep one cost of each name.")
     if not any(np.isfinite(values).any() for values in found.values()):
         raise ValueError(
-            f"{path}: no cost of {_listed([name for name in names if name in rows])} is known "
+            f"{path}: no cost of {listed([name for name in names if name in rows])} is known "
             f"({', '.join(COSTS)} are all null); run `nnunet_xlstm cost` anew, or leave --cost out."
         )
     return found

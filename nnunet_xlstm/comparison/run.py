@@ -14,10 +14,11 @@ from tqdm import tqdm
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyse, choose_metrics
-from nnunet_xlstm.comparison.inputs import Material, read_case_table, read_costs, read_models
+from nnunet_xlstm.comparison.inputs import Material, read_costs, read_models
 from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_earlier, total_volumes
 from nnunet_xlstm.comparison.words import answer, notes, significance_text
+from nnunet_xlstm.data.case_table import read_case_table
 from nnunet_xlstm.data.files import write_json, write_text
 from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv
 from nnunet_xlstm.figures.relation_charts import agreement

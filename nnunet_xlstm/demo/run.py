@@ -14,9 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_xlstm.commands.children import Commands
+from nnunet_xlstm.commands.environment import (
+    FEW_CORES,
+    child_variables,
+    is_registered,
+    plan_command,
+    stock_command,
+)
 from nnunet_xlstm.data.files import read_json, write_json
 from nnunet_xlstm.data.phantoms import write_dataset
-from nnunet_xlstm.demo.commands import Commands, child_variables, is_registered, plan_command, stock_command
 from nnunet_xlstm.demo.inputs import Dataset, check_out, place_dataset, prepare_out, read_dataset
 from nnunet_xlstm.demo.page import build_page
 from nnunet_xlstm.demo.progress import EpochBar, Stages
@@ -78,7 +85,10 @@ def run_demo(
     out = Path(out).resolve()
     given = _check(out, data, cases)
     prepare_out(out)
-    commands = Commands(out, child_variables(out, out / "config.json"))
+    folders = {name: out / f"nnUNet_{name}" for name in ("raw", "preprocessed", "results")}
+    # On a GPU, compiling would take longer than the whole run.
+    variables = child_variables(folders, out / "config.json") | FEW_CORES | {"nnUNet_compile": "0"}
+    commands = Commands(out, variables)
     _log_registration(commands.variables)
 
     stages = Stages(progress)

@@ -1,0 +1,103 @@
+"""Commands as child processes: their logs, cores, failures and their end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LAST_LINES = 15
+
+
+class CommandFailed(RuntimeError):
+    """A command ended with an error; the text shows the command, its last lines and where its log is."""
+
+
+class Stopped(RuntimeError):
+    """The command was ended, or not started, because `Commands.stop` was called."""
+
+
+@dataclass
+class Commands:
+    """Runs commands one after the other and remembers what ran: `done` has stage, command and seconds of each."""
+
+    folder: Path  # working directory, and logs/ in it
+    variables: dict[str, str]  # set for the commands beside the environment
+    cores: Collection[int] | None = None  # that the commands may use; None: all of this process (Linux alone)
+    own_session: bool = False  # Ctrl-C in a terminal reaches this process alone, which then calls `stop`
+    done: list[dict[str, Any]] = field(default_factory=list)
+    _process: subprocess.Popen | None = None
+    _stopped: bool = False
+
+    def run(self, stage: str, command: list[str], on_line: Callable[[str], None] | None = None) -> None:
+        """Run to the end; every line of output is added to logs/STAGE.log.
+
+        Args:
+            on_line: called with each line.
+
+        Raises:
+            CommandFailed: exit status other than 0. Stopped: see `stop`.
+        """
+        if self._stopped:
+            raise Stopped(stage)
+        log = self.folder / "logs" / f"{stage}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        start = time.perf_counter()
+        process = self._process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=os.environ | self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=self.own_session,
+        )
+        try:
+            if self.cores is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, self.cores)  # its threads start later and inherit it
+            if self._stopped:  # in between
+                process.terminate()
+            with log.open("a", encoding="utf-8") as file:
+                for line in process.stdout:
+                    file.write(line)
+                    last.append(line.rstrip())
+                    if on_line is not None:
+                        on_line(line)
+            status = process.wait()
+        finally:
+            _end(process)
+        if status != 0 and self._stopped:
+            raise Stopped(stage)
+        if status != 0:
+            text = "\n".join(f"  {line}" for line in last)
+            raise CommandFailed(
+                f"{stage} failed with exit status {status}\n  command: {shlex.join(command)}\n"
+                f"{text}\n  whole log: {log}"
+            )
+        self.done.append({"stage": stage, "command": command, "seconds": round(time.perf_counter() - start, 1)})
+
+    def stop(self) -> None:
+        """From another thread: start no further command, and ask the running one to end (it may write a checkpoint)."""
+        self._stopped = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process that still runs, after an interrupt or an error of ours."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
