@@ -43,7 +43,13 @@ ALLOWED = {
     "statistics": (set(), {"numpy", "scipy"}),
     "comparison": ({"data", "evaluation", "statistics", "figures", "report"}, {"numpy", "matplotlib", "tqdm"}),
     "meshes": ({"evaluation", "figures", "data"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
-    "demo": ({"data", "figures", "nnunet", "names", "report"}, ARRAYS | {"matplotlib", "tqdm"}),
+    "commands": ({"nnunet"}, set()),
+    "demo": ({"commands", "data", "figures", "nnunet", "names", "report"}, ARRAYS | {"matplotlib", "tqdm"}),
+    "studies": (
+        {"commands", "comparison", "config", "data", "evaluation", "figures", "names", "nnunet"}
+        | {"pretraining", "report", "statistics"},
+        {"numpy", "tqdm"},
+    ),
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).
     "cli": (set(), set()),
     "__main__": ({"cli"}, set()),

@@ -6,7 +6,6 @@ from pathlib import Path
 from nnunet_xlstm.cli.text_table import text_table
 
 ARMS = ("trained", "untrained", "permuted")
-TEST_SUBJECTS = "test_subjects"  # key and name of the file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     _check_numbers(args)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from nnunet_xlstm import __version__
+    from nnunet_xlstm.data.case_table import case_subjects
     from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.nnunet import features
     from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     pretrained = Pretrained.read(args.checkpoint, args.spacing)
     dataset = RawImages.find(args.dataset)
     cases = Cases(dataset, pretrained, args.channel)
-    subjects = _subjects(args, dataset)
+    subjects = case_subjects(list(dataset.images), dataset.folder, args.subjects, args.subject)
     train, test, others = _split(args, dataset, subjects)
     everyone = [*train, *test, *others]
     plan = features.Plan(
@@ -176,22 +176,6 @@ def _stages(layers: list[str]) -> list[int] | None:
         raise ValueError(f"--layers {' '.join(layers)}: give all, or bottom and numbers of stages from 0 on") from error
 
 
-def _subjects(args: argparse.Namespace, dataset) -> dict[str, str]:
-    """Case -> subject."""
-    from nnunet_xlstm.comparison.inputs import read_case_table
-    from nnunet_xlstm.data.subjects import subject_of, subject_pattern
-
-    cases = list(dataset.images)
-    if args.subjects is not None:
-        return dict(zip(cases, read_case_table(args.subjects, "subject", cases), strict=True))
-    if args.subject is not None:
-        pattern = subject_pattern(args.subject)
-        return {case: subject_of(pattern, case) for case in cases}
-    pool = _pool(dataset)
-    known = {} if pool is None else pool.column("subject")
-    return {case: known.get(case, case) for case in cases}
-
-
 def _pool(dataset):
     from nnunet_xlstm.data.pool_cases import NAME, read_pool_cases
 
@@ -201,33 +185,28 @@ def _pool(dataset):
 
 def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
     """Cases that fit the probe, cases that score it, and without a probe all cases as a third list."""
-    from nnunet_xlstm.data.files import read_json
+    from nnunet_xlstm.data.case_table import TEST_SUBJECTS, read_test_subjects
     from nnunet_xlstm.nnunet.features import spread_over_subjects
 
     n = args.cases or len(subjects)
     if not args.probe:
         return [], [], spread_over_subjects(subjects, subjects, n, args.seed)
     path = args.test_subjects or dataset.folder / f"{TEST_SUBJECTS}.json"
-    if not path.is_file():
-        raise ValueError(f"--probe needs to know the test subjects, and there is no {path}; give --test-subjects FILE")
-    content = read_json(path)
-    named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
-    if not isinstance(named, list) or not all(isinstance(s, str) for s in named):
-        raise ValueError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
-    test = sorted(case for case, subject in subjects.items() if subject in set(named))
+    named = read_test_subjects(path)
+    test = sorted(case for case, subject in subjects.items() if subject in named)
     train = sorted(set(subjects) - set(test))
     for what, cases in (("test", test), ("training", train)):
         if not cases:
             raise ValueError(
-                f"{path}: leaves no {what} case of {len(subjects)}; its subjects are such as {named[:2]}, those of the "
-                f"cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects or --subject"
+                f"{path}: leaves no {what} case of {len(subjects)}; its subjects are such as {sorted(named)[:2]}, "
+                f"those of the cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects or --subject"
             )
     return spread_over_subjects(train, subjects, n, args.seed), test, []
 
 
 def _labels(text: str, dataset, cases: list[str]) -> tuple[str, dict[str, str]]:
     """Name, and case -> label, of an argument of --knn."""
-    from nnunet_xlstm.comparison.inputs import read_case_table
+    from nnunet_xlstm.data.case_table import read_case_table
 
     name, _, file = text.partition("=")
     if file:

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_xlstm.comparison.inputs import read_case_table, read_costs, read_models
+from nnunet_xlstm.comparison.inputs import read_costs, read_models
+from nnunet_xlstm.data.case_table import read_case_table
 
 VALUES = {"Dice": [[0.9, 0.8], [0.7, 0.6]]}
 

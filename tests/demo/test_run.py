@@ -1,7 +1,6 @@
 """The demo: refusals before anything is written, child processes, and the whole run at its smallest."""
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,8 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xlstm.cli.cmd_demo import table
-from nnunet_xlstm.demo import commands, inputs, run
-from nnunet_xlstm.demo.commands import CommandFailed, Commands
+from nnunet_xlstm.demo import inputs, run
 from nnunet_xlstm.demo.progress import EpochBar, Stages, epoch_loss
 from nnunet_xlstm.nnunet import registration
 
@@ -121,59 +119,6 @@ def test_earlier_demo_is_replaced_but_linked_data_and_own_files_stay(tmp_path):
     inputs.prepare_out(out)
     assert not (out / "summary.json").exists() and not any((out / "nnUNet_raw").iterdir())
     assert (out / "notes.txt").is_file() and len(list((raw / "imagesTr").iterdir())) == 5
-
-
-# Commands -----------------------------------------------------------------------------------------------------------
-
-
-def test_command_log_and_lines(tmp_path):
-    runner, lines = Commands(tmp_path, {"GREETING": "hello"}), []
-    code = "import os, sys; print(os.environ['GREETING']); print('warned', file=sys.stderr)"
-    runner.run("plan", [sys.executable, "-c", code], lines.append)
-    assert sorted(lines) == ["hello\n", "warned\n"]
-    assert sorted((tmp_path / "logs" / "plan.log").read_text().split()) == ["hello", "warned"]
-    assert [row["stage"] for row in runner.done] == ["plan"]
-
-
-def test_failed_command_shows_what_happened(tmp_path):
-    code = "for i in range(40): print('line', i)\nraise SystemExit(3)"
-    with pytest.raises(CommandFailed) as failure:
-        Commands(tmp_path, {}).run("train", [sys.executable, "-c", code])
-    text = str(failure.value)
-    assert "exit status 3" in text and "line 39" in text and "line 10\n" not in text
-    assert str(tmp_path / "logs" / "train.log") in text and sys.executable in text
-
-
-def test_interrupt_ends_the_child(tmp_path, monkeypatch):
-    started = []
-    popen = commands.subprocess.Popen
-    monkeypatch.setattr(commands.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-
-    def interrupt(line):
-        raise KeyboardInterrupt
-
-    code = "import time; print('up', flush=True); time.sleep(60)"
-    with pytest.raises(KeyboardInterrupt):
-        Commands(tmp_path, {}).run("train", [sys.executable, "-c", code], interrupt)
-    assert started[0].poll() is not None
-
-
-@pytest.mark.parametrize("registered", [True, False])
-def test_fallback_where_not_registered(tmp_path, monkeypatch, registered):
-    monkeypatch.setattr(registration, "shim_state", lambda path: "registered" if registered else "missing")
-    monkeypatch.setenv("nnUNet_extTrainer", "/mine")
-    variables = commands.child_variables(tmp_path, tmp_path / "config.json")
-    assert variables["nnUNet_raw"] == str(tmp_path / "nnUNet_raw")
-    if registered:
-        assert "nnUNet_extTrainer" not in variables
-    else:
-        assert variables["nnUNet_extTrainer"].split(os.pathsep) == [str(registration.SHIM.parent), "/mine"]
-    assert (commands.plan_command()[0] == sys.executable) is not registered
-
-
-def test_missing_nnunet_command():
-    with pytest.raises(FileNotFoundError, match="pip install"):
-        commands.stock_command("nnUNetv2_no_such_command")
 
 
 # Parts --------------------------------------------------------------------------------------------------------------

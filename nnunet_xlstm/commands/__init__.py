@@ -1,0 +1,1 @@
+"""Commands of nnU-Net and of ours as child processes."""

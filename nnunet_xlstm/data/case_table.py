@@ -1,0 +1,97 @@
+"""What is known about cases: tables of a subject (or a modality, ...) per case, and lists of test subjects."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.data.pool_cases import NAME as POOL_CASES
+from nnunet_xlstm.data.pool_cases import read_pool_cases
+from nnunet_xlstm.data.subjects import subject_of, subject_pattern
+
+MAX_LISTED = 5
+TEST_SUBJECTS = "test_subjects"  # key and name of the file
+
+
+def case_subjects(cases: Sequence[str], dataset: Path, file: Path | None, pattern: str | None) -> dict[str, str]:
+    """Case -> subject: from a file (`read_case_table`), else by a pattern in the case's name, else from the data
+    set's pool_cases.json, else every case is a subject.
+
+    Args:
+        dataset: folder of the raw data set.
+
+    Raises:
+        ValueError: the file lacks a case, or the pattern finds no subject.
+    """
+    if file is not None:
+        return dict(zip(cases, read_case_table(file, "subject", cases), strict=True))
+    if pattern is not None:
+        compiled = subject_pattern(pattern)
+        return {case: subject_of(compiled, case) for case in cases}
+    pool = dataset / POOL_CASES
+    known = read_pool_cases(pool).column("subject") if pool.is_file() else {}
+    return {case: known.get(case, case) for case in cases}
+
+
+def read_test_subjects(path: Path) -> set[str]:
+    """From a JSON list, or an object with the key test_subjects.
+
+    Raises:
+        ValueError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"test subjects: there is no {path}; give --test-subjects FILE")
+    content = read_json(path)
+    named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
+    if not isinstance(named, list) or not all(isinstance(s, str) for s in named):
+        raise ValueError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
+    return set(named)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
+    return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
+
+
+def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
+    """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
+
+    Raises:
+        ValueError: another format, or a case that the file lacks or has twice.
+    """
+    path = Path(path)
+    rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        as_json = path.suffix.lower() == ".json"
+        table = json.loads(text, object_pairs_hook=_each_once) if as_json else _csv_table(text, column)
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); {rule}.") from error
+    if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
+        raise ValueError(f"{path}: not a table of one {column} per case; {rule}.")
+    missing = [case for case in cases if not str(table.get(case, "")).strip()]
+    if missing:
+        raise ValueError(f"{path}: no {column} for {listed(missing)}; {rule}, for every case.")
+    return [str(table[case]).strip() for case in cases]
+
+
+def _csv_table(text: str, column: str) -> dict[str, str]:
+    rows = list(csv.DictReader(text.splitlines()))
+    if not rows or not {"case", column} <= set(rows[0]):
+        raise ValueError(f"its columns are {list(rows[0]) if rows else []}")
+    named = (row for row in rows if (row["case"] or "").strip())  # spreadsheets save empty rows at the end
+    return _each_once((row["case"], (row[column] or "").strip()) for row in named)
+
+
+def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for case, value in pairs:
+        if case in table:
+            raise ValueError(f"it has '{case}' twice: '{table[case]}' and '{value}'")
+        table[case] = value
+    return table
