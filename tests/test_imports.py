@@ -32,10 +32,11 @@ ALLOWED = {
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
+    "transfer": ({"config"}, TORCH),
     "data": (set(), ARRAYS | {"tqdm"}),
     "figures": ({"data"}, ARRAYS | {"matplotlib"}),
     "nnunet": (
-        {"names", "config", "layers", "networks", "pretraining", "data", "figures"},
+        {"names", "config", "layers", "networks", "pretraining", "transfer", "data", "figures"},
         TORCH | ARRAYS | NNUNET | {"tqdm"},
     ),
     "report": (set(), set()),
@@ -53,7 +54,7 @@ ALLOWED = {
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).
     "cli": (set(), set()),
     "__main__": ({"cli"}, set()),
-    "trainers": ({"nnunet", "config", "pretraining"}, {"torch"} | NNUNET),
+    "trainers": ({"nnunet", "config", "pretraining", "transfer"}, {"torch"} | NNUNET),
     "planners": ({"nnunet", "config"}, NNUNET),
 }
 

@@ -41,6 +41,11 @@ def page() -> str:
     from nnunet_xlstm.config import SegmentationConfig, reference_page
     from nnunet_xlstm.names import TRAINERS
     from nnunet_xlstm.pretraining.config import PretrainingConfig
+    from nnunet_xlstm.transfer.config import FinetuneConfig
 
-    families = (("Segmentation", SegmentationConfig), ("Pre-training", PretrainingConfig))
+    families = (
+        ("Segmentation", SegmentationConfig),
+        ("Fine-tuning", FinetuneConfig),
+        ("Pre-training", PretrainingConfig),
+    )
     return reference_page(families, {name: load_recipe(name) for name in TRAINERS})

@@ -199,7 +199,8 @@ def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple
         if not cases:
             raise ValueError(
                 f"{path}: leaves no {what} case of {len(subjects)}; its subjects are such as {sorted(named)[:2]}, "
-                f"those of the cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects or --subject"
+                f"those of the cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects "
+                "or --subject"
             )
     return spread_over_subjects(train, subjects, n, args.seed), test, []
 

@@ -68,6 +68,18 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_config:run",
     ),
     Command(
+        "plan_like",
+        "transfer",
+        "plan a data set after a checkpoint, so that its weights fit",
+        "nnunet_xlstm.cli.cmd_plan_like:run",
+    ),
+    Command(
+        "adapt",
+        "transfer",
+        "fit a trained network to a data set's plans, for -pretrained_weights, with a report",
+        "nnunet_xlstm.cli.cmd_adapt:run",
+    ),
+    Command(
         "evaluate",
         "judge",
         "score a folder of predictions: Dice, surface distances, volumes",

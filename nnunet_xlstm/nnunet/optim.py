@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -17,24 +19,35 @@ def warmup_poly(progress: float, warmup_fraction: float, exponent: float = 0.9) 
     return (1 - (progress - warmup_fraction) / (1 - warmup_fraction)) ** exponent if warmup_fraction < 1 else 1.0
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on weight matrices and kernels; none on vectors (biases, norms, gate biases)."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def parameter_groups(
+    network: nn.Module,
+    weight_decay: float,
+    on_vectors: bool = False,
+    scales: Mapping[nn.Parameter, float] | None = None,
+) -> list[dict]:
+    """The parameters that learn. Weight decay on matrices and kernels; on vectors (biases, norms, gate biases) only if
+    asked for.
+
+    Args:
+        scales: of a parameter, its share of the learning rate (`lr_scale` of its group); 1 where it is not named.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in network.parameters():
+        if p.requires_grad:
+            scale = (scales or {}).get(p, 1.0)
+            groups.setdefault((scale, weight_decay if on_vectors or p.ndim > 1 else 0.0), []).append(p)
+    return [{"params": p, "weight_decay": decay, "lr_scale": scale} for (scale, decay), p in groups.items()]
 
 
-def make_optimizer(network: nn.Module, config: OptimiserKeys) -> torch.optim.Optimizer:
-    """The optimiser that `config` names."""
+def make_optimizer(
+    network: nn.Module, config: OptimiserKeys, scales: Mapping[nn.Parameter, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser that `config` names; `scales` as in `parameter_groups`."""
+    groups = parameter_groups(network, config.weight_decay, config.optimizer == "sgd", scales)
     if config.optimizer == "sgd":
-        trainable = [p for p in network.parameters() if p.requires_grad]
-        return torch.optim.SGD(
-            trainable, config.initial_lr, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
-        )
+        return torch.optim.SGD(groups, config.initial_lr, momentum=0.99, nesterov=True)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(parameter_groups(network, config.weight_decay), lr=config.initial_lr)
+    return kind(groups, lr=config.initial_lr)
 
 
 class IterationSchedule:
@@ -56,10 +69,24 @@ class IterationSchedule:
 
     def set(self, iteration: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.initial_lr * self.factor(iteration)
+            group["lr"] = self.config.initial_lr * self.factor(iteration) * group.get("lr_scale", 1.0)
 
     def step(self, epoch: int) -> None:
         """nnU-Net calls this at the start of an epoch; the rate is already set by iteration."""
+
+
+class StagedSchedule(IterationSchedule):
+    """First a rise and a fall in which the decoder alone learns, then the schedule of the config for all (nnssl's
+    "sawtooth")."""
+
+    def __init__(self, optimizer, config: OptimiserKeys, total_iterations: int, first_iterations: int):
+        self.first = first_iterations
+        super().__init__(optimizer, config, total_iterations - first_iterations)
+
+    def factor(self, iteration: int) -> float:
+        if iteration < self.first:
+            return 1 - abs(2 * (iteration + 1) / (self.first + 1) - 1)
+        return super().factor(iteration - self.first)
 
 
 class PretrainingSchedule(IterationSchedule):

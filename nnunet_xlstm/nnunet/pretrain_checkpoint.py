@@ -208,16 +208,21 @@ def read(path: Path) -> dict:
 def lineage_entry(path: Path, content: dict) -> dict:
     """What a later stage records of the stage it started from."""
     own = content[KEY]
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     return {
         "file": Path(path).name,
-        "sha256": digest.hexdigest(),
+        "sha256": sha256(path),
         "stage": len(own["lineage"]) + 1,
         "dataset": own["dataset"],
         "pool": own.get("pool"),
         "trainer": content["trainer_name"],
         "epochs": int(content["current_epoch"]),
     }
+
+
+def sha256(path: Path) -> str:
+    """Of the file's content, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -106,11 +106,6 @@ class PretrainTrainer(XLSTMTrainer):
         images = self.configuration_manager.batch_size * self.config.accumulation
         return optimizer, PretrainingSchedule(optimizer, self.config, self.total_steps, images)
 
-    def bare_network(self) -> nn.Module:
-        """The network without the wrappers of DDP and torch.compile."""
-        network = getattr(self.network, "module", self.network)
-        return getattr(network, "_orig_mod", network)
-
     def _build_loss(self):
         return None  # the method has its own
 

@@ -18,6 +18,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import distributed as dist
+from torch import nn
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
@@ -121,12 +122,18 @@ class XLSTMTrainer(nnUNetTrainer):
 
     def configure_optimizers(self):
         optimizer = make_optimizer(self.network, self.config)
-        if self.config.lr_schedule == "poly":
-            scheduler = PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
-        else:
-            scheduler = IterationSchedule(optimizer, self.config, self.num_epochs * self.num_iterations_per_epoch)
         self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
-        return optimizer, scheduler
+        return optimizer, self._make_schedule(optimizer)
+
+    def _make_schedule(self, optimizer: torch.optim.Optimizer):
+        if self.config.lr_schedule == "poly":
+            return PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        return IterationSchedule(optimizer, self.config, self.num_epochs * self.num_iterations_per_epoch)
+
+    def bare_network(self) -> nn.Module:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = getattr(self.network, "module", self.network)
+        return getattr(network, "_orig_mod", network)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         rotation, dummy_2d, initial_patch_size, mirror_axes = (

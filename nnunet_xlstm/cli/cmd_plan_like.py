@@ -1,0 +1,41 @@
+"""`nnunet_xlstm plan_like`: plans for a data set with the network, patch and normalisation of a checkpoint."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Plans a data set after a checkpoint, so that its weights fit: same network, patch (cut to the images), "
+        "normalisation, and spacing as chosen. Needs the data set's fingerprint (nnUNetv2_extract_fingerprint)."
+    )
+    parser.add_argument("checkpoint", type=Path, help="of our pre-training, of nnU-Net or of nnssl")
+    parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="target data set: id or name")
+    parser.add_argument("-p", dest="plans", default="nnUNetLikePlans", metavar="NAME", help="(%(default)s)")
+    parser.add_argument(
+        "--spacing",
+        choices=("like_pretrained", "default", "fixed", "no_resample"),
+        default="like_pretrained",
+        help="of the pre-training, what nnU-Net plans, --mm, or images as they are (%(default)s)",
+    )
+    parser.add_argument("--mm", type=float, nargs="+", metavar="MM", help="for fixed, thick slices first")
+    parser.add_argument("--trust", action="store_true", help="unpickle objects in the file, which can run any code")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_xlstm.nnunet.plan_like import plan_like
+    from nnunet_xlstm.nnunet.transfer_source import read_source
+
+    source = read_source(args.checkpoint, trust=args.trust)
+    plans, remarks = plan_like(args.dataset, source, args.spacing, args.mm, args.plans)
+    ((name, row),) = plans["configurations"].items()
+    print(f"plans    {args.plans}, configuration {name}")
+    print(f"network  {row['architecture']['network_class_name'].rpartition('.')[2]}")
+    print(f"patch    {row['patch_size']}, batch {row['batch_size']}")
+    print(f"spacing  {'as the images are' if args.spacing == 'no_resample' else row['spacing']}")
+    print(f"norm     {', '.join(row['normalization_schemes'])}")
+    for remark in remarks:
+        print(f"note: {remark}")
+    print(f"\nnext: nnUNetv2_preprocess -d {args.dataset} -plans_name {args.plans} -c {name}")
+    print(f"      nnunet_xlstm adapt {args.checkpoint} -d {args.dataset} -p {args.plans} -c {name} -o adapted.pth")
+    return 0

@@ -1,0 +1,92 @@
+"""Which tensors of a network belong to which part of its encoder, for networks of ours, nnU-Net's and nnssl's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class EncoderParts:
+    """The encoder of a network, cut into parts from the image inwards; the last part is the bottom.
+
+    Attributes:
+        prefixes: of the tensors' names, one per part. root: of all tensors of the encoder.
+        input_layers: layers that see the image, by name. position_embedding: its name, or None.
+    """
+
+    prefixes: tuple[str, ...]
+    root: str
+    input_layers: tuple[str, ...]
+    position_embedding: str | None
+
+    @classmethod
+    def of(cls, network: nn.Module) -> EncoderParts:
+        """From the names by which networks describe themselves (`key_to_encoder`, ...: dynamic_network_architectures,
+        nnssl), else from `encoder.stem` and `encoder.stages`.
+
+        Raises:
+            ValueError: the network has no encoder of this kind.
+        """
+        root = getattr(network, "key_to_encoder", "encoder.stages")
+        try:
+            encoder = network.get_submodule(root)
+        except AttributeError as error:
+            raise ValueError(
+                f"{type(network).__name__} has no part named {root}; transfer needs a network with encoder.stages, or "
+                "one that names its encoder in key_to_encoder"
+            ) from error
+        stem = getattr(network, "key_to_stem", "encoder.stem")
+        prefixes = [f"{stem}."] if _has(network, stem) and not stem.startswith(f"{root}.") else []
+        inner = f"{root}.blocks" if hasattr(encoder, "blocks") else root
+        prefixes += [f"{inner}.{name}." for name, _ in network.get_submodule(inner).named_children()]
+        return cls(
+            tuple(prefixes), f"{root}.", tuple(getattr(network, "keys_to_in_proj", ())), _embedding_name(network)
+        )
+
+    def index(self, name: str) -> int | None:
+        """The part that a tensor belongs to; None for the decoder."""
+        for i, prefix in enumerate(self.prefixes):
+            if name.startswith(prefix):
+                return i
+        if name == self.position_embedding:
+            return 0
+        # such as the norm after the last block of a ViT
+        return len(self.prefixes) - 1 if name.startswith(self.root) else None
+
+    def is_input(self, name: str) -> bool:
+        """Whether the tensor is the weight of a layer that sees the image."""
+        return name.endswith(".weight") and name.removesuffix(".weight") in self.input_layers
+
+    def label(self, name: str) -> str:
+        """The part's name for people: "encoder.stages.2", or "decoder"."""
+        index = self.index(name)
+        return "decoder" if index is None else self.prefixes[index].removesuffix(".")
+
+
+def _has(network: nn.Module, name: str) -> bool:
+    try:
+        return network.get_submodule(name) is not None
+    except AttributeError:
+        return False
+
+
+def _embedding_name(network: nn.Module) -> str | None:
+    return getattr(network, "key_to_lpe", None)
+
+
+def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
+    """Every parameter and buffer under one name, with all its names (networks of dynamic_network_architectures list
+    the encoder a second time below the decoder, and each layer twice)."""
+    found: dict[int, tuple[Tensor, list[str]]] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), (tensor, []))[1].append(name)
+    return {main_name(names): (tensor, names) for tensor, names in found.values()}
+
+
+def main_name(names: Iterable[str]) -> str:
+    """The one that is not below the decoder."""
+    names = list(names)
+    return next((name for name in names if not name.startswith("decoder.")), names[0])

@@ -1,0 +1,281 @@
+"""A source's weights fitted to a target's network: the new state, the table of what happened, and the proof."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from torch import Tensor, nn
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.networks.parts import EncoderParts, named_once
+from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
+from nnunet_xlstm.nnunet.checkpoint import write_atomically
+from nnunet_xlstm.nnunet.transfer_source import Source
+from nnunet_xlstm.nnunet.transfer_target import Target
+from nnunet_xlstm.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, Table
+from nnunet_xlstm.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
+
+SCOPES = ("encoder", "bottom", "all")
+LEAST_SHARE = 0.9
+NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
+# arguments of a network that do not change what its encoder computes, or that the shapes of tensors tell
+NOT_COMPARED = frozenset(
+    "n_stages features_per_stage n_conv_per_stage n_blocks_per_stage n_conv_per_stage_decoder deep_supervision "
+    "input_shape num_classes input_channels".split()
+)
+PREPROCESSING = ("spacing", "normalization_schemes")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to transfer.
+
+    Attributes:
+        scope: of SCOPES. channels: target channel -> source channels; None by names. force: accept other kernels,
+        strides and arguments of the network. least: share of the wanted numbers that must arrive.
+        seed: of what starts anew.
+    """
+
+    scope: str = "encoder"
+    channels: Mapping[int, Sequence[int]] | None = None
+    force: bool = False
+    least: float = LEAST_SHARE
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The full state of the target's network, with the table and all remarks."""
+
+    state: dict[str, Tensor]
+    table: Table
+    differences: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def adapt(source: Source, target: Target, options: Options) -> Adapted:
+    """Fit the weights.
+
+    Raises:
+        ValueError: another topology without `force`, channels that do not exist, or too little that arrives.
+    """
+    differences = architecture_differences(source.architecture, target.row.get("architecture"))
+    if differences and not options.force:
+        raise ValueError(
+            "the target's network is not the one that was trained: " + "; ".join(differences) + ". Plan the data set "
+            "after the checkpoint (nnunet_xlstm plan_like), or accept what is lost with --force"
+        )
+    network = target.network(options.seed)
+    rows, state, wanted = _fit(source, target, network, options)
+    table = Table(tuple(rows), frozenset(wanted))
+    if table.share() < options.least:
+        missing = "; ".join(table.details()[:4])
+        raise ValueError(
+            f"only {table.share():.1%} of the numbers in {_said(wanted)} come from the source, and at least "
+            f"{options.least:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
+            "(--map OLD=NEW)? A lower limit is --least"
+        )
+    remarks = [*source.notes, *_preprocessing_remarks(source, target)]
+    return Adapted(state, table, differences, remarks)
+
+
+def _said(parts: set[str]) -> str:
+    return "the encoder" if len(parts) > 1 else next(iter(parts))
+
+
+def architecture_differences(source: Mapping | None, target: Mapping | None) -> list[str]:
+    """What makes the same weights compute something else, in words; nothing where one of the two is unknown."""
+    if source is None or target is None:
+        return []
+    found = []
+    names = [architecture["network_class_name"].rpartition(".")[2] for architecture in (source, target)]
+    if names[0] != names[1]:
+        found.append(f"network {names[0]} there, {names[1]} here")
+    there, here = source["arch_kwargs"], target["arch_kwargs"]
+    for key in there.keys() | here.keys():
+        if key in NOT_COMPARED:
+            continue
+        a, b = _plain(there.get(key)), _plain(here.get(key))
+        if isinstance(a, list) and isinstance(b, list) and key in ("strides", "kernel_sizes"):
+            n = min(len(a), len(b))
+            found += [f"{key} of stage {i}: {a[i]} there, {b[i]} here" for i in range(n) if a[i] != b[i]]
+            if len(a) != len(b):
+                found.append(f"{len(a)} stages there, {len(b)} here") if key == "strides" else None
+        elif a != b:
+            found.append(f"{key}: {a} there, {b} here")
+    return sorted(found)
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _fit(
+    source: Source, target: Target, network: nn.Module, options: Options
+) -> tuple[list[Row], dict[str, Tensor], set[str]]:
+    """Rows of the table, the target's state with the source's tensors in it, and the parts that were wanted."""
+    parts = EncoderParts.of(network)
+    weights = source.weights
+    unused = dict.fromkeys(weights)
+    rows: list[Row] = []
+    state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    last = len(parts.prefixes) - 1
+    wanted: set[str] = set()
+    for name, (tensor, names) in named_once(network).items():
+        index, label = parts.index(name), parts.label(name)
+        is_wanted = index is not None and (options.scope != "bottom" or index == last)
+        if is_wanted:
+            wanted.add(label)
+        found = next((n for n in names if n in weights), None)
+        for n in names:
+            unused.pop(n, None)
+        row = {"name": name, "part": label, "target_shape": tuple(tensor.shape), "numbers": tensor.numel()}
+        given = weights.get(found)
+        row["source_shape"] = None if given is None else tuple(given.shape)
+        if given is None:
+            rows.append(Row(action=MISSING, **row))
+        elif not is_wanted and (options.scope != "all" or NOT_TRANSFERRED in name):
+            note = "starts anew with nnU-Net's flag" if NOT_TRANSFERRED in name else f"scope is {options.scope}"
+            rows.append(Row(action=SKIPPED, note=note if options.scope != "encoder" else "", **row))
+        else:
+            new, note = _fitted(given, tensor, name, parts, source, target, options)
+            if new is None:
+                rows.append(Row(action=SKIPPED, note=note, **row))
+                continue
+            rows.append(Row(action=ADAPTED if note else LOADED, note=note, **row))
+            for n in names:
+                state[n] = new.to(tensor.dtype).clone()
+    for name in unused:  # in the source alone
+        shape = tuple(weights[name].shape)
+        rows.append(Row(name, parts.label(name), SKIPPED, shape, None, weights[name].numel(), "has no place here"))
+    return rows, state, wanted
+
+
+def _fitted(
+    given: Tensor, tensor: Tensor, name: str, parts: EncoderParts, source: Source, target: Target, options: Options
+) -> tuple[Tensor | None, str]:
+    """The tensor as the target needs it, and what was done to it; None where it cannot be made."""
+    notes = []
+    if parts.is_input(name) and given.ndim == tensor.ndim and given.ndim > 2:
+        n = given.shape[1]
+        names = source.channel_names if source.channel_names and len(source.channel_names) == n else None
+        mapping = channel_map(names or [f"channel {i}" for i in range(n)], target.channel_names, options.channels)
+        if mapping != [[i] for i in range(n)]:
+            given = adapt_channels(given, mapping)
+            notes.append(f"channels {_channels_text(mapping, names, target.channel_names)}")
+    if name == parts.position_embedding and given.shape != tensor.shape and given.ndim == 3:
+        given = resize_position_embedding(given, *_grids(source.row, target.row))
+        notes.append("resampled to the grid of the new patch")
+    if (
+        options.force
+        and given.ndim == tensor.ndim > 2
+        and given.shape[:2] == tensor.shape[:2]
+        and given.shape != tensor.shape
+    ):
+        given = adapt_kernel(given, tensor.shape)
+        notes.append("kernel fitted: what it knew along the changed axes is lost")
+    if given.shape != tensor.shape:
+        return None, "another shape"
+    return given, "; ".join(notes)
+
+
+def _channels_text(mapping: Sequence[Sequence[int]], names: Sequence[str] | None, wanted: Sequence[str]) -> str:
+    def said(i: int) -> str:
+        return names[i] if names else str(i)
+
+    return ", ".join(f"{wanted[j]} from {'+'.join(map(said, sources))}" for j, sources in enumerate(mapping))
+
+
+def _grids(source: Mapping | None, target: Mapping) -> tuple[list[int], list[int]]:
+    """Tokens per axis of both patches, for networks that cut the patch into tokens of `patch_embed_size`."""
+    token = target["architecture"]["arch_kwargs"].get("patch_embed_size")
+    if source is None or not source.get("patch_size") or not token:
+        raise ValueError(
+            "the position embedding has another size, and the file does not say for which patch; give a checkpoint "
+            "with plans, or use its patch size"
+        )
+    return tuple([int(n) // int(t) for n, t in zip(row["patch_size"], token, strict=True)] for row in (source, target))
+
+
+def _preprocessing_remarks(source: Source, target: Target) -> list[str]:
+    """Where the images will look otherwise than those that the source was trained on."""
+    row = source.row
+    if row is None:
+        return []
+    remarks = []
+    for key in PREPROCESSING:
+        there, here = _plain(row.get(key)), _plain(target.row.get(key))
+        if key == "normalization_schemes":
+            there, here = sorted(set(there or [])), sorted(set(here or []))
+        if there and there != here:
+            remarks.append(f"{key.replace('_', ' ')}: {there} in the source's training, {here} in these plans")
+    return remarks
+
+
+def verify(adapted: Adapted, path: Path, target: Target, seed: int) -> int:
+    """Load the written file as nnU-Net's flag -pretrained_weights does, into a network drawn otherwise, and compare
+    parameter by parameter. Returns how many of the transferred tensors were compared.
+
+    Args:
+        seed: of that network; not the one of the transfer.
+
+    Raises:
+        RuntimeError: a tensor differs; that would be a fault of this package.
+    """
+    network = target.network(seed)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints
+        load_pretrained_weights(network, str(path))
+    names = {row.name for row in adapted.table.rows if row.action in (LOADED, ADAPTED)}
+    checked = 0
+    for name, tensor in network.state_dict().items():
+        if NOT_TRANSFERRED in name:
+            continue
+        if not torch.equal(tensor, adapted.state[name]):
+            raise RuntimeError(f"{path}: after loading, {name} is not what was written; please report this")
+        checked += name in names
+    return checked
+
+
+def write(adapted: Adapted, source: Source, target: Target, options: Options, path: Path) -> None:
+    """The file for -pretrained_weights: full state, and the report within; plain types only."""
+    own = {
+        "format": checkpoints.FORMAT,
+        "kind": "adapted",
+        "version": __version__,
+        "report": report(adapted, source, target, options),
+        "architecture": target.row["architecture"],
+        "channel_names": target.dataset_json.get("channel_names"),
+        "lineage": [*source.lineage, source.origin],
+    }
+    content = checkpoints.plain({"network_weights": adapted.state, checkpoints.KEY: own})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def report(adapted: Adapted, source: Source, target: Target, options: Options) -> dict[str, Any]:
+    """Plain types, for the JSON file and the checkpoint."""
+    return checkpoints.plain(
+        {
+            "source": source.origin | {"kind": source.kind, "channels": source.channel_names},
+            "target": {
+                "dataset": target.plans.dataset_name,
+                "plans": target.plans.plans_name,
+                "configuration": target.configuration_name,
+                "channels": target.channel_names,
+                "classes": target.classes,
+            },
+            "scope": options.scope,
+            "forced": bool(adapted.differences),
+            "differences": adapted.differences,
+            "remarks": adapted.remarks,
+            "seed": options.seed,
+        }
+        | adapted.table.to_json()
+    )

@@ -1,0 +1,135 @@
+"""Plans for a data set after a checkpoint: its network, patch, spacing policy and normalisation."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
+
+from nnunet_xlstm.networks.contract import stride_products
+from nnunet_xlstm.nnunet.transfer_source import Source
+from nnunet_xlstm.nnunet.transfer_target import preprocessed_folder
+from nnunet_xlstm.transfer.tensors import channel_map
+
+# as nnssl names them: of the source's training; what nnU-Net plans; as given; none at all
+SPACING_MODES = ("like_pretrained", "default", "fixed", "no_resample")
+SHARE_OF_DATASET = 0.05  # nnU-Net: a batch holds at most so much of the data set
+LEAST_BATCH = 2
+PROPERTIES = "foreground_intensity_properties_per_channel"
+
+
+class LikePlanner(ExperimentPlanner):
+    """nnU-Net's planner for everything that follows from the data set; the source decides the rest."""
+
+    def __init__(self, dataset: str, source: Source, mode: str, spacing: Sequence[float] | None, plans_name: str):
+        super().__init__(int(dataset) if dataset.isdigit() else dataset, plans_name=plans_name)
+        self.source, self.mode = source, mode
+        self.lowres_creation_threshold = 0
+        self.configuration = "2d" if len(source.row["patch_size"]) == 2 else "3d_fullres"
+        self.remarks: list[str] = []
+        chosen = source.row["spacing"] if mode == "like_pretrained" else spacing
+        if chosen is not None and self.configuration == "3d_fullres":
+            # in the order of plans, thick slices first; nnU-Net wants that of the images
+            forward, _ = self.determine_transpose()
+            self.overwrite_target_spacing = [0.0, 0.0, 0.0]
+            for axis, value in zip(forward, chosen, strict=True):
+                self.overwrite_target_spacing[axis] = float(value)
+
+    @staticmethod
+    def static_estimate_VRAM_usage(*args, **kwargs) -> int:
+        """Patch and batch come from the source: nothing to estimate."""
+        return 1
+
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        if self.configuration not in plans["configurations"]:
+            raise ValueError(f"the source is a network for 3D; {plans['dataset_name']} holds 2D images")
+        row = plans["configurations"][self.configuration]
+        there = self.source.row
+        shape = [int(n) for n in row["median_image_size_in_voxels"]]
+        row["architecture"] = self.source.architecture
+        row["patch_size"] = self._patch(shape)
+        row["batch_size"] = self._batch(row["patch_size"], shape)
+        self._normalise_alike(plans, row, there)
+        if self.mode == "no_resample":
+            row |= {f"resampling_fn_{kind}": no_resampling_hack.__name__ for kind in ("data", "seg", "probabilities")}
+            row |= {f"resampling_fn_{kind}_kwargs": {} for kind in ("data", "seg", "probabilities")}
+        plans["configurations"] = {self.configuration: row}
+        plans["pretrained"] = self.source.origin | {"spacing_mode": self.mode}
+        super().save_plans(plans)
+
+    def _patch(self, shape: Sequence[int]) -> list[int]:
+        """The source's, no larger than the median image rounded up to what the strides divide."""
+        strides = self.source.architecture["arch_kwargs"].get("strides")
+        divisors = stride_products(strides) if strides else self._token_size()
+        pairs = zip(self.source.row["patch_size"], shape, divisors, strict=True)
+        return [int(min(p, math.ceil(n / d) * d)) for p, n, d in pairs]
+
+    def _token_size(self) -> Sequence[int]:
+        patch = self.source.row["patch_size"]
+        return self.source.architecture["arch_kwargs"].get("patch_embed_size", patch)
+
+    def _batch(self, patch: Sequence[int], shape: Sequence[int]) -> int:
+        """As many voxels as a batch of the source, within nnU-Net's bounds."""
+        there = self.source.row
+        voxels = int(there.get("batch_size") or LEAST_BATCH) * math.prod(there["patch_size"])
+        n = self.dataset_json["numTraining"]
+        most = round(SHARE_OF_DATASET * n * math.prod(shape) / math.prod(patch))
+        return max(LEAST_BATCH, min(voxels // math.prod(patch), most))
+
+    def _normalise_alike(self, plans: dict[str, Any], row: dict[str, Any], there: dict[str, Any]) -> None:
+        names = list((self.dataset_json.get("channel_names") or self.dataset_json["modality"]).values())
+        schemes = there["normalization_schemes"]
+        known = self.source.channel_names or [f"channel {i}" for i in range(len(schemes))]
+        mapping = channel_map(known, names)
+        for j, sources in enumerate(mapping):
+            wanted = {schemes[i] for i in sources}
+            if len(wanted) > 1:
+                self.remarks.append(f"channel {names[j]}: the source's channels are normalised in different ways; "
+                                    f"nnU-Net's choice {row['normalization_schemes'][j]} is kept")  # fmt: skip
+                continue
+            (scheme,) = wanted
+            if scheme == "CTNormalization":
+                properties = (self.source.plans.get(PROPERTIES) or {}).get(str(sources[0]))
+                if properties is None:
+                    self.remarks.append(
+                        f"channel {names[j]}: CT, but the source does not say its intensities; those of this data set "
+                        "are used"
+                    )
+                else:
+                    plans[PROPERTIES] = plans[PROPERTIES] | {str(j): properties}
+            row["normalization_schemes"][j] = scheme
+        row["use_mask_for_norm"] = [bool(there["use_mask_for_norm"][sources[0]]) for sources in mapping]
+
+
+def plan_like(
+    dataset: str, source: Source, mode: str, spacing: Sequence[float] | None, plans_name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Write the plans into nnUNet_preprocessed; returns them, and remarks.
+
+    Args:
+        mode: of SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
+
+    Raises:
+        ValueError: the source has no plans, the data set no fingerprint, or spacing and mode do not fit.
+    """
+    if source.row is None or source.architecture is None:
+        raise ValueError("the file holds no plans; plan_like needs a checkpoint of nnU-Net, of nnssl or of ours")
+    if (mode == "fixed") != (spacing is not None):
+        raise ValueError("--spacing fixed needs --mm with a number per axis, and no other mode takes it")
+    dim = len(source.row["patch_size"])
+    if spacing is not None and (len(spacing) != dim or min(spacing) <= 0):
+        raise ValueError(f"--mm {' '.join(f'{s:g}' for s in spacing)}: give {dim} positive numbers in mm")
+    folder = preprocessed_folder(dataset)
+    if not (folder / "dataset_fingerprint.json").is_file():
+        raise ValueError(f"-d {dataset}: no fingerprint yet; run nnUNetv2_extract_fingerprint -d {dataset}")
+    planner = LikePlanner(dataset, source, mode, spacing, plans_name)
+    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
+        planner.plan_experiment()
+    path = folder / f"{plans_name}.json"
+    return json.loads(path.read_text(encoding="utf-8")), planner.remarks

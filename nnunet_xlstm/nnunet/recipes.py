@@ -1,0 +1,16 @@
+"""The recipe of a trainer by its name."""
+
+import importlib
+
+from nnunet_xlstm.names import TRAINERS
+
+
+def load_recipe(name: str):
+    """The recipe (an instance of a config class) of one of our trainers.
+
+    Raises:
+        ValueError: not one of ours.
+    """
+    if name not in TRAINERS:
+        raise ValueError(f"{name} is not a trainer of this package; use one of {', '.join(TRAINERS)}")
+    return getattr(importlib.import_module(TRAINERS[name]), name).recipe

@@ -1,0 +1,99 @@
+"""The network that weights are transferred to: that of a plans file for a data set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_xlstm.data.files import read_json
+
+
+@dataclass(frozen=True)
+class Target:
+    """A configuration of a plans file with the data set's channels and classes."""
+
+    plans: PlansManager
+    configuration_name: str
+    dataset_json: dict[str, Any]
+
+    @classmethod
+    def read(cls, dataset: str, plans_name: str, configuration: str) -> Target:
+        """From nnUNet_preprocessed.
+
+        Args:
+            dataset: id or name.
+
+        Raises:
+            ValueError: data set, plans or configuration are not there; says which are.
+        """
+        folder = preprocessed_folder(dataset)
+        path = folder / f"{plans_name}.json"
+        if not path.is_file():
+            known = sorted(p.stem for p in folder.glob("*Plans*.json"))
+            raise ValueError(
+                f"-p {plans_name}: {folder} has no such plans; "
+                + (f"it has {', '.join(known)}" if known else "plan first, or use `nnunet_xlstm plan_like`")
+            )
+        plans = PlansManager(read_json(path))
+        if configuration not in plans.available_configurations:
+            raise ValueError(
+                f"-c {configuration}: {plans_name} has {', '.join(plans.available_configurations)} and no other"
+            )
+        return cls(plans, configuration, read_json(folder / "dataset.json"))
+
+    @property
+    def configuration(self) -> ConfigurationManager:
+        return self.plans.get_configuration(self.configuration_name)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return self.configuration.configuration
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return tuple((self.dataset_json.get("channel_names") or self.dataset_json.get("modality")).values())
+
+    @property
+    def classes(self) -> int:
+        return self.plans.get_label_manager(self.dataset_json).num_segmentation_heads
+
+    def network(self, seed: int) -> nn.Module:
+        """On the CPU, freshly initialised as nnU-Net does it; the same for the same seed."""
+        row = self.configuration
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return get_network_from_plans(
+                row.network_arch_class_name,
+                row.network_arch_init_kwargs,
+                row.network_arch_init_kwargs_req_import,
+                len(self.channel_names),
+                self.classes,
+                deep_supervision=True,
+            )
+
+
+def preprocessed_folder(dataset: str) -> Path:
+    """The data set's folder in nnUNet_preprocessed.
+
+    Raises:
+        ValueError: nnUNet_preprocessed is not set, or there is no such data set.
+    """
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        raise ValueError("nnUNet_preprocessed is not set; give it the folder that nnU-Net uses")
+    try:
+        name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
+    folder = Path(root) / name
+    if not (folder / "dataset.json").is_file():
+        raise ValueError(f"-d {dataset}: {folder} has no dataset.json; run nnUNetv2_plan_and_preprocess -d {dataset}")
+    return folder

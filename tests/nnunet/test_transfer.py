@@ -1,0 +1,320 @@
+"""Sources, adaptation and proof, on the tiny tree."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_xlstm.cli.main import main
+from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
+from nnunet_xlstm.nnunet.transfer_source import read_source
+from nnunet_xlstm.nnunet.transfer_target import Target
+
+PLANS = "nnUNetXLSTMUNetTinyPlans"
+
+
+@pytest.fixture
+def folder(nnunet_tree, tmp_path, monkeypatch):
+    """The tiny data set's plans in folders of this test's own."""
+    target = tmp_path / "preprocessed" / "Dataset901_Ellipsoids"
+    target.mkdir(parents=True)
+    original = nnunet_tree / "preprocessed" / target.name
+    for name in (f"{PLANS}.json", "dataset.json", "dataset_fingerprint.json"):
+        shutil.copy(original / name, target)
+    monkeypatch.setenv("nnUNet_preprocessed", str(target.parent))
+    monkeypatch.setattr(
+        "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner.nnUNet_preprocessed",
+        str(target.parent),
+    )
+    return target
+
+
+def change(folder, plans=lambda p: None, dataset=lambda d: None):
+    for name, function in ((f"{PLANS}.json", plans), ("dataset.json", dataset)):
+        content = json.loads((folder / name).read_text())
+        function(content)
+        (folder / name).write_text(json.dumps(content))
+
+
+def kwargs(plans):
+    return plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+
+
+@pytest.fixture
+def run(folder, pretrained_file, tmp_path, capsys):
+    """run(*options) -> (exit code, report or None, output)."""
+
+    def _run(*options, checkpoint=pretrained_file):
+        out = tmp_path / "adapted.pth"
+        code = main(["adapt", str(checkpoint), "-d", "901", "-p", PLANS, "-o", str(out), *map(str, options)])
+        text = capsys.readouterr()
+        report = json.loads(out.with_suffix(".json").read_text()) if code == 0 else None
+        return code, report, text.out + text.err
+
+    return _run
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["network_weights"]
+
+
+def encoder(state):
+    return {k: v for k, v in state.items() if k.startswith("encoder.")}
+
+
+def test_the_encoder_arrives_whole_and_the_decoder_starts_anew(run, pretrained_file, tmp_path, folder):
+    code, report, text = run()
+    assert code == 0 and report["share"] == 1.0 and "equal" in text
+    old, new = weights(pretrained_file), weights(tmp_path / "adapted.pth")
+    assert all(torch.equal(old[k], v) for k, v in encoder(new).items())
+    fresh = Target.read("901", PLANS, "3d_fullres").network(0).state_dict()
+    assert all(torch.equal(fresh[k], v) for k, v in new.items() if k.startswith("decoder."))
+    assert {row["action"] for row in report["rows"] if row["part"] == "decoder"} == {"missing"}
+    own = torch.load(tmp_path / "adapted.pth", weights_only=True)["nnunet_xlstm"]
+    assert own["report"]["share"] == 1.0 and own["lineage"][-1]["sha256"] == checkpoints.sha256(pretrained_file)
+    run("--seed", 3)
+    other = weights(tmp_path / "adapted.pth")
+    assert not all(torch.equal(new[k], v) for k, v in other.items() if k.startswith("decoder."))
+
+
+def test_more_channels_more_classes_another_patch(run, folder, pretrained_file, tmp_path):
+    def dataset(content):
+        content["channel_names"] = {"0": "MR", "1": "T2", "2": "FLAIR"}
+        content["labels"] |= {"third": 3, "fourth": 4}
+
+    def plans(content):
+        content["configurations"]["3d_fullres"]["patch_size"] = [16, 32, 16]
+
+    change(folder, plans, dataset)
+    code, report, text = run()
+    assert code == 0 and report["share"] == 1.0
+    adapted = {row["name"] for row in report["rows"] if row["action"] == "adapted"}
+    assert len(adapted) == 2 and all(name.startswith("encoder.stem.") for name in adapted)
+    assert "MR from MR, T2 from MR, FLAIR from MR" in text
+    old, new = weights(pretrained_file), weights(tmp_path / "adapted.pth")
+    for name in adapted:
+        torch.testing.assert_close(new[name], old[name].expand(-1, 3, -1, -1, -1) / 3)
+    assert new["decoder.seg_layers.0.weight"].shape[0] == 5
+    # where all channels show one image, the encoder answers as before
+    target = Target.read("901", PLANS, "3d_fullres").network(1)
+    target.load_state_dict(new)
+    image = torch.randn(1, 1, 16, 16, 16)
+    single = copy.deepcopy(target.encoder)
+    for name in adapted:
+        module, _, _ = name.removeprefix("encoder.").rpartition(".")
+        layer = single.get_submodule(module)
+        layer.weight = torch.nn.Parameter(old[name])
+        layer.in_channels = 1
+    for a, b in zip(single(image), target.encoder(image.expand(1, 3, -1, -1, -1)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_channels_by_hand(run, folder, pretrained_file, tmp_path):
+    change(folder, dataset=lambda d: d.update(channel_names={"0": "a", "1": "b"}))
+    code, _, text = run("--channels", "0=0", "1=4")
+    assert code == 1 and "channel map 1=4" in text
+    assert run("--channels", "0=0", "x=1")[0] == 1
+    assert run("--channels", "1=0")[0] == 0
+
+
+def test_another_topology_is_refused_and_force_says_what_is_lost(run, folder):
+    def plans(content):
+        kwargs(content)["kernel_sizes"][0] = [1, 3, 3]
+        kwargs(content)["strides"][1] = [1, 2, 2]
+
+    change(folder, plans)
+    code, _, text = run()
+    assert code == 1
+    assert "kernel_sizes of stage 0: [3, 3, 3] there, [1, 3, 3] here" in text
+    assert "strides of stage 1: [2, 2, 2] there, [1, 2, 2] here" in text and "--force" in text
+    code, report, text = run("--force")
+    assert code == 0 and report["forced"] and "what it knew along the changed axes is lost" in text
+
+
+def test_a_twin_is_another_network(run, folder):
+    change(folder, lambda p: kwargs(p).update(xlstm_from_stage=None))
+    code, _, text = run()
+    assert code == 1 and "xlstm_from_stage" in text
+    code, report, text = run("--force")
+    assert code == 0 and {row["note"] for row in report["rows"] if row["target_shape"] is None} == {"has no place here"}
+
+
+def test_too_little_arrives(run, folder):
+    change(folder, lambda p: kwargs(p).update(features_per_stage=[8, 16, 24]))
+    code, _, text = run()
+    assert code == 1 and "of the numbers in the encoder come from the source" in text and "--least" in text
+    code, report, _ = run("--least", "0.01")
+    assert code == 0 and 0.01 < report["share"] < 0.9
+    assert {"loaded", "skipped"} <= {row["action"] for row in report["rows"]}
+
+
+def test_the_bottom_alone(run, pretrained_file, tmp_path):
+    code, report, _ = run("--scope", "bottom")
+    assert code == 0 and report["wanted"] == ["encoder.stages.2"]
+    old, new = weights(pretrained_file), weights(tmp_path / "adapted.pth")
+    last = [k for k in encoder(new) if k.startswith("encoder.stages.2.")]
+    assert last and all(torch.equal(old[k], new[k]) for k in last)
+    first = [k for k in encoder(new) if k.startswith("encoder.stages.0") and k.endswith("conv1.all_modules.0.weight")]
+    assert first and not torch.equal(old[first[0]], new[first[0]])
+
+
+@pytest.fixture
+def stock_file(folder, tmp_path):
+    """A checkpoint as nnU-Net writes it, with NumPy numbers in its log."""
+    plans = json.loads((folder / f"{PLANS}.json").read_text())
+    content = {
+        "network_weights": Target.read("901", PLANS, "3d_fullres").network(9).state_dict(),
+        "logging": {"mean_fg_dice": [np.float64(0.5)], "epoch": np.array([1.0])},
+        "init_args": {
+            "plans": plans,
+            "configuration": "3d_fullres",
+            "fold": 0,
+            "dataset_json": json.loads((folder / "dataset.json").read_text()),
+        },
+        "trainer_name": "nnUNetTrainer",
+        "current_epoch": 3,
+    }
+    torch.save(content, tmp_path / "stock.pth")
+    return tmp_path / "stock.pth"
+
+
+def test_a_checkpoint_of_nnunet_with_its_decoder(run, stock_file, tmp_path):
+    code, report, _ = run("--scope", "all", checkpoint=stock_file)
+    assert code == 0 and report["source"]["kind"] == "nnU-Net"
+    old = torch.load(stock_file, weights_only=False)["network_weights"]
+    new = weights(tmp_path / "adapted.pth")
+    kept = [k for k in new if "seg_layers" not in k]
+    assert all(torch.equal(old[k], new[k]) for k in kept)
+    assert not torch.equal(old["decoder.seg_layers.0.weight"], new["decoder.seg_layers.0.weight"])
+
+
+class Anything:
+    pass
+
+
+def test_a_pickle_needs_trust(run, stock_file):
+    content = torch.load(stock_file, weights_only=False) | {"extra": Anything()}
+    torch.save(content, stock_file)
+    code, _, text = run(checkpoint=stock_file)
+    assert code == 1 and "--trust" in text
+    assert run("--trust", checkpoint=stock_file)[0] == 0
+
+
+def test_teacher_or_student(pretrained_file, tmp_path):
+    content = torch.load(pretrained_file, weights_only=True)
+    own = content["nnunet_xlstm"]
+    own["method"] = {f"student.{k}": v + 1 for k, v in encoder(content["network_weights"]).items()}
+    own["export"] = "teacher"
+    torch.save(content, tmp_path / "both.pth")
+    offered, student = (read_source(tmp_path / "both.pth", branch) for branch in (None, "student"))
+    for name, tensor in student.weights.items():
+        assert torch.equal(tensor, offered.weights[name] + 1)
+    assert student.origin["weights"] == "student"
+
+
+def test_a_state_dict_with_names_of_its_own(run, pretrained_file, tmp_path):
+    tensors = {
+        f"module.teacher.trunk.{k.removeprefix('encoder.')}": v for k, v in encoder(weights(pretrained_file)).items()
+    }
+    torch.save({"state_dict": tensors}, tmp_path / "bare.pth")
+    code, _, text = run("--map", "module.teacher.trunk.=encoder.", checkpoint=tmp_path / "bare.pth")
+    assert code == 1 and "no tensor's name starts so" in text  # the wrapper's prefix is already gone
+    code, report, text = run("--map", "teacher.trunk.=encoder.", checkpoint=tmp_path / "bare.pth")
+    assert code == 0 and report["share"] == 1.0 and "names neither architecture" in text
+    code, _, text = run(checkpoint=tmp_path / "bare.pth")
+    assert code == 1 and "only 0.0%" in text and "--map" in text
+
+
+def test_the_second_name_of_an_encoder_never_wins(tmp_path):
+    good, old = torch.ones(3), torch.zeros(3)
+    torch.save({"encoder.stem.x": good, "decoder.encoder.stem.x": old}, tmp_path / "twice.pth")
+    assert torch.equal(read_source(tmp_path / "twice.pth").weights["encoder.stem.x"], good)
+
+
+def test_a_checkpoint_of_nnssl(run, pretrained_file, tmp_path, folder):
+    plans = json.loads((folder / f"{PLANS}.json").read_text())
+    network = Target.read("901", PLANS, "3d_fullres").network(4)
+    plan = checkpoints.adaptation_plan(plans, "3d_fullres", "Dataset901", network, 1, [16, 16, 16])
+    content = {"network_weights": encoder(network.state_dict()), "nnssl_adaptation_plan": plan}
+    torch.save(checkpoints.plain(content), tmp_path / "nnssl.pth")
+    code, report, text = run(checkpoint=tmp_path / "nnssl.pth")
+    assert code == 0 and report["source"]["kind"] == "nnssl" and "does not name its input channels" in text
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["-p", "nnUNetNoPlans"], f"it has {PLANS}"),
+        (["-c", "2d_other"], "-c 2d_other"),
+        (["-d", "777"], "-d 777"),
+        (["--least", "2"], "--least 2"),
+        (["--weights", "student"], "does not hold the student"),
+    ],
+)
+def test_wrong_options(run, options, words):
+    code, _, text = run(*options)
+    assert code == 1 and words in text
+
+
+def test_files_that_are_no_checkpoints(run, tmp_path):
+    (tmp_path / "text.pth").write_text("no")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"a": 1}, tmp_path / "empty.pth")
+    for name, words in (
+        ("text.pth", "not a readable checkpoint"),
+        ("list.pth", "holds a list"),
+        ("empty.pth", "no state dict of tensors"),
+        ("absent.pth", "no such file"),
+    ):
+        code, _, text = run(checkpoint=tmp_path / name)
+        assert code == 1 and words in text, text
+
+
+# ---- plan_like
+
+
+@pytest.fixture
+def plan(folder, pretrained_file, nnunet_tree, monkeypatch, capsys):
+    monkeypatch.setenv("nnUNet_raw", str(nnunet_tree / "raw"))
+
+    def _plan(*options):
+        code = main(["plan_like", str(pretrained_file), "-d", "901", *map(str, options)])
+        text = capsys.readouterr()
+        path = folder / "nnUNetLikePlans.json"
+        return code, json.loads(path.read_text()) if code == 0 else None, text.out + text.err
+
+    return _plan
+
+
+def test_plans_like_a_checkpoint(plan, pretrained_file, folder):
+    source = read_source(pretrained_file)
+    code, plans, text = plan()
+    assert code == 0 and list(plans["configurations"]) == ["3d_fullres"]
+    row = plans["configurations"]["3d_fullres"]
+    assert row["architecture"] == source.architecture and row["spacing"] == source.row["spacing"]
+    assert row["normalization_schemes"] == source.row["normalization_schemes"]
+    divisor = np.prod(source.architecture["arch_kwargs"]["strides"], axis=0)
+    assert all(
+        p % d == 0 and p <= q for p, d, q in zip(row["patch_size"], divisor, source.row["patch_size"], strict=True)
+    )
+    assert "nnUNetv2_preprocess -d 901" in text
+    code = main(["adapt", str(pretrained_file), "-d", "901", "-p", "nnUNetLikePlans", "-o", str(folder / "a.pth")])
+    assert code == 0
+
+
+def test_spacing_modes(plan):
+    assert plan("--spacing", "fixed", "--mm", "3", "2", "1")[1]["configurations"]["3d_fullres"]["spacing"] == [3, 2, 1]
+    assert plan("--spacing", "default")[1]["configurations"]["3d_fullres"]["spacing"] == [1, 1, 1]
+    row = plan("--spacing", "no_resample")[1]["configurations"]["3d_fullres"]
+    assert row["resampling_fn_data"] == "no_resampling_hack"
+    for wrong in (["--spacing", "fixed"], ["--mm", "1", "1", "1"], ["--spacing", "fixed", "--mm", "1"]):
+        assert plan(*wrong)[0] == 1
+
+
+def test_a_fingerprint_is_needed(plan, folder):
+    (folder / "dataset_fingerprint.json").unlink()
+    code, _, text = plan()
+    assert code == 1 and "nnUNetv2_extract_fingerprint -d 901" in text
