@@ -55,7 +55,8 @@ RUNS = {
     "masked": (602, "nnUNetTrainerMasked", PLANS, COMMON | {"batch_size": 4, "accumulation": 1}, None),
     "twin": (602, "nnUNetTrainerDINO", TWIN_PLANS, SHORT, None),
 }
-PROBES = {4: [], 27: ["--subject", r"^(patient\d+)"]}
+# the hippocampus is a few voxels wide at the spacing of the pools
+PROBES = {4: ["--spacing", "2", "1", "1"], 27: ["--subject", r"^(patient\d+)"]}
 
 
 class Study(Bench):

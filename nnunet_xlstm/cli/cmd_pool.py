@@ -38,7 +38,7 @@ def print_summary(dataset, summary, number: int) -> None:
         print(f"left out: {summary.excluded}, see {dataset.folder / 'excluded.csv'}")
     if not summary.folds:
         print("fewer than five subjects: there are no folds by subject; train with fold `all`")
-    planned = (dataset.preprocessed / "dataset.json").is_file()
+    planned = any(dataset.preprocessed.glob("*Plans*.json"))
     if planned and summary.changed:
         print("The data set has changed since it was planned: plan and preprocess again, with --clean")
     elif not planned:

@@ -116,7 +116,9 @@ class RawDataset:
                 write_json(target, folds)
             else:
                 log.warning("%s is not ours and stays; nnU-Net refuses it beside other folds: remove it", target)
-        write_json(self.preprocessed / NAME, read_json(self.folder / NAME))
+        # nnU-Net copies dataset.json when it plans; with plans moved here from another data set it never would
+        for name in (NAME, "dataset.json"):
+            write_json(self.preprocessed / name, read_json(self.folder / name))
         return folds
 
     def write_excluded(self, left_out: Reasons) -> Path:

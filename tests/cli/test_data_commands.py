@@ -43,7 +43,7 @@ def test_unlabelled_says_what_it_did(tree, capsys):
     assert "left out: 1, see" in text and "next: nnUNetv2_plan_and_preprocess -d 5" in text
     assert run(*options) == 0
     assert "0 of them new" in capsys.readouterr().out
-    (tree / "preprocessed" / "Dataset005_Unlabelled" / "dataset.json").write_text("{}")  # it is planned
+    (tree / "preprocessed" / "Dataset005_Unlabelled" / "nnUNetPlans.json").write_text("{}")  # it is planned
     sitk.WriteImage(sitk.ReadImage(str(tree / "in" / "s0.nii.gz")), str(tree / "in" / "late.nii.gz"))
     assert run(*options) == 0
     assert "plan and preprocess again, with --clean" in capsys.readouterr().out
