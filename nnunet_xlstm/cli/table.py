@@ -80,6 +80,12 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_adapt:run",
     ),
     Command(
+        "study",
+        "transfer",
+        "few-label study: several trainings with N labels, run, resumed and compared as one",
+        "nnunet_xlstm.cli.cmd_study:run",
+    ),
+    Command(
         "evaluate",
         "judge",
         "score a folder of predictions: Dice, surface distances, volumes",

@@ -23,7 +23,7 @@ class Stopped(RuntimeError):
     """The command was ended, or not started, because `Commands.stop` was called."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Commands:
     """Runs commands one after the other and remembers what ran: `done` has stage, command and seconds of each."""
 

@@ -1,0 +1,172 @@
+"""`nnunet_xlstm study`: many trainings that differ in one thing, run, resumed and judged as one."""
+
+import argparse
+from pathlib import Path
+
+from nnunet_xlstm.cli.text_table import text_table
+
+SCHEDULERS = ("slurm", "lsf")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "study few_label trains every arm with N labelled subjects, for several N and seeds, at equal iterations; "
+        "predicts and scores the test subjects; and writes tables, statistics and a learning curve. Call it again to "
+        "go on, or to add arms, labels and seeds."
+    )
+    parser.add_argument("kind", choices=tuple(KINDS))
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="of the study")
+    asked = parser.add_argument_group("what is studied (kept in DIR/study.json; say it once)")
+    asked.add_argument("-d", dest="dataset", metavar="DATASET", help="raw data set: id, name or folder")
+    asked.add_argument("--labels", type=int, nargs="+", metavar="N", help="numbers of labelled subjects")
+    asked.add_argument("--seeds", type=int, metavar="N", help="how often subjects are drawn and networks trained (3)")
+    asked.add_argument(
+        "--arms",
+        nargs="+",
+        metavar="NAME[=CHECKPOINT]:TRAINER[@PLANS]",
+        help="ways to train; the first is what the others are compared with",
+    )
+    asked.add_argument("-c", dest="configuration", metavar="NAME", help="(3d_fullres)")
+    asked.add_argument("--iterations", type=int, metavar="N", help="of every run; default: the trainers', if equal")
+    asked.add_argument("--config", type=Path, metavar="KEYS.json", help="keys of all trainers")
+    asked.add_argument(
+        "--test-subjects",
+        type=Path,
+        metavar="FILE",
+        help="JSON list, or an object with the key test_subjects; default: test_subjects.json of the data set",
+    )
+    whose = asked.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--subjects",
+        type=Path,
+        metavar="FILE",
+        help='JSON {"case": "subject"} or CSV with the columns case,subject; default: pool_cases.json, or every case '
+        "is a subject",
+    )
+    whose.add_argument(
+        "--subject", metavar="REGEX", help=r"what in a case's name is the subject, such as '(patient\d+)'"
+    )
+    asked.add_argument("--preset", type=Path, metavar="FILE.json", help="the same keys in a file; flags win over it")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="these runs (or patterns), and no report")
+    parser.add_argument("--only-report", action="store_true", help="of what is finished; no run is started")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and list the runs; nothing is written")
+    parser.add_argument("--emit", choices=SCHEDULERS, help="write a job array to DIR/jobs instead of running")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (%(default)s)")
+    parser.add_argument("-device", choices=("cpu", "cuda"), default="cuda", help="(%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    return KINDS[args.kind](args)
+
+
+def few_label(args: argparse.Namespace) -> int:
+    import logging
+    import sys
+
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from nnunet_xlstm.commands.children import CommandFailed
+    from nnunet_xlstm.studies.execute import execute
+    from nnunet_xlstm.studies.setup import open_study
+    from nnunet_xlstm.studies.study import select
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: give the number of runs at a time, 1 or more")
+    out = args.out.resolve()
+    study = open_study(_request(args), out)
+    runs = select(study.runs(), args.only)
+    if args.dry_run:
+        return _list(study, runs)
+    study.save()
+    _keep_preset(args.preset, out)
+    if args.emit:
+        return _emit(args, study, runs)
+    failures = {}
+    if not args.only_report:
+        with logging_redirect_tqdm():
+            try:
+                failures = execute(study, runs, args.device, args.jobs)
+            except CommandFailed as error:
+                print(f"nnunet_xlstm study: error: {error}", file=sys.stderr)
+                return 1
+    if args.only_report or (not args.only and any(run.is_done for run in study.runs())):
+        _report(study, args)
+    for name in failures:
+        print(f"failed: {name}, see {out / 'runs' / name / 'logs'}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _request(args: argparse.Namespace):
+    """What is asked: flags over the preset."""
+    from nnunet_xlstm.data.files import read_json
+    from nnunet_xlstm.studies.request import Request, parse_arm, read_preset
+
+    config = None if args.config is None else read_json(args.config)
+    if not isinstance(config, (dict, type(None))):
+        raise ValueError(f'--config {args.config}: write an object such as {{"initial_lr": 0.003}}')
+    same = ("dataset", "configuration", "labels", "seeds", "iterations", "test_subjects", "subjects", "subject")
+    arms = None if args.arms is None else [parse_arm(text) for text in args.arms]
+    flags = Request(**{name: getattr(args, name) for name in same}, arms=arms, config=config)
+    return flags if args.preset is None else flags.over(read_preset(args.preset))
+
+
+def _keep_preset(preset: Path | None, out: Path) -> None:
+    import shutil
+
+    if preset is not None and preset.resolve() != out / "preset.json":
+        shutil.copyfile(preset, out / "preset.json")
+
+
+def _list(study, runs) -> int:
+    rows = [[run.id, "done" if run.is_done else "to do", *_brief(study.cases(run.labels, run.seed))] for run in runs]
+    for line in text_table([["run", "", "cases", "named"], *rows]):
+        print(line)
+    tested = {study.subjects[case] for case in study.test_cases}
+    print(f"\n{study.dataset}: {study.iterations} iterations a run; {len(tested)} test subjects")
+    return 0
+
+
+def _brief(cases: list[str]) -> list[str]:
+    return [str(len(cases)), ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")]
+
+
+def _resume(args: argparse.Namespace, out: Path, *more: str) -> list[str]:
+    """This command, going on with the study."""
+    from nnunet_xlstm.commands.environment import own_command
+
+    return [*own_command("study"), args.kind, "-o", str(out), "-device", args.device, *more]
+
+
+def _emit(args: argparse.Namespace, study, runs) -> int:
+    from nnunet_xlstm.studies.job_array import Limits, write_job_array
+
+    out = study.folder
+    commands = [_resume(args, out, "--only", run.id) for run in runs if not run.is_done]
+    limits = Limits(gpus=1 if args.device == "cuda" else 0, at_once=args.jobs)
+    places = {"raw": study.raw.parent, "preprocessed": study.preprocessed.parent}
+    variables = {f"nnUNet_{name}": str(folder) for name, folder in places.items()}
+    last = _resume(args, out, "--only-report")
+    submit = write_job_array(out / "jobs", args.emit, args.kind, commands, last, limits, variables)
+    print(f"{len(commands)} tasks, {args.jobs} at a time (--jobs); limits: the top of {submit.with_name('array.sh')}")
+    print(f"submit: {submit}")
+    return 0
+
+
+def _report(study, args: argparse.Namespace) -> None:
+    import shlex
+
+    from nnunet_xlstm.studies.analysis import find
+    from nnunet_xlstm.studies.report import answer, remarks, text_rows, write_report
+
+    found = find(study)
+    page = write_report(found, shlex.join(["nnunet_xlstm", *_resume(args, study.folder)[3:]]))
+    header, rows = text_rows(found)
+    for line in text_table([header, *rows]):
+        print(line)
+    for text in (answer(found), *remarks(found)):
+        print(f"\n{text}")
+    print(f"\ntables: {study.folder / 'table.csv'}, {study.folder / 'results.csv'}\npage:   {page}")
+
+
+KINDS = {"few_label": few_label}  # kind -> its run(args); a later kind is one row

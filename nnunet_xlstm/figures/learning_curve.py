@@ -1,0 +1,113 @@
+"""A score against the number of labelled subjects: a line per way to train, or a row for each where there is one n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from nnunet_xlstm.figures.style import (
+    TEXT,
+    WIDTH_INCH,
+    clean,
+    colour,
+    few_ticks,
+    labels,
+    legend,
+    legend_shape,
+    marker,
+    method_axis,
+    new_figure,
+    note,
+    plain,
+    styled,
+)
+
+HEIGHT_INCH = 3.4
+SPREAD = 0.012  # of the axis, between the markers of neighbouring lines
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One way to train, at increasing numbers of labels.
+
+    Attributes:
+        x: (points,). mean: (points,). interval: (2, points), NaN where there is none. seeds: of each point the scores
+            of single seeds.
+    """
+
+    name: str
+    x: Sequence[int]
+    mean: Sequence[float]
+    interval: np.ndarray
+    seeds: Sequence[Sequence[float]] = field(default_factory=list)
+
+
+@styled()
+def learning_curve(curves: Sequence[Curve], label: str, over: str = "test subjects") -> Figure:
+    """The figure.
+
+    Args:
+        label: of the score, with its unit. over: what the intervals are bootstrapped over.
+    """
+    ticks = sorted({x for curve in curves for x in curve.x})
+    caption = f"Marker: mean of the seeds; small dots: single seeds. {{}}: 95 % bootstrap interval over {over}."
+    if len(ticks) > 1:
+        figure = _lines(curves, label, ticks)
+        note(figure, caption.format("Band"), WIDTH_INCH)
+    else:
+        figure = _rows(curves, f"{label}, {ticks[0]} labelled subject{'s' * (ticks[0] > 1)}")
+        note(figure, caption.format("Line"), WIDTH_INCH)
+    return figure
+
+
+def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int]) -> Figure:
+    names = labels([curve.name for curve in curves])
+    columns, legend_height = legend_shape(names, WIDTH_INCH)
+    figure = new_figure(WIDTH_INCH, HEIGHT_INCH + legend_height)
+    ax = figure.subplots()
+    ax.set_xscale("log")
+    step = (ticks[-1] / ticks[0]) ** SPREAD
+    for i, curve in enumerate(curves):
+        shift = step ** (i - (len(curves) - 1) / 2)  # so that points of equal height are all seen
+        x = np.asarray(curve.x, float) * shift
+        low, high = curve.interval
+        ax.fill_between(x, low, high, color=colour(i), alpha=0.13, linewidth=0)
+        ax.plot(x, curve.mean, marker(i), color=colour(i), linestyle="-", linewidth=1.4, markersize=5, zorder=4)
+        for place, values in zip(x, curve.seeds, strict=True):
+            ax.plot([place] * len(values), values, ".", color=colour(i), markersize=3, alpha=0.6, zorder=3)
+    ax.set_xlim(ticks[0] / step ** (len(curves) + 3), ticks[-1] * step ** (len(curves) + 3))
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_xlabel("labelled subjects")
+    _value_axis(ax, "y", label)
+    handles = [Line2D([], [], color=colour(i), marker=marker(i), markersize=5) for i in range(len(curves))]
+    legend(figure, handles, names, loc="outside upper left", ncols=columns)
+    return figure
+
+
+def _rows(curves: Sequence[Curve], label: str) -> Figure:
+    figure = new_figure(WIDTH_INCH, 0.9 + 0.36 * len(curves))
+    ax = figure.subplots()
+    for i, curve in enumerate(curves):
+        low, high = curve.interval[:, 0]
+        if np.isfinite(low):
+            ax.plot([low, high], [i, i], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=3)
+        ax.plot(curve.mean[0], i, marker(i), color=colour(i), markersize=6, markeredgecolor=TEXT, zorder=5)
+        for values in curve.seeds:
+            ax.plot(values, [i + 0.24] * len(values), ".", color=colour(i), markersize=4, zorder=4)
+    method_axis(ax, [curve.name for curve in curves])
+    _value_axis(ax, "x", label)
+    return figure
+
+
+def _value_axis(ax: Axes, axis: str, label: str) -> None:
+    few_ticks(ax, axis)
+    getattr(ax, f"set_{axis}label")(plain(label))
+    clean(ax, axis)

@@ -1,0 +1,143 @@
+"""What a user asks of a study: flags and a preset file, checked in themselves; None stands for what was not said."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.data.files import read_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+ARM_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        plans: None: the only ones that there are. checkpoint: what the network starts from; None: from scratch.
+        config: keys of its trainer, beside the study's. adapt: more options of `nnunet_xlstm adapt`.
+    """
+
+    name: str
+    trainer: str
+    plans: str | None = None
+    checkpoint: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    adapt: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"arm '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
+            )
+        if self.adapt and self.checkpoint is None:
+            raise ValueError(f"arm '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out")
+
+
+def parse_arm(text: str) -> Arm:
+    """An arm as the command line has it.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    left, colon, right = text.rpartition(":")
+    name, equals, checkpoint = left.partition("=")
+    trainer, at, plans = right.partition("@")
+    if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
+        raise ValueError(f"arm '{text}': give {ARM_RULE}")
+    return Arm(name, trainer, plans or None, checkpoint or None)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Settings of a few-label study as far as they were given; docs/how-to/few-label.md says what each means."""
+
+    dataset: str | None = None
+    configuration: str | None = None
+    labels: list[int] | None = None
+    seeds: int | None = None
+    arms: list[Arm] | None = None
+    iterations: int | None = None
+    config: dict[str, Any] | None = None
+    test_subjects: Path | None = None
+    subjects: Path | None = None
+    subject: str | None = None
+
+    def __post_init__(self):
+        for name, value in (("seeds", self.seeds), ("iterations", self.iterations)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value}: give 1 or more")
+        if self.labels is not None and (not self.labels or min(self.labels) < 1):
+            raise ValueError(f"labels {self.labels}: give numbers of subjects, each 1 or more")
+        if self.subjects is not None and self.subject is not None:
+            raise ValueError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
+        names = [arm.name.casefold() for arm in self.arms or ()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
+
+    def over(self, other: Request) -> Request:
+        """What this one says, and the other where this one says nothing."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        if {"subjects", "subject"} & set(said):  # two ways to say one thing
+            other = dataclasses.replace(other, subjects=None, subject=None)
+        return dataclasses.replace(other, **said)
+
+
+TYPES = {
+    "dataset": (str, int), "configuration": (str,), "labels": (list,), "seeds": (int,), "arms": (list,),
+    "iterations": (int,), "config": (dict,), "test_subjects": (str,), "subjects": (str,), "subject": (str,),
+}  # fmt: skip
+
+
+def read_preset(path: Path) -> Request:
+    """A request from a JSON file: an object with keys of `Request`; arms as on the command line or as objects.
+
+    Raises:
+        ValueError: not such a file, an unknown key, or a value of another type.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: write an object such as {{"labels": [5], "arms": ["scratch:TRAINER@PLANS"]}}')
+    _check_keys(f"{path}", content, TYPES)
+    for key, value in content.items():
+        if not isinstance(value, TYPES[key]) or isinstance(value, bool):
+            raise ValueError(f"{path}: {key} = {value!r}; give {' or '.join(t.__name__ for t in TYPES[key])}")
+    if not all(isinstance(n, int) and not isinstance(n, bool) for n in content.get("labels", ())):
+        raise ValueError(f"{path}: labels = {content['labels']!r}; give numbers of subjects, such as [2, 5, 10]")
+    values = dict(content)
+    if "dataset" in values:
+        values["dataset"] = str(values["dataset"])
+    if "arms" in values:
+        values["arms"] = [parse_arm(row) if isinstance(row, str) else _arm(path, row) for row in values["arms"]]
+    for key in ("test_subjects", "subjects"):
+        if key in values:
+            values[key] = Path(values[key])
+    return Request(**values)
+
+
+def _arm(path: Path, row: Any) -> Arm:
+    if not isinstance(row, dict) or not {"name", "trainer"} <= set(row):
+        raise ValueError(f'{path}: arm {row!r}; give "{ARM_RULE}", or an object with name and trainer')
+    kinds = {f.name: {"config": dict, "adapt": list}.get(f.name, str) for f in dataclasses.fields(Arm)}
+    _check_keys(f"{path}, arm '{row['name']}'", row, kinds)
+    for key, value in row.items():
+        fits = isinstance(value, kinds[key]) and (key != "adapt" or all(isinstance(word, str) for word in value))
+        if not fits:
+            words = "list of words" if key == "adapt" else kinds[key].__name__
+            raise ValueError(f"{path}, arm '{row['name']}': {key} = {value!r}; give a {words}")
+    return Arm(**row)
+
+
+def _check_keys(where: str, content: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{where}: unknown key '{key}'{hint}; valid: {', '.join(known)}")
