@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from real_data import Bench, link
@@ -40,20 +40,27 @@ SOURCES = {
     "143": {"dataset": "Dataset143_LungTumour_CT", "modality": "CT"},
     "152": {"dataset": "Dataset152_CT_aorta_modelLabels", "modality": "CT"},
 }
-COMMON = {"patch_size": [8, 64, 64], "num_iterations_per_epoch": 25, "num_val_iterations_per_epoch": 2, "save_every": 1}
-# The robust preset for short runs: as many steps as 45 minutes allow instead of few large ones, and a teacher that can
-# follow within them.
-SHORT = COMMON | {"batch_size": 4, "accumulation": 1, "teacher_momentum": 0.99, "n_prototypes": 1024}
+COMMON = {"patch_size": [8, 48, 48], "num_iterations_per_epoch": 25, "num_val_iterations_per_epoch": 2, "save_every": 1}
+# Short runs: many small steps instead of few large ones, at a rate that moves within them.
+STEPS = COMMON | {"batch_size": 4, "accumulation": 1, "initial_lr": 5e-4, "lr_reference_batch": None}
+# The robust preset so: also a teacher that can follow, and heads that do not outweigh a network of 1.7 M parameters.
+SHORT = STEPS | {
+    "teacher_momentum": 0.99,
+    "n_prototypes": 512,
+    "inner_prototypes": 256,
+    "head_hidden": 512,
+    "dense_points": 128,
+}
 PAPER = COMMON | {"batch_size": 2}
 # run -> (pool, trainer, plans, keys, the run it starts from)
 RUNS = {
     "stage1": (601, "nnUNetTrainerDINO", PLANS, SHORT, None),
+    "masked": (602, "nnUNetTrainerMasked", PLANS, STEPS, None),
     "stage2": (602, "nnUNetTrainerDINO", PLANS, SHORT, "stage1"),
-    "stage2_alone": (602, "nnUNetTrainerDINO", PLANS, SHORT, None),
+    "twin": (602, "nnUNetTrainerDINO", TWIN_PLANS, SHORT, None),
     "heartseg": (602, "nnUNetTrainerDINO_HeartSeg", PLANS, PAPER, None),
     "segsync": (602, "nnUNetTrainerDINO_SegSync", PLANS, PAPER, None),
-    "masked": (602, "nnUNetTrainerMasked", PLANS, COMMON | {"batch_size": 4, "accumulation": 1}, None),
-    "twin": (602, "nnUNetTrainerDINO", TWIN_PLANS, SHORT, None),
+    "stage2_alone": (602, "nnUNetTrainerDINO", PLANS, SHORT, None),
 }
 # the hippocampus is a few voxels wide at the spacing of the pools
 PROBES = {4: ["--spacing", "2", "1", "1"], 27: ["--subject", r"^(patient\d+)"]}
@@ -162,30 +169,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--iterations", type=int, default=1000, help="optimiser steps of a run; a multiple of 25")
+    parser.add_argument("--iterations", type=int, default=800, help="optimiser steps of a run; a multiple of 25")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     study = Study(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs)
     study.prepare()
-    result: dict[str, dict] = {}
+    started: dict[str, Future] = {}
 
-    def one(run: str) -> None:
+    def one(run: str) -> dict:
+        if RUNS[run][4] in started:
+            started[RUNS[run][4]].result()
         study.train(run, args.seed)
         print(f"{run}: trained", file=sys.stderr, flush=True)
-        result[run] = {
+        return {
             "watch": watch(study.output(run) / "pretraining.jsonl"),
             "seconds": round(json.loads((study.output(run) / "seconds.json").read_text())),
             "features": study.features(run, args.seed),
         }
 
-    waiting = list(args.runs)
-    while waiting:  # a run waits for the one it starts from
-        ready = [run for run in waiting if RUNS[run][4] not in waiting]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(one, ready))
-        waiting = [run for run in waiting if run not in ready]
-    print(json.dumps({run: result[run] for run in args.runs}))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for run in RUNS:  # a run stands below the one it starts from
+            if run in args.runs:
+                started[run] = pool.submit(one, run)
+    print(json.dumps({run: future.result() for run, future in started.items()}))
 
 
 if __name__ == "__main__":
