@@ -1,7 +1,6 @@
 """`nnunet_xlstm config`: the keys that a trainer accepts in the JSON file named by nnUNet_xlstm_config."""
 
 import argparse
-import importlib
 import json
 
 
@@ -12,6 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.config import SegmentationConfig, rows
+    from nnunet_xlstm.nnunet.recipes import load_recipe
 
     if args.markdown:
         print(page(), end="")
@@ -23,23 +23,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_recipe(name: str):
-    """The recipe of one of our trainers.
-
-    Raises:
-        ValueError: not one of ours.
-    """
-    from nnunet_xlstm.names import TRAINERS
-
-    if name not in TRAINERS:
-        raise ValueError(f"--trainer {name} is not a trainer of this package; use one of {', '.join(TRAINERS)}")
-    return getattr(importlib.import_module(TRAINERS[name]), name).recipe
-
-
 def page() -> str:
     """`docs/reference/configuration.md`."""
     from nnunet_xlstm.config import SegmentationConfig, reference_page
     from nnunet_xlstm.names import TRAINERS
+    from nnunet_xlstm.nnunet.recipes import load_recipe
     from nnunet_xlstm.pretraining.config import PretrainingConfig
     from nnunet_xlstm.transfer.config import FinetuneConfig
 

@@ -108,9 +108,10 @@ def _arms(request: Request, stored: Study | None, preprocessed: Path) -> list[Ar
     """The arms of both, those of the study in the folder first; each with its plans."""
     arms = {arm.name: arm for arm in stored.arms} if stored else {}
     for arm in request.arms or ():
-        arms[arm.name] = replace(arm, plans=arm.plans or _only_plans(arm, preprocessed))
-        if arm.checkpoint is not None:
-            arms[arm.name] = replace(arms[arm.name], checkpoint=str(Path(arm.checkpoint).resolve()))
+        known = arms[arm.name].plans if arm.name in arms else None
+        checkpoint = arm.checkpoint and str(Path(arm.checkpoint).resolve())
+        plans = arm.plans or known or _only_plans(arm, preprocessed)
+        arms[arm.name] = replace(arm, plans=plans, checkpoint=checkpoint)
     if len({name.casefold() for name in arms}) < len(arms):
         raise ValueError(f"arms {', '.join(arms)}: two names differ in case alone; give each a name of its own")
     return list(arms.values())

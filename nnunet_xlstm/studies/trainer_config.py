@@ -57,7 +57,14 @@ def trainer_config(arm: Arm, config: Mapping[str, Any], iterations: int, epoch: 
             raise ValueError(f"{where}: {taken[0]} is the same for all arms; use --iterations and --seeds instead")
     values = {"num_val_iterations_per_epoch": 1, **config, **arm.config}  # nothing depends on the pseudo-Dice
     values |= {"num_epochs": iterations // epoch, "num_iterations_per_epoch": epoch, "seed": seed}
-    override(_recipe(arm), values, f"config of arm '{arm.name}' ({arm.trainer})")
+    used = override(_recipe(arm), values, f"config of arm '{arm.name}' ({arm.trainer})")
+    stage = getattr(used, "decoder_epochs", 0)  # the recipes of fine-tuning trainers are made for longer runs
+    if stage >= used.num_epochs:
+        raise ValueError(
+            f"arm '{arm.name}': {arm.trainer} trains the decoder alone for {stage} epochs, and a run has "
+            f"{used.num_epochs} of {epoch} iterations; set decoder_epochs in the arm's config (a preset), or smaller "
+            "epochs (num_iterations_per_epoch in --config)"
+        )
     return values
 
 

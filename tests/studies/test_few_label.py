@@ -172,6 +172,7 @@ def test_adaptation_that_fails_stops_before_any_training(study, fake, capsys):
         (["--labels", 6], "labels 6: Dataset321_Balls has 5 training subjects"),
         (["--labels", 1, "--arms", "a:nnUNetTrainer"], "nnUNetTrainer does not read the iterations"),
         (["--labels", 1, "--arms", "a:nnUNetTrainerDINO"], "trains without labels"),
+        (["--labels", 1, "--arms", "a:nnUNetTrainerFinetuneStaged"], "decoder alone for 25 epochs, and a run has 2"),
         (["--labels", 1, "--arms", f"a:{TRAINER}@Nonsense"], "there is no"),
         (["--labels", 1, "--arms", f"a=missing.pth:{TRAINER}"], "missing.pth; name the checkpoint"),
         (["--labels", 1, "--arms", f"a:{TRAINER}", f"A:{TRAINER}"], "several arms are named 'a'"),
