@@ -38,7 +38,7 @@ if __name__ == "__main__":
             'setuptools; python_version >= "3.12"',
         ],
         extras_require={
-            "test": ["pytest>=8", "ruff>=0.6", "monai>=1.4", "statsmodels>=0.14", "trimesh>=4"],
+            "test": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "monai>=1.4", "statsmodels>=0.14", "trimesh>=4"],
             # vtkSurfaceNets3D (VTK 9.3 or later) and rendering for `nnunet_xlstm mesh`, which works without.
             "mesh": ["pyvista>=0.44", "vtk>=9.3"],
             # NXAI Community Licence: an optional backend on CUDA and an oracle in the tests, never required.

@@ -13,6 +13,7 @@ TRAINERS = {
         "nnUNetTrainerDINO",
         "nnUNetTrainerDINO_HeartSeg",
         "nnUNetTrainerDINO_SegSync",
+        "nnUNetTrainerDINO_SegSync_r1",
         "nnUNetTrainerMasked",
     )
 }

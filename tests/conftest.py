@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Threads that wait shall sleep: other tests, and the commands that tests start, run at the same time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ENVIRONMENT = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
 
 
@@ -22,6 +24,8 @@ def _seeded(monkeypatch):
         import torch
     except ImportError:
         return
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)  # a core for each worker
     torch.manual_seed(0)
 
 

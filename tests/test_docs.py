@@ -55,13 +55,13 @@ def readme_command(ending):
 def test_readme_has_the_two_commands_and_ci_calls_the_second():
     assert readme_command("nnunet_xlstm demo").startswith("python3 -m venv .venv")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    for step in readme_command("pytest").split(" && ")[2:]:
+    for step in readme_command("loadfile").split(" && ")[2:]:
         assert step in script
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_name_what_exists(page):
-    plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans"}
+    plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans", "nnUNetLikePlans"}
     for words in calls(page):
         if words[0] == "nnunet_xlstm":
             assert words[1].startswith("-") or words[1] in {c.name for c in COMMANDS}, words
@@ -81,7 +81,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_names_in_the_text_exist(page):
-    plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans"}
+    plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans", "nnUNetLikePlans"}
     for name in re.findall(r"`(nnUNet(?:Trainer|Planner)?XLSTM\w+)`", page.read_text(encoding="utf-8")):
         assert name in TRAINERS or name in PLANNERS or name in plans, name
 

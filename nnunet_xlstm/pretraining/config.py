@@ -6,7 +6,7 @@ contradict each other or are silent, docs/explanation/pretraining.md says what w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnunet_xlstm.config import OptimiserKeys, SafetyKeys, ScheduleKeys, key
 
@@ -157,6 +157,9 @@ SEGSYNC = PretrainingConfig(
     early_stop_epochs=20,
     export="student",
 )
+
+# one reading of SegSync_Bottom: the pre-training sees features of the bottom alone
+SEGSYNC_R1 = replace(SEGSYNC, layers="bottom")
 
 _MODERN = {
     **_RUN,

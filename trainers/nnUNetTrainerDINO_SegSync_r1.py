@@ -1,0 +1,10 @@
+"""Pre-training with the settings of 3D-SegSync and a head at the bottom alone."""
+
+from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
+from nnunet_xlstm.pretraining.config import SEGSYNC_R1
+
+
+class nnUNetTrainerDINO_SegSync_r1(PretrainTrainer):
+    """One reading of 3D-SegSync_Bottom: SSL on features of the encoder's last stage."""
+
+    recipe = SEGSYNC_R1
