@@ -125,9 +125,7 @@ def plan_like(
     dim = len(source.row["patch_size"])
     if spacing is not None and (len(spacing) != dim or min(spacing) <= 0):
         raise ValueError(f"--mm {' '.join(f'{s:g}' for s in spacing)}: give {dim} positive numbers in mm")
-    folder = preprocessed_folder(dataset)
-    if not (folder / "dataset_fingerprint.json").is_file():
-        raise ValueError(f"-d {dataset}: no fingerprint yet; run nnUNetv2_extract_fingerprint -d {dataset}")
+    folder = preprocessed_folder(dataset, "dataset_fingerprint.json", "nnUNetv2_extract_fingerprint")
     planner = LikePlanner(dataset, source, mode, spacing, plans_name)
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
         planner.plan_experiment()

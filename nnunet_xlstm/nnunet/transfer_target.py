@@ -34,7 +34,7 @@ class Target:
         Raises:
             ValueError: data set, plans or configuration are not there; says which are.
         """
-        folder = preprocessed_folder(dataset)
+        folder = preprocessed_folder(dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
         path = folder / f"{plans_name}.json"
         if not path.is_file():
             known = sorted(p.stem for p in folder.glob("*Plans*.json"))
@@ -80,11 +80,14 @@ class Target:
             )
 
 
-def preprocessed_folder(dataset: str) -> Path:
+def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
     """The data set's folder in nnUNet_preprocessed.
 
+    Args:
+        needs: a file in it. made_by: the command that makes this file.
+
     Raises:
-        ValueError: nnUNet_preprocessed is not set, or there is no such data set.
+        ValueError: nnUNet_preprocessed is not set, or data set or file are not there.
     """
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
@@ -94,6 +97,6 @@ def preprocessed_folder(dataset: str) -> Path:
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
     folder = Path(root) / name
-    if not (folder / "dataset.json").is_file():
-        raise ValueError(f"-d {dataset}: {folder} has no dataset.json; run nnUNetv2_plan_and_preprocess -d {dataset}")
+    if not (folder / needs).is_file():
+        raise ValueError(f"-d {dataset}: {folder} has no {needs}; run {made_by} -d {dataset}")
     return folder
