@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
+
+from nnunet_xlstm.data.catalogue import load_dataset
 
 MODALITIES = ("CT", "MR")
 PHASES = (0.0, 0.5)  # end diastole and end systole
@@ -274,9 +275,17 @@ def _torso(points: np.ndarray, local: np.ndarray, heart: np.ndarray, rng: np.ran
 
 
 def dataset_facts() -> dict[str, Any]:
-    """Names, labels and channels of the phantom set, from the HeartPhantom.json that is shipped with the package."""
-    text = resources.files("nnunet_xlstm.dataset_json").joinpath("HeartPhantom.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    """Names, labels and channels of the phantom set as nnU-Net wants them, from its entry in the catalogue."""
+    entry = load_dataset("HeartPhantom")
+    return {
+        "name": entry.name,
+        "description": entry.title,
+        "reference": "nnunet_xlstm",
+        "licence": entry.licence,
+        "channel_names": {str(i): channel["name"] for i, channel in enumerate(entry.channels)},
+        "labels": {"background": 0, **entry.labels},
+        "file_ending": ".nii.gz",
+    }
 
 
 def write_dataset(
