@@ -40,7 +40,7 @@ LAYOUT_TEXT = f"""
 `layout` finds the files below the folder that the official download unpacks to.
 `{{case}}` is the name of the case, the same wherever it stands in a pattern; `{{phase}}` is ED or ES, each an image
 of its own; `{{label}}` is the name of a label; `*` is any part of a name, `**` any folders or none.
-It is null where nnU-Net has its own converter, or where it is not known.
+A training case is one that has a label. It is null where nnU-Net has its own converter, or where it is not known.
 
 `field_of_view` and a target's `region` are of {", ".join(REGIONS)}:
 a target that no scan of a set can contain is suppressed in its predictions.
