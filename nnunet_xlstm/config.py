@@ -19,9 +19,9 @@ from pathlib import Path
 ENVIRONMENT = "nnUNet_xlstm_config"
 
 
-def key(default, text: str, choices: tuple | None = None, at_least: float | None = None):
+def key(default, text: str, choices: tuple | None = None, at_least: float | None = None, at_most: float | None = None):
     """A config key: its default, one line of text, and the values it may have."""
-    return field(default=default, metadata={"text": text, "choices": choices, "at_least": at_least})
+    return field(default=default, metadata={"text": text, "choices": choices, "at_least": at_least, "at_most": at_most})
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class ScheduleKeys:
     num_val_iterations_per_epoch: int = key(50, "validation steps per epoch", at_least=1)
     batch_size: int | None = key(None, "overrides the plans; null keeps them", at_least=1)
     patch_size: list[int] | None = key(None, "overrides the plans (voxels, axes as in the plans); null keeps them")
-    oversample_foreground_percent: float = key(0.33, "share of patches centred on a foreground class", at_least=0)
+    oversample_foreground_percent: float = key(
+        0.33, "share of patches centred on a foreground class", at_least=0, at_most=1
+    )
     mirroring: bool = key(True, "mirror in training and in prediction (8 passes per 3D patch)")
     seed: int | None = key(
         None, "seeds weights, patches and augmentation; exact repetition needs nnUNet_n_proc_DA=0", at_least=0
@@ -53,7 +55,7 @@ class OptimiserKeys:
         "per iteration; constant",
         ("poly", "warmup_poly", "warmup_cosine", "constant"),
     )
-    warmup_fraction: float = key(0.05, "share of all iterations that warm up (warmup_* only)", at_least=0)
+    warmup_fraction: float = key(0.05, "share of all iterations that warm up (warmup_* only)", at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,9 @@ def override(recipe, values: dict, source: str):
             raise ValueError(f"{source}: {name} = {value!r} is unknown; use one of {', '.join(choices)}")
         if least is not None and value is not None and value < least:
             raise ValueError(f"{source}: {name} = {value!r} is too small; use at least {least:g}")
+        most = fields[name].metadata["at_most"]
+        if most is not None and value is not None and value > most:
+            raise ValueError(f"{source}: {name} = {value!r} is too large; use at most {most:g}")
     return dataclasses.replace(recipe, **values)
 
 

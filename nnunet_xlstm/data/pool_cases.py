@@ -57,6 +57,11 @@ class PoolCases:
         """See the function of this name; the scheme is the file's own unless given."""
         return sampling_probabilities(self.cases, keys, scheme or self.sampling)
 
+    def subject_numbers(self) -> dict[str, int]:
+        """Case -> a number of its subject."""
+        numbers = {subject: i for i, subject in enumerate(sorted({row.subject for row in self.cases.values()}))}
+        return {case: numbers[row.subject] for case, row in self.cases.items()}
+
     def frame_partner(self, keys: Sequence[str]) -> FramePartner:
         """Draws partners among these cases alone."""
         return FramePartner(self.cases, keys)

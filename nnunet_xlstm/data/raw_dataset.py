@@ -111,7 +111,9 @@ class RawDataset:
             write_json(path, folds)
         else:
             path.unlink(missing_ok=True)
-        if target.is_file() and read_json(target) != folds:
+        if folds and not target.is_file():
+            write_json(target, folds)  # nnU-Net copies it when it plans; moved plans would get folds by case
+        elif target.is_file() and read_json(target) != folds:
             if read_json(target) == before and folds:
                 write_json(target, folds)
             else:

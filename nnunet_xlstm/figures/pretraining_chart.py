@@ -16,7 +16,11 @@ PANELS = (
     ("Loss", (("train_loss", "training"), ("val_loss", "validation")), False, "falls, then flat"),
     (
         "Entropy of the teacher's targets (share of the largest)",
-        (("entropy_mean_target", "of the mean target"), ("mean_entropy_target", "mean of each target")),
+        (
+            ("entropy_mean_target", "of the mean target"),
+            ("least_entropy_mean_target", "of the mean target, least of all heads"),
+            ("mean_entropy_target", "mean of each target"),
+        ),
         True,
         "mean target high, each target lower: near 0 one prototype takes all, both near 1 all targets are flat",
     ),
@@ -24,24 +28,23 @@ PANELS = (
     ("Effective rank of the features", (("effective_rank", "RankMe"),), False, "stays up"),
     (
         "Spread of the features",
-        (
-            ("feature_sd", "SD x sqrt(d) of features"),
-            ("embedding_sd", "SD x sqrt(d) of embeddings"),
-            ("mean_cosine", "mean cosine between features"),
-        ),
+        (("feature_sd", "SD x sqrt(d) of features"), ("embedding_sd", "SD x sqrt(d) of embeddings")),
         True,
-        "SDs stay or rise, cosine falls",
+        "they stay or rise",
     ),
     (
-        "Neighbours and teacher",
-        (
-            ("knn_modality", "kNN accuracy: modality"),
-            ("knn_source", "kNN accuracy: data set"),
-            ("ema_distance", "student to teacher, relative distance"),
-        ),
+        "Cosine between features",
+        (("view_cosine", "of the two views of an image"), ("mean_cosine", "of all pairs")),
         True,
-        "the distance is small and steady",
+        "pairs fall, the views of one image stay well above them",
     ),
+    (
+        "Neighbours (kNN accuracy)",
+        (("knn_modality", "of the modality"), ("knn_source", "of the data set")),
+        True,
+        "what the features tell apart",
+    ),
+    ("Student to teacher, relative distance", (("ema_distance", "distance"),), False, "small and steady"),
 )
 
 
@@ -52,8 +55,8 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
     Args:
         history: one row per epoch, with `epoch` (-1: before training) and the measures; what a run lacks is left out.
     """
-    figure = new_figure(10.0, 7.2)
-    axes = figure.subplots(3, 2).flatten()
+    figure = new_figure(10.0, 9.4)
+    axes = figure.subplots(4, 2).flatten()
     epochs = [row["epoch"] for row in history]
     for ax, (title, lines, share, healthy) in zip(axes, PANELS, strict=True):
         drawn = 0

@@ -29,14 +29,20 @@ def parameter_groups(
     asked for.
 
     Args:
-        scales: of a parameter, its share of the learning rate (`lr_scale` of its group); 1 where it is not named.
+        scales: of a parameter, its share of the learning rate; 1 where it is not named.
+
+    Returns:
+        Groups of an optimiser, with `lr_scale`, and `decays`: whether weight decay is meant for them.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for p in network.parameters():
         if p.requires_grad:
             scale = (scales or {}).get(p, 1.0)
-            groups.setdefault((scale, weight_decay if on_vectors or p.ndim > 1 else 0.0), []).append(p)
-    return [{"params": p, "weight_decay": decay, "lr_scale": scale} for (scale, decay), p in groups.items()]
+            groups.setdefault((scale, on_vectors or p.ndim > 1), []).append(p)
+    return [
+        {"params": p, "weight_decay": weight_decay if decays else 0.0, "decays": decays, "lr_scale": scale}
+        for (scale, decays), p in groups.items()
+    ]
 
 
 def make_optimizer(
@@ -100,7 +106,7 @@ class PretrainingSchedule(IterationSchedule):
         self.peak = schedules.scaled_rate(
             config.initial_lr, images_per_step, config.lr_reference_batch, config.min_peak_lr
         )
-        self._decay = [group["weight_decay"] for group in optimizer.param_groups]
+        self._decay = [group["weight_decay"] if group["decays"] else None for group in optimizer.param_groups]
         super().__init__(optimizer, config, total_iterations)
 
     def set(self, iteration: int) -> None:
@@ -109,7 +115,7 @@ class PretrainingSchedule(IterationSchedule):
             rate = max(rate, self.config.end_lr)
         for group, decay in zip(self.optimizer.param_groups, self._decay, strict=True):
             group["lr"] = rate
-            if decay > 0:  # groups without weight decay keep none
+            if decay is not None:  # groups without weight decay keep none
                 group["weight_decay"] = schedules.weight_decay(
                     iteration, self.total, decay, self.config.weight_decay_end
                 )

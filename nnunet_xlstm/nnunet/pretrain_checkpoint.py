@@ -92,7 +92,8 @@ def plain(value):
     if value is None or isinstance(value, (bool, int, float, str)) and type(value).__module__ == "builtins":
         return value
     if isinstance(value, Tensor):
-        return value.detach()
+        # nnU-Net's -pretrained_weights loads to the device that a tensor was saved from
+        return value.detach().cpu()
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy()) if value.dtype.kind in "biuf" else plain(value.tolist())
     if isinstance(value, np.generic):
@@ -134,7 +135,11 @@ def exported_weights(network: nn.Module, own: nn.Module, replacement: nn.Module)
     Networks of dynamic_network_architectures list the encoder twice; both names get the new tensors.
     """
     new = {id(mine): other for mine, other in zip(_tensors(own).values(), _tensors(replacement).values(), strict=True)}
-    return {name: new.get(id(tensor), tensor).detach() for name, tensor in _tensors(network).items()}
+    moved: dict[int, Tensor] = {}  # two names of one tensor stay one on the way from a GPU
+    for tensor in _tensors(network).values():
+        if id(tensor) not in moved:
+            moved[id(tensor)] = new.get(id(tensor), tensor).detach().cpu()
+    return {name: moved[id(tensor)] for name, tensor in _tensors(network).items()}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class ViewLoader(DataLoader):
         foreground_share: of the images, how many have a foreground voxel in the middle of the parent crop.
         probabilities: of each case, in the order of the data set's identifiers; None draws all alike.
         partner: a case -> the case of another frame for the second view (or the case itself).
+        subjects: a case -> the number of its subject; without it, of itself.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class ViewLoader(DataLoader):
         foreground_share: float,
         probabilities: Sequence[float] | None = None,
         partner: Callable[[str], str] | None = None,
+        subjects: Mapping[str, int] | None = None,
     ):
         super().__init__(dataset, batch_size, 1, None, True, False, True, probabilities)
         self.indices = dataset.identifiers
         self.views, self.foreground_share, self.partner = views, foreground_share, partner
+        self.subjects = subjects or {str(key): i for i, key in enumerate(dataset.identifiers)}
         self._pid = os.getpid()
 
     def generate_train_batch(self) -> dict:
@@ -56,6 +59,7 @@ class ViewLoader(DataLoader):
             name: None if made[0][name] is None else torch.stack([one[name] for one in made])
             for name in ("global_views", "boxes", "flips", "local_views")
         }
+        batch["subjects"] = torch.tensor([self.subjects[key] for key in keys])
         return {name: value for name, value in batch.items() if value is not None} | {"keys": keys}
 
     def _parents(self, key: str) -> list[torch.Tensor]:
@@ -114,5 +118,5 @@ def follow(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int]
 
 def view_batch(batch: dict, device: torch.device) -> ViewBatch:
     """The views of a loader's batch, on `device`."""
-    fields = (batch["global_views"], batch["boxes"], batch["flips"], batch.get("local_views"))
+    fields = (batch["global_views"], batch["boxes"], batch["flips"], batch.get("local_views"), batch.get("subjects"))
     return ViewBatch(*fields).to(device, non_blocking=True)

@@ -18,8 +18,11 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
+from nnunet_xlstm.config import to_dict
+from nnunet_xlstm.data.files import write_text
+from nnunet_xlstm.data.pool_cases import FramePartner, PoolCases, read_pool_cases
 from nnunet_xlstm.figures.pretraining_chart import draw_progress
+from nnunet_xlstm.networks.contract import check_patch_size
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.nnunet.checkpoint import readable_checkpoint, write_atomically
 from nnunet_xlstm.nnunet.guard import FiniteGuard
@@ -142,21 +145,18 @@ class PretrainTrainer(XLSTMTrainer):
     # ---- data
 
     def get_dataloaders(self):
-        if self.config.n_local and self.config.local_patch_size is None:
-            local = self._default_local_patch()
-        else:
-            local = self.config.local_patch_size
+        local = self._local_patch() if self.config.n_local else None
         views = Views(
             self.configuration_manager.patch_size, self._patch_spacing(), self.config, self.config.mirroring, local
         )
         pool = self.pool_cases
+        subjects = pool.subject_numbers() if pool else None
         loaders = []
         for dataset in self.get_tr_and_val_datasets():
             probabilities = pool.sampling_probabilities(dataset.identifiers) if pool else None
-            partner = pool.frame_partner(dataset.identifiers) if pool and self.config.frames == "pair" else None
-            loaders.append(
-                ViewLoader(dataset, self.batch_size, views, self.oversample_foreground_percent, probabilities, partner)
-            )
+            partner = self._frame_partner(dataset.identifiers) if self.config.frames == "pair" else None
+            share = self.oversample_foreground_percent
+            loaders.append(ViewLoader(dataset, self.batch_size, views, share, probabilities, partner, subjects))
         workers = get_allowed_n_proc_DA()
         if workers == 0:
             return tuple(SingleThreadedAugmenter(loader, None) for loader in loaders)
@@ -175,11 +175,34 @@ class PretrainTrainer(XLSTMTrainer):
         spacing = [float(s) for s in self.configuration_manager.spacing]
         return spacing[-len(self.configuration_manager.patch_size) :]
 
-    def _default_local_patch(self) -> list[int]:
-        """Half the patch along every axis, rounded to what the strides divide, and at least one cell."""
+    def _frame_partner(self, identifiers: list[str]) -> FramePartner:
+        partner = self.pool_cases.frame_partner(identifiers) if self.pool_cases else None
+        if partner is None or not any(partner.partners.values()):
+            raise ValueError(
+                "frames = pair: no case of this data set has another frame (pool_cases.json says which belong "
+                "together); make it from 4D images with `nnunet_xlstm unlabelled`, or set frames to random"
+            )
+        return partner
+
+    def _local_patch(self) -> list[int]:
+        """Of the key, or half the patch along every axis, rounded to what the strides divide.
+
+        Raises:
+            ValueError: another number of axes than the patch, or no more than one cell at the bottom.
+        """
         strides = np.prod(np.array(self.configuration_manager.pool_op_kernel_sizes), axis=0)
-        patch = np.array(self.configuration_manager.patch_size)
-        return [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
+        patch = [int(n) for n in self.configuration_manager.patch_size]
+        default = [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
+        local = self.config.local_patch_size or default
+        if len(local) != len(patch):
+            raise ValueError(f"local_patch_size {local}: give {len(patch)} numbers, as the patch {patch} has")
+        check_patch_size(local, strides)
+        if np.prod(local) == np.prod(strides):
+            raise ValueError(
+                f"local views of {local} are one cell at the bottom of this network (strides {strides.tolist()}), "
+                "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local 0"
+            )
+        return local
 
     @cached_property
     def pool_cases(self) -> PoolCases | None:
@@ -199,6 +222,11 @@ class PretrainTrainer(XLSTMTrainer):
             # also after -pretrained_weights, which changed the student alone
             update_teacher(self.method.teacher, self.method.student, momentum=0.0)
         self._warn_of_a_slow_teacher()
+        if self.config.frames == "pair" and self.config.dense_weight:
+            self.print_to_log_file(
+                "WARNING: frames = pair with dense_weight: points at one place in two time frames are taken for the "
+                "same tissue, which a moving heart is not; set dense_weight to 0"
+            )
         if not self.history:
             self._look_before_training()
 
@@ -210,6 +238,14 @@ class PretrainTrainer(XLSTMTrainer):
                 f"{share:.0%} the weights it started with; lower teacher_momentum ({self.config.teacher_momentum:g}), "
                 "train for longer, or set export to student"
             )
+
+    def on_epoch_start(self):
+        patience = self.config.early_stop_epochs
+        losses = [row["val_loss"] for row in self.history if row["epoch"] >= 0]
+        if patience is not None and losses and len(losses) - 1 - int(np.nanargmin([*losses, np.inf])) >= patience:
+            self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
+            raise _Finished
+        super().on_epoch_start()
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
@@ -286,16 +322,16 @@ class PretrainTrainer(XLSTMTrainer):
         self.logger.log("val_losses", loss, self.current_epoch)
 
     def on_epoch_end(self):
-        self._watch()
+        findings = self._watch()
         super().on_epoch_end()
         if self.local_rank == 0:
             draw_progress(self.history, Path(self.output_folder) / "progress.png")
-        patience = self.config.early_stop_epochs
-        if patience is not None and self.current_epoch < self.num_epochs:
-            losses = [row["val_loss"] for row in self.history if row["epoch"] >= 0]
-            if len(losses) - 1 - int(np.argmin(losses)) >= patience:
-                self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
-                raise _Finished
+        # the ranks watch their own images, and must agree
+        if self.config.on_collapse == "stop" and self._mean_over_ranks(float(bool(findings))) > 0:
+            self.current_epoch -= 1  # a checkpoint is of the epoch that has just ended
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+            reason = findings[0] if findings else "another rank has found a collapse"
+            raise RuntimeError(f"stopped, because on_collapse is `stop`: {reason}")
 
     def run_training(self):
         try:
@@ -308,8 +344,8 @@ class PretrainTrainer(XLSTMTrainer):
 
     # ---- the watch over collapse
 
-    def _watch(self) -> None:
-        """Measures of this epoch into the log, the JSONL file and the history; a collapse is said, or ends the run."""
+    def _watch(self) -> list[Finding]:
+        """Measures of this epoch into the log, the JSONL file and the history; a collapse is said, and returned."""
         row = {
             "epoch": self.current_epoch,
             "step": self.step,
@@ -322,24 +358,27 @@ class PretrainTrainer(XLSTMTrainer):
         findings = self._record(row)
         for finding in findings:
             self.print_to_log_file(f"WARNING: {finding}")
-        if findings and self.config.on_collapse == "stop":
-            raise RuntimeError(f"stopped, because on_collapse is `stop`: {findings[0]}")
+        return findings
 
     def _record(self, row: dict) -> list[Finding]:
         """Add the monitor's measures to the row, and the row to history, log and file; what they say together."""
         row |= self.monitor.epoch() | self._knn()
+        if row["epoch"] < 0 and self.config.standardise:
+            row["embedding_sd"] = None  # the heads have not yet got the statistics that they will work with
         self.history = [earlier for earlier in self.history if earlier["epoch"] < row["epoch"]] + [row]
         findings = verdict(self.history, self.config)
         measures = {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
         self.print_to_log_file(f"watch: {json.dumps(measures)}")
+        row["findings"] = [finding.code for finding in findings]
         if self.local_rank == 0:
-            with open(Path(self.output_folder) / "pretraining.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(row | {"findings": [finding.code for finding in findings]}) + "\n")
+            lines = "".join(json.dumps(row) + "\n" for row in self.history)
+            write_text(Path(self.output_folder) / "pretraining.jsonl", lines)
         return findings
 
     def _look_before_training(self) -> None:
         """The measures of the encoder as it starts, as epoch -1: later ones are judged beside them."""
-        batches = -(-self.config.monitor_vectors // (2 * self.batch_size))
+        # by the batch of all ranks together, so that each makes as many calls
+        batches = -(-self.config.monitor_vectors // (2 * self.configuration_manager.batch_size))
         per_epoch = self.num_iterations_per_epoch * self.config.accumulation
         self.method.train()
         for _ in range(min(batches, per_epoch, UNTRAINED_BATCHES)):
@@ -385,9 +424,17 @@ class PretrainTrainer(XLSTMTrainer):
             self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
         content = checkpoints.read(chosen)
         own = content[checkpoints.KEY]
+        self._report_changes(own["config"])
         self.bare_network().load_state_dict(content["network_weights"])  # the decoder; the encoder follows
-        self.method.load_state_dict(own["method"])
-        self.optimizer.load_state_dict(content["optimizer_state"])
+        try:
+            self.method.load_state_dict(own["method"])
+            self.optimizer.load_state_dict(content["optimizer_state"])
+        except (RuntimeError, ValueError) as error:
+            changed = sorted(k for k, v in to_dict(self.config).items() if own["config"].get(k) != v)
+            raise ValueError(
+                f"{chosen}: this run was started with other objectives, targets or heads and cannot go on with these "
+                f"keys ({', '.join(changed) or 'none differs'}); set them back, or start anew with init_checkpoint"
+            ) from error
         if self.grad_scaler is not None and content["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])
         self.current_epoch = content["current_epoch"]
@@ -395,4 +442,3 @@ class PretrainTrainer(XLSTMTrainer):
         self.history, self.lineage = own["metrics"], own["lineage"]
         self._resume_state = checkpoints.random_state_of(own["random_state"])
         self._resumed = True
-        self._report_changes(own["config"])

@@ -21,7 +21,9 @@ class ViewKeys:
     crop_scale_min: float = key(0.5, "least edge of a view as a share of the parent crop's", at_least=0.05)
     crop_scale_max: float = key(1.0, "greatest edge of a view as a share of the parent crop's", at_least=0.05)
     through_scale_min: float = key(0.8, "crop_scale_min along the axis of thick slices", at_least=0.05)
-    min_overlap: float = key(0.3, "least share of the smaller global view that the other one covers", at_least=0)
+    min_overlap: float = key(
+        0.3, "least share of the smaller global view that the other one covers", at_least=0, at_most=1
+    )
     intensity: str = key(
         "standard",
         "changes of intensity: standard; heartseg (noise, blur, brightness, contrast); segsync (brightness, contrast, "
@@ -52,7 +54,7 @@ class ObjectiveKeys:
     dense_points: int = key(512, "points per image", at_least=1)
     masked_weight: float = key(0.0, "what masked blocks of the student's views hold", at_least=0)
     masked_target: str = key("features", "features (the teacher's) or voxels", ("features", "voxels"))
-    mask_ratio: float = key(0.6, "share of blocks that are masked", at_least=0)
+    mask_ratio: float = key(0.6, "share of blocks that are masked", at_least=0, at_most=1)
     mask_block: int = key(16, "edge of a block in voxels, rounded to whole cells of the bottleneck", at_least=1)
     n_prototypes: int = key(4096, "prototypes of the last stage", at_least=2)
     inner_prototypes: int = key(1024, "prototypes of the stages before it", at_least=2)
@@ -69,9 +71,9 @@ class TeacherKeys:
     """How the teacher follows the student and how its outputs become targets."""
 
     teacher_momentum: float = key(
-        0.996, "EMA of the student's weights at the start; rises to 1 by a cosine", at_least=0
+        0.996, "EMA of the student's weights at the start; rises to 1 by a cosine", at_least=0, at_most=1
     )
-    teacher_momentum_end: float = key(1.0, "and at the end", at_least=0)
+    teacher_momentum_end: float = key(1.0, "and at the end", at_least=0, at_most=1)
     student_temperature: float = key(0.1, "sharpening of the student", at_least=0.001)
     teacher_temperature: float = key(0.04, "sharpening of the teacher at the start", at_least=0.001)
     teacher_temperature_end: float = key(0.04, "and after the warm-up", at_least=0.001)
@@ -82,7 +84,7 @@ class TeacherKeys:
         "wording, without effect; none",
         ("running", "sinkhorn", "per_vector", "none"),
     )
-    centre_momentum: float = key(0.9, "of the running centre", at_least=0)
+    centre_momentum: float = key(0.9, "of the running centre", at_least=0, at_most=1)
     queue_size: int = key(2048, "vectors kept for sinkhorn and KoLeo", at_least=0)
 
 
@@ -90,7 +92,11 @@ class TeacherKeys:
 class PretrainingRunKeys:
     """Steps, start and end of a pre-training run."""
 
-    accumulation: int = key(1, "batches per optimiser step; the result is that of one large batch", at_least=1)
+    accumulation: int = key(
+        1,
+        "batches per optimiser step; as one large batch, but that KoLeo and sinkhorn see one of them at a time",
+        at_least=1,
+    )
     grad_clip: float | None = key(3.0, "greatest norm of the gradient; null does not clip", at_least=0)
     lr_reference_batch: int | None = key(
         None,

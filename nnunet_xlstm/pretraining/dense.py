@@ -100,15 +100,16 @@ class DenseObjective(Objective):
                 student = seen.student.heads["dense"][str(stage)](student)
                 with torch.no_grad():
                     teacher = seen.teacher.heads["dense"][str(stage)](teacher)
-            distances = self._distances(str(stage), student, teacher, seen.teacher_temperature)  # (B, 2, N)
+            distances = self._distances(str(stage), student, teacher, seen)  # (B, 2, N)
             terms.append((distances.sum((1, 2)) * weights).sum())
         return torch.stack(terms).mean()
 
-    def _distances(self, stage: str, student, teacher, temperature: float) -> Tensor:
+    def _distances(self, stage: str, student, teacher, seen: Seen) -> Tensor:
         """(B, 2, N): of each point in view v of the student from view 1 - v of the teacher."""
         if not self.prototypes:
             s, t = (x[0].unflatten(0, (-1, 2)) for x in (student, teacher))
             return 1 - (s * t.flip(1)).sum(-1)
-        q = self.targets[stage](teacher[1], temperature).exp().unflatten(0, (-1, 2)).flip(1)
+        q = self.targets[stage](teacher[1], seen.teacher_temperature).exp().unflatten(0, (-1, 2)).flip(1)
+        seen.targets[f"dense {stage}"] = q.flatten(0, -2).mean(0)
         log_p = torch.log_softmax(student[1] / self.student_temperature, -1).unflatten(0, (-1, 2))
         return -(q * log_p).sum(-1)

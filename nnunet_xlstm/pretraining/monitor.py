@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Observations:
         n_prototypes, target_sum (K,), target_entropy, divergence, prototypes (2 B,): of the 2 B targets of the last
             stage the sum, the summed entropy, the summed KL to the student's distribution of the other view, and the
             likeliest prototype; None where nothing has prototypes.
+        heads: of every head with prototypes, by name, the mean target (K,).
     """
 
     features: Tensor
@@ -41,14 +42,21 @@ class Observations:
     target_entropy: Tensor | None = None
     divergence: Tensor | None = None
     prototypes: Tensor | None = None
+    heads: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, features: Tensor, embeddings: Tensor | None, log_q: Tensor | None, log_p: Tensor | None
+        cls,
+        features: Tensor,
+        embeddings: Tensor | None,
+        log_q: Tensor | None,
+        log_p: Tensor | None,
+        heads: dict[str, Tensor] | None = None,
     ) -> Observations:
         """From features (2, B, C), embeddings (2, B, E), the teacher's and student's log-probabilities (2, B, K)."""
         features = features.detach()  # the student's, where there is no teacher: keep no graph
         seen = cls(features.transpose(0, 1), None if embeddings is None else embeddings[:2].detach().transpose(0, 1))
+        seen.heads = heads or {}
         if log_q is not None:
             q = log_q.exp()
             plogp = (q * log_q).sum()
@@ -69,6 +77,7 @@ class Observations:
             *(joined(name, torch.cat) for name in ("features", "embeddings")),
             *(joined(name, lambda v: torch.stack(v).sum(0)) for name in ("target_sum", "target_entropy", "divergence")),
             joined("prototypes", torch.cat),
+            {name: torch.stack([part.heads[name] for part in parts]).mean(0) for name in parts[0].heads},
         )
 
 
@@ -107,13 +116,15 @@ class Monitor:
 
         entropy_mean_target: entropy of the mean target / log K, near 0 if one prototype takes all.
         mean_entropy_target: mean entropy of the targets / log K, near 1 if they are uniform.
+        least_entropy_mean_target: the least entropy_mean_target of all heads (of stages, and of the dense objective).
         top1_share: share of targets whose likeliest prototype is the commonest one.
         teacher_student_kl: of a view's target from the student's distribution of the other view, in nats.
         feature_sd, embedding_sd: of normalised vectors, times sqrt(dimensions); 1 for random directions, 0 if constant.
-        effective_rank: RankMe of the features. mean_cosine: of pairs of features. n_vectors: measured.
+        effective_rank: RankMe of the features. mean_cosine: of pairs of features. view_cosine: of the two views of an
+            image. n_vectors: measured.
         """
         names = ("entropy_mean_target", "mean_entropy_target", "top1_share", "teacher_student_kl", "feature_sd")
-        names += ("embedding_sd", "effective_rank", "mean_cosine")
+        names += ("embedding_sd", "effective_rank", "mean_cosine", "view_cosine", "least_entropy_mean_target")
         values: dict[str, float | None] = dict.fromkeys(names)
         values["n_vectors"] = self._n
         if not self._steps:
@@ -123,8 +134,14 @@ class Monitor:
         values["feature_sd"] = spread(features)
         values["effective_rank"] = effective_rank(features)
         values["mean_cosine"] = mean_cosine(features)
+        values["view_cosine"] = float((features[::2] * features[1::2]).sum(1).mean())
         if seen.embeddings is not None:
             values["embedding_sd"] = spread(F.normalize(seen.embeddings.flatten(0, 1).double().cpu(), dim=-1))
+        if seen.heads:
+            values["least_entropy_mean_target"] = min(
+                float(torch.special.entr(mean.double().cpu()).sum()) / math.log(len(mean))
+                for mean in seen.heads.values()
+            )
         if seen.target_sum is not None:
             log_k = math.log(len(seen.target_sum))
             mean = seen.target_sum.double().cpu() / self._n
@@ -166,7 +183,8 @@ def knn_accuracy(features: Tensor, labels: Sequence[str], groups: Sequence[str],
     if len(set(labels)) < 2:
         return None
     unit = F.normalize(features.double(), dim=-1)
-    group_ids = torch.tensor([sorted(set(groups)).index(g) for g in groups])
+    numbers = {group: i for i, group in enumerate(set(groups))}
+    group_ids = torch.tensor([numbers[group] for group in groups])
     names = sorted(set(labels))
     label_ids = torch.tensor([names.index(name) for name in labels])
     similarity = unit @ unit.T
@@ -174,7 +192,7 @@ def knn_accuracy(features: Tensor, labels: Sequence[str], groups: Sequence[str],
     nearest, places = similarity.topk(min(k, len(unit)), 1)
     valid = nearest > -math.inf
     votes = torch.zeros(len(unit), len(names), dtype=torch.double)
-    weights = valid.double() * (1 - 1e-6 * torch.arange(valid.shape[1]))  # the nearer voter decides a tie
+    weights = valid.double() * (1 + 1e-6 * 0.5 ** torch.arange(valid.shape[1]))  # the nearest voter decides a tie
     votes.scatter_add_(1, label_ids[places], weights)
     judged = valid.any(1)
     return float((votes.argmax(1) == label_ids)[judged].double().mean()) if judged.any() else None

@@ -25,6 +25,7 @@ class Seen:
         mask: which cells of the student's views were masked (see `masked`), or None.
         autocast: a context in which heads and predictors run with the caller's precision.
         observed: objectives leave here what the monitor wants to see.
+        targets: and here, by head, the mean target (K,) of this call.
     """
 
     batch: ViewBatch
@@ -34,6 +35,7 @@ class Seen:
     mask: object | None = None
     autocast: Callable[[], AbstractContextManager] = nullcontext
     observed: dict[str, Tensor] = field(default_factory=dict)
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):

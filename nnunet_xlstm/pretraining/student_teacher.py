@@ -106,6 +106,7 @@ class StudentTeacher(nn.Module):
                 outputs.embeddings.get(last),
                 seen.observed.get("log_q"),
                 seen.observed.get("log_p"),
+                {name: mean.detach() for name, mean in seen.targets.items()},
             )
         )
 
@@ -128,7 +129,9 @@ class StudentTeacher(nn.Module):
 
         Under distributed training every rank must call it for the same steps.
         """
-        ema.update_teacher(self.teacher, self.student, schedules.teacher_momentum(step, total_steps, self.config))
+        # a teacher that nobody asks is the student itself: the next stage starts from it
+        momentum = schedules.teacher_momentum(step, total_steps, self.config) if "teacher" in self.needs else 0.0
+        ema.update_teacher(self.teacher, self.student, momentum)
         for module in self._state():
             module.end_step()
         self._observed = []

@@ -85,6 +85,13 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
         "teacher_temperature a little",
     ),
     (
+        "single_prototype_in_a_head",
+        lambda row: row.below("least_entropy_mean_target", 0.1),
+        ("least_entropy_mean_target",),
+        "one head (of an inner stage, or of the dense objective) puts everything on one prototype",
+        "Set centring to running or sinkhorn, use layers bottom, or set dense_weight to 0",
+    ),
+    (
         "constant_features",
         _constant_features,
         ("feature_sd", "mean_cosine", "effective_rank"),

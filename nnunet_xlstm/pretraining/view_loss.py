@@ -78,6 +78,7 @@ class ViewObjective(Objective):
             log_q = target(seen.teacher.logits[int(stage)], seen.teacher_temperature)
             log_p = torch.log_softmax(seen.student.logits[int(stage)] / self.student_temperature, -1)
             terms.append(mean_over_pairs(pair_distances(log_q, log_p, self.distance)))
+            seen.targets[f"view {stage}"] = log_q.exp().flatten(0, -2).mean(0)
         seen.observed["log_q"] = log_q  # of the last stage
         seen.observed["log_p"] = log_p.detach()[: len(log_q)]
         return torch.stack(terms).mean()

@@ -23,7 +23,10 @@ class FinetuneKeys:
         0, "epochs at the start in which the decoder alone learns, its rate going up and down once", at_least=0
     )
     lr_decay: float = key(
-        1.0, "each part of the encoder learns at this share of the next deeper one's rate; 1: all alike", at_least=0
+        1.0,
+        "each part of the encoder learns at this share of the next deeper one's rate; 1: all alike",
+        at_least=0,
+        at_most=1,
     )
 
 

@@ -46,7 +46,10 @@ def test_formats_are_referenced_in_place(tmp_path, nnunet_folders):
         assert label.GetPixelIDTypeAsString() == "8-bit unsigned integer" and label.GetSize() == image.GetSize()
         assert label.GetSpacing() == pytest.approx(image.GetSpacing())
         np.testing.assert_array_equal(sitk.GetArrayFromImage(label), body_image() > 25)
-    for name in ("pool_cases.json", "dataset.json"):  # plans moved here from another data set need both
+    names = ("pool_cases.json", "dataset.json", "splits_final.json")
+    for name in (
+        n for n in names if (dataset.folder / n).is_file()
+    ):  # plans moved here from another data set need both
         copy = nnunet_folders / "preprocessed" / "Dataset007_Mixed" / name
         assert copy.read_bytes() == (dataset.folder / name).read_bytes()
 
@@ -168,7 +171,10 @@ def test_a_second_run_adds_only_what_is_new(tmp_path, nnunet_folders):
     assert changed == {
         *(f"{raw}/{name}" for name in ("dataset.json", "pool_cases.json", "splits_final.json")),
         f"{raw}/labelsTr/a_new.nii.gz",
-        *(f"preprocessed/Dataset007_Unlabelled/{name}" for name in ("dataset.json", "pool_cases.json")),
+        *(
+            f"preprocessed/Dataset007_Unlabelled/{name}"
+            for name in ("dataset.json", "pool_cases.json", "splits_final.json")
+        ),
     }
     for old, new in zip(folds, content(dataset, "splits_final.json"), strict=True):
         assert set(old["val"]) <= set(new["val"])

@@ -250,6 +250,56 @@ def test_a_teacher_too_slow_for_the_run_is_said(make):
     assert not said(teacher_momentum=0.999, export="student")
 
 
+def test_a_nan_is_no_lowest_loss(make):
+    trainer = make(early_stop_epochs=3)
+    trainer.history = [{"epoch": i, "val_loss": v} for i, v in enumerate([3, 2, float("nan"), 1, 0.9, 0.8])]
+    trainer.on_epoch_start()  # goes on
+    trainer.history += [{"epoch": i, "val_loss": float("nan")} for i in (6, 7, 8)]
+    with pytest.raises(Exception, match="") as stopped:
+        trainer.on_epoch_start()
+    assert type(stopped.value).__name__ == "_Finished"
+
+
+def test_the_teacher_of_masked_modelling_is_the_student(make):
+    trainer = make("nnUNetTrainerMasked")
+    trainer.run_training()
+    assert equal(state(trainer.method.teacher.encoder), state(trainer.method.student.encoder))
+
+
+def test_a_run_begun_anew_starts_its_log_anew(make):
+    make(num_epochs=1).run_training()
+    trainer = make(num_epochs=1)
+    trainer.run_training()
+    rows = [json.loads(line) for line in output(trainer, "pretraining.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [-1, 0] and rows[1]["findings"] == []
+    assert rows[0]["embedding_sd"] is None and rows[1]["embedding_sd"] > 0
+    assert 0 < rows[1]["least_entropy_mean_target"] <= rows[1]["entropy_mean_target"] <= 1.0001
+
+
+def test_other_objectives_on_resume_are_named(make, trained):
+    other = make(continuing=True, koleo_weight=0.0)
+    with pytest.raises(ValueError, match="cannot go on with these keys.*koleo_weight"):
+        other.load_checkpoint(str(output(trained, "checkpoint_final.pth")))
+
+
+def test_local_views_and_frames_that_cannot_be(make):
+    def start(**keys):
+        make(**keys).on_train_start()
+
+    with pytest.raises(ValueError, match="give 3 numbers"):
+        start(n_local=1, local_patch_size=[16, 16])
+    with pytest.raises(ValueError, match="one cell at the bottom"):
+        start(n_local=1, local_patch_size=[4, 4, 4])
+    with pytest.raises(ValueError, match="no case of this data set has another frame"):
+        start(frames="pair")
+
+
+def test_local_views_train(make):
+    trainer = make(n_local=1, local_patch_size=[8, 8, 8], num_epochs=1)
+    trainer.run_training()
+    assert math.isfinite(trainer.history[-1]["train_loss"])
+
+
 def test_early_stop(make):
     trainer = make(
         early_stop_epochs=1, num_epochs=6, initial_lr=0.0, min_peak_lr=0.0, end_lr=0.0, weight_decay_end=None

@@ -27,6 +27,23 @@ def test_equals_the_naive_loop_with_a_queue():
     assert koleo(x, others).item() == pytest.approx(total, rel=1e-6)
 
 
+def test_vectors_of_one_owner_are_no_neighbours():
+    x = normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]).double(), dim=1)
+    others = normalize(torch.tensor([[1.0, 0.01], [0.5, 0.5]]).double(), dim=1)
+    owners, of_others = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, float("nan")])
+
+    def distance(a, b):
+        return math.log((a - b).norm().item())
+
+    # the third row and the second of the queue are all that the first two may be pushed from
+    expected = -(distance(x[0], others[1]) + distance(x[1], others[1]) + distance(x[2], others[1])) / 3
+    assert koleo(x, others, owners, of_others).item() == pytest.approx(expected, rel=1e-6)
+    alone = x[:2].clone().requires_grad_()
+    loss = koleo(alone, others[:1], owners[:2], of_others[:1])
+    loss.backward()
+    assert loss == 0 and not alone.grad.any()
+
+
 def test_one_vector_without_queue_is_no_term_but_keeps_the_graph():
     x = torch.ones(1, 3, requires_grad=True)
     loss = koleo(x)

@@ -134,3 +134,18 @@ def test_neighbours_never_vote_for_their_own_subject():
     assert knn_accuracy(features, labels, ["a"] * 4) is None
     three = torch.tensor([[1.0, 0], [0.9, 0.1], [0.5, 0.5], [0.4, 0.6]])
     assert knn_accuracy(three, ["x", "y", "x", "x"], pairs, 3) == pytest.approx(0.75)
+
+
+def test_the_nearest_voter_decides_a_tie():
+    angles = torch.tensor([0.0, 0.1, 0.21, 0.33, 0.46, 0.6])
+    vectors = torch.stack((angles.cos(), angles.sin()), 1)
+    # of the first vector: z nearest, then a, a, m, z: two votes for a and two for z
+    labels = ["z", "z", "a", "a", "m", "z"]
+    distant = knn_accuracy(vectors, labels, list("012345"), k=5)
+    judged = []
+    for i in range(6):
+        order = [j for j in (angles - angles[i]).abs().argsort(stable=True).tolist() if j != i]
+        votes = [labels[j] for j in order]
+        most = max(votes.count(v) for v in votes)
+        judged.append(next(v for v in votes if votes.count(v) == most) == labels[i])
+    assert distant == pytest.approx(sum(judged) / 6)
