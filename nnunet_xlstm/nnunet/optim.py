@@ -51,7 +51,9 @@ def make_optimizer(
     """The optimiser that `config` names; `scales` as in `parameter_groups`."""
     groups = parameter_groups(network, config.weight_decay, config.optimizer == "sgd", scales)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, config.initial_lr, momentum=0.99, nesterov=True)
+        return torch.optim.SGD(
+            groups, config.initial_lr, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
+        )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(groups, lr=config.initial_lr)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nnunet_xlstm import names
+from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 QUICK = {
     "num_epochs": 2,
@@ -65,8 +66,9 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
     ]
     assert cls.__module__ == names.TRAINERS[name]
     assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
-    pretraining = {"accumulation": 1, "mask_block": 8} if "XLSTM" not in name else {}
-    trainer = make(name, **pretraining)
+    short = {"decoder_epochs": 1} if name.endswith("Staged") else {}
+    pretraining = {"accumulation": 1, "mask_block": 8} if isinstance(cls.recipe, PretrainingConfig) else {}
+    trainer = make(name, **pretraining, **short)
     trainer.initialize()
     assert trainer.num_epochs == 2 and trainer.configuration_manager.patch_size == [16, 16, 16]
     trainer.on_train_start()
