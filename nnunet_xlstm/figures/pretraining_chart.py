@@ -13,7 +13,12 @@ from nnunet_xlstm.figures.style import DPI, SOFT, clean, colour, new_figure, not
 
 # title, (key, label) of the lines, whether the axis is a share from 0 to 1, what a healthy run looks like
 PANELS = (
-    ("Loss", (("train_loss", "training"), ("val_loss", "validation")), False, "falls, then flat"),
+    (
+        "Loss",
+        (("train_loss", "training"), ("val_loss", "validation")),
+        False,
+        "falls at first; with a moving teacher it may rise again",
+    ),
     (
         "Entropy of the teacher's targets (share of the largest)",
         (
