@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
 
 ARMS = ("trained", "untrained", "permuted")
@@ -35,23 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pca", type=int, nargs="?", const=3, default=0, metavar="N", help="pictures of N cases (without N: 3)"
     )
-    parser.add_argument(
-        "--test-subjects",
-        type=Path,
-        metavar="FILE",
-        help="JSON list, or an object with the key test_subjects; default: test_subjects.json of the data set",
-    )
-    whose = parser.add_mutually_exclusive_group()
-    whose.add_argument(
-        "--subjects",
-        type=Path,
-        metavar="FILE",
-        help='JSON {"case": "subject"} or CSV with the columns case,subject; default: pool_cases.json, or every case '
-        "is a subject",
-    )
-    whose.add_argument(
-        "--subject", metavar="REGEX", help=r"what in a case's name is the subject, such as '(patient\d+)'"
-    )
+    add_subject_options(parser)
     parser.add_argument(
         "--cases", type=int, metavar="N", help="use at most N cases (training cases with --probe), drawn over subjects"
     )

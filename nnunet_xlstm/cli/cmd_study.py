@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
 
 SCHEDULERS = ("slurm", "lsf")
@@ -29,23 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("-c", dest="configuration", metavar="NAME", help="(3d_fullres)")
     asked.add_argument("--iterations", type=int, metavar="N", help="of every run; default: the trainers', if equal")
     asked.add_argument("--config", type=Path, metavar="KEYS.json", help="keys of all trainers")
-    asked.add_argument(
-        "--test-subjects",
-        type=Path,
-        metavar="FILE",
-        help="JSON list, or an object with the key test_subjects; default: test_subjects.json of the data set",
-    )
-    whose = asked.add_mutually_exclusive_group()
-    whose.add_argument(
-        "--subjects",
-        type=Path,
-        metavar="FILE",
-        help='JSON {"case": "subject"} or CSV with the columns case,subject; default: pool_cases.json, or every case '
-        "is a subject",
-    )
-    whose.add_argument(
-        "--subject", metavar="REGEX", help=r"what in a case's name is the subject, such as '(patient\d+)'"
-    )
+    add_subject_options(asked)
     asked.add_argument("--preset", type=Path, metavar="FILE.json", help="the same keys in a file; flags win over it")
     parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="these runs (or patterns), and no report")
     parser.add_argument("--only-report", action="store_true", help="of what is finished; no run is started")
