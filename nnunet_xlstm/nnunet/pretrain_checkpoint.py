@@ -62,7 +62,7 @@ def content(trainer: PretrainTrainer) -> dict:
         "method": method.state_dict(),
         "step": epochs * trainer.num_iterations_per_epoch,
         "lineage": trainer.lineage,
-        "metrics": trainer.history,
+        "metrics": trainer.watch.history,
         "random_state": plain_random_state(random_state()),
     }
     for_nnssl = adaptation_plan(

@@ -9,9 +9,14 @@ import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.dataloading.data_loader import DataLoader
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from threadpoolctl import threadpool_limits
 
+from nnunet_xlstm.data.pool_cases import FramePartner, PoolCases
+from nnunet_xlstm.networks.contract import check_patch_size
 from nnunet_xlstm.pretraining.view_batch import ViewBatch
 from nnunet_xlstm.pretraining.views import Views
 
@@ -120,3 +125,66 @@ def view_batch(batch: dict, device: torch.device) -> ViewBatch:
     """The views of a loader's batch, on `device`."""
     fields = (batch["global_views"], batch["boxes"], batch["flips"], batch.get("local_views"), batch.get("subjects"))
     return ViewBatch(*fields).to(device, non_blocking=True)
+
+
+def view_loaders(
+    datasets: Sequence[nnUNetBaseDataset],
+    batch_size: int,
+    views: Views,
+    foreground_share: float,
+    pool: PoolCases | None,
+    pairs: bool,
+    pin_memory: bool,
+) -> tuple:
+    """Of each data set (training, validation), an endless iterator over its batches, in nnU-Net's worker processes.
+
+    Args:
+        pool: who belongs to whom, and how often a case is drawn; None takes every case for a subject.
+        pairs: the second view is of another frame of the same subject.
+    """
+    subjects = pool.subject_numbers() if pool else None
+    loaders = []
+    for dataset in datasets:
+        probabilities = pool.sampling_probabilities(dataset.identifiers) if pool else None
+        partner = _frame_partner(pool, dataset.identifiers) if pairs else None
+        loaders.append(ViewLoader(dataset, batch_size, views, foreground_share, probabilities, partner, subjects))
+    workers = get_allowed_n_proc_DA()
+    if workers == 0:
+        return tuple(SingleThreadedAugmenter(loader, None) for loader in loaders)
+    numbers = [workers] + [max(1, workers // 2)] * (len(loaders) - 1)
+    augmenters = tuple(
+        NonDetMultiThreadedAugmenter(loader, None, n, num_cached=max(3, n), pin_memory=pin_memory, wait_time=0.002)
+        for loader, n in zip(loaders, numbers, strict=True)
+    )
+    for augmenter in augmenters:
+        next(augmenter)  # start the workers before CUDA is in use
+    return augmenters
+
+
+def _frame_partner(pool: PoolCases | None, identifiers: Sequence[str]) -> FramePartner:
+    partner = pool.frame_partner(identifiers) if pool else None
+    if partner is None or not any(partner.partners.values()):
+        raise ValueError(
+            "frames = pair: no case of this data set has another frame (pool_cases.json says which belong "
+            "together); make it from 4D images with `nnunet_xlstm unlabelled`, or set frames to random"
+        )
+    return partner
+
+
+def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[int] | None) -> list[int]:
+    """`wanted`, or half the patch along every axis, rounded to what the strides of the network divide.
+
+    Raises:
+        ValueError: another number of axes than the patch, or no more than one cell at the bottom.
+    """
+    default = [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
+    local = list(wanted or default)
+    if len(local) != len(patch):
+        raise ValueError(f"local_patch_size {local}: give {len(patch)} numbers, as the patch {list(patch)} has")
+    check_patch_size(local, strides)
+    if np.prod(local) == np.prod(strides):
+        raise ValueError(
+            f"local views of {local} are one cell at the bottom of this network (strides {list(map(int, strides))}), "
+            "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local 0"
+        )
+    return local

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.config import to_dict
-from nnunet_xlstm.data.files import write_text
-from nnunet_xlstm.data.pool_cases import FramePartner, PoolCases, read_pool_cases
-from nnunet_xlstm.figures.pretraining_chart import draw_progress
-from nnunet_xlstm.networks.contract import check_patch_size
+from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.nnunet.checkpoint import readable_checkpoint, write_atomically
 from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
-from nnunet_xlstm.nnunet.pretrain_loader import ViewLoader, view_batch
+from nnunet_xlstm.nnunet.pretrain_loader import local_patch, view_batch, view_loaders
+from nnunet_xlstm.nnunet.pretrain_watch import Watch
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
 from nnunet_xlstm.pretraining import schedules
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.ema import update_teacher
-from nnunet_xlstm.pretraining.monitor import Monitor, knn_accuracy
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
-from nnunet_xlstm.pretraining.verdict import Finding, verdict
+from nnunet_xlstm.pretraining.verdict import Finding
 from nnunet_xlstm.pretraining.views import Views
 
-KNN_NEIGHBOURS = 5
 SLOW_TEACHER = 0.1  # share of its first weights that the last teacher should not exceed
 UNTRAINED_BATCHES = 128  # at most so many are looked at before the first step, for comparison
 
@@ -65,10 +56,8 @@ class PretrainTrainer(XLSTMTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.method: StudentTeacher | None = None
         self.parallel: nn.Module | None = None  # the method, under DDP where there is more than one GPU
-        self.monitor: Monitor | None = None
-        self.history: list[dict] = []  # of every epoch, the monitor's measures and the losses
+        self.watch: Watch | None = None
         self.lineage: list[dict] = []
-        self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._missing_start = ""
         self._resumed = False
         # no measure without labels says which epoch is best: the last one counts
@@ -102,7 +91,7 @@ class PretrainTrainer(XLSTMTrainer):
         ).to(self.device)
         if self.config.init_checkpoint is not None:
             self._start_from(Path(self.config.init_checkpoint))
-        self.monitor = Monitor(self.config)
+        self.watch = Watch(self.config, self.pool_cases, Path(self.output_folder))
         optimizer = make_optimizer(self.method, self.config)
         self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
         # the plans' batch is that of all GPUs together: nnU-Net splits it
@@ -145,64 +134,21 @@ class PretrainTrainer(XLSTMTrainer):
     # ---- data
 
     def get_dataloaders(self):
-        local = self._local_patch() if self.config.n_local else None
-        views = Views(
-            self.configuration_manager.patch_size, self._patch_spacing(), self.config, self.config.mirroring, local
+        row = self.configuration_manager
+        patch = [int(n) for n in row.patch_size]
+        strides = np.prod(np.array(row.pool_op_kernel_sizes), axis=0)
+        local = local_patch(patch, strides, self.config.local_patch_size) if self.config.n_local else None
+        spacing = [float(s) for s in row.spacing][-len(patch) :]  # in 2D, of the slice
+        views = Views(patch, spacing, self.config, self.config.mirroring, local)
+        return view_loaders(
+            self.get_tr_and_val_datasets(),
+            self.batch_size,
+            views,
+            self.oversample_foreground_percent,
+            self.pool_cases,
+            pairs=self.config.frames == "pair",
+            pin_memory=self.device.type == "cuda",
         )
-        pool = self.pool_cases
-        subjects = pool.subject_numbers() if pool else None
-        loaders = []
-        for dataset in self.get_tr_and_val_datasets():
-            probabilities = pool.sampling_probabilities(dataset.identifiers) if pool else None
-            partner = self._frame_partner(dataset.identifiers) if self.config.frames == "pair" else None
-            share = self.oversample_foreground_percent
-            loaders.append(ViewLoader(dataset, self.batch_size, views, share, probabilities, partner, subjects))
-        workers = get_allowed_n_proc_DA()
-        if workers == 0:
-            return tuple(SingleThreadedAugmenter(loader, None) for loader in loaders)
-        augmenters = []
-        for loader, n in zip(loaders, (workers, max(1, workers // 2)), strict=True):
-            augmenters.append(
-                NonDetMultiThreadedAugmenter(
-                    loader, None, n, num_cached=max(3, n), pin_memory=self.device.type == "cuda", wait_time=0.002
-                )
-            )
-        for augmenter in augmenters:
-            next(augmenter)  # start the workers before CUDA is in use
-        return tuple(augmenters)
-
-    def _patch_spacing(self) -> list[float]:
-        spacing = [float(s) for s in self.configuration_manager.spacing]
-        return spacing[-len(self.configuration_manager.patch_size) :]
-
-    def _frame_partner(self, identifiers: list[str]) -> FramePartner:
-        partner = self.pool_cases.frame_partner(identifiers) if self.pool_cases else None
-        if partner is None or not any(partner.partners.values()):
-            raise ValueError(
-                "frames = pair: no case of this data set has another frame (pool_cases.json says which belong "
-                "together); make it from 4D images with `nnunet_xlstm unlabelled`, or set frames to random"
-            )
-        return partner
-
-    def _local_patch(self) -> list[int]:
-        """Of the key, or half the patch along every axis, rounded to what the strides divide.
-
-        Raises:
-            ValueError: another number of axes than the patch, or no more than one cell at the bottom.
-        """
-        strides = np.prod(np.array(self.configuration_manager.pool_op_kernel_sizes), axis=0)
-        patch = [int(n) for n in self.configuration_manager.patch_size]
-        default = [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
-        local = self.config.local_patch_size or default
-        if len(local) != len(patch):
-            raise ValueError(f"local_patch_size {local}: give {len(patch)} numbers, as the patch {patch} has")
-        check_patch_size(local, strides)
-        if np.prod(local) == np.prod(strides):
-            raise ValueError(
-                f"local views of {local} are one cell at the bottom of this network (strides {strides.tolist()}), "
-                "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local 0"
-            )
-        return local
 
     @cached_property
     def pool_cases(self) -> PoolCases | None:
@@ -227,7 +173,7 @@ class PretrainTrainer(XLSTMTrainer):
                 "WARNING: frames = pair with dense_weight: points at one place in two time frames are taken for the "
                 "same tissue, which a moving heart is not; set dense_weight to 0"
             )
-        if not self.history:
+        if not self.watch.history:
             self._look_before_training()
 
     def _warn_of_a_slow_teacher(self) -> None:
@@ -241,8 +187,7 @@ class PretrainTrainer(XLSTMTrainer):
 
     def on_epoch_start(self):
         patience = self.config.early_stop_epochs
-        losses = [row["val_loss"] for row in self.history if row["epoch"] >= 0]
-        if patience is not None and losses and len(losses) - 1 - int(np.nanargmin([*losses, np.inf])) >= patience:
+        if patience is not None and self.watch.epochs_without_gain() >= patience:
             self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
             raise _Finished
         super().on_epoch_start()
@@ -250,7 +195,6 @@ class PretrainTrainer(XLSTMTrainer):
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
         self.method.train()
-        self._terms.clear()
 
     def on_validation_epoch_start(self):
         super().on_validation_epoch_start()
@@ -272,8 +216,7 @@ class PretrainTrainer(XLSTMTrainer):
                 (self.grad_scaler.scale(loss) if self.grad_scaler is not None else loss).backward()
             total += loss.detach()
             keys += batch["keys"]
-            for name in losses.keys() - {"loss"}:
-                self._terms[name].append(losses[name])  # read at the end of the epoch: no wait for the device here
+            self.watch.add_losses(losses)
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
         self.method.freeze_prototypes()
@@ -286,7 +229,7 @@ class PretrainTrainer(XLSTMTrainer):
             self.optimizer.step()
         total = float(total)
         if self.guard.after_step(math.isfinite(self._mean_over_ranks(total))):
-            self.monitor.add(self.method.observations(), keys)
+            self.watch.add(self.method.observations(), keys)
             self.method.end_step(step, self.total_steps)
         else:
             self.method.discard_step()
@@ -322,10 +265,10 @@ class PretrainTrainer(XLSTMTrainer):
         self.logger.log("val_losses", loss, self.current_epoch)
 
     def on_epoch_end(self):
-        findings = self._watch()
+        findings = self._record_epoch()
         super().on_epoch_end()
         if self.local_rank == 0:
-            draw_progress(self.history, Path(self.output_folder) / "progress.png")
+            self.watch.draw()
         # the ranks watch their own images, and must agree
         if self.config.on_collapse == "stop" and self._mean_over_ranks(float(bool(findings))) > 0:
             self.current_epoch -= 1  # a checkpoint is of the epoch that has just ended
@@ -344,36 +287,17 @@ class PretrainTrainer(XLSTMTrainer):
 
     # ---- the watch over collapse
 
-    def _watch(self) -> list[Finding]:
-        """Measures of this epoch into the log, the JSONL file and the history; a collapse is said, and returned."""
+    def _record_epoch(self) -> list[Finding]:
+        """The epoch's measures into log, file and history; a collapse is said, and returned."""
         row = {
             "epoch": self.current_epoch,
             "step": self.step,
             "train_loss": float(self.logger.get_value("train_losses", step=-1)),
             "val_loss": float(self.logger.get_value("val_losses", step=-1)),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
-            **{f"loss_{name}": float(torch.stack(values).mean()) for name, values in sorted(self._terms.items())},
             "ema_distance": self.method.ema_distance(),
         }
-        findings = self._record(row)
-        for finding in findings:
-            self.print_to_log_file(f"WARNING: {finding}")
-        return findings
-
-    def _record(self, row: dict) -> list[Finding]:
-        """Add the monitor's measures to the row, and the row to history, log and file; what they say together."""
-        row |= self.monitor.epoch() | self._knn()
-        if row["epoch"] < 0 and self.config.standardise:
-            row["embedding_sd"] = None  # the heads have not yet got the statistics that they will work with
-        self.history = [earlier for earlier in self.history if earlier["epoch"] < row["epoch"]] + [row]
-        findings = verdict(self.history, self.config)
-        measures = {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
-        self.print_to_log_file(f"watch: {json.dumps(measures)}")
-        row["findings"] = [finding.code for finding in findings]
-        if self.local_rank == 0:
-            lines = "".join(json.dumps(row) + "\n" for row in self.history)
-            write_text(Path(self.output_folder) / "pretraining.jsonl", lines)
-        return findings
+        return self.watch.record(row, self.print_to_log_file, write=self.local_rank == 0)
 
     def _look_before_training(self) -> None:
         """The measures of the encoder as it starts, as epoch -1: later ones are judged beside them."""
@@ -385,22 +309,10 @@ class PretrainTrainer(XLSTMTrainer):
             batch = next(self.dataloader_train)
             with torch.no_grad():
                 self._losses(batch)
-            self.monitor.add(self.method.observations(), batch["keys"])
+            self.watch.add(self.method.observations(), batch["keys"])
             self.method.discard_step()
-        self._record({"epoch": -1, "step": 0, "train_loss": None, "val_loss": None})
-
-    def _knn(self) -> dict[str, float | None]:
-        """How well neighbours among the features tell modality and source of a case; only where there are several."""
-        pool = self.pool_cases
-        if pool is None:
-            return {}
-        features, keys = self.monitor.vectors()
-        rows = [pool.cases[key] for key in keys]
-        subjects = [row.subject for row in rows]
-        return {
-            f"knn_{name}": knn_accuracy(features, [getattr(row, name) for row in rows], subjects, KNN_NEIGHBOURS)
-            for name in ("modality", "source")
-        }
+        row = {"epoch": -1, "step": 0, "train_loss": None, "val_loss": None}
+        self.watch.record(row, self.print_to_log_file, write=self.local_rank == 0)
 
     # ---- checkpoints
 
@@ -439,6 +351,6 @@ class PretrainTrainer(XLSTMTrainer):
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])
         self.current_epoch = content["current_epoch"]
         self.logger.load_checkpoint(content["logging"])
-        self.history, self.lineage = own["metrics"], own["lineage"]
+        self.watch.history, self.lineage = own["metrics"], own["lineage"]
         self._resume_state = checkpoints.random_state_of(own["random_state"])
         self._resumed = True

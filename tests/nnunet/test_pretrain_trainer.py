@@ -128,7 +128,7 @@ def test_resume_is_exact(make, tmp_path):
     second.run_training()
     assert again == losses[4:]
     assert equal(state(second.method), expected)
-    assert [row["epoch"] for row in second.history] == [-1, 0, 1, 2, 3]
+    assert [row["epoch"] for row in second.watch.history] == [-1, 0, 1, 2, 3]
 
 
 def test_a_run_stopped_in_its_first_epoch_keeps_its_teacher(make):
@@ -252,9 +252,9 @@ def test_a_teacher_too_slow_for_the_run_is_said(make):
 
 def test_a_nan_is_no_lowest_loss(make):
     trainer = make(early_stop_epochs=3)
-    trainer.history = [{"epoch": i, "val_loss": v} for i, v in enumerate([3, 2, float("nan"), 1, 0.9, 0.8])]
+    trainer.watch.history = [{"epoch": i, "val_loss": v} for i, v in enumerate([3, 2, float("nan"), 1, 0.9, 0.8])]
     trainer.on_epoch_start()  # goes on
-    trainer.history += [{"epoch": i, "val_loss": float("nan")} for i in (6, 7, 8)]
+    trainer.watch.history += [{"epoch": i, "val_loss": float("nan")} for i in (6, 7, 8)]
     with pytest.raises(Exception, match="") as stopped:
         trainer.on_epoch_start()
     assert type(stopped.value).__name__ == "_Finished"
@@ -297,7 +297,7 @@ def test_local_views_and_frames_that_cannot_be(make):
 def test_local_views_train(make):
     trainer = make(n_local=1, local_patch_size=[8, 8, 8], num_epochs=1)
     trainer.run_training()
-    assert math.isfinite(trainer.history[-1]["train_loss"])
+    assert math.isfinite(trainer.watch.history[-1]["train_loss"])
 
 
 def test_early_stop(make):
