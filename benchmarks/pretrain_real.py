@@ -56,8 +56,8 @@ PAPER = COMMON | {"batch_size": 2}
 RUNS = {
     "stage1": (601, "nnUNetTrainerDINO", PLANS, SHORT, None),
     "masked": (602, "nnUNetTrainerMasked", PLANS, STEPS, None),
-    "stage2": (602, "nnUNetTrainerDINO", PLANS, SHORT, "stage1"),
     "twin": (602, "nnUNetTrainerDINO", TWIN_PLANS, SHORT, None),
+    "stage2": (602, "nnUNetTrainerDINO", PLANS, SHORT, "stage1"),
     "heartseg": (602, "nnUNetTrainerDINO_HeartSeg", PLANS, PAPER, None),
     "segsync": (602, "nnUNetTrainerDINO_SegSync", PLANS, PAPER, None),
     "stage2_alone": (602, "nnUNetTrainerDINO", PLANS, SHORT, None),

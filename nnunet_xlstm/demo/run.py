@@ -33,7 +33,7 @@ PLANNER = "nnUNetPlannerXLSTMUNetTiny"
 PLANS = "nnUNetXLSTMUNetTinyPlans"
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
 PHANTOMS = "Dataset900_HeartPhantom"
-CASES, TEST_CASES = 60, 8
+CASES, TEST_CASES = 40, 8
 # The tiny net takes a learning rate of four times the short recipe's, and needs it to be done in minutes.
 TRAINING = {
     "num_iterations_per_epoch": 50,
@@ -74,7 +74,7 @@ def run_demo(
         data: a raw nnU-Net dataset; None makes the phantoms.
         device: "cpu", "cuda" or "mps", as in nnU-Net's -device.
         epochs: of 50 iterations; default 7 for phantoms, 10 for data.
-        cases: phantoms to train on, at least 10; default 60.
+        cases: phantoms to train on, at least 10; default 40.
         progress: show progress bars on stderr.
 
     Raises:
