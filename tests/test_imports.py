@@ -33,10 +33,11 @@ ALLOWED = {
     "networks": ({"layers"}, TORCH),
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     "transfer": ({"config"}, TORCH),
+    "losses": (set(), {"torch"}),
     "data": (set(), ARRAYS | {"tqdm"}),
     "figures": ({"data"}, ARRAYS | {"matplotlib"}),
     "nnunet": (
-        {"names", "config", "layers", "networks", "pretraining", "transfer", "data", "figures"},
+        {"names", "config", "layers", "networks", "pretraining", "transfer", "losses", "data", "figures"},
         TORCH | ARRAYS | NNUNET | {"tqdm"},
     ),
     "report": (set(), set()),
