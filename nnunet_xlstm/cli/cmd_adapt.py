@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     channels = _channels(args.channels)
     if not 0 <= args.least <= 1:
         raise ValueError(f"--least {args.least}: give a share between 0 and 1")
+    _check_out(args.checkpoint, args.out)
     options = adapt.Options(args.scope, channels, args.force, args.least, args.seed)
     target = Target.read(args.dataset, args.plans, args.configuration)
     source = read_source(args.checkpoint, args.weights, args.trust, _pairs("--map", args.map))
@@ -77,6 +78,14 @@ def run(args: argparse.Namespace) -> int:
         f"-pretrained_weights {args.out}"
     )
     return 0
+
+
+def _check_out(checkpoint: Path, out: Path) -> None:
+    """The report goes beside the file, to its name with .json."""
+    if out.suffix != ".pth" or out.is_dir():
+        raise ValueError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
+    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
+        raise ValueError(f"-o {out}: is the checkpoint itself, which would be lost; give another name")
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:

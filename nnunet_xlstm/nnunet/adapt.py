@@ -27,9 +27,11 @@ LEAST_SHARE = 0.9
 NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
 # arguments of a network that do not change what its encoder computes, or that the shapes of tensors tell
 NOT_COMPARED = frozenset(
-    "n_stages features_per_stage n_conv_per_stage n_blocks_per_stage n_conv_per_stage_decoder deep_supervision "
-    "input_shape num_classes input_channels".split()
+    "n_stages features_per_stage n_conv_per_stage_decoder deep_supervision input_shape num_classes "
+    "input_channels".split()
 )
+BLOCKS = ("n_conv_per_stage", "n_blocks_per_stage")  # two names of one thing
+PER_STAGE = ("strides", "kernel_sizes", "blocks")
 PREPROCESSING = ("spacing", "normalization_schemes")
 
 
@@ -64,7 +66,8 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     """Fit the weights.
 
     Raises:
-        ValueError: another topology without `force`, channels that do not exist, or too little that arrives.
+        ValueError: another topology or a part of the encoder that gets nothing, without `force`; channels that do not
+            exist, weights that are not finite, or too little that arrives.
     """
     differences = architecture_differences(source.architecture, target.row.get("architecture"))
     if differences and not options.force:
@@ -82,6 +85,11 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
             f"{options.least:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
             "(--map OLD=NEW)? A lower limit is --least"
         )
+    if (empty := table.empty_parts()) and not options.force:
+        raise ValueError(
+            f"nothing in the source fits {', '.join(empty)}, so the rest of the encoder would see noise; are tensors "
+            "named otherwise (--map OLD=NEW), or is it the wrong plans file? --force goes on"
+        )
     remarks = [*source.notes, *_preprocessing_remarks(source, target)]
     return Adapted(state, table, differences, remarks)
 
@@ -94,23 +102,32 @@ def architecture_differences(source: Mapping | None, target: Mapping | None) -> 
     """What makes the same weights compute something else, in words; nothing where one of the two is unknown."""
     if source is None or target is None:
         return []
-    found = []
+    found, first = [], []
     names = [architecture["network_class_name"].rpartition(".")[2] for architecture in (source, target)]
+    there, here = (_arguments(architecture["arch_kwargs"]) for architecture in (source, target))
+    keys = there.keys() | here.keys()
     if names[0] != names[1]:
-        found.append(f"network {names[0]} there, {names[1]} here")
-    there, here = source["arch_kwargs"], target["arch_kwargs"]
-    for key in there.keys() | here.keys():
-        if key in NOT_COMPARED:
-            continue
-        a, b = _plain(there.get(key)), _plain(here.get(key))
-        if isinstance(a, list) and isinstance(b, list) and key in ("strides", "kernel_sizes"):
+        first = [f"network {names[0]} there, {names[1]} here"]
+        keys = there.keys() & here.keys()  # what one class alone knows says nothing more
+    for key in keys - NOT_COMPARED:
+        a, b = there.get(key), here.get(key)
+        if isinstance(a, list) and isinstance(b, list) and key in PER_STAGE:
             n = min(len(a), len(b))
             found += [f"{key} of stage {i}: {a[i]} there, {b[i]} here" for i in range(n) if a[i] != b[i]]
             if len(a) != len(b):
                 found.append(f"{len(a)} stages there, {len(b)} here") if key == "strides" else None
         elif a != b:
             found.append(f"{key}: {a} there, {b} here")
-    return sorted(found)
+    return first + sorted(found)
+
+
+def _arguments(arguments: Mapping) -> dict[str, Any]:
+    """In plain types, with one name and one form for the blocks of a stage."""
+    plain = {key: _plain(value) for key, value in arguments.items()}
+    blocks = next((plain[key] for key in BLOCKS if plain.get(key) is not None), None)
+    if isinstance(blocks, int) and isinstance(plain.get("strides"), list):
+        blocks = [blocks] * len(plain["strides"])
+    return {key: value for key, value in plain.items() if key not in BLOCKS} | {"blocks": blocks}
 
 
 def _plain(value: Any) -> Any:
@@ -142,13 +159,15 @@ def _fit(
         if given is None:
             rows.append(Row(action=MISSING, **row))
         elif not is_wanted and (options.scope != "all" or NOT_TRANSFERRED in name):
-            note = "starts anew with nnU-Net's flag" if NOT_TRANSFERRED in name else f"scope is {options.scope}"
-            rows.append(Row(action=SKIPPED, note=note if options.scope != "encoder" else "", **row))
+            starts_anew = options.scope == "all" and NOT_TRANSFERRED in name
+            rows.append(Row(action=SKIPPED, note="starts anew with nnU-Net's flag" if starts_anew else "", **row))
         else:
             new, note = _fitted(given, tensor, name, parts, source, target, options)
             if new is None:
                 rows.append(Row(action=SKIPPED, note=note, **row))
                 continue
+            if not new.isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinite numbers: that training failed; take another checkpoint")
             rows.append(Row(action=ADAPTED if note else LOADED, note=note, **row))
             for n in names:
                 state[n] = new.to(tensor.dtype).clone()

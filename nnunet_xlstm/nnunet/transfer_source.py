@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 
@@ -24,7 +24,7 @@ class Source:
     """What a file offers.
 
     Attributes:
-        kind: "pre-training", "nnU-Net", "nnssl", "adapted" or "state dict".
+        kind: "pre-training", "nnU-Net", "nnssl" or "state dict".
         weights: tensors by the names of the network. plans, configuration: of the training, where the file has them.
         architecture: as in plans. channel_names: of its images, in order; None if unknown.
         origin: file, hash and what else the file says of itself. lineage: of the stages before.
@@ -65,21 +65,33 @@ def read_source(
     origin = {"file": path.name, "sha256": checkpoints.sha256(path)}
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}; a checkpoint or a state dict is needed")
-    own = content.get(checkpoints.KEY)
-    if isinstance(own, Mapping) and own.get("kind") == "pretraining":
-        source = _of_pretraining(content, origin, branch)
-    elif checkpoints.ADAPTATION in content:
-        source = _of_nnssl(content, origin)
-    elif "network_weights" in content and "init_args" in content:
-        source = _of_nnunet(content, origin)
-    else:
-        source = _of_state_dict(path, content, origin, branch)
+    try:
+        source = _of_kind(path, content, origin, branch)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not complete, or of another version than this package reads ({type(error).__name__}: {error})"
+        ) from error
     if branch is not None and source.kind not in ("pre-training", "state dict"):
         raise ValueError(f"--weights {branch}: {path} has no teacher and no student; leave the option out")
     weights = _rename(_clean(source.weights), renames or {})
     if not weights:
         raise ValueError(f"{path}: holds no tensors")
     return Source(**{**source.__dict__, "weights": weights})
+
+
+def _of_kind(path: Path, content: Mapping, origin: dict, branch: str | None) -> Source:
+    own = content.get(checkpoints.KEY)
+    kind = own.get("kind") if isinstance(own, Mapping) else None
+    if kind == "pretraining":
+        return _of_pretraining(content, origin, branch)
+    if kind == "adapted":
+        first = own["lineage"][-1]["file"]
+        raise ValueError(f"{path}: was made by `nnunet_xlstm adapt` for another plan; give what it came from, {first}")
+    if checkpoints.ADAPTATION in content:
+        return _of_nnssl(content, origin)
+    if "network_weights" in content and "init_args" in content:
+        return _of_nnunet(content, origin)
+    return _of_state_dict(path, content, origin, branch)
 
 
 def _load(path: Path, trust: bool) -> Any:
@@ -153,16 +165,14 @@ def _of_nnunet(content: Mapping, origin: dict) -> Source:
     arguments = content["init_args"]
     plans, configuration = _plans(content), arguments["configuration"]
     channels = arguments["dataset_json"].get("channel_names") or arguments["dataset_json"].get("modality") or {}
-    own = content.get(checkpoints.KEY) or {}
     return Source(
-        own.get("kind", "nnU-Net"),
+        "nnU-Net",
         dict(content["network_weights"]),
         plans,
         configuration,
         plans["configurations"][configuration].get("architecture"),
         tuple(channels.values()),
         origin | {"dataset": plans.get("dataset_name"), "trainer": content.get("trainer_name")},
-        own.get("lineage", ()),
     )
 
 
@@ -192,8 +202,11 @@ def _of_nnssl(content: Mapping, origin: dict) -> Source:
 
 
 def _of_state_dict(path: Path, content: Mapping, origin: dict, branch: str | None) -> Source:
-    inner = next((content[key] for key in (branch, "state_dict", "model", "teacher") if key in content), content)
-    weights = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
+    keys = (branch, "network_weights", "state_dict", "model", "teacher")
+    inner = next((content[key] for key in keys if key in content), content)
+    if isinstance(inner, nn.Module):
+        inner = inner.state_dict()
+    weights = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
     if not weights:
         raise ValueError(
             f"{path}: not a checkpoint of our pre-training, of nnU-Net or of nnssl, and no state dict of tensors "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,12 @@ class Target:
             raise ValueError(
                 f"-c {configuration}: {plans_name} has {', '.join(plans.available_configurations)} and no other"
             )
-        return cls(plans, configuration, read_json(folder / "dataset.json"))
+        target = cls(plans, configuration, read_json(folder / "dataset.json"))
+        try:
+            _ = target.row["architecture"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"-p {plans_name}: {configuration} names no network ({error}); plan anew") from error
+        return target
 
     @property
     def configuration(self) -> ConfigurationManager:
@@ -66,9 +73,13 @@ class Target:
         return self.plans.get_label_manager(self.dataset_json).num_segmentation_heads
 
     def network(self, seed: int) -> nn.Module:
-        """On the CPU, freshly initialised as nnU-Net does it; the same for the same seed."""
+        """On the CPU, freshly initialised as nnU-Net does it; the same for the same seed.
+
+        Raises:
+            ValueError: its class cannot be imported.
+        """
         row = self.configuration
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _importable(row.network_arch_class_name):
             torch.manual_seed(seed)
             return get_network_from_plans(
                 row.network_arch_class_name,
@@ -78,6 +89,14 @@ class Target:
                 self.classes,
                 deep_supervision=True,
             )
+
+
+@contextlib.contextmanager
+def _importable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"the network {name} cannot be imported ({error}); install its package") from error
 
 
 def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:

@@ -41,6 +41,11 @@ class Table:
         arrived = sum(row.numbers for row in wanted if row.action in (LOADED, ADAPTED))
         return arrived / max(1, sum(row.numbers for row in wanted))
 
+    def empty_parts(self) -> list[str]:
+        """The wanted parts of the target in which nothing arrived."""
+        filled = {row.part for row in self.rows if row.action in (LOADED, ADAPTED)}
+        return sorted(self.wanted - filled)
+
     def to_json(self) -> dict:
         """Plain types: the share, counts by part, and all rows."""
         return {

@@ -16,7 +16,7 @@ def channel_map(
     """For each target channel the source channels whose weights it gets (their mean).
 
     Channels of one name (any case) belong together. A target channel without a namesake gets the source channel at its
-    place where both have as many channels, else all of them.
+    place where both have as many channels and no namesake takes that one, else all of them.
 
     Args:
         chosen: target channel -> source channels; for the others the rule holds.
@@ -34,13 +34,15 @@ def channel_map(
             )
     by_name = {name.casefold(): i for i, name in reversed(list(enumerate(source)))}
     named = {j: by_name[name.casefold()] for j, name in enumerate(target) if name.casefold() in by_name}
+    if len(set(named.values())) < len(named):
+        named = {}  # names that do not tell channels apart
     result = []
     for j in range(len(target)):
         if j in chosen:
             result.append(list(chosen[j]))
-        elif j in named and len(set(named.values())) == len(named):  # names that tell channels apart
+        elif j in named:
             result.append([named[j]])
-        elif len(source) == len(target):
+        elif len(source) == len(target) and j not in named.values():
             result.append([j])
         else:
             result.append(list(range(len(source))))

@@ -10,6 +10,7 @@ import torch
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
+from nnunet_xlstm.nnunet.adapt import architecture_differences
 from nnunet_xlstm.nnunet.transfer_source import read_source
 from nnunet_xlstm.nnunet.transfer_target import Target
 
@@ -132,6 +133,58 @@ def test_another_topology_is_refused_and_force_says_what_is_lost(run, folder):
     assert "strides of stage 1: [2, 2, 2] there, [1, 2, 2] here" in text and "--force" in text
     code, report, text = run("--force")
     assert code == 0 and report["forced"] and "what it knew along the changed axes is lost" in text
+
+
+def test_fewer_blocks_are_refused_and_force_names_what_is_left_out(run, folder, stock_file):
+    content = torch.load(stock_file, weights_only=False)
+    kwargs(content["init_args"]["plans"]).update(n_conv_per_stage=[2, 1, 1])
+    extra = {f"encoder.stages.0.convs.1.{i}": torch.ones(3) for i in range(2)}
+    content["network_weights"] |= extra
+    torch.save(content, stock_file)
+    code, _, text = run(checkpoint=stock_file)
+    assert code == 1 and "blocks of stage 0: 2 there, 1 here" in text
+    code, report, text = run("--force", checkpoint=stock_file)
+    assert code == 0 and {row["name"] for row in report["rows"] if row["target_shape"] is None} == set(extra)
+    assert report["differences"] == ["blocks of stage 0: 2 there, 1 here"]
+
+
+@pytest.mark.parametrize("name", ["n_conv_per_stage", "n_blocks_per_stage"])
+def test_one_depth_in_two_forms_is_no_difference(name):
+    stages = {"network_class_name": "a.Net", "arch_kwargs": {"strides": [1, 2], "n_conv_per_stage": [2, 2]}}
+    number = {"network_class_name": "b.Net", "arch_kwargs": {"strides": [1, 2], name: 2}}
+    assert architecture_differences(stages, number) == []
+
+
+def test_a_part_that_gets_nothing_is_refused(run, stock_file):
+    content = torch.load(stock_file, weights_only=False)
+    kept = {k: v for k, v in content["network_weights"].items() if not k.startswith("encoder.stem.")}
+    torch.save(content | {"network_weights": kept}, stock_file)
+    code, _, text = run(checkpoint=stock_file)  # 97 % of the encoder, without the layer that sees the image
+    assert code == 1 and "nothing in the source fits encoder.stem" in text
+    assert run("--force", checkpoint=stock_file)[0] == 0
+
+
+def test_weights_that_are_not_finite_are_refused(run, stock_file):
+    content = torch.load(stock_file, weights_only=False)
+    next(iter(content["network_weights"].values()))[:] = float("nan")
+    torch.save(content, stock_file)
+    code, _, text = run(checkpoint=stock_file)
+    assert code == 1 and "holds NaN" in text
+
+
+def test_no_file_is_lost(run, pretrained_file, tmp_path):
+    before = pretrained_file.read_bytes()
+    for out, words in ((pretrained_file, "is the checkpoint itself"), (tmp_path / "a.json", "ends in .pth")):
+        code, _, text = run("-o", out)
+        assert code == 1 and words in text
+    assert pretrained_file.read_bytes() == before and not (tmp_path / "a.json").exists()
+
+
+def test_what_adapt_made_is_no_source(run, tmp_path):
+    run()
+    shutil.copy(tmp_path / "adapted.pth", tmp_path / "copy.pth")
+    code, _, text = run(checkpoint=tmp_path / "copy.pth")
+    assert code == 1 and "give what it came from, checkpoint_final.pth" in text
 
 
 def test_a_twin_is_another_network(run, folder):
@@ -263,10 +316,17 @@ def test_files_that_are_no_checkpoints(run, tmp_path):
     (tmp_path / "text.pth").write_text("no")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a": 1}, tmp_path / "empty.pth")
+    torch.save({"state_dict": [1]}, tmp_path / "numbers.pth")
+    torch.save({"network_weights": {}, "init_args": {}}, tmp_path / "part.pth")
+    torch.save({"weights": torch.ones(1000)}, tmp_path / "half.pth")
+    (tmp_path / "half.pth").write_bytes((tmp_path / "half.pth").read_bytes()[:2000])
     for name, words in (
         ("text.pth", "not a readable checkpoint"),
         ("list.pth", "holds a list"),
         ("empty.pth", "no state dict of tensors"),
+        ("numbers.pth", "no state dict of tensors"),
+        ("part.pth", "not complete"),
+        ("half.pth", "not a readable checkpoint"),
         ("absent.pth", "no such file"),
     ):
         code, _, text = run(checkpoint=tmp_path / name)

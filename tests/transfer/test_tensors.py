@@ -33,6 +33,7 @@ def test_the_answer_stays_where_all_channels_show_one_image(n, m):
         (["image"], ["CT"], None, [[0]]),
         (["a", "b"], ["c", "d"], None, [[0], [1]]),
         (["T1", "T2"], ["T1", "PD", "T2"], None, [[0], [0, 1], [1]]),
+        (["T1", "T2"], ["T2", "PD"], None, [[1], [0, 1]]),  # T2's place is T2's
         (["T1", "T2"], ["T1"], {0: [1]}, [[1]]),
         (["MR"], ["MR", "MR"], None, [[0], [0]]),  # names that tell nothing apart
     ],
