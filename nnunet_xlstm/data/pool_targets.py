@@ -101,7 +101,7 @@ class PoolTargets:
                 {"name": t.name, "group": t.group, "modality": list(t.modality), "region": list(t.region)}
                 for t in self.targets
             ],
-            "codes": {str(code): list(names) for code, names in self.codes.items()},
+            "codes": {str(code): list(names) for code, names in sorted(self.codes.items())},
             "over": [list(chain) for chain in self.over],
             "exclusive": [list(group) for group in self.exclusive],
             "merge": self.merge,
@@ -128,8 +128,8 @@ class PoolTargets:
         """
         if not isinstance(content, Mapping) or KEY not in content:
             raise ValueError(
-                f"{where}: has no key `{KEY}`, so the model was not trained on a pool with labels; give the predictions "
-                "of a model trained on what `nnunet_xlstm pool build` made from a POOL.json with targets"
+                f"{where}: has no key `{KEY}`: its data set is no pool with labels; make one with `nnunet_xlstm pool "
+                "build`, and predict with a model that was trained on it"
             )
         pool = content[KEY]
         if isinstance(pool, dict):
@@ -255,8 +255,9 @@ def _nnunet_faults(content: Mapping[str, Any], pool: Mapping[str, Any]) -> Itera
     codes = {int(code): set(members) for code, members in pool["codes"].items()}
     for name in names:
         region = labels[name] if isinstance(labels[name], list) else [labels[name]]
-        if region != [code for code in codes if name in codes[code]]:
-            yield f"codes: {shown(name)} is in {[c for c in codes if name in codes[c]]}; `labels` says {shown(region)}"
+        found = [code for code in codes if name in codes[code]]
+        if len(region) != len(found) or not all(code in region for code in found):
+            yield f"codes: {shown(name)} is in {found}; `labels` says {shown(region)}"
     if not isinstance(order, list) or len(order) != len(names):
         yield f"`regions_class_order` is {shown(order)}; it must list one code for each of the {len(names)} targets"
         return
