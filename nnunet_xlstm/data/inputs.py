@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nnunet_xlstm.data.dicom import find_series
+from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.data.subjects import subject_of
 
 ENDINGS = (
@@ -45,6 +46,7 @@ class Item:
     Attributes:
         label: a mask that exists already: the scan was checked when that was made, and is not read again.
         frame, frames, origin: as in CaseRow, for items that are a frame already.
+        relabel: how its own label map becomes that of a pool; without it the case gets a mask of the body.
     """
 
     scans: tuple[Scan, ...]
@@ -56,15 +58,20 @@ class Item:
     frame: int | None = None
     frames: int | None = None
     origin: tuple[str, ...] = ()
+    relabel: Relabel | None = None
 
     @property
     def key(self) -> str:
         return " | ".join(scan.key for scan in self.scans)
 
     def stamp(self) -> str:
-        """Changes when a file does: hash of modality, paths, sizes and times of modification."""
+        """Changes when a file does, or what its labels mean: hash of modality, paths, sizes and times of change."""
+        files = [file for scan in self.scans for file in scan.files]
         digest = hashlib.sha1(self.modality.encode())
-        for file in (file for scan in self.scans for file in scan.files):
+        if self.relabel is not None:
+            digest.update(self.relabel.stamp().encode("utf-8", "surrogatepass"))
+            files.append(self.relabel.path)
+        for file in files:
             try:
                 facts = os.stat(file)
                 digest.update(f"{file}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))

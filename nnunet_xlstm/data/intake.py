@@ -14,7 +14,7 @@ from nnunet_xlstm.data.body_mask import body_mask
 from nnunet_xlstm.data.dicom import read_series
 from nnunet_xlstm.data.image_checks import check_frame, check_image
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan
-from nnunet_xlstm.data.label_maps import TIFF, check_same_grid, read_image
+from nnunet_xlstm.data.label_maps import TIFF, check_same_grid, read_header, read_image
 from nnunet_xlstm.data.nifti_file import bad_voxels_per_frame
 from nnunet_xlstm.data.pool_cases import CaseRow
 
@@ -39,6 +39,7 @@ class Entry:
 def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
     """Makes the cases of an item.
 
+    An item with `relabel` keeps its images and gets a label map of codes; every other one gets a mask of the body.
     A 3D file that nnU-Net's SimpleITK reader can read stays where it is; frames of 4D images, DICOM series and TIFF
     files are written to imagesTr. Masks go to labelsTr. All files appear complete or not at all.
 
@@ -50,6 +51,8 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
         case -> entry, and what was left out with the reason.
     """
     origin = item.origin or tuple(scan.path for scan in item.scans)
+    if item.relabel is not None:
+        return _labelled(item, base, folder, origin)
     if item.label:
         images = tuple(scan.files[0] for scan in item.scans)
         row = CaseRow(item.source, item.subject, item.modality, item.frame, item.frames, origin)
@@ -87,6 +90,25 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     if len(left_out) == frames and len({reason for _, reason in left_out}) == 1:
         left_out = [(path, left_out[0][1])]
     return entries, left_out
+
+
+def _labelled(item: Item, base: str, folder: Path, origin: tuple[str, ...]) -> tuple[dict[str, Entry], Reasons]:
+    """A case with a label map of its own; of the images only the headers are read, nnU-Net checks the rest.
+
+    Raises:
+        ValueError: the label map holds a value that is no label: the whole mapping may be wrong.
+    """
+    label, valid = item.relabel.make()
+    try:
+        for scan in item.scans:
+            if not readable_in_place(scan):
+                raise ValueError("nnU-Net's SimpleITK reader cannot read this image in place; convert it to .nii.gz")
+            check_same_grid(read_header(Path(scan.path)), label, ("image", "label map"))
+    except ValueError as error:
+        return {}, [(" | ".join(scan.path for scan in item.scans), _one_line(error, item.scans))]
+    row = CaseRow(item.source, item.subject, item.modality, item.frame, item.frames, origin, valid)
+    images = tuple(scan.path for scan in item.scans)
+    return {base: Entry(images, _write(label, folder, base), row)}, []
 
 
 def readable_in_place(scan: Scan) -> bool:

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 TOLERANCE_VOXELS = 0.05  # rounding of headers, not a shift that anyone made
 TIFF = (".tif", ".tiff")
+Grid = sitk.Image | sitk.ImageFileReader  # what knows size, spacing, origin and direction
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -69,9 +70,7 @@ def read_label_map(path: Path) -> sitk.Image:
     return image
 
 
-def check_same_grid(
-    reference: sitk.Image, prediction: sitk.Image, names: tuple[str, str] = ("reference", "prediction")
-) -> None:
+def check_same_grid(reference: Grid, prediction: Grid, names: tuple[str, str] = ("reference", "prediction")) -> None:
     """Both images have one size, and every corner of one lies on that of the other.
 
     Args:
@@ -88,10 +87,7 @@ def check_same_grid(
         )
     size = np.array(reference.GetSize())
     corners = np.array(np.meshgrid(*[(0, int(n) - 1) for n in size])).reshape(len(size), -1).T
-    points = [
-        np.array([image.TransformIndexToPhysicalPoint([int(i) for i in corner]) for corner in corners])
-        for image in (reference, prediction)
-    ]
+    points = [_points(image, corners) for image in (reference, prediction)]
     shift = float(np.linalg.norm(points[0] - points[1], axis=1).max())
     if shift > TOLERANCE_VOXELS * min(reference.GetSpacing()):
         raise ValueError(
@@ -101,6 +97,29 @@ def check_same_grid(
         )
 
 
-def _header(image: sitk.Image) -> str:
+def read_header(path: Path) -> sitk.ImageFileReader:
+    """Size, spacing, origin and direction of an image, without its voxels.
+
+    Raises:
+        ValueError: not readable.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"{path}: SimpleITK cannot read it ({reason}); mend or convert the file") from error
+    return reader
+
+
+def _points(image: Grid, indices: np.ndarray) -> np.ndarray:
+    """Places (n, d) in mm of indices (n, d)."""
+    dim = len(image.GetSize())
+    direction = np.array(image.GetDirection()).reshape(dim, dim)
+    return np.array(image.GetOrigin()) + (indices * np.array(image.GetSpacing())) @ direction.T
+
+
+def _header(image: Grid) -> str:
     parts = (image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     return " ".join("(" + ", ".join(f"{v:.6g}" for v in part) + ")" for part in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class CaseRow:
         subject: unique over all sources: equal texts are one person.
         frame, frames: its number from 0 and how many the sequence has; None for an image without time.
         images: the files it was made from, before frames were split or series converted.
+        valid: targets of the pool that are annotated in it; None in a pool without labels.
     """
 
     source: str
@@ -35,6 +36,7 @@ class CaseRow:
     frame: int | None = None
     frames: int | None = None
     images: tuple[str, ...] = ()
+    valid: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def _row(path: Path, case: str, values: Any) -> CaseRow:
             f"{path}: case '{case}': source and subject must be texts, modality one of {', '.join(MODALITIES)}, and "
             f"frame a number below frames, or both null; got {values}"
         )
-    return CaseRow(row.source, row.subject, row.modality, row.frame, row.frames, tuple(row.images))
+    if row.valid is not None and not (isinstance(row.valid, list) and all(isinstance(t, str) for t in row.valid)):
+        raise ValueError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
+    return replace(row, images=tuple(row.images), valid=None if row.valid is None else tuple(row.valid))
 
 
 def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:

@@ -1,4 +1,4 @@
-"""POOL.json: what a user writes to unite data sets for pre-training; read and checked."""
+"""POOL.json: what a user writes to unite data sets, with or without their labels; read and checked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from typing import Any
 
 from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_cases import MODALITIES, SAMPLING
+from nnunet_xlstm.data.pool_rules import (
+    RULE_KEYS,
+    SOURCE_RULE_KEYS,
+    LabelRules,
+    SourceRules,
+    read_rules,
+    read_source_rules,
+)
 from nnunet_xlstm.data.subjects import subject_pattern
 
-POOL_KEYS = ("name", "sampling", "sources", "channels")
-SOURCE_KEYS = ("dataset", "name", "cohort", "modality", "channels", "subjects", "exclude", "include")
+POOL_KEYS = ("name", "sampling", "sources", "channels", *RULE_KEYS)
+SOURCE_KEYS = ("dataset", "name", "cohort", "modality", "channels", "subjects", "exclude", "include", *SOURCE_RULE_KEYS)
 SUBJECT_KEYS = ("pattern", "file")
 LIST_KEY = "test_subjects"  # of a JSON object that `exclude` or `include` names
 
@@ -29,6 +37,7 @@ class Source:
         channels: pool channel -> index or name of the source's channel; None: every channel is a case of its own.
         pattern, subject_of: where the subject of a case stands; None where it does not.
         exclude, include: subjects; None includes all.
+        labels: how its labels make targets; None in a pool of images.
     """
 
     name: str
@@ -40,16 +49,18 @@ class Source:
     subject_of: Mapping[str, str] | None = None
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] | None = None
+    labels: SourceRules | None = None
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The content of POOL.json."""
+    """The content of POOL.json; `rules` are those of the targets, None for a pool of images."""
 
     name: str | None
     sampling: str
     channels: tuple[str, ...]
     sources: tuple[Source, ...]
+    rules: LabelRules | None = None
 
 
 def read_pool(path: Path, raw: Path) -> Pool:
@@ -65,7 +76,8 @@ def read_pool(path: Path, raw: Path) -> Pool:
     content = read_json(path)
     where = str(path)
     _check_keys(content, POOL_KEYS, where)
-    sampling = content.get("sampling", "sqrt")
+    rules = read_rules(content, where)
+    sampling = content.get("sampling", (rules.sampling if rules else None) or "sqrt")
     if sampling not in SAMPLING:
         raise ValueError(f"{where}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
     channels = content.get("channels", ["image"])
@@ -79,12 +91,18 @@ def read_pool(path: Path, raw: Path) -> Pool:
         raise ValueError(f'{where}: sources must be a list of at least one {{"dataset": ..., "modality": ...}}')
     sources: list[Source] = []
     for i, row in enumerate(rows):
-        sources.append(_source(row, f"{where}, source {i + 1}", path.parent, raw, tuple(channels), sources))
-    return Pool(name, sampling, tuple(channels), tuple(sources))
+        sources.append(_source(row, f"{where}, source {i + 1}", path.parent, raw, tuple(channels), sources, rules))
+    return Pool(name, sampling, tuple(channels), tuple(sources), rules)
 
 
 def _source(
-    row: Any, where: str, base: Path, raw: Path, channels: tuple[str, ...], earlier: Sequence[Source]
+    row: Any,
+    where: str,
+    base: Path,
+    raw: Path,
+    channels: tuple[str, ...],
+    earlier: Sequence[Source],
+    rules: LabelRules | None,
 ) -> Source:
     _check_keys(row, SOURCE_KEYS, where)
     dataset, modality = row.get("dataset"), row.get("modality")
@@ -106,7 +124,8 @@ def _source(
     include = row.get("include")
     include = None if include is None else _names(include, f"{where}: include", base, folder)
     mapping = _channels(row.get("channels"), where, channels)
-    return Source(name, folder, cohort, modality, mapping, pattern, subject_of, exclude, include)
+    labels = read_source_rules(row, rules, where)
+    return Source(name, folder, cohort, modality, mapping, pattern, subject_of, exclude, include, labels)
 
 
 def _folder(dataset: str, where: str, base: Path, raw: Path) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan, find_scans
 from nnunet_xlstm.data.pool_cases import NAME, CaseRow, read_pool_cases
 from nnunet_xlstm.data.pool_file import Pool, Source, read_pool
+from nnunet_xlstm.data.pool_labels import LabelPlan, plan_labels
 from nnunet_xlstm.data.raw_build import Summary, build
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.data.subjects import subject_of
@@ -31,24 +33,41 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
     if processes < 1:
         raise ValueError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
+    labels = plan_labels(pool) if pool.rules else None
     names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))
     dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, MAKER)
     if clash := [source.name for source in pool.sources if source.folder == dataset.folder.resolve()]:
         raise ValueError(f"{path}: source {clash[0]} is the pool itself; give another -d")
-    items, left_out = items_of_pool(pool)
-    header = {"channel_names": names, "image_channels": list(pool.channels)}
+    items, left_out = items_of_pool(pool, labels)
+    header = {"channel_names": names, "image_channels": list(pool.channels)} | (labels.header() if labels else {})
+    if labels:
+        _state_disk_use(items, dataset.folder)
     return dataset, build(
         dataset, header, items, left_out, sampling=pool.sampling, keep_others=False, processes=processes
     )
 
 
-def items_of_pool(pool: Pool) -> tuple[list[Item], Reasons]:
+def _state_disk_use(items: Sequence[Item], folder: Path) -> None:
+    """Images stay where they are; the new label maps are about as large as the old ones.
+
+    Raises:
+        OSError: there is less room.
+    """
+    need = sum(os.path.getsize(item.relabel.path) for item in items)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    log.info("%d label maps take about %.1f MB in %s; %.0f MB are free", len(items), need / 1e6, folder, free / 1e6)
+    if need > free:
+        raise OSError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
+
+
+def items_of_pool(pool: Pool, labels: LabelPlan | None = None) -> tuple[list[Item], Reasons]:
     """Items of all sources. A subject that one source of a cohort excludes is excluded from all of that cohort.
 
     Raises:
         ValueError: see _chosen; or two sources with the same image.
     """
-    found = {source.name: source_items(source, pool.channels) for source in pool.sources}
+    found = {source.name: source_items(source, pool.channels, labels) for source in pool.sources}
     banned: dict[str, set[str]] = {}
     for source in pool.sources:
         banned.setdefault(source.cohort, set()).update(source.exclude)
@@ -103,14 +122,16 @@ def _warn_of_namesakes(pool: Pool, found: dict[str, tuple[list[Item], Any]], ban
                 )  # fmt: skip
 
 
-def source_items(source: Source, channels: Sequence[str]) -> tuple[list[Item], Reasons]:
+def source_items(
+    source: Source, channels: Sequence[str], labels: LabelPlan | None = None
+) -> tuple[list[Item], Reasons]:
     """The items of one source, before anybody is excluded; subjects without cohort.
 
     Raises:
         ValueError: a damaged dataset.json, a channel that is not there, or a case without subject.
     """
     if (source.folder / "dataset.json").is_file():
-        return _items_of_dataset(source, channels), []
+        return _items_of_dataset(source, channels, labels), []
     if source.channels and set(source.channels.values()) != {0}:
         raise ValueError(f"source {source.name}: a folder of images has one channel, 0; got {dict(source.channels)}")
     scans, left_out = find_scans([source.folder])
@@ -121,7 +142,7 @@ def source_items(source: Source, channels: Sequence[str]) -> tuple[list[Item], R
     return items, left_out
 
 
-def _items_of_dataset(source: Source, channels: Sequence[str]) -> list[Item]:
+def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan | None) -> list[Item]:
     content = read_json(source.folder / "dataset.json")
     names = content.get("channel_names") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not names:
@@ -137,18 +158,33 @@ def _items_of_dataset(source: Source, channels: Sequence[str]) -> list[Item]:
         row = rows.get(case)
         subject = _subject(source, case, row)
         # a mask of ours serves again; the labels of other data sets are no masks of the body
-        mask = label if row is not None else ""
+        mask = label if row is not None and "dataset" in content else ""
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
         scans = [Scan((image,), image, case, image) for image in images]
+        relabel = labels.relabel(source.name, case, label) if labels else None
         if source.channels is None:
             several = len(scans) > 1
             for scan, channel in zip(scans, names, strict=True):
                 name = f"{source.name}_{case}_{channel}" if several else f"{source.name}_{case}"
-                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time))
+                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel))
         else:
             picked = tuple(scans[_channel_index(source, source.channels[c], names)] for c in channels)
-            items.append(Item(picked, f"{source.name}_{case}", source.name, subject, source.modality, mask, *time))
+            name = f"{source.name}_{case}"
+            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel))
+    if labels:
+        _check_labels(source, items, cases)
     return items
+
+
+def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str]) -> None:
+    if gone := [item.relabel.path for item in items if not os.path.isfile(item.relabel.path)]:
+        raise ValueError(
+            f"source {source.name}: {gone[0]} is missing ({len(gone)} of {len(items)} label maps are); bring the files "
+            "back, or leave these subjects out with `exclude`"
+        )
+    for target, named in source.labels.not_annotated.items():
+        if unknown := sorted(set(named) - set(cases)):
+            raise ValueError(f"source {source.name}: not_annotated names {unknown[0]} for {target}, which is no case")
 
 
 def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list[str], str]]:
@@ -164,7 +200,8 @@ def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list
         cut = len(ending) + len("_0000")
         cases = {}
         for path in sorted((folder / "imagesTr").glob(f"*{ending}")):
-            cases.setdefault(path.name[:-cut], ([], ""))[0].append(os.path.abspath(path))
+            case = path.name[:-cut]
+            cases.setdefault(case, ([], full(f"labelsTr/{case}{ending}")))[0].append(os.path.abspath(path))
     for case, (images, _) in cases.items():
         if len(images) != n_channels:
             raise ValueError(f"{folder}: case {case} has {len(images)} images, dataset.json {n_channels} channels")

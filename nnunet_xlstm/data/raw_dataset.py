@@ -88,8 +88,7 @@ class RawDataset:
         cases = sorted(entries)
         pool = PoolCases({case: entries[case].row for case in cases}, sampling, inputs)
         write_json(self.folder / NAME, pool.to_json())
-        content = dict(header) | {
-            "labels": {"background": 0, "foreground": 1},
+        content = {"labels": {"background": 0, "foreground": 1}} | dict(header) | {
             "numTraining": len(cases),
             "file_ending": ENDING,
             "overwrite_image_reader_writer": "SimpleITKIO",
