@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 
+from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.networks.contract import stride_products
 from nnunet_xlstm.nnunet.transfer_source import Source
 from nnunet_xlstm.nnunet.transfer_target import preprocessed_folder
@@ -19,6 +22,7 @@ from nnunet_xlstm.transfer.tensors import channel_map
 
 # as nnssl names them: of the source's training; what nnU-Net plans; as given; none at all
 SPACING_MODES = ("like_pretrained", "default", "fixed", "no_resample")
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHARE_OF_DATASET = 0.05  # nnU-Net: a batch holds at most so much of the data set
 LEAST_BATCH = 2
 PROPERTIES = "foreground_intensity_properties_per_channel"
@@ -27,19 +31,25 @@ PROPERTIES = "foreground_intensity_properties_per_channel"
 class LikePlanner(ExperimentPlanner):
     """nnU-Net's planner for everything that follows from the data set; the source decides the rest."""
 
-    def __init__(self, dataset: str, source: Source, mode: str, spacing: Sequence[float] | None, plans_name: str):
-        super().__init__(int(dataset) if dataset.isdigit() else dataset, plans_name=plans_name)
-        self.source, self.mode = source, mode
+    def __init__(self, dataset: str, source: Source, mode: str, spacing: Sequence[float] | None, file: Path):
+        super().__init__(int(dataset) if dataset.isdigit() else dataset, plans_name=file.stem)
+        self.source, self.mode, self.file = source, mode, file
         self.lowres_creation_threshold = 0
+        self._transpose = None
         self.configuration = "2d" if len(source.row["patch_size"]) == 2 else "3d_fullres"
         self.remarks: list[str] = []
         chosen = source.row["spacing"] if mode == "like_pretrained" else spacing
-        if chosen is not None and self.configuration == "3d_fullres":
-            # in the order of plans, thick slices first; nnU-Net wants that of the images
-            forward, _ = self.determine_transpose()
-            self.overwrite_target_spacing = [0.0, 0.0, 0.0]
-            for axis, value in zip(forward, chosen, strict=True):
-                self.overwrite_target_spacing[axis] = float(value)
+        if chosen is not None:
+            # in the order of plans, thick slices first (2D: the axes within a slice); nnU-Net wants that of the images
+            transpose = self.determine_transpose()
+            wanted = self.determine_fullres_target_spacing()
+            wanted[transpose[0][-len(chosen) :]] = chosen
+            self.overwrite_target_spacing = wanted.tolist()
+            if len(chosen) == 2 or chosen[0] < max(chosen):  # nnU-Net would take another axis for that of the slices
+                self._transpose = transpose
+
+    def determine_transpose(self):
+        return self._transpose or super().determine_transpose()
 
     @staticmethod
     def static_estimate_VRAM_usage(*args, **kwargs) -> int:
@@ -51,6 +61,9 @@ class LikePlanner(ExperimentPlanner):
             raise ValueError(f"the source is a network for 3D; {plans['dataset_name']} holds 2D images")
         row = plans["configurations"][self.configuration]
         there = self.source.row
+        if self.mode == "no_resample":
+            sizes = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[plans["transpose_forward"]]
+            row["median_image_size_in_voxels"] = sizes[-len(there["patch_size"]) :].tolist()
         shape = [int(n) for n in row["median_image_size_in_voxels"]]
         row["architecture"] = self.source.architecture
         row["patch_size"] = self._patch(shape)
@@ -61,6 +74,7 @@ class LikePlanner(ExperimentPlanner):
             row |= {f"resampling_fn_{kind}_kwargs": {} for kind in ("data", "seg", "probabilities")}
         plans["configurations"] = {self.configuration: row}
         plans["pretrained"] = self.source.origin | {"spacing_mode": self.mode}
+        self.file.unlink(missing_ok=True)  # nnU-Net would mix old and new configurations
         super().save_plans(plans)
 
     def _patch(self, shape: Sequence[int]) -> list[int]:
@@ -104,7 +118,7 @@ class LikePlanner(ExperimentPlanner):
                 else:
                     plans[PROPERTIES] = plans[PROPERTIES] | {str(j): properties}
             row["normalization_schemes"][j] = scheme
-        row["use_mask_for_norm"] = [bool(there["use_mask_for_norm"][sources[0]]) for sources in mapping]
+            row["use_mask_for_norm"][j] = bool(there["use_mask_for_norm"][sources[0]])
 
 
 def plan_like(
@@ -114,20 +128,30 @@ def plan_like(
 
     Args:
         mode: of SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
+        plans_name: of the new file; of older plans only those that were made here are replaced.
 
     Raises:
-        ValueError: the source has no plans, the data set no fingerprint, or spacing and mode do not fit.
+        ValueError: the source has no plans, the data set no fingerprint, spacing and mode do not fit, or the name is
+            none or that of other plans.
     """
+    if not NAME.fullmatch(plans_name):
+        raise ValueError(f"-p {plans_name}: becomes a file's name; use letters, digits, _ and -")
     if source.row is None or source.architecture is None:
         raise ValueError("the file holds no plans; plan_like needs a checkpoint of nnU-Net, of nnssl or of ours")
     if (mode == "fixed") != (spacing is not None):
         raise ValueError("--spacing fixed needs --mm with a number per axis, and no other mode takes it")
     dim = len(source.row["patch_size"])
-    if spacing is not None and (len(spacing) != dim or min(spacing) <= 0):
-        raise ValueError(f"--mm {' '.join(f'{s:g}' for s in spacing)}: give {dim} positive numbers in mm")
+    if spacing is not None:
+        given = f"--mm {' '.join(f'{s:g}' for s in spacing)}"
+        if len(spacing) != dim or not all(0 < s < math.inf for s in spacing):
+            raise ValueError(f"{given}: give {dim} positive numbers in mm")
+        if dim == 3 and spacing[0] < max(spacing):
+            raise ValueError(f"{given}: the distance of slices, the largest, comes first; see `spacing` in plans")
     folder = preprocessed_folder(dataset, "dataset_fingerprint.json", "nnUNetv2_extract_fingerprint")
-    planner = LikePlanner(dataset, source, mode, spacing, plans_name)
+    path = folder / f"{plans_name}.json"
+    if path.is_file() and "pretrained" not in read_json(path):
+        raise ValueError(f"-p {plans_name}: {path} was not made by plan_like and would be lost; give another name")
+    planner = LikePlanner(dataset, source, mode, spacing, path)
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
         planner.plan_experiment()
-    path = folder / f"{plans_name}.json"
-    return json.loads(path.read_text(encoding="utf-8")), planner.remarks
+    return read_json(path), planner.remarks

@@ -340,8 +340,8 @@ def test_files_that_are_no_checkpoints(run, tmp_path):
 def plan(folder, pretrained_file, nnunet_tree, monkeypatch, capsys):
     monkeypatch.setenv("nnUNet_raw", str(nnunet_tree / "raw"))
 
-    def _plan(*options):
-        code = main(["plan_like", str(pretrained_file), "-d", "901", *map(str, options)])
+    def _plan(*options, checkpoint=pretrained_file):
+        code = main(["plan_like", str(checkpoint), "-d", "901", *map(str, options)])
         text = capsys.readouterr()
         path = folder / "nnUNetLikePlans.json"
         return code, json.loads(path.read_text()) if code == 0 else None, text.out + text.err
@@ -371,8 +371,37 @@ def test_spacing_modes(plan):
     assert plan("--spacing", "default")[1]["configurations"]["3d_fullres"]["spacing"] == [1, 1, 1]
     row = plan("--spacing", "no_resample")[1]["configurations"]["3d_fullres"]
     assert row["resampling_fn_data"] == "no_resampling_hack"
-    for wrong in (["--spacing", "fixed"], ["--mm", "1", "1", "1"], ["--spacing", "fixed", "--mm", "1"]):
+    assert row["median_image_size_in_voxels"] == [20, 24, 28]
+    for wrong in (
+        ["--spacing", "fixed"],
+        ["--mm", "1", "1", "1"],
+        ["--spacing", "fixed", "--mm", "1"],
+        ["--spacing", "fixed", "--mm", "nan", "1", "1"],
+        ["--spacing", "fixed", "--mm", "1", "1", "3"],
+        ["-p", "../elsewhere"],
+    ):
         assert plan(*wrong)[0] == 1
+
+
+def test_spacing_of_slices_in_2d(plan, pretrained_file, tmp_path):
+    content = torch.load(pretrained_file, weights_only=True)
+    plans = content["init_args"]["plans"]
+    row = plans["configurations"]["3d_fullres"] | {"patch_size": [16, 16], "spacing": [2.0, 4.0]}
+    content["nnunet_xlstm"]["architecture"]["arch_kwargs"]["strides"] = [[1, 1], [2, 2], [2, 2]]
+    plans["configurations"] = {"2d": row}
+    content["init_args"]["configuration"] = "2d"
+    torch.save(content, tmp_path / "2d.pth")
+    for options, spacing in (([], [2, 4]), (["--spacing", "fixed", "--mm", "3", "1"], [3, 1])):
+        code, plans, _ = plan(*options, checkpoint=tmp_path / "2d.pth")
+        assert code == 0 and plans["configurations"]["2d"]["spacing"] == spacing
+        assert plans["transpose_forward"] == [0, 1, 2] and list(plans["configurations"]) == ["2d"]
+    assert list(plan()[1]["configurations"]) == ["3d_fullres"]  # of older plans nothing is left
+
+
+def test_plans_of_others_stay(plan, folder):
+    before = (folder / f"{PLANS}.json").read_bytes()
+    code, _, text = plan("-p", PLANS)
+    assert code == 1 and "was not made by plan_like" in text and (folder / f"{PLANS}.json").read_bytes() == before
 
 
 def test_a_fingerprint_is_needed(plan, folder):
