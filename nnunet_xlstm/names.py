@@ -15,6 +15,7 @@ TRAINERS = {
         "nnUNetTrainerDINO_SegSync",
         "nnUNetTrainerDINO_SegSync_r1",
         "nnUNetTrainerMasked",
+        "nnUNetTrainerPool",
     )
 }
 # Each preset with its twin; two more controls exist for the preset of the CPU studies.

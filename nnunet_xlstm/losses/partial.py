@@ -50,7 +50,7 @@ class PartialLabelLoss(nn.Module):
         self._valid: Tensor | None = None
 
     def expect(self, valid: Tensor) -> None:
-        """What is annotated in the cases of the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
+        """What is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
         self._valid = valid
 
     def forward(

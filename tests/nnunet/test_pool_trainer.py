@@ -1,0 +1,177 @@
+"""The trainer for pools inside nnU-Net, in this process: two data sets that each label some of two targets."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from nnunet_xlstm import names
+from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
+from nnunet_xlstm.data.pool_sources import build_pool
+from nnunet_xlstm.nnunet.pool_trainer import dice_of, repeated, summary_by_source
+
+QUICK = {
+    "num_epochs": 2,
+    "num_iterations_per_epoch": 3,
+    "num_val_iterations_per_epoch": 2,
+    "patch_size": [16, 16, 16],
+    "batch_size": 2,
+    "seed": 7,
+}
+PLANS = "nnUNetXLSTMUNetTinyPlans"
+NUMBER = 905
+
+
+@pytest.fixture(scope="module")
+def pool(nnunet_tree):
+    """Dataset905_Two: `Both` labels shell and core; `Whole` labels the whole only, and its cores are background."""
+    raw = nnunet_tree / "raw"
+    original = raw / "Dataset901_Ellipsoids"
+    whole = raw / "Dataset904_Whole"
+    for name in ("imagesTr", "labelsTr"):
+        (whole / name).mkdir(parents=True)
+    for i in range(4):
+        image = sitk.ReadImage(str(original / "imagesTr" / f"case_{i}_0000.nii.gz"))
+        sitk.WriteImage(image, str(whole / "imagesTr" / f"w{i}_0000.nii.gz"))
+        label = sitk.ReadImage(str(original / "labelsTr" / f"case_{i}.nii.gz")) > 0
+        sitk.WriteImage(label, str(whole / "labelsTr" / f"w{i}.nii.gz"))
+    facts = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "whole": 1}, "numTraining": 4}
+    (whole / "dataset.json").write_text(json.dumps(facts | {"file_ending": ".nii.gz"}))
+    sources = [
+        {"dataset": original.name, "name": "Both", "modality": "MR", "targets": {"whole": [1, 2], "core": [2]}},
+        {"dataset": whole.name, "name": "Whole", "modality": "MR", "targets": {"whole": [1]}},
+    ]
+    targets = [{"name": "whole"}, {"name": "core", "group": "lesion"}]
+    path = nnunet_tree / "POOL.json"
+    content = {"name": "Two", "targets": targets, "over": [["whole", "core"]], "sources": sources}
+    path.write_text(json.dumps(content))
+    dataset, _ = build_pool(path, NUMBER)
+
+    from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
+
+    extract_fingerprint_dataset(NUMBER, num_processes=1, check_dataset_integrity=True)
+    nnUNetPlannerXLSTMUNetTiny(NUMBER).plan_experiment()
+    preprocess_dataset(NUMBER, PLANS, ("3d_fullres",), (1,))
+    return dataset
+
+
+@pytest.fixture
+def make(pool, tmp_path, monkeypatch):
+    def _make(dataset=None, fold=0, **keys):
+        (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
+        monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        folder = pool.preprocessed if dataset is None else pool.preprocessed.parent / dataset
+        plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": False}
+        description = json.loads((folder / "dataset.json").read_text())
+        module = importlib.import_module(names.TRAINERS["nnUNetTrainerPool"])
+        trainer = module.nnUNetTrainerPool(plans, "3d_fullres", fold, description, torch.device("cpu"))
+        trainer.lines = []
+        trainer.print_to_log_file = lambda *text, **_: trainer.lines.append(" ".join(map(str, text)))
+        return trainer
+
+    return _make
+
+
+def test_what_is_valid_comes_from_the_side_car(make):
+    trainer = make()
+    assert trainer.targets == ["whole", "core"] and trainer.sources == ["Both", "Whole"]
+    assert trainer.valid(np.array(["Whole_w0", "Both_case_1"])).tolist() == [[True, False], [True, True]]
+
+
+def test_the_output_of_an_unannotated_target_gets_no_gradient(make):
+    """Batches of `Whole` alone leave the head of `core` where it was."""
+    trainer = make()
+    trainer.initialize()
+    trainer.on_train_start()
+    batch = next(trainer.dataloader_train)
+    batch["keys"] = np.array(["Whole_w0", "Whole_w1"])
+    trainer.train_step(batch)
+    heads = [m for m in trainer.network.modules() if isinstance(m, torch.nn.Conv3d) and m.out_channels == 2]
+    reached = [head.weight.grad.abs().flatten(1).sum(1) for head in heads if head.weight.grad is not None]
+    assert reached and all(core == 0 for _, core in reached) and any(whole > 0 for whole, _ in reached)
+    batch["keys"] = np.array(["Whole_w0", "Both_case_1"])
+    trainer.train_step(batch)
+    assert any(head.weight.grad[1].abs().sum() > 0 for head in heads if head.weight.grad is not None)
+
+
+def test_a_run_scores_each_data_set_by_its_own_targets(make):
+    trainer = make(num_val_iterations_per_epoch=6)
+    trainer.run_training()
+    said = "\n".join(trainer.lines)
+    assert "training cases are drawn from: Both 0." in said
+    assert "validation Dice of Whole: {'whole'" in said and "validation Dice of Both: {'whole'" in said
+    trainer.perform_actual_validation()
+    found = json.loads((Path(trainer.output_folder) / "validation" / "summary_by_source.json").read_text())
+    assert set(found["sources"]["Whole"]["Dice"]) == {"whole"}
+    assert set(found["sources"]["Both"]["Dice"]) == {"whole", "core"}
+    assert any("mean over data sets, annotated targets only" in line for line in trainer.lines)
+
+
+def test_deep_supervision_halves_the_weights(make):
+    trainer = make()
+    trainer._get_deep_supervision_scales = lambda: [[1.0], [0.5], [0.25], [0.125]]
+    assert trainer._build_loss().scale_weights == pytest.approx((4 / 7, 2 / 7, 1 / 7, 0))
+    trainer.enable_deep_supervision = False
+    assert trainer._build_loss().scale_weights == (1,)
+
+
+def test_a_data_set_that_is_no_pool_is_refused(make):
+    with pytest.raises(ValueError, match="trains on a pool with labels.*nnunet_xlstm pool build"):
+        make(dataset="Dataset901_Ellipsoids")
+
+
+def test_targets_of_another_build_are_refused(make, pool):
+    path = pool.preprocessed / "pool_cases.json"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace('"core"', '"kernel"'))
+        with pytest.raises(ValueError, match="kernel, which dataset.json has not"):
+            make()
+    finally:
+        path.write_text(text)
+
+
+def test_repeated_keeps_proportions():
+    p = np.array([0.5, 0.3, 0.15, 0.04999, 0.00001])
+    cases = repeated(list("abcde"), p)
+    share = np.array([cases.count(c) for c in "abcde"]) / len(cases)
+    assert np.abs(share - p).max() < 2 / len(cases) and cases.count("e") == 1
+
+
+def test_dice_of_counts():
+    counts = np.array([[[2, 3, 5], [0, 0, 0]], [[0, 1, 0], [4, 4, 4]]])
+    assert dice_of(counts)[0, 0] == 0.5 and np.isnan(dice_of(counts)[0, 1])
+    assert dice_of(counts)[1].tolist() == [0, 1]
+
+
+def test_summary_by_source_by_hand():
+    pool = PoolCases({
+        "a1": CaseRow("A", "A/1", "CT", valid=("liver",)), "b1": CaseRow("B", "B/1", "CT", valid=("liver", "tumour")),
+    })  # fmt: skip
+    metrics = {"(1, 2)": {"Dice": 0.8}, "2": {"Dice": 0.1}}
+    rows = [{"prediction_file": f"x/{case}.nii.gz", "metrics": metrics} for case in ("a1", "b1")]
+    found = summary_by_source({"metric_per_case": rows}, pool, {"liver": "(1, 2)", "tumour": "2"})
+    assert found["sources"]["A"] == {"Dice": {"liver": 0.8}, "cases": {"liver": 1}, "mean": 0.8}
+    assert found["sources"]["B"]["mean"] == 0.45 and found["mean"] == 0.625
+
+
+@pytest.mark.slow
+def test_stock_prediction_serves_the_model(make, pool, tmp_path):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    trainer = make(fold="all", num_epochs=1)
+    trainer.run_training()
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, use_mirroring=False)
+    predictor.initialize_from_trained_model_folder(trainer.output_folder_base, ("all",))
+    image = pool.folder.parent / "Dataset904_Whole" / "imagesTr" / "w0_0000.nii.gz"
+    predictor.predict_from_files([[str(image)]], [str(tmp_path / "w0.nii.gz")], num_processes_preprocessing=1,
+                                 num_processes_segmentation_export=1)  # fmt: skip
+    codes = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "w0.nii.gz")))).tolist())
+    description = json.loads((pool.folder / "dataset.json").read_text())
+    assert codes <= {0, *map(int, description["pool"]["codes"])}
