@@ -86,6 +86,12 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_study:run",
     ),
     Command(
+        "restrict",
+        "predict",
+        "predictions of a pool's network as label maps of one data set, or of all its targets",
+        "nnunet_xlstm.cli.cmd_restrict:run",
+    ),
+    Command(
         "evaluate",
         "judge",
         "score a folder of predictions: Dice, surface distances, volumes",

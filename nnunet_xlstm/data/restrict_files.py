@@ -1,0 +1,270 @@
+"""A folder of predictions of a pool's network, restricted to one data set's ids or to what the scans can contain."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import logging
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from nnunet_xlstm.data.files import read_json, write_json, write_text
+from nnunet_xlstm.data.label_maps import TIFF
+from nnunet_xlstm.data.nifti_file import copy_geometry
+from nnunet_xlstm.data.pool_targets import PoolTargets
+from nnunet_xlstm.data.restrict import THRESHOLD, LeftOut, Scan, including, layers_of, left_out, same_targets
+from nnunet_xlstm.data.restrict_cases import Count, add_up, read_evidence, restrict_case
+
+REPORT, TABLE, LEGEND, MASKS = "restrict.json", "restrict.csv", "legend.json", "masks"
+FORMAT = 1
+COLUMNS = ("case", "target", "from", "why_left_out", "false_positive")
+COUNTED = tuple(f"{key}_{when}" for key in ("voxels", "components", "ml") for when in ("before", "after"))
+NOT_FROM_MAPS = (
+    "A merged map has one code per voxel, so these were decided when nnU-Net painted it: which of two targets that "
+    "exclude each other is likelier, and what a target that is left out here was painted over. A target of parts "
+    "(kidney: left and right) that was painted without any part is left out. Predict with --save_probabilities to "
+    "have all of it."
+)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted.
+
+    Attributes:
+        source: of the pool, whose ids are written; in universal mode only its modality and field of view count.
+        modality, regions: of the scans; None takes those of the source, or leaves them open.
+        universal: all targets, each a mask of its own; so it is also where there is no source.
+    """
+
+    source: str | None = None
+    modality: str | None = None
+    regions: tuple[str, ...] | None = None
+    universal: bool = False
+
+    @property
+    def native(self) -> str | None:
+        """The source whose ids are written."""
+        return None if self.universal else self.source
+
+
+def restrict_folder(predictions: Path, out: Path, request: Request, progress: bool = False) -> dict[str, Any]:
+    """Writes a label map per case, with all targets also masks/TARGET/CASE; legend.json; then the report.
+
+    The report is written last, as restrict.json and restrict.csv: without it, a run did not end.
+
+    Returns:
+        The content of restrict.json.
+
+    Raises:
+        ValueError: no predictions of a pool with labels, an unknown source, or files that are damaged.
+        OSError: a file cannot be read or written.
+    """
+    file = predictions / "dataset.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{predictions}: has no dataset.json; give a folder that `nnUNetv2_predict` wrote, or copy the one of the "
+            "model's folder into it"
+        )
+    content = read_json(file)
+    pool = PoolTargets.from_dataset_json(content, str(file))
+    ending = content.get("file_ending")
+    if not isinstance(ending, str) or not ending.startswith("."):
+        raise ValueError(f'{file}: file_ending is {ending!r}; nnU-Net writes one, such as ".nii.gz"')
+    if out.resolve() == predictions.resolve():
+        raise ValueError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
+    skipped = left_out(pool, Scan(request.modality, request.regions), request.source, request.universal)
+    kept = [name for name in pool.names if name not in skipped]
+    cases = _cases(predictions, ending)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT, TABLE):
+        (out / name).unlink(missing_ok=True)
+    counts: dict[str, dict[str, tuple[Count, Count]]] = {}
+    for case, probabilities in tqdm(cases.items(), disable=not progress, desc="restrict"):
+        counts[case] = _one_case(predictions, out, f"{case}{ending}", probabilities, pool, kept, request)
+    write_json(out / LEGEND, legend(pool, request.native, kept, skipped, ending))
+    report = _report(pool, request, skipped, kept, cases, counts)
+    write_text(out / TABLE, _table(report))
+    write_json(out / REPORT, report)
+    return report
+
+
+def legend(
+    pool: PoolTargets, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
+) -> dict[str, Any]:
+    """What the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
+    if native is not None:
+        source = pool.source(native)
+        targets = [{"name": name, "ids": list(source.targets[name])} for name in pool.names if name in source.targets]
+        return {"labels": {"background": 0, **source.labels}, "file_ending": ending, "targets": targets}
+    inside = including(pool)
+    return {
+        "labels": {"background": 0} | {name: i for i, name in enumerate(pool.names, start=1)},
+        "file_ending": ending,
+        "targets": [
+            {
+                "name": target.name,
+                "id": i,
+                "group": target.group,
+                "mask": f"{MASKS}/{target.name}",
+                "includes": [name for name in pool.names if target.name in inside[name]],
+                "left_out": None if target.name in kept else skipped[target.name].why,
+            }
+            for i, target in enumerate(pool.targets, start=1)
+        ],
+    }
+
+
+# Cases ----------------------------------------------------------------------------------------------------------------
+
+
+def _cases(folder: Path, ending: str) -> dict[str, Path | None]:
+    """Case -> the file of its probabilities, None without."""
+    maps = sorted(path.name[: -len(ending)] for path in folder.glob(f"*{ending}") if not path.name.startswith("."))
+    npz = {path.name[: -len(".npz")] for path in folder.glob("*.npz") if not path.name.startswith(".")}
+    if alone := sorted(npz - set(maps)):
+        raise ValueError(
+            f"{folder}: {alone[0]}.npz has no label map {alone[0]}{ending}, which brings the geometry; predict the "
+            "case again, or delete the file"
+        )
+    if not maps:
+        raise ValueError(f"{folder}: holds no predictions (*{ending}); give the -o folder of `nnUNetv2_predict`")
+    if without := [case for case in maps if case not in npz]:
+        log.warning("%d of %d cases have no .npz (%s, ...). %s", len(without), len(maps), without[0], NOT_FROM_MAPS)
+    return {case: folder / f"{case}.npz" if case in npz else None for case in maps}
+
+
+def _one_case(
+    predictions: Path,
+    out: Path,
+    name: str,
+    probabilities: Path | None,
+    pool: PoolTargets,
+    kept: Sequence[str],
+    request: Request,
+) -> dict[str, tuple[Count, Count]]:
+    """Target -> counts before and after."""
+    path = predictions / name
+    evidence = read_evidence(path, probabilities, pool, kept)
+    result = restrict_case(pool, kept, evidence, pool.source(request.native) if request.native else None)
+    for target, mask in result.masks.items():
+        _write(out / MASKS / target / name, mask.astype(np.uint8), evidence.image, path)
+    _write(out / name, result.label, evidence.image, path)
+    return {target: (evidence.before[target], result.after[target]) for target in pool.names}
+
+
+def _write(path: Path, array: np.ndarray, like: sitk.Image, source: Path) -> None:
+    """A label map with the geometry of `source`, completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(like)
+    nifti = path.name.endswith((".nii", ".nii.gz"))
+    temporary = path.with_name(f".tmp.{path.name.removesuffix('.gz') if nifti else path.name}")
+    zipped = path.with_name(f".tmp.{path.name}")
+    try:
+        sitk.WriteImage(image, str(temporary), not nifti)
+        if nifti:
+            copy_geometry(source, temporary)
+        if zipped != temporary:
+            with open(temporary, "rb") as plain, gzip.GzipFile(zipped, "wb", compresslevel=6, mtime=0) as file:
+                shutil.copyfileobj(plain, file, 1 << 20)
+        beside = source.with_name(f"{source.stem}.json")
+        if source.suffix.lower() in TIFF and beside.is_file():  # nnU-Net keeps the spacing there
+            write_text(path.with_name(beside.name), beside.read_text(encoding="utf-8"))
+        os.replace(zipped, path)
+    except RuntimeError as error:
+        raise OSError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+    finally:
+        for file in {temporary, zipped}:
+            file.unlink(missing_ok=True)
+
+
+# The report -----------------------------------------------------------------------------------------------------------
+
+
+def _report(
+    pool: PoolTargets,
+    request: Request,
+    skipped: Mapping[str, LeftOut],
+    kept: Sequence[str],
+    cases: Mapping[str, Path | None],
+    counts: Mapping[str, Mapping[str, tuple[Count, Count]]],
+) -> dict[str, Any]:
+    false = [name for name, row in skipped.items() if row.impossible]
+    native = pool.source(request.native) if request.native else None
+    known = pool.source(request.source) if request.source else None
+
+    def summed(names: Sequence[str], when: int) -> dict[str, Any]:
+        return add_up([row[name][when] for row in counts.values() for name in names])
+
+    return {
+        "format": FORMAT,
+        "mode": "universal" if native is None else "source",
+        "source": request.source,
+        "modality": request.modality or (known.modality if known else None),
+        "regions": list(request.regions or (known.field_of_view if known else ())) or None,
+        "threshold": THRESHOLD,
+        "components": "voxels that touch by face, edge or corner",
+        "false_positives": {
+            "what": "predictions of targets that the modality or the field of view of the scans cannot contain",
+            "targets": false,
+            "before": summed(false, 0),
+            "after": summed(false, 1),
+        },
+        "from_merged_maps": {
+            "cases": [case for case, path in cases.items() if path is None],
+            "not_possible": NOT_FROM_MAPS if None in cases.values() else None,
+        },
+        "ids_of_same_targets": same_targets(native) if native else [],
+        "never_painted": _never_painted(pool, request, kept),
+        "targets": {
+            name: {
+                "why_left_out": skipped[name].why if name in skipped else None,
+                "false_positive": name in false,
+                "before": summed([name], 0),
+                "after": summed([name], 1),
+            }
+            for name in pool.names
+        },
+        "cases": {
+            case: {
+                "from": "merged map" if cases[case] is None else "probabilities",
+                "targets": {
+                    name: {"before": asdict(before), "after": asdict(after)} for name, (before, after) in row.items()
+                },
+            }
+            for case, row in counts.items()
+        },
+    }
+
+
+def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> dict[str, int]:
+    """Labels of the source that no target makes, or only one that is left out."""
+    if request.native is None:
+        return {}
+    source = pool.source(request.native)
+    painted = {int(i) for layer in layers_of(pool, source, kept) for i in layer.ids}
+    return {label: i for label, i in source.labels.items() if i not in painted}
+
+
+def _table(report: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *COUNTED])
+    for case, row in report["cases"].items():
+        for name, counts in row["targets"].items():
+            target = report["targets"][name]
+            about = [case, name, row["from"], target["why_left_out"] or "", target["false_positive"]]
+            values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
+            writer.writerow([*about, *("" if v is None else round(v, 6) for v in values)])
+    return text.getvalue()
