@@ -78,6 +78,19 @@ class SegmentationConfig(ScheduleKeys, OptimiserKeys, SafetyKeys):
     """Keys of the supervised segmentation trainers."""
 
 
+@dataclass(frozen=True)
+class PoolKeys:
+    """The loss over the targets that are annotated in a case."""
+
+    loss_reduction: str = key("sum", "over annotated (case, target) pairs: sum, or mean", ("sum", "mean"))
+    loss_smooth: float = key(0.0, "added to numerator and denominator of Dice", at_least=0)
+
+
+@dataclass(frozen=True)
+class PoolConfig(SegmentationConfig, PoolKeys):
+    """Keys of the trainers for pools with labels."""
+
+
 def key_groups(config_class: type) -> list[type]:
     """The dataclasses that declare the keys of `config_class`, in the order of declaration."""
     return [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]

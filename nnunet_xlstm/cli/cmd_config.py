@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
 def page() -> str:
     """`docs/reference/configuration.md`."""
-    from nnunet_xlstm.config import SegmentationConfig, reference_page
+    from nnunet_xlstm.config import PoolConfig, SegmentationConfig, reference_page
     from nnunet_xlstm.names import TRAINERS
     from nnunet_xlstm.nnunet.recipes import load_recipe
     from nnunet_xlstm.pretraining.config import PretrainingConfig
@@ -33,6 +33,7 @@ def page() -> str:
 
     families = (
         ("Segmentation", SegmentationConfig),
+        ("Pools with labels", PoolConfig),
         ("Fine-tuning", FinetuneConfig),
         ("Pre-training", PretrainingConfig),
     )

@@ -5,33 +5,19 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import distributed as dist
 
-from nnunet_xlstm.config import SegmentationConfig, key
+from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.data.files import read_json, write_json
 from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
-from nnunet_xlstm.losses.partial import REDUCTIONS, PartialLabelLoss
+from nnunet_xlstm.losses.partial import PartialLabelLoss
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
 
 LIST_LENGTH = 10_000  # cases in the list that stands for the sampling probabilities, at least
-
-
-@dataclass(frozen=True)
-class PoolKeys:
-    """The loss over annotated targets."""
-
-    loss_reduction: str = key("sum", "over valid (case, target) pairs: sum, or mean", REDUCTIONS)
-    loss_smooth: float = key(0.0, "added to numerator and denominator of Dice", at_least=0)
-
-
-@dataclass(frozen=True)
-class PoolConfig(SegmentationConfig, PoolKeys):
-    """Keys of the trainers for pools."""
 
 
 class PoolTrainer(XLSTMTrainer):
