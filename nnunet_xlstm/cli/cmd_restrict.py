@@ -5,6 +5,8 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
 
+SHOWN = 8  # labels in one line
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from nnunet_xlstm.data.catalogue_fields import REGIONS
@@ -73,6 +75,7 @@ def remarks(report: dict) -> list[str]:
         )
     for ids in report["ids_of_same_targets"]:
         lines.append(f"The ids {', '.join(map(str, ids))} have the same targets: all are written as {ids[0]}.")
-    if report["never_painted"]:
-        lines.append(f"Labels that no target makes, and that are never written: {', '.join(report['never_painted'])}.")
+    if never := list(report["never_painted"]):
+        more = f" and {len(never) - SHOWN} more" if len(never) > SHOWN else ""
+        lines.append(f"Labels that no target makes, and that are never written: {', '.join(never[:SHOWN])}{more}.")
     return lines

@@ -11,6 +11,8 @@ from batchgenerators.utilities.file_and_folder_operations import load_json, save
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_xlstm.data.catalogue import load_pool, shipped_pools
+from nnunet_xlstm.data.pool_codes import make_codes
 from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import Scan, compete, deepest_last, layers_of, left_out, masks_of, merged_of, paint
 from nnunet_xlstm.data.restrict_files import Request, restrict_folder
@@ -159,6 +161,25 @@ def test_round_trip(seed):
         labels = rng.choice([0, *{i for ids in source.targets.values() for i in ids}], 300)
         for doubt in (None, rng):
             assert np.array_equal(native(pool, name, ideal(dataset, name, labels, doubt)), labels)
+
+
+@pytest.mark.parametrize("name", shipped_pools())
+def test_shipped_pools_give_back_the_labels_of_all_their_sources(name):
+    """From probabilities and from stock nnU-Net's merged map."""
+    plan = load_pool(name)
+    groups = {target.name: target.group for target in plan.targets}
+    codes = make_codes(list(groups), groups, [source.targets for source in plan.sources], plan.over)
+    rows = {target.name: (target.group, target.modality, target.region) for target in plan.targets}
+    sources = {source.dataset.name: source.targets for source in plan.sources}
+    dataset = make_dataset_json({t: rows[t] for t in codes.order}, sources, plan.over, plan.exclusive)
+    pool = PoolTargets.from_dataset_json(dataset)
+    for source, targets in sources.items():
+        labels = np.array(sorted({i for ids in targets.values() for i in ids}))
+        p = ideal(dataset, source, labels)
+        assert native(pool, source, p).tolist() == labels.tolist()
+        merged = [pool.codes[code] for code in stock_map(dataset, p).tolist()]
+        decoded = np.array([[name in members for members in merged] for name in pool.names])
+        assert native(pool, source, decoded).tolist() == labels.tolist()
 
 
 @pytest.mark.parametrize("source", SOURCES)
