@@ -39,8 +39,9 @@ class Point:
 
     Attributes:
         seeds: mean over test subjects of each finished seed. interval: bootstrap over test subjects.
-        difference, difference_interval: to the first arm, paired by test subject; None where it has no runs, and for
-            the first arm itself. p: two-sided Wilcoxon signed-rank, Holm-corrected over the other arms of these labels.
+        difference, difference_interval: to the first arm, paired by test subject; None for the first arm itself, and
+            where the two have not finished the same seeds, since these drew other labels.
+        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other arms of these labels.
     """
 
     arm: str
@@ -116,18 +117,22 @@ def _compare(study: Study, labels: int, rows: Sequence[RunScore]) -> list[Point]
         write_json(files[-1][1], mean_over_seeds([row.run.summary for row in rows if row.run.arm == arm]))
     material = read_models(files)
     subjects = [study.subjects[case] for case in material.cases]
+    finished = {arm: {row.run.seed for row in rows if row.run.arm == arm} for arm in arms}
     first = arms.index(study.arms[0].name) if study.arms[0].name in arms else None
+    others = []
+    if first is not None:
+        others = [m for m, arm in enumerate(arms) if m != first and finished[arm] == finished[arms[first]]]
     points = []
     for metric in METRICS:
         if np.isnan(material.values[metric]).all():
             continue
         result = analyse(material, metric, Settings((metric,), resamples=RESAMPLES), subjects)
-        p = _p_values(result, first)
+        p = _p_values(result, first, others)
         for m, arm in enumerate(arms):
             seeds = {row.run.seed: row.scores["mean"][metric] for row in rows if row.run.arm == arm}
             mean, interval = float(result.mean[m, -1]), _pair(result.interval[:, m, -1])
             point = Point(arm, labels, metric, seeds, mean, interval)
-            if first is not None and m != first:
+            if m in others:
                 bounds = _pair(result.difference_interval[:, m, first])
                 difference = float(result.difference[m, first])
                 point = Point(arm, labels, metric, seeds, mean, interval, difference, bounds, p[m])
@@ -139,10 +144,9 @@ def _pair(bounds: np.ndarray) -> tuple[float, float]:
     return float(bounds[0]), float(bounds[1])
 
 
-def _p_values(result: MetricResult, first: int | None) -> dict[int, float]:
-    """Corrected p value of each arm against the first."""
-    others = [m for m in range(len(result.mean)) if m != first]
-    if first is None or not others:
+def _p_values(result: MetricResult, first: int | None, others: Sequence[int]) -> dict[int, float]:
+    """Corrected p value of each of the others against the first."""
+    if not others:
         return {}
     tests = result.tests.p
     p = np.array([min(1.0, 2 * min(tests[m, first], tests[first, m])) for m in others])

@@ -76,7 +76,7 @@ def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
                 f"{p.mean:.3f} ({_range(p.interval)})",
                 DASH if p.seed_sd is None else f"{p.seed_sd:.3f}",
                 _difference(p),
-                DASH if p.p is None else f"{p.p:.3f}",
+                DASH if p.p is None else f"{p.p:.3f}" if p.p >= 0.001 else "<0.001",
                 *(DASH if q is None else f"{q.mean:.{DIGITS.get(q.metric, 3)}f}" for q in more),
             ]
         )
@@ -100,11 +100,16 @@ def remarks(found: Findings) -> list[str]:
         f"bootstrap over test subjects. p: Wilcoxon signed-rank against {first}, two-sided, Holm over the arms of the "
         "same number of labels. SD of seeds: how much drawn labels and initial weights matter.",
     ]
+    if len(found.study.arms) > 2:
+        texts.append("The highest of several arms is so partly by chance, which its interval does not count.")
     if len(tested) < 10:
         texts.append("Fewer than 10 test subjects: the intervals are too narrow.")
     if found.missing:
         shown = ", ".join(found.missing[:MAX_LISTED]) + (" and more" if len(found.missing) > MAX_LISTED else "")
-        texts.append(f"Not finished: {len(found.missing)} of {len(found.study.runs())} runs ({shown}).")
+        texts.append(
+            f"Not finished: {len(found.missing)} of {len(found.study.runs())} runs ({shown}). An arm is compared with "
+            f"{first} where both have finished the same seeds."
+        )
     return texts
 
 
@@ -130,16 +135,17 @@ def answer(found: Findings) -> str:
         best = max(points, key=lambda p: p.mean)
         text = f"{labels} labelled subject{'s' * (labels > 1)}: {best.arm} has the highest Dice, {best.mean:.3f}"
         if best.difference is not None:
-            text += (
-                f", {best.difference:+.3f} ({_range(best.difference_interval, '+')}) from {found.study.arms[0].name}"
-            )
+            bounds = _range(best.difference_interval, "+")
+            text += f", {best.difference:+.3f} ({bounds}) against {found.study.arms[0].name}"
         sentences.append(f"{text}.")
     return " ".join(sentences)
 
 
 def page(found: Findings, curve: Path, resume: str) -> Page:
     header, rows = text_rows(found)
-    blocks: list[Block] = [Picture(curve, "Dice against the number of labelled subjects"), Heading("Scores")]
+    several = len({point.labels for point in found.points}) > 1
+    caption = "Dice against the number of labelled subjects" if several else "Dice of the arms"
+    blocks: list[Block] = [Picture(curve, caption), Heading("Scores")]
     blocks += [Table(header, rows), *(Text(text) for text in remarks(found)), Heading("Per class")]
     blocks += [_class_table(found), Heading("Arms"), _arm_table(found), Heading("Settings"), _settings(found)]
     blocks += [Heading("Go on"), Code(resume)]

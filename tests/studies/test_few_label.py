@@ -141,6 +141,16 @@ def test_only_and_only_report(study, tree, fake, capsys):
     assert "--only other: no such run; there are scratch_n1_s0" in capsys.readouterr().err
 
 
+def test_arms_are_compared_on_the_same_seeds_alone(study, tree, fake, capsys):
+    assert study("--labels", 1, 2, "--seeds", 2, "--only", "scratch_*", "full_n1_*", "full_n2_s1", full=True) == 0
+    assert study("--only-report", new=False) == 0
+    assert "where both have finished the same seeds" in capsys.readouterr().out
+    rows = list(csv.DictReader((tree / "out" / "table.csv").open()))
+    full = {row["labels"]: row for row in rows if row["arm"] == "full" and row["metric"] == "Dice"}
+    assert full["1"]["difference"] and full["1"]["p_holm"]
+    assert full["2"]["mean"] and not full["2"]["difference"] and not full["2"]["p_holm"]  # other labels were drawn
+
+
 def test_dry_run_writes_nothing(study, tree, fake, capsys):
     assert study("--labels", 2, "--dry-run") == 0
     assert "scratch_n2_s2" in capsys.readouterr().out
