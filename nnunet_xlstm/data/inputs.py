@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -67,17 +67,21 @@ class Item:
     def stamp(self) -> str:
         """Changes when a file does, or what its labels mean: hash of modality, paths, sizes and times of change."""
         files = [file for scan in self.scans for file in scan.files]
-        digest = hashlib.sha1(self.modality.encode())
-        if self.relabel is not None:
-            digest.update(self.relabel.stamp().encode("utf-8", "surrogatepass"))
-            files.append(self.relabel.path)
-        for file in files:
-            try:
-                facts = os.stat(file)
-                digest.update(f"{file}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
-            except OSError:
-                digest.update(f"{file}\0missing\n".encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()[:16]
+        if self.relabel is None:
+            return stamp_of(self.modality, files)
+        return stamp_of(self.modality + self.relabel.stamp(), [*files, self.relabel.path])
+
+
+def stamp_of(meaning: str, files: Sequence[str]) -> str:
+    """Changes when one of the files does, or what they mean: hash of the meaning, paths, sizes and times of change."""
+    digest = hashlib.sha1(meaning.encode("utf-8", "surrogatepass"))
+    for file in files:
+        try:
+            facts = os.stat(file)
+            digest.update(f"{file}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+        except OSError:
+            digest.update(f"{file}\0missing\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
 
 
 def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan], Reasons]:
@@ -151,20 +155,25 @@ def _scans_at(entry: Path, root: Path, dicom: bool) -> list[Scan]:
         return found
     files = [entry]
     if entry.is_dir():
-        files, seen = [], set()
-        for folder, subfolders, names in os.walk(entry, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            files += [Path(folder) / name for name in names if is_image(Path(name)) and not name.startswith(".")]
+        files = [path for path in files_below(entry) if is_image(path)]
     scans = []
     for file in files:
         real = file.resolve()
         path = str(real if is_image(real) else absolute(file))  # a link may lead to a store of files without endings
         scans.append(Scan((path,), path, stem(_relative(file, root)), str(real)))
     return scans
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files but the hidden ones, also behind links, each folder once."""
+    seen = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names if not name.startswith("."))
 
 
 def absolute(path: Path) -> Path:

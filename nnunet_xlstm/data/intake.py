@@ -14,13 +14,12 @@ from nnunet_xlstm.data.body_mask import body_mask
 from nnunet_xlstm.data.dicom import read_series
 from nnunet_xlstm.data.image_checks import check_frame, check_image
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan
-from nnunet_xlstm.data.label_maps import TIFF, check_same_grid, read_header, read_image
+from nnunet_xlstm.data.label_maps import TIFF, check_same_grid, read_header, read_image, write_image
 from nnunet_xlstm.data.nifti_file import bad_voxels_per_frame
 from nnunet_xlstm.data.pool_cases import CaseRow
 
 ENDING = ".nii.gz"
 NIFTI = (".nii", ".nii.gz")
-TEMPORARY = ".tmp" + ENDING
 
 
 @dataclass(frozen=True)
@@ -162,14 +161,7 @@ def _mask(images: Sequence[sitk.Image], modality: str) -> sitk.Image:
 def _write(image: sitk.Image, folder: Path, case: str, channel: int | None = None) -> str:
     """Writes a mask, or a channel of an image; returns the path as dataset.json names it, relative to `folder`."""
     relative = f"labelsTr/{case}{ENDING}" if channel is None else f"imagesTr/{case}_{channel:04d}{ENDING}"
-    path = folder / relative
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        sitk.WriteImage(image, str(temporary), True)
-    except RuntimeError as error:  # a full disk is no fault of the image
-        raise OSError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
-    os.replace(temporary, path)
+    write_image(image, folder / relative)
     return relative
 
 

@@ -1,8 +1,9 @@
-"""Images and label maps on disk: reading, and the check that two of them lie on one grid."""
+"""Images and label maps on disk: reading, writing, and the check that two of them lie on one grid."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 
 TOLERANCE_VOXELS = 0.05  # rounding of headers, not a shift that anyone made
 TIFF = (".tif", ".tiff")
+TEMPORARY = ".tmp.nii.gz"  # the end of a file that is being written
 Grid = sitk.Image | sitk.ImageFileReader  # what knows size, spacing, origin and direction
 
 
@@ -51,7 +53,11 @@ def read_label_map(path: Path) -> sitk.Image:
     Raises:
         ValueError: not readable, several components, more than 3 dimensions, or values that are not whole numbers.
     """
-    image = read_image(path)
+    return as_label_map(read_image(path), path)
+
+
+def as_label_map(image: sitk.Image, path: Path) -> sitk.Image:
+    """The same image with whole numbers; `path` and errors as in `read_label_map`."""
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() > 3:
         raise ValueError(
             f"{path}: {image.GetDimension()} dimensions with {image.GetNumberOfComponentsPerPixel()} values per voxel; "
@@ -68,6 +74,21 @@ def read_label_map(path: Path) -> sitk.Image:
         result.CopyInformation(image)
         return result
     return image
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """As compressed NIfTI, complete or not at all; makes the folder.
+
+    Raises:
+        OSError: it cannot be written: a full disk is no fault of the image.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sitk.WriteImage(image, str(temporary), True)
+    except RuntimeError as error:
+        raise OSError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+    os.replace(temporary, path)
 
 
 def check_same_grid(reference: Grid, prediction: Grid, names: tuple[str, str] = ("reference", "prediction")) -> None:

@@ -1,10 +1,10 @@
-"""Makes or extends a raw data set of images without labels; `unlabelled` and `pool build` both end here."""
+"""Makes or extends a raw data set by reference; `unlabelled`, `pool build` and `convert` all end here."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from nnunet_xlstm.data.raw_dataset import RawDataset
 from nnunet_xlstm.data.subjects import CaseNames
 
 SAVE_SECONDS = 20.0  # what a kill may cost
+Make = Callable[[Item, str, Path], tuple[dict[str, Entry], Reasons]]
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +46,7 @@ def build(
     sampling: str = "sqrt",
     keep_others: bool = True,
     processes: int = 1,
+    make: Make = process,
 ) -> Summary:
     """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
 
@@ -53,6 +55,7 @@ def build(
         left_out: (path, reason) of what never became an item.
         keep_others: cases of earlier runs that are not among the items stay; else they go.
         processes: items at a time.
+        make: from an item, its case name and the folder to cases, as `intake.process`; sent to other processes.
 
     Raises:
         ValueError: no case at all: everything is in excluded.csv.
@@ -78,8 +81,8 @@ def build(
             names.take(case)
     bases = [inputs[i.key]["name"] if i.key in inputs else names.give(i.name, i.key) for i in fresh]
     saved = time.monotonic()
-    jobs = [(item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
-    for item, base, (made, reasons) in zip(fresh, bases, _run(jobs, processes), strict=True):
+    jobs = [(make, item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
+    for item, base, (made, reasons) in zip(fresh, bases, run_jobs(jobs, processes), strict=True):
         old = inputs.get(item.key, {"cases": ()})["cases"]
         for case in set(old) - set(made):
             if case in entries:
@@ -125,21 +128,23 @@ def _forget(dataset: RawDataset, entries: dict[str, Entry], inputs: dict[str, An
                 dataset.remove(entries.pop(case))
 
 
-def _run(jobs: Sequence[tuple[Item, str, Path]], processes: int) -> Iterator[tuple[dict[str, Entry], Reasons]]:
+def run_jobs(jobs: Sequence[tuple], processes: int) -> Iterator[Any]:
+    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted."""
     bar = {"total": len(jobs), "unit": "image", "desc": "images", "disable": None}
     if processes > 1 and len(jobs) > 1:
         # spawned: a fork of a threaded parent may hang
         try:
             with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-                yield from tqdm(pool.map(_process, jobs), **bar)
+                yield from tqdm(pool.map(_call, jobs), **bar)
         except BrokenProcessPool as error:
             raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
     else:
-        yield from tqdm(map(_process, jobs), **bar)
+        yield from tqdm(map(_call, jobs), **bar)
 
 
-def _process(job: tuple[Item, str, Path]) -> tuple[dict[str, Entry], Reasons]:
-    return process(*job)
+def _call(job: tuple) -> Any:
+    function, *arguments = job
+    return function(*arguments)
 
 
 def _warn_of_units(entries: Sequence[Entry]) -> None:

@@ -79,7 +79,7 @@ class RawDataset:
 
     def remove_leftovers(self) -> None:
         """Files that a killed run was about to write."""
-        for name in ("imagesTr", "labelsTr"):
+        for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             for path in (self.folder / name).glob(".*.tmp*"):
                 path.unlink(missing_ok=True)
 
@@ -88,13 +88,19 @@ class RawDataset:
         cases = sorted(entries)
         pool = PoolCases({case: entries[case].row for case in cases}, sampling, inputs)
         write_json(self.folder / NAME, pool.to_json())
-        content = {"labels": {"background": 0, "foreground": 1}} | dict(header) | {
-            "numTraining": len(cases),
-            "file_ending": ENDING,
-            "overwrite_image_reader_writer": "SimpleITKIO",
-            "made_by": self.maker,
-            "dataset": {case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases},
-        }
+        content = (
+            {"labels": {"background": 0, "foreground": 1}}
+            | dict(header)
+            | {
+                "numTraining": len(cases),
+                "file_ending": ENDING,
+                "overwrite_image_reader_writer": "SimpleITKIO",
+                "made_by": self.maker,
+                "dataset": {
+                    case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases
+                },
+            }
+        )
         write_json(self.folder / "dataset.json", content)
 
     def finish(self, entries: Mapping[str, Entry], left_out: Reasons) -> list[dict[str, list[str]]]:
