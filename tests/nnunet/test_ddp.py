@@ -1,19 +1,21 @@
 """Two ranks on the CPU: nnU-Net starts DDP on CUDA only, so each rank is built alone and joined by gloo here."""
 
+import importlib
 import json
 import os
 import signal
 
 import pytest
 import torch
+from torch import distributed as dist
+
+from nnunet_xlstm import names
 
 pytestmark = pytest.mark.slow
 
 
-def rank_main(rank: int, folder: str) -> None:
-    """Two steps; then a signal reaches rank 1 alone, and both must end with one complete checkpoint."""
-    from nnunet_xlstm.trainers.nnUNetTrainerXLSTMUNetShort import nnUNetTrainerXLSTMUNetShort
-    from torch import distributed as dist
+def start(name: str, rank: int, folder: str):
+    """The trainer of a rank, with all ranks joined."""
     from torch.nn.parallel import DistributedDataParallel
 
     base = os.path.join(os.environ["nnUNet_preprocessed"], "Dataset901_Ellipsoids")
@@ -22,12 +24,19 @@ def rank_main(rank: int, folder: str) -> None:
     with open(os.path.join(base, "dataset.json")) as file:
         dataset = json.load(file)
     torch.set_num_threads(1)
-    trainer = nnUNetTrainerXLSTMUNetShort(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+    kind = getattr(importlib.import_module(names.TRAINERS[name]), name)
+    trainer = kind(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
     trainer.on_train_start()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     trainer.network = DistributedDataParallel(trainer.network)
     trainer.is_ddp, trainer.local_rank = True, rank
     trainer.loss = trainer._build_loss()  # DDP needs a gradient in every head; nnU-Net's loss sees to that
+    return trainer
+
+
+def rank_main(rank: int, folder: str) -> None:
+    """Two steps; then a signal reaches rank 1 alone, and both must end with one complete checkpoint."""
+    trainer = start("nnUNetTrainerXLSTMUNetShort", rank, folder)
     trainer.on_train_epoch_start()  # seeds by rank
     batches = [next(trainer.dataloader_train) for _ in range(2)]
     for batch in batches:
@@ -45,6 +54,57 @@ def rank_main(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def pretraining_rank(rank: int, folder: str) -> None:
+    """An epoch of two steps with accumulation, a look at the features, and the end of the epoch."""
+    from nnunet_xlstm.trainers.nnUNetTrainerDINO import nnUNetTrainerDINO
+    from torch import distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    base = os.path.join(os.environ["nnUNet_preprocessed"], "Dataset901_Ellipsoids")
+    with open(os.path.join(base, "nnUNetXLSTMUNetTinyPlans.json")) as file:
+        plans = json.load(file) | {"continue_training": False}
+    with open(os.path.join(base, "dataset.json")) as file:
+        dataset = json.load(file)
+    torch.set_num_threads(1)
+    trainer = nnUNetTrainerDINO(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
+    trainer.on_train_start()
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    trainer.parallel = DistributedDataParallel(trainer.method, broadcast_buffers=False)
+    trainer.is_ddp, trainer.local_rank = True, rank
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)])
+    trainer.on_validation_epoch_start()
+    with torch.no_grad():
+        outputs = [trainer.validation_step(next(trainer.dataloader_val))]
+    trainer.on_validation_epoch_end(outputs)
+    trainer.on_epoch_end()
+    state = trainer.method.state_dict()
+    norms = {name: value.double().square().sum().item() for name, value in state.items() if "queue" not in name}
+    report = {
+        "norms": norms,
+        "val_loss": trainer.watch.history[-1]["val_loss"],
+        "files": os.listdir(trainer.output_folder),
+    }
+    with open(os.path.join(folder, f"rank_{rank}.json"), "w") as file:
+        json.dump(report, file)
+    dist.destroy_process_group()
+
+
+def test_ranks_of_pretraining_agree(nnunet_tree, tmp_path, monkeypatch):
+    config = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "batch_size": 2}
+    config |= {"patch_size": [16, 16, 16], "seed": 5, "accumulation": 2, "n_prototypes": 16, "inner_prototypes": 8}
+    config |= {"head_hidden": 16, "head_bottleneck": 8, "queue_size": 8, "monitor_vectors": 16, "dense_points": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    torch.multiprocessing.start_processes(pretraining_rank, (str(tmp_path),), nprocs=2, start_method="spawn")
+    one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
+    assert one["norms"] == two["norms"]  # student, teacher, heads, centre
+    assert one["val_loss"] == two["val_loss"]
+    assert {"progress.png", "pretraining.jsonl", "checkpoint_latest.pth"} & set(one["files"])
+
+
 def test_ranks_agree_on_weights_and_on_when_to_stop(nnunet_tree, tmp_path, monkeypatch):
     config = {"num_epochs": 1, "num_iterations_per_epoch": 9, "patch_size": [16, 16, 16], "batch_size": 2, "seed": 5}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -58,3 +118,40 @@ def test_ranks_agree_on_weights_and_on_when_to_stop(nnunet_tree, tmp_path, monke
     (checkpoint,) = tmp_path.rglob("checkpoint_latest.pth")
     state = torch.load(checkpoint, weights_only=False)["network_weights"]
     assert not [key for key in state if key.startswith("module.")]
+
+
+def finetune_rank(rank: int, folder: str, name: str) -> None:
+    """Every epoch with one step under weight decay; says after each which parts of the network have changed."""
+    trainer = start(name, rank, folder)
+    report = {"changed": []}
+    for epoch in range(trainer.num_epochs):
+        trainer.current_epoch = epoch
+        before = {k: v.clone() for k, v in trainer.bare_network().state_dict().items()}
+        trainer.on_train_epoch_start()
+        trainer.train_step(next(trainer.dataloader_train))
+        after = trainer.bare_network().state_dict()
+        report["changed"].append(sorted({k.partition(".")[0] for k in after if not torch.equal(before[k], after[k])}))
+    report["sum"] = sum(p.double().abs().sum().item() for p in trainer.bare_network().parameters())
+    with open(os.path.join(folder, f"rank_{rank}.json"), "w") as file:
+        json.dump(report, file)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("nnUNetTrainerFinetuneFrozen", [["decoder"], ["decoder"], ["decoder"]]),
+        ("nnUNetTrainerFinetuneStaged", [["decoder"], ["decoder", "encoder"], ["decoder", "encoder"]]),
+    ],
+)
+def test_what_is_frozen_stays_on_all_ranks(nnunet_tree, tmp_path, monkeypatch, name, changed):
+    config = {"num_epochs": 3, "num_iterations_per_epoch": 1, "patch_size": [16, 16, 16], "batch_size": 2, "seed": 5}
+    config |= {"weight_decay": 0.1, "initial_lr": 0.01, "optimizer": "sgd"}
+    config |= {"decoder_epochs": 1} if name.endswith("Staged") else {}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    torch.multiprocessing.start_processes(finetune_rank, (str(tmp_path), name), nprocs=2, start_method="spawn")
+    one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
+    assert one["changed"] == two["changed"] == changed
+    assert one["sum"] == two["sum"]  # gradients of the stage just entered are averaged as well

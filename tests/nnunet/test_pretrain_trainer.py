@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nnunet_xlstm import names
+from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 
 PRESETS = ["nnUNetTrainerDINO", "nnUNetTrainerDINO_HeartSeg", "nnUNetTrainerDINO_SegSync", "nnUNetTrainerMasked"]
@@ -36,7 +37,7 @@ QUICK = {
 def make(nnunet_tree, tmp_path, monkeypatch):
     """make(name, **keys) -> a trainer with the quick config, in a results folder of its own."""
 
-    def _make(name="nnUNetTrainerDINO", plans="nnUNetXLSTMUNetTinyPlans", continuing=False, **keys):
+    def _make(name="nnUNetTrainerDINO", plans="nnUNetXLSTMUNetTinyPlans", continuing=False, row="3d_fullres", **keys):
         (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
@@ -44,7 +45,7 @@ def make(nnunet_tree, tmp_path, monkeypatch):
         plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": continuing}
         dataset = json.loads((folder / "dataset.json").read_text())
         trainer = getattr(importlib.import_module(names.TRAINERS[name]), name)
-        return trainer(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
+        return trainer(plans, row, "all", dataset, torch.device("cpu"))
 
     return _make
 
@@ -298,6 +299,39 @@ def test_local_views_train(make):
     trainer = make(n_local=1, local_patch_size=[8, 8, 8], num_epochs=1)
     trainer.run_training()
     assert math.isfinite(trainer.watch.history[-1]["train_loss"])
+
+
+@pytest.mark.slow
+def test_two_dimensions_train(make, nnunet_tree):
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+
+    preprocess_dataset(901, "nnUNetXLSTMUNetTinyPlans", ("2d",), (1,))
+    trainer = make(row="2d", patch_size=[16, 16], batch_size=4, num_epochs=1)
+    trainer.run_training()
+    assert math.isfinite(trainer.watch.history[-1]["train_loss"])
+    first = next(v for k, v in state(trainer.network).items() if k.endswith("conv.weight"))
+    assert first.ndim == 4 and output(trainer, "checkpoint_final.pth").is_file()
+
+
+@pytest.fixture
+def cine(nnunet_tree):
+    """The six cases of the tree as the frames of two subjects."""
+    rows = {
+        f"case_{i}": CaseRow("Cine", f"Cine/{i // 3}", "MR", i % 3, 3, (f"cine_{i // 3}.nii.gz",)) for i in range(6)
+    }
+    path = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "pool_cases.json"
+    path.write_text(json.dumps(PoolCases(rows).to_json()))
+    yield
+    path.unlink()
+
+
+def test_pairs_of_frames_train(make, cine):
+    trainer = make(frames="pair", dense_weight=0.0, num_epochs=1)
+    trainer.run_training()
+    last = trainer.watch.history[-1]
+    assert math.isfinite(last["train_loss"]) and "loss_dense" not in last
+    seen = next(trainer.dataloader_train)
+    assert set(seen["subjects"].tolist()) <= {0, 1}
 
 
 def test_early_stop(make):
