@@ -56,6 +56,12 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_unlabelled:run",
     ),
     Command(
+        "convert",
+        "data",
+        "make a data set of a downloaded public one that nnU-Net has no converter for",
+        "nnunet_xlstm.cli.cmd_convert:run",
+    ),
+    Command(
         "pool",
         "data",
         "unite several data sets for pre-training, by reference",

@@ -67,7 +67,10 @@ def as_label_map(image: sitk.Image, path: Path) -> sitk.Image:
         array = sitk.GetArrayViewFromImage(image)
         whole = np.rint(array)
         if not np.array_equal(array, whole):  # also NaN
-            raise ValueError(f"{path}: values between whole numbers; give a label map, not an image or probabilities")
+            value = array[array != whole].flat[0]
+            raise ValueError(
+                f"{path}: values between whole numbers ({value:g}); give a label map, not an image or probabilities"
+            )
         if array.size and np.abs(array).max() > np.iinfo(np.int32).max:  # also infinity
             raise ValueError(f"{path}: values beyond 2^31 or infinite; give a label map, not an image")
         result = sitk.GetImageFromArray(whole.astype(np.int32))

@@ -1,0 +1,221 @@
+"""`nnunet_xlstm convert`: a public data set, as it is downloaded, as an nnU-Net v2 raw data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.data.catalogue import DataSet, load_dataset, read_dataset
+from nnunet_xlstm.data.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
+from nnunet_xlstm.data.convert_layout import NativeCase, find_native
+from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.data.inputs import Reasons, Scan
+from nnunet_xlstm.data.intake import ENDING, readable_in_place
+from nnunet_xlstm.data.raw_build import Summary, build, run_jobs
+from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
+from nnunet_xlstm.data.subjects import CaseNames, safe_name, subject_of, subject_pattern
+
+MAKER = "nnunet_xlstm convert"
+# How nnU-Net's converters are called; those that are modules have different arguments.
+MODULE = "python -m nnunetv2.dataset_conversion."
+CALLS = {
+    "nnUNetv2_convert_MSD_dataset": "nnUNetv2_convert_MSD_dataset -i {input} -overwrite_id {number}",
+    "Dataset027_ACDC": MODULE + "Dataset027_ACDC -i {input} -d {number}",
+    "Dataset114_MNMs": MODULE + "Dataset114_MNMs -i {input} -d {number}",
+    "Dataset115_EMIDEC": MODULE + "Dataset115_EMIDEC -i {input} -t TEST_DIR -d {number}",
+    "Dataset219_Amos2022_task2": MODULE + "Dataset219_Amos2022_task2 {input} -d {number}",
+}
+log = logging.getLogger(__name__)
+
+
+def convert(
+    name: str,
+    root: Path,
+    number: int,
+    dataset_name: str | None = None,
+    *,
+    subject: str | None = None,
+    test: bool = False,
+    processes: int = 1,
+) -> tuple[RawDataset, Summary]:
+    """Makes the raw data set, or what is missing of it. Nothing is downloaded, and nothing below `root` is changed.
+
+    Args:
+        name: an entry of the catalogue, or the path of a file like its files.
+        root: folder that the official download unpacks to.
+        number, dataset_name: of DatasetXXX_Name; the name is that of the entry by default.
+        subject: regular expression that finds the subject in a case's name; default: the case.
+        test: also imagesTs, and labelsTs where the labels are public.
+
+    Raises:
+        ValueError, OSError: another converter serves; nothing is found; a value that is no label; no room.
+    """
+    if processes < 1:
+        raise ValueError(f"-np {processes}: give the number of cases to convert at a time, 1 or more")
+    entry = find_entry(name)
+    check_served(entry, root, number)
+    pattern = subject_pattern(subject) if subject else None
+    files = find_native(entry, root, test)
+    dataset = open_dataset(number, dataset_name, default_name(entry), MAKER)
+    header = dataset_header(entry)
+    _check_same_entry(dataset, entry)
+    dataset.read()  # refuses a data set that another command made
+
+    def jobs(cases: Sequence[NativeCase]) -> list[CaseJob]:
+        return [_job(case, entry, dataset, subject_of(pattern, case.case) if pattern else case.case) for case in cases]
+
+    train, tests = jobs(files.train), jobs(files.test)
+    _compare_counts(entry, train, tests)
+    _state_disk_use(train, tests, dataset.folder)
+    for note in entry.notes:
+        log.info("note: %s", note)
+    dataset.claim()
+    left_out = [*files.left_out, *_convert_tests(tests, dataset, processes)]
+    summary = build(
+        dataset, header, train, left_out, sampling="uniform", keep_others=False, processes=processes, make=convert_case
+    )
+    return dataset, summary
+
+
+def find_entry(name: str) -> DataSet:
+    """Of the catalogue, or of a file like its files.
+
+    Raises:
+        ValueError: there is none, or the file is wrong; OSError: the file cannot be read.
+    """
+    return read_dataset(Path(name)) if name.endswith(".json") else load_dataset(name)
+
+
+def served_by(entry: DataSet) -> str:
+    """`convert`, the converter of nnU-Net, or empty where the layout is not known."""
+    return entry.nnunet_converter or ("convert" if entry.layout else "")
+
+
+def check_served(entry: DataSet, root: Path | None = None, number: int | None = None) -> None:
+    """Raises ValueError where another converter serves, with its command line, or where the layout is not known."""
+    if entry.nnunet_converter:
+        call = CALLS.get(entry.nnunet_converter, f"{MODULE}{entry.nnunet_converter} --help").format(
+            input=root or "DIR", number=number or "ID"
+        )
+        raise ValueError(f"nnU-Net itself converts {entry.name}, with {entry.nnunet_converter}. Call: {call}")
+    if not entry.layout:
+        raise ValueError(
+            f"the layout of {entry.name} is not known. Write the patterns of your files under `layout` in a copy of "
+            f"dataset_json/{entry.name}.json, as docs/reference/dataset-json.md says, and give its path as the name"
+        )
+
+
+def default_name(entry: DataSet) -> str:
+    return re.sub(r"^Dataset\d{3}_", "", entry.name)
+
+
+def dataset_header(entry: DataSet) -> dict[str, Any]:
+    """What dataset.json says beside the cases: labels, channels, and where all of it came from.
+
+    A CT channel is called CT, so that nnU-Net takes its CT normalisation; `image_channels` keeps the authors' names.
+
+    Raises:
+        ValueError: a name that nnU-Net gives a meaning of its own.
+    """
+    if taken := {"background", "ignore"} & entry.labels.keys():
+        raise ValueError(f"{entry.name}: nnU-Net keeps the name {min(taken)} for itself; name the label differently")
+    names = [channel_names([c["name"]], c["modality"] == "CT")["0"] for c in entry.channels]
+    return {
+        "name": entry.name,
+        "description": entry.title,
+        "reference": entry.url,
+        "licence": entry.licence,
+        "citation": entry.citation,
+        "catalogue": {
+            "name": entry.name,
+            "version": entry.version,
+            "labels": entry.labels,
+            "stray": dict(entry.stray or {}),
+            "optional_labels": list(entry.optional_labels),
+            "verified": entry.verified,
+        },
+        "channel_names": dict(zip(map(str, range(len(names))), names, strict=True)),
+        "image_channels": [c["name"] for c in entry.channels],
+        "labels": {"background": 0} | _table(entry).own,
+    }
+
+
+def _table(entry: DataSet) -> LabelTable:
+    stray = {int(value): label for value, label in (entry.stray or {}).items()}
+    return LabelTable(entry.name, entry.labels, stray, frozenset(entry.optional_labels))
+
+
+def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) -> CaseJob:
+    modality = entry.channels[0]["modality"]
+    first = modality if isinstance(modality, str) else modality[0]
+    return CaseJob(case.name, dataset.folder.name, subject, first, case.images, case.labels, _table(entry))
+
+
+def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
+    file = dataset.folder / "dataset.json"
+    content = read_json(file) if file.is_file() else {}
+    other = content.get("name") if content.get("made_by") == MAKER else None
+    if other not in (None, entry.name):
+        raise ValueError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
+
+
+def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[CaseJob]) -> None:
+    """The authors may count cases or subjects."""
+    for what, jobs, count in (("training", train, entry.cases["train"]), ("test", tests, entry.cases["test"])):
+        subjects = len({job.subject for job in jobs})
+        if jobs and count is not None and count not in (len(jobs), subjects):
+            of = f" of {subjects} subjects" if subjects < len(jobs) else ""
+            log.warning(
+                "%d %s cases%s are found, the catalogue counts %d for %s: is the download complete, and are these "
+                "the files of one version?", len(jobs), what, of, count, entry.name,
+            )  # fmt: skip
+
+
+def _state_disk_use(train: Sequence[CaseJob], tests: Sequence[CaseJob], folder: Path) -> None:
+    """New label maps are about as large as the native ones; images only count where they must be converted.
+
+    Raises:
+        OSError: there is less room.
+    """
+    missing = [job for job in train if not _is_there(folder / "labelsTr", job.name)]
+    missing += [job for job in tests if not _is_there(folder / "imagesTs", job.name, "_0000")]
+    written = [path for job in missing for path in job.labels.values()]
+    written += [path for job in missing for path in job.images if not _stays(path)]
+    need = sum(os.path.getsize(path) for path in written if os.path.isfile(path))
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    log.info(
+        "%d of %d training and test cases are to be made: about %.1f MB in %s; %.0f MB are free",
+        len(missing), len(train) + len(tests), need / 1e6, folder, free / 1e6,
+    )  # fmt: skip
+    if need > free:
+        raise OSError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
+
+
+def _is_there(folder: Path, case: str, channel: str = "") -> bool:
+    return (folder / f"{safe_name(case)}{channel}{ENDING}").is_file()
+
+
+def _stays(path: str) -> bool:
+    return readable_in_place(Scan((path,), path, "", path))
+
+
+def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int) -> Reasons:
+    names = CaseNames()
+    work = [(convert_test_case, job, names.give(job.name, job.key), dataset.folder) for job in jobs]
+    return [reason for reasons in run_jobs(work, processes) for reason in reasons] if work else []
+
+
+def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, str, str, str]]:
+    """Name, training cases, who converts, title; a header first."""
+    rows = [("name", "cases", "converted by", "title")]
+    for name, entry in entries.items():
+        count = entry.cases["train"]
+        by = {"convert": MAKER, "": "layout not known"}.get(served_by(entry), entry.nnunet_converter)
+        rows.append((name, "?" if count is None else str(count), by, entry.title))
+    return rows

@@ -1,0 +1,271 @@
+"""One case of a public data set: its files checked, its native ids as consecutive ids."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_xlstm.data.inputs import Reasons, Scan, stamp_of
+from nnunet_xlstm.data.intake import ENDING, NIFTI, Entry, readable_in_place
+from nnunet_xlstm.data.label_maps import Grid, as_label_map, check_same_grid, read_header, read_image, write_image
+from nnunet_xlstm.data.nifti_file import bad_voxels_per_frame
+from nnunet_xlstm.data.pool_cases import CaseRow
+from nnunet_xlstm.data.pool_codes import look_up
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Native ids, and what they become.
+
+    Attributes:
+        entry: name of the catalogue's entry, for messages.
+        ids: name of a label -> native id.
+        stray: native value that no label has -> name of the label it is read as.
+        optional: labels that are not annotated in every case.
+    """
+
+    entry: str
+    ids: Mapping[str, int]
+    stray: Mapping[int, str]
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def own(self) -> dict[str, int]:
+        """Name of a label -> 1, 2, 3 ... in the entry's order."""
+        return {name: i for i, name in enumerate(self.ids, start=1)}
+
+    @property
+    def table(self) -> dict[int, int]:
+        """Native value -> consecutive id, without background."""
+        own = self.own
+        return {n: own[name] for name, n in self.ids.items()} | {n: own[name] for n, name in self.stray.items()}
+
+
+@dataclass(frozen=True)
+class CaseJob:
+    """What `raw_build.build` and `convert_case` need of one case; like `inputs.Item`, but with labels of its own.
+
+    Attributes:
+        images: one for every channel.
+        labels: as in NativeCase.
+    """
+
+    name: str
+    source: str
+    subject: str
+    modality: str
+    images: tuple[str, ...]
+    labels: Mapping[str, str]
+    table: LabelTable
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @property
+    def files(self) -> list[str]:
+        return [*self.images, *self.labels.values()]
+
+    def stamp(self) -> str:
+        """Changes when a file does, or what its values mean."""
+        return stamp_of(repr((self.modality, list(self.labels), self.table.own, self.table.table)), self.files)
+
+
+def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
+    """Makes a training case: images by reference where nnU-Net reads them in place, else imagesTr; labelsTr.
+
+    Returns:
+        case -> entry, and what was left out with the reason: files that are damaged, or not on one grid.
+
+    Raises:
+        ValueError: a value that is no label: the whole mapping may be wrong.
+    """
+    try:
+        grid = _checked_grid(job.images)
+        label = _label_map(job, grid)
+        images = tuple(
+            path if _in_place(path) else _converted(path, folder, f"imagesTr/{base}_{channel:04d}{ENDING}")
+            for channel, path in enumerate(job.images)
+        )
+    except LeftOut as error:
+        return {}, [(error.path, error.reason)]
+    name = f"labelsTr/{base}{ENDING}"
+    write_image(label, folder / name)
+    row = CaseRow(job.source, job.subject, job.modality, images=job.images)
+    return {base: Entry(images, name, row)}, []
+
+
+def convert_test_case(job: CaseJob, base: str, folder: Path) -> Reasons:
+    """Makes a test case, unless its files are there and newer than their sources: imagesTs, and labelsTs if public.
+
+    `nnUNetv2_predict` takes a folder of files with the ending .nii.gz, not a list: an image that has this ending is
+    linked, which takes no room and, like the references of training images, follows the original; every other one is
+    converted. Where links are not allowed, the file is copied.
+    """
+    targets = [folder / f"imagesTs/{base}_{channel:04d}{ENDING}" for channel in range(len(job.images))]
+    answer = folder / f"labelsTs/{base}{ENDING}"
+    sources = [*([path] for path in job.images), list(job.labels.values())]
+    if all(map(_is_newer, [*targets, answer], sources)):
+        return []
+    try:
+        grid = _checked_grid(job.images)
+        if job.labels:
+            write_image(_label_map(job, grid), answer)
+        for path, target in zip(job.images, targets, strict=True):
+            if path.endswith(ENDING) and _in_place(path):
+                _link(path, target)
+            else:
+                _converted(path, folder, target.relative_to(folder))
+    except LeftOut as error:
+        return [(error.path, error.reason)]
+    return []
+
+
+class LeftOut(Exception):
+    """A file that cannot be used, and why."""
+
+    def __init__(self, path: str, error: Exception | str):
+        self.path, self.reason = path, " ".join(str(error).split()).removeprefix(f"{path}: ")
+        super().__init__(f"{path}: {self.reason}")
+
+
+# Images -------------------------------------------------------------------------------------------------------------
+
+
+def _checked_grid(paths: Sequence[str]) -> Grid:
+    """The grid of the first channel, on which all others lie; every file is complete.
+
+    Raises:
+        LeftOut: otherwise.
+    """
+    grids = []
+    for path in paths:
+        try:
+            _bad_voxels(path)
+            header = read_header(Path(path))
+            if header.GetNumberOfComponents() != 1:
+                raise ValueError(f"{header.GetNumberOfComponents()} values per voxel (colour or vector image)")
+            grids.append(header if header.GetDimension() == 3 else _volume(read_image(Path(path))))
+            check_same_grid(grids[0], grids[-1], ("first channel", "other"))
+        except ValueError as error:
+            raise LeftOut(path, error) from error
+    return grids[0]
+
+
+def _bad_voxels(path: str) -> int:
+    """NaN and infinity, and whether the file is complete: SimpleITK reads all of that as 0 in a NIfTI file.
+
+    Raises:
+        ValueError: the file is damaged or cut off.
+    """
+    if path.lower().endswith(NIFTI):
+        return sum(bad_voxels_per_frame(Path(path)))
+    read_image(Path(path))
+    return 0
+
+
+def _volume(image: sitk.Image) -> sitk.Image:
+    """Without a fourth dimension of one."""
+    size = image.GetSize()
+    if len(size) == 4 and size[3] == 1:
+        return image[:, :, :, 0]
+    if len(size) != 3:
+        raise ValueError(f"{len(size)} dimensions, {' x '.join(map(str, size))}; 3 are needed")
+    return image
+
+
+def _in_place(path: str) -> bool:
+    return readable_in_place(Scan((path,), path, "", path)) and read_header(Path(path)).GetDimension() == 3
+
+
+def _converted(path: str, folder: Path, name: str | Path) -> str:
+    try:
+        image = _volume(read_image(Path(path)))
+    except ValueError as error:
+        raise LeftOut(path, error) from error
+    write_image(image, folder / name)
+    return str(name)
+
+
+def _link(path: str, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.symlink_to(path)
+    except OSError:  # a file system or a user without links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, target)
+
+
+def _is_newer(target: Path, sources: Sequence[str]) -> bool:
+    """There is nothing to make, or it is there: as a link to its source, or as a file that is not older."""
+    if target.is_symlink():
+        return [os.readlink(target)] == list(sources) and target.is_file()
+    newest = max((os.stat(path).st_mtime_ns for path in sources), default=0)
+    return not sources or (target.is_file() and target.stat().st_mtime_ns >= newest)
+
+
+# Labels -------------------------------------------------------------------------------------------------------------
+
+
+def _label_map(job: CaseJob, grid: Grid) -> sitk.Image:
+    """Consecutive ids, with the very header of the image: rounding would be reported by nnU-Net as another grid.
+
+    Masks of single labels are painted in the entry's order: where two overlap, the later label stays.
+
+    Raises:
+        LeftOut: a file is damaged, missing, or on another grid.
+        ValueError: a value, or a mask, that is no label.
+    """
+    if "" in job.labels:
+        array = _relabelled(job.table, job.table.table, job.labels[""], grid)
+    else:
+        array = _merged(job.table, job.labels, grid)
+    result = sitk.GetImageFromArray(array)
+    result.SetSpacing(grid.GetSpacing())
+    result.SetOrigin(grid.GetOrigin())
+    result.SetDirection(grid.GetDirection())
+    return result
+
+
+def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarray:
+    own = table.own
+    if unknown := sorted(masks.keys() - own.keys()):
+        raise ValueError(
+            f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
+        )
+    if missing := [name for name in own if name not in masks.keys() | table.optional]:
+        raise LeftOut(min(masks.values()), f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
+    result = np.zeros(grid.GetSize()[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
+    for name, number in own.items():
+        if name not in masks:
+            continue
+        result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number
+    return result
+
+
+def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid) -> np.ndarray:
+    try:
+        bad = _bad_voxels(path)
+        image = _volume(read_image(Path(path)))
+        check_same_grid(grid, image, ("image", "label map"))
+    except ValueError as error:
+        raise LeftOut(path, error) from error
+    if bad:
+        raise ValueError(f"{path}: {bad} voxels are NaN or infinite; give a label map, not an image")
+    labels = as_label_map(image, Path(path))  # the view below does not keep it alive
+    try:
+        return look_up(sitk.GetArrayViewFromImage(labels), lut)
+    except ValueError as error:
+        known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {dict(table.ids)}"
+        raise ValueError(
+            f"{path} {error} of {table.entry}: {known}. Check that it is this data set and version; to accept the "
+            f"value, list it under `stray` in a copy of {table.entry}.json and convert that"
+        ) from error
