@@ -6,6 +6,7 @@ the sigmoid where there are regions; outputs in the order of `labels`.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ def read_probabilities(path: Path, n_outputs: int, shape: tuple[int, ...]) -> It
 
     Raises:
         ValueError: damaged, of another shape, or no probabilities.
+        OSError: the file cannot be opened.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as file:
@@ -40,7 +42,9 @@ def read_probabilities(path: Path, n_outputs: int, shape: tuple[int, ...]) -> It
             yield from _outputs(file, path, n_outputs, shape, fortran, dtype)
     except KeyError as error:
         raise ValueError(f"{path}: has no array `{KEY}`: {FIX}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # not there, or not ours to read
+            raise
         raise ValueError(f"{path}: damaged or cut off ({error}): {FIX}") from error
 
 
@@ -49,7 +53,7 @@ def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(file)
-    except ValueError as error:
+    except (ValueError, tokenize.TokenError) as error:
         raise EOFError(error) from error
 
 

@@ -127,6 +127,29 @@ def test_a_target_that_is_left_out_gives_its_own_ids_to_nobody(pool):
     assert native(pool, "LiverSet", column, mr).tolist() == [0, 1]
 
 
+def test_a_union_without_ids_takes_those_of_organs_that_may_be_there():
+    """Not those of its lesions, nor of parts that are left out."""
+    groups = {"kidney": "organ", "left": ("organ", ["CT"], ["abdomen"]), "right": "organ", "cyst": "lesion"}
+    source = {"kidney": [1, 2, 3], "left": [1], "right": [2], "cyst": [3]}
+    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, {"S": source}))
+    assert voxel(pool, "S", kidney=0.9, left=0.3, right=0.2, cyst=0.4) == 1
+    column = np.array([[0.9], [0.4], [0.2], [0.1]])
+    assert native(pool, "S", column).tolist() == [1]
+    assert native(pool, "S", column, Scan("MR")).tolist() == [2]
+    only_lesions = {"kidney": [1, 2], "cyst": [1], "left": [2]}
+    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, {"S": only_lesions}))
+    assert native(pool, "S", column, Scan("MR")).tolist() == [1]
+
+
+def test_what_a_lesion_brings_along_overrides_what_excludes_it():
+    groups = {"liver": "organ", "spleen": "organ", "liver_tumor": "lesion"}
+    source = {"liver": [1, 2], "liver_tumor": [2], "spleen": [3]}
+    dataset = make_dataset_json(groups, {"S": source}, [["liver", "liver_tumor"]], [["liver", "spleen"]])
+    pool = PoolTargets.from_dataset_json(dataset)
+    active, _ = compete(np.array([[0.2, 0.2], [0.9, 0.9], [0.6, 0.1]]), pool.names, pool.names, pool.exclusive)
+    assert masks_of(pool, active, pool.names).astype(int).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
 # Properties -----------------------------------------------------------------------------------------------------------
 
 
@@ -363,8 +386,8 @@ def test_geometry_is_equal_bit_for_bit(tmp_path, ending):
 def test_counts_and_report(tmp_path):
     dataset = make_dataset_json(BODY, BODY_SOURCES)
     p = np.zeros((3, 4, 6, 6), np.float32)
-    p[0, 0, 0, :3] = 0.9  # brain: 3 voxels in a row, and one apart
-    p[0, 3, 5, 5] = 0.9
+    p[0, 0, 0, :3] = 0.9  # brain: 3 voxels in a row
+    p[0, 3, 5, 5] = p[0, 2, 4, 4] = 0.9  # two that touch by their corners
     p[1, 1:3, 2, 2] = 0.8
     p[2, 1:3, 2:4, 2:4] = 0.7
     like = sitk.GetImageFromArray(np.zeros((4, 6, 6), np.uint8))
@@ -375,15 +398,15 @@ def test_counts_and_report(tmp_path):
     assert report == json.loads((tmp_path / "out" / "restrict.json").read_text())
     brain = report["cases"]["a"]["targets"]["brain"]
     assert brain == {
-        "before": {"voxels": 4, "components": 2, "ml": pytest.approx(0.04)},
+        "before": {"voxels": 5, "components": 2, "ml": pytest.approx(0.05)},
         "after": {"voxels": 0, "components": 0, "ml": 0},
     }
     assert report["false_positives"]["targets"] == ["brain"]
     assert report["false_positives"]["before"] == {
         "cases": 1,
-        "voxels": 4,
+        "voxels": 5,
         "components": 2,
-        "ml": pytest.approx(0.04),
+        "ml": pytest.approx(0.05),
     }
     assert report["false_positives"]["after"]["voxels"] == 0
     assert report["targets"]["brain"]["why_left_out"] == "lies in head, not in thorax, abdomen"
@@ -392,12 +415,23 @@ def test_counts_and_report(tmp_path):
     assert (liver["before"]["voxels"], liver["after"]["voxels"]) == (8, 8)
     lines = (tmp_path / "out" / "restrict.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 3
-    assert lines[1] == 'a,brain,probabilities,"lies in head, not in thorax, abdomen",True,4,0,2,0,0.04,0.0'
+    assert lines[1] == 'a,brain,probabilities,"lies in head, not in thorax, abdomen",True,5,0,2,0,0.05,0.0'
     out = read(tmp_path / "out" / "a.nii.gz")
     assert np.array_equal(out == 2, p[2] > 0.5) and set(np.unique(out)) == {0, 2}
     assert not read(tmp_path / "out" / "b.nii.gz").any()
     labels = json.loads((tmp_path / "out" / "legend.json").read_text())["labels"]
     assert labels == {"background": 0, "label 1": 1, "label 2": 2}
+
+
+def test_an_organ_that_is_left_out_counts_as_such_where_its_lesion_stays(tmp_path):
+    groups = {"liver": ("organ", ["CT"], ["abdomen"]), "liver_tumor": "lesion"}
+    dataset = make_dataset_json(groups, {"S": {"liver": [1, 2], "liver_tumor": [2]}}, [["liver", "liver_tumor"]])
+    folder = write_case(tmp_path / "in", "a", dataset, ideal(dataset, "S", np.array([[[0, 1, 2]]])))
+    report = restrict_folder(folder, tmp_path / "out", Request("S", "MR"))
+    assert read(tmp_path / "out" / "a.nii.gz").ravel().tolist() == [0, 0, 2]
+    after = {name: row["after"]["voxels"] for name, row in report["targets"].items()}
+    assert after == {"liver": 0, "liver_tumor": 1}
+    assert report["never_painted"] == {"label 1": 1}
 
 
 def test_all_targets_of_a_folder(tmp_path, dataset):
