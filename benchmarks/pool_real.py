@@ -198,18 +198,18 @@ class PoolStudy(Bench):
             "test": {self.name(dataset): self.judge(label, run, dataset, folder) for dataset in datasets},
         }
 
+    def adapted(self, start: str) -> Path:
+        weights = self.work / f"{start}.pth"
+        command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[start]) / "checkpoint_final.pth")]
+        command += ["-d", str(TRANSFER_TO), "-p", PLANS["tsfm_s"][1], "-c", CONFIGURATION, "-o", str(weights)]
+        self.once(f"adapt_{start}", command)
+        return weights
+
     def transfer(self, start: str, epochs: int, seed: int) -> dict:
         """Fine-tune TSFM on the data set that the pool left out; `start` is an arm, or `none`."""
         label = f"transfer_{start}_{epochs}"
-        trainer = f"nnUNetTrainerTSFM_{epochs}epochs"
-        flags = []
-        if start != "none":
-            weights = self.work / f"{start}.pth"
-            command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[start]) / "checkpoint_final.pth")]
-            command += ["-d", str(TRANSFER_TO), "-p", PLANS["tsfm_s"][1], "-c", CONFIGURATION, "-o", str(weights)]
-            self.once(f"adapt_{start}", command)
-            flags = ["-pretrained_weights", str(weights)]
-        run = Run(TRANSFER_TO, "tsfm_s", trainer)
+        flags = [] if start == "none" else ["-pretrained_weights", str(self.adapted(start))]
+        run = Run(TRANSFER_TO, "tsfm_s", f"nnUNetTrainerTSFM_{epochs}epochs")
         results = self.work / "transfer" / start  # nnU-Net's folder name does not say the start
         folder = self.train(label, run, {"num_epochs": epochs, "seed": seed}, flags, results)
         return self.judge(label, run, TRANSFER_TO, folder)
@@ -243,6 +243,8 @@ def main() -> None:
         result = {"arms": dict(zip(args.arms, rows, strict=True)), "transfer": {}}
     if not args.no_transfer:
         starts = ["none", "pool_without_acdc", *(f"alone_tsfm_s_{n}" for n in SINGLES)]
+        for start in starts[1:]:
+            study.adapted(start)
         jobs = [(start, epochs) for start in starts for epochs in LENGTHS]
         with ThreadPoolExecutor(args.jobs) as pool:
             rows = pool.map(lambda job: study.transfer(*job, args.seed), jobs)
