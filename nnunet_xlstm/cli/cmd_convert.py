@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", type=int, metavar="ID", help="number of the data set")
     parser.add_argument("--name", help="of the data set; default: NAME")
     parser.add_argument(
-        "--subject", metavar="REGEX", help="finds the subject in the name of a case (its first group, or all)"
+        "--subject",
+        metavar="REGEX",
+        help="finds the subject in the name of a case (its first group, or all); default: as the catalogue says",
     )
     parser.add_argument("--test", action="store_true", help="also make imagesTs, and labelsTs where they are public")
     parser.add_argument("-np", type=int, default=1, metavar="N", help="cases at a time (%(default)s)")

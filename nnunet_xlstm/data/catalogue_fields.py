@@ -202,6 +202,16 @@ def patterns(value: Any) -> Faults:
         yield from pattern(path)
 
 
+def expression(value: Any) -> Faults:
+    if not is_text(value):
+        yield f"{shown(value)} is no text"
+        return
+    try:
+        re.compile(value)
+    except re.error as error:
+        yield f"{shown(value)} is no regular expression ({error})"
+
+
 def nested(table: dict[str, Key], what: str, null: bool = False) -> Callable[[Any], Faults]:
     def faults(value: Any) -> Faults:
         if value is not None or not null:
@@ -238,6 +248,13 @@ LAYOUT = {
     "label": Key("pattern", "their labels; with {label} one mask per label", "ct_train/{case}_label.nii.gz", pattern),
     "test_image": Key("channel -> pattern", "test set", {"CT": "ct_test/{case}_image.nii.gz"}, patterns, False),
     "test_label": Key("pattern", "where they are public", "ct_test/{case}_label.nii.gz", pattern, False),
+    "subject": Key(
+        "regular expression",
+        "finds the subject in the name of a case; else it is the case",
+        r"^patient\d+",
+        expression,
+        False,
+    ),
 }
 VERIFIED = {fact: Key("mark", "", "file", choice(MARKS)) for fact in FACTS}
 

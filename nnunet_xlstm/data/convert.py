@@ -49,7 +49,7 @@ def convert(
         name: an entry of the catalogue, or the path of a file like its files.
         root: folder that the official download unpacks to.
         number, dataset_name: of DatasetXXX_Name; the name is that of the entry by default.
-        subject: regular expression that finds the subject in a case's name; default: the case.
+        subject: regular expression that finds the subject in a case's name; default: the entry's, else the case.
         test: also imagesTs, and labelsTs where the labels are public.
 
     Raises:
@@ -59,6 +59,7 @@ def convert(
         raise ValueError(f"-np {processes}: give the number of cases to convert at a time, 1 or more")
     entry = find_entry(name)
     check_served(entry, root, number)
+    subject = subject or (entry.layout or {}).get("subject")
     pattern = subject_pattern(subject) if subject else None
     files = find_native(entry, root, test)
     dataset = open_dataset(number, dataset_name, default_name(entry), MAKER)

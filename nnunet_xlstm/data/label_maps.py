@@ -71,7 +71,7 @@ def as_label_map(image: sitk.Image, path: Path) -> sitk.Image:
             raise ValueError(
                 f"{path}: values between whole numbers ({value:g}); give a label map, not an image or probabilities"
             )
-        if array.size and np.abs(array).max() > np.iinfo(np.int32).max:  # also infinity
+        if array.size and np.abs(array).max() >= 2.0**31:  # also infinity
             raise ValueError(f"{path}: values beyond 2^31 or infinite; give a label map, not an image")
         result = sitk.GetImageFromArray(whole.astype(np.int32))
         result.CopyInformation(image)

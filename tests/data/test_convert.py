@@ -20,6 +20,7 @@ from nnunet_xlstm.data.convert_layout import compile_pattern
 from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_codes import look_up
+from nnunet_xlstm.data.pool_sources import build_pool
 
 from .image_files import tree, write
 
@@ -205,7 +206,7 @@ def test_subjects_by_pattern(root, caplog):
             case = f"patient{patient}_{sequence}"
             write(source / f"C0LET2_nii45_for_challenge19/c0t2lge/{case}.nii.gz", image())
             write(source / f"C0LET2_nii45_for_challenge19/c0gt/{case}_manual.nii.gz", label(200, 500, 600))
-    dataset, summary = convert("MSCMRSeg", source, 60, subject=r"patient\d+")
+    dataset, summary = convert("MSCMRSeg", source, 60)  # the entry has a pattern
     assert (summary.cases, summary.subjects) == (10, 5)
     assert "10 training cases of 5 subjects are found, the catalogue counts 35" in caplog.text
     for fold in content(dataset, "splits_final.json"):
@@ -290,13 +291,13 @@ def test_test_images(root, monkeypatch):
 
 
 def test_public_labels_of_test_cases(root):
-    source = layout_of(root / "in", "HeartPhantom", ["a", "b"])
-    write(source / "imagesTs/c_0000.nii.gz", image())
-    write(source / "labelsTs/c.nii.gz", label(1, 7))
+    source = layout_of(root / "in", "HeartPhantom", ["tr000_ct", "tr001_mr"])
+    write(source / "imagesTs/ts000_ct_0000.nii.gz", image())
+    write(source / "labelsTs/ts000_ct.nii.gz", label(1, 7))
     dataset, _ = convert("HeartPhantom", source, 60, test=True)
-    answer = sitk.GetArrayFromImage(sitk.ReadImage(str(dataset.folder / "labelsTs/c.nii.gz")))
+    answer = sitk.GetArrayFromImage(sitk.ReadImage(str(dataset.folder / "labelsTs/ts000_ct.nii.gz")))
     assert set(np.unique(answer)) == {0, 1, 7}
-    assert list(content(dataset)["dataset"]) == ["a", "b"]
+    assert list(content(dataset)["dataset"]) == ["tr000_ct", "tr001_mr"]
 
 
 # Runs ---------------------------------------------------------------------------------------------------------------
@@ -498,6 +499,24 @@ def test_stock_integrity_check_accepts_it(root, monkeypatch, name):
     threads = SimpleNamespace(get_context=lambda _: multiprocessing.dummy)  # they need no start-up
     monkeypatch.setattr(stock, "multiprocessing", threads)
     stock.verify_dataset_integrity(str(dataset.folder), 1)
+
+
+def test_a_pool_joins_its_labels_by_name(root):
+    """The catalogue's ids are native, those of the files consecutive."""
+    convert("MMWHS_CT", mmwhs(root, n=2), 60)
+    source = {"dataset": "Dataset060_MMWHS_CT", "modality": "CT", "catalogue": "MMWHS_CT"}
+    targets = [{"name": "myocardium", "group": "organ"}, {"name": "left_ventricle", "group": "organ"}]
+    (root / "POOL.json").write_text(json.dumps({"targets": targets, "sources": [source]}))
+    pool, summary = build_pool(root / "POOL.json", 61)
+    assert summary.cases == 2 and content(pool)["pool"]["sources"]["Dataset060_MMWHS_CT"]["targets"] == {
+        "myocardium": [5],
+        "left_ventricle": [1],
+    }
+    codes = {tuple(names): int(code) for code, names in content(pool)["pool"]["codes"].items()}
+    native = label(*load_dataset("MMWHS_CT").labels.values())
+    array = converted_label(pool, "Dataset060_MMWHS_CT_ct_train_1001")
+    assert np.array_equal(array == codes["myocardium",], native == 205)
+    assert np.array_equal(array == codes["left_ventricle",], native == 500)
 
 
 def test_command(root, capsys):
