@@ -18,7 +18,7 @@ STOCK_FLAGS = {
     "nnUNetv2_plan_and_preprocess": {"-d", "-pl", "-c", "--verify_dataset_integrity", "--no_pp", "--clean"},
     "nnUNetv2_train": {"-tr", "-p", "--npz", "--c", "-device", "-pretrained_weights"},
     "nnUNetv2_find_best_configuration": {"-c", "-tr", "-p"},
-    "nnUNetv2_predict": {"-i", "-o", "-d", "-c", "-tr", "-p"},
+    "nnUNetv2_predict": {"-i", "-o", "-d", "-c", "-f", "-tr", "-p", "--save_probabilities"},
     "nnUNetv2_export_model_to_zip": {"-d", "-o", "-c", "-tr", "-p"},
 }
 
