@@ -74,7 +74,8 @@ class CaseJob:
 
     def stamp(self) -> str:
         """Changes when a file does, or what its values mean."""
-        return stamp_of(repr((self.modality, list(self.labels), self.table.own, self.table.table)), self.files)
+        meaning = (self.modality, list(self.labels), self.table.own, self.table.table, sorted(self.table.optional))
+        return stamp_of(repr(meaning), self.files)
 
 
 def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
@@ -244,9 +245,7 @@ def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarr
     if missing := [name for name in own if name not in masks.keys() | table.optional]:
         raise LeftOut(min(masks.values()), f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
     result = np.zeros(grid.GetSize()[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
-    for name, number in own.items():
-        if name not in masks:
-            continue
+    for name, number in ((name, number) for name, number in own.items() if name in masks):
         result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number
     return result
 

@@ -160,6 +160,11 @@ def test_one_mask_per_label_is_merged(root):
     dataset, summary = convert("TotalSegmentator_MR", source, 60)
     assert (summary.cases, summary.excluded) == (1, 1)
     assert "no mask of heart (1 of 50 missing)" in (dataset.folder / "excluded.csv").read_text()
+    own = json.loads((resources.files("nnunet_xlstm.dataset_json") / "TotalSegmentator_MR.json").read_text())
+    (root / "TotalSegmentator_MR.json").write_text(json.dumps(own | {"optional_labels": ["heart"]}))
+    assert convert(str(root / "TotalSegmentator_MR.json"), source, 60)[1].cases == 2
+    assert entry.labels["heart"] not in converted_label(dataset, "s0002")
+    assert content(dataset)["catalogue"]["optional_labels"] == ["heart"]
     write(source / "s0001/segmentations/tail.nii.gz", label(1))
     with pytest.raises(ValueError, match=r"tail.nii.gz: TotalSegmentator_MR has no label 'tail'; is this another ver"):
         convert("TotalSegmentator_MR", source, 60)
