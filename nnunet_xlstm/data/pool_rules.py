@@ -203,7 +203,7 @@ def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json:
         raise ValueError(f"{where}: labels none of the pool's targets {', '.join(pool.names)}; leave it out")
     optional = () if entry is None else (own_id[entry.labels[label]] for label in entry.optional_labels)
     return SourceLabels(
-        named or {str(i): i for i in sorted(ids)},
+        named | {str(i): i for i in sorted(ids - set(named.values()))},  # ids that only regions hold
         {t: tuple(native[t]) for t in pool.names if t in native},
         frozenset(optional),
         ignore,

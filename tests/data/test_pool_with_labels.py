@@ -157,6 +157,14 @@ def test_converted_ids_are_joined_by_name(raw):
         build_pool(path, 61)
 
 
+def test_a_source_of_labels_and_regions(raw):
+    cases = {f"b{i}": (1, 2, 3) for i in range(2)}
+    raw_dataset(raw / "Dataset082_BraTS", {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}, cases)
+    row = {"dataset": "Dataset082_BraTS", "modality": "MR", "targets": {"tumour": [1, 2, 3], "vessel": [3]}}
+    pool = PoolTargets.from_dataset_json(content(build(raw, LIVER, row)), "here")
+    assert pool.sources["Dataset082_BraTS"].labels == {"enhancing": 3, "1": 1, "2": 2}
+
+
 def test_each_source_its_own_targets(raw):
     dataset = build(raw, LIVER, VESSEL, merge="none")
     labels = content(dataset)["labels"]
