@@ -17,10 +17,17 @@ TRAINERS = {
         "nnUNetTrainerMasked",
         "nnUNetTrainerPool",
     )
+} | {
+    f"nnUNetTrainerTSFM{length}": "nnunet_xlstm.trainers.nnUNetTrainerTSFM"
+    for length in ("", "_10epochs", "_20epochs", "_50epochs", "_100epochs")
 }
 # Each preset with its twin; two more controls exist for the preset of the CPU studies.
 _PRESETS = [f"{preset}{twin}" for preset in ("", "Bi", "Enc", "Small", "Tiny", "Large") for twin in ("", "NoXLSTM")]
 PLANNERS = {
     f"nnUNetPlannerXLSTMUNet{preset}": "nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet"
     for preset in (*_PRESETS, "SmallShuffled", "SmallPlain")
+} | {
+    f"nnUNetPlannerTSFM_{size}{twin}": "nnunet_xlstm.planners.nnUNetPlannerTSFM"
+    for size in ("S", "B", "L", "1p6B")
+    for twin in ("", "NoViT")
 }

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Parameters, multiply-accumulates (GFLOP is twice GMAC) and activations kept for the backward pass, of one "
         "image of one patch. Counted on fake tensors: nothing is allocated, so any size is counted on any machine. "
         "Convolutions and matrix products count; normalisation and exponentials do not. Layer outputs are the elements "
-        "that convolutions and linear layers write. A preset has the stages of a 128^3 (2D: 512^2) patch."
+        "that convolutions and linear layers write. A preset has the stages of a patch of 128^3 (TSFM: 112x160x192; 2D: "
+        "512^2). Activation checkpointing is not counted."
     )
     parser.add_argument(
         "networks",
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="of plans files (%(default)s)")
     parser.add_argument(
-        "--patch", type=int, nargs="+", metavar="N", help="voxels per axis; default: the plans', or 128"
+        "--patch", type=int, nargs="+", metavar="N", help="voxels per axis; default: the plans' or the preset's"
     )
     parser.add_argument("--channels", type=int, help="default: of the dataset.json beside the plans, or 1")
     parser.add_argument("--classes", type=int, help="default: of the dataset.json beside the plans, or 8")
@@ -112,8 +113,9 @@ def _network(name: str, args: argparse.Namespace):
     if name in PRESETS:
         from nnunet_xlstm.networks.build import build_network, default_strides
 
-        patch, channels, classes = _patch(args.patch, 3, (128,) * 3), args.channels or 1, args.classes or 8
-        strides = default_strides(PLANNED[len(patch)])  # one network for a preset, whatever patch is counted
+        planned = PLANNED | ({3: PRESETS[name].patch_3d} if PRESETS[name].patch_3d else {})
+        patch, channels, classes = _patch(args.patch, 3, planned[3]), args.channels or 1, args.classes or 8
+        strides = default_strides(planned[len(patch)])  # one network for a preset, whatever patch is counted
         return name, patch, channels, classes, lambda: build_network(name, patch, channels, classes, strides=strides)
     path = Path(name)
     if not path.is_file():

@@ -2,8 +2,8 @@
 
 import importlib
 
-_CLASSES = {"XLSTMUNet": "nnunet_xlstm.networks.xlstm_unet"}
-__all__ = ["XLSTMUNet"]
+_CLASSES = {"XLSTMUNet": "nnunet_xlstm.networks.xlstm_unet", "TSFM": "nnunet_xlstm.networks.tsfm"}
+__all__ = ["TSFM", "XLSTMUNet"]
 
 
 def __getattr__(name: str):

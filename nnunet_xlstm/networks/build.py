@@ -59,7 +59,7 @@ def build_network(
         input_channels=input_channels,
         num_classes=num_classes,
         deep_supervision=deep_supervision,
-        **arch_kwargs_for(row, kwargs, dim),
+        **arch_kwargs_for(row, kwargs, patch_size),
     )
     network.apply(network.initialize)
     return network

@@ -33,3 +33,9 @@ def per_stage(value: int | Sequence[int], n: int, name: str) -> list[int]:
     if len(values) != n:
         raise ValueError(f"{name} {values}: {len(values)} entries for {n} stages; give one number or {n} of them")
     return values
+
+
+def per_stage_and_axis(value: int | Sequence, n: int, dim: int) -> list[tuple[int, ...]]:
+    """Kernels or strides as one tuple of `dim` numbers per stage, from a number or a list of numbers or tuples."""
+    values = [value] * n if isinstance(value, int) else value
+    return [(v,) * dim if isinstance(v, int) else tuple(int(i) for i in v) for v in values]

@@ -22,6 +22,15 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Con
 WARM_UP = 2
 
 
+def _attention_flops(query, key, value, *args, out_shape=None, **kwargs) -> int:
+    """Q K^T and the product with V; the arguments are shapes (B, heads, S, d)."""
+    return 2 * math.prod(query[:3]) * key[2] * (query[3] + value[3])
+
+
+# torch counts attention on a GPU only
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+
+
 @dataclass(frozen=True)
 class Cost:
     """Of one image of one patch.
@@ -29,7 +38,8 @@ class Cost:
     Attributes:
         params: number of parameters. macs: multiply-accumulates of the forward pass: convolutions and matrix
             products only (normalisation, exponentials and cumulative sums are not counted).
-        activations: elements kept for the backward pass (saved tensors, each storage once, without parameters).
+        activations: elements kept for the backward pass (saved tensors, each storage once, without parameters), as if
+            nothing were computed again (no activation checkpointing).
         activation_bytes: the same in bytes, as saved.
         outputs: elements that convolutions and linear layers write in the forward pass.
     """
@@ -45,6 +55,9 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
     """Count `build()` on an input of `input_shape` (B, C, *size). See Cost."""
     with FakeTensorMode():
         network = build()
+        for module in network.modules():
+            if hasattr(module, "recompute"):
+                module.recompute = False
         x = torch.empty(tuple(input_shape))
         parameters = {id(p.untyped_storage()) for p in network.parameters()}
         saved: dict[int, tuple] = {}
@@ -62,7 +75,7 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
                 saved[id(storage)] = (storage, storage.nbytes() // tensor.element_size(), storage.nbytes())
             return tensor
 
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter, torch.no_grad():
             network(x)
         for hook in hooks:
             hook.remove()

@@ -6,10 +6,12 @@ difference in results is the difference in the network, by construction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 XLSTM_UNET = "nnunet_xlstm.networks.XLSTMUNet"
+TSFM = "nnunet_xlstm.networks.TSFM"
 PLAIN_UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
 
@@ -25,6 +27,8 @@ class Preset:
         arch_kwargs: our own keys of the network.
         network_class: dotted path, resolved by nnU-Net.
         control_of: name of the preset that this one is the control of.
+        patch_3d: a 3D patch that the strides of every plan divide (those that would not are left out), and that `cost`
+            counts; None: any, and 128^3.
     """
 
     summary: str
@@ -37,6 +41,7 @@ class Preset:
     arch_kwargs: Mapping = field(default_factory=dict)
     network_class: str = XLSTM_UNET
     control_of: str | None = None
+    patch_3d: tuple[int, int, int] | None = None
 
 
 _SHARED_PAIR = {
@@ -85,6 +90,36 @@ def _shuffled(name: str, preset: Preset) -> Preset:
     )
 
 
+TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottom
+
+
+def _tsfm(text: str, base: int, depth: int, dim: int, heads: int, widest: int = 16, recompute: bool = False) -> Preset:
+    """base * [1, 2, 4, 8, 16, 16] features (widest: the last factor), `depth` blocks per stage and a transformer."""
+    kwargs = {"vit": {"dim": dim, "layers": 12, "heads": heads}, "block": "preact", "recompute": recompute}
+    top = base * widest
+    return Preset(text, base, top, top, 6, depth, depth, kwargs, TSFM, patch_3d=TSFM_PATCH)
+
+
+_WITH_VIT = {
+    "tsfm_s": _tsfm("TSFM 16..256 features and a transformer of 192, 20 M", 16, 1, 192, 3),
+    "tsfm_b": _tsfm("TSFM 32..512 features and ViT-S, 80 M", 32, 1, 384, 6),
+    "tsfm_l": _tsfm("TSFM 48..768 features, two blocks per stage and ViT-B, 334 M", 48, 2, 768, 12, recompute=True),
+    "tsfm_1p6b": _tsfm("TSFM of the paper: 64..2048 features, four blocks per stage and ViT-B, 1.6 B",
+                       64, 4, 768, 12, widest=32, recompute=True),
+}  # fmt: skip
+
+NO_VIT = "_novit"
+
+
+def _without_vit(name: str, preset: Preset) -> Preset:
+    return replace(
+        preset,
+        summary=f"{name} with the transformer left out",
+        arch_kwargs={**preset.arch_kwargs, "vit": None},
+        control_of=name,
+    )
+
+
 PRESETS: dict[str, Preset] = {
     **_WITH_XLSTM,
     **{name + NO_XLSTM: _twin(name, preset) for name, preset in _WITH_XLSTM.items()},
@@ -98,6 +133,8 @@ PRESETS: dict[str, Preset] = {
         network_class=PLAIN_UNET,
         control_of="small",
     ),
+    **_WITH_VIT,
+    **{name + NO_VIT: _without_vit(name, preset) for name, preset in _WITH_VIT.items()},
 }
 
 
@@ -112,24 +149,45 @@ def get_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, dim: int) -> dict:
+def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[int]) -> dict:
     """The plan's `arch_kwargs` changed to the preset: stages limited, features, blocks and our keys set.
 
     Args:
-        arch_kwargs: as nnU-Net's planner makes them. dim: 2 or 3.
+        arch_kwargs: as nnU-Net's planner makes them. patch_size: of the plan, voxels per axis.
     """
     result = dict(arch_kwargs)
-    n = min(result["n_stages"], preset.max_stages or result["n_stages"])
+    dim = len(patch_size)
+    stages = list(zip(result["kernel_sizes"], result["strides"], strict=True))
+    if preset.patch_3d and dim == 3:
+        stages = _that_divide(preset.patch_3d, stages)
+    stages = stages[: preset.max_stages]
+    n = len(stages)
     top = preset.max_features_2d if dim == 2 else preset.max_features_3d
     result.update(
         n_stages=n,
         features_per_stage=[min(preset.base_features * 2**s, top) for s in range(n)],
-        kernel_sizes=list(result["kernel_sizes"][:n]),
-        strides=list(result["strides"][:n]),
+        kernel_sizes=[kernel for kernel, _ in stages],
+        strides=[stride for _, stride in stages],
         n_conv_per_stage=[preset.blocks_encoder] * n,
         n_conv_per_stage_decoder=[preset.blocks_decoder] * (n - 1),
         **preset.arch_kwargs,
     )
     if result.get("xlstm_from_stage") is not None:  # small images have few stages
         result["xlstm_from_stage"] = min(result["xlstm_from_stage"], n - 1)
+    if result.get("vit") is not None:
+        result["vit_grid"] = [
+            int(size) // math.prod(int(stride[axis]) for stride in result["strides"])
+            for axis, size in enumerate(patch_size)
+        ]
+    return result
+
+
+def _that_divide(patch: Sequence[int], stages: Sequence[tuple]) -> list[tuple]:
+    """(kernel, stride) of each stage, without strides that would not divide `patch` and stages left without any."""
+    rest, result = list(patch), []
+    for kernel, stride in stages:
+        own = [int(t) if size % int(t) == 0 else 1 for size, t in zip(rest, stride, strict=True)]
+        if max(own) > 1 or not result:
+            result.append((kernel, own))
+            rest = [size // t for size, t in zip(rest, own, strict=True)]
     return result

@@ -14,6 +14,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor, nn
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.layers.vit import resize_grid
 from nnunet_xlstm.networks.parts import EncoderParts, named_once
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.nnunet.checkpoint import write_atomically
@@ -28,7 +29,7 @@ NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
 # arguments of a network that do not change what its encoder computes, or that the shapes of tensors tell
 NOT_COMPARED = frozenset(
     "n_stages features_per_stage n_conv_per_stage_decoder deep_supervision input_shape num_classes "
-    "input_channels".split()
+    "input_channels vit_grid recompute".split()
 )
 BLOCKS = ("n_conv_per_stage", "n_blocks_per_stage")  # two names of one thing
 PER_STAGE = ("strides", "kernel_sizes", "blocks")
@@ -189,9 +190,13 @@ def _fitted(
         if mapping != [[i] for i in range(n)]:
             given = adapt_channels(given, mapping)
             notes.append(f"channels {_channels_text(mapping, names, target.channel_names)}")
-    if name == parts.position_embedding and given.shape != tensor.shape and given.ndim == 3:
-        given = resize_position_embedding(given, *_grids(source.row, target.row))
-        notes.append("resampled to the grid of the new patch")
+    if name == parts.position_embedding and given.shape != tensor.shape:
+        if given.ndim == 3:
+            given = resize_position_embedding(given, *_grids(source.row, target.row))
+            notes.append("resampled to the grid of the new patch")
+        elif given.ndim == tensor.ndim and given.shape[:2] == tensor.shape[:2]:  # stored as a map: its shape tells
+            given = resize_grid(given, tensor.shape[2:])
+            notes.append("resampled to the grid of the new patch")
     if (
         options.force
         and given.ndim == tensor.ndim > 2

@@ -18,7 +18,7 @@ class XLSTMPlanner(ExperimentPlanner):
     """Base of our planners. A subclass sets `preset` (a name in `nnunet_xlstm.networks.presets`), and no more.
 
     Patch, batch and topology come from the preset, or from the preset it is the control of, whose memory estimate
-    counts the xLSTM tokens; then the network is changed. So a preset and its controls differ in the network only.
+    counts the tokens; then the network is changed. So a preset and its controls differ in the network only.
     """
 
     preset = "heartseg_30m"
@@ -61,8 +61,8 @@ class XLSTMPlanner(ExperimentPlanner):
     def static_estimate_VRAM_usage(
         self, patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
     ):
-        """Elements written per image by the convolutions and the xLSTM of the planned preset; allocates nothing."""
-        kwargs = arch_kwargs_for(self.planned, arch_kwargs, len(patch_size))
+        """Elements written per image by convolutions and token layers of the planned preset; allocates nothing."""
+        kwargs = arch_kwargs_for(self.planned, arch_kwargs, patch_size)
         with torch.device("meta"):
             network = get_network_from_plans(
                 self.planned.network_class, kwargs, arch_kwargs_req_import, input_channels, output_channels, False
@@ -73,5 +73,5 @@ class XLSTMPlanner(ExperimentPlanner):
         plan = super().get_plans_for_configuration(*args, **kwargs)
         architecture = plan["architecture"]
         architecture["network_class_name"] = self.target.network_class
-        architecture["arch_kwargs"] = arch_kwargs_for(self.target, architecture["arch_kwargs"], len(plan["patch_size"]))
+        architecture["arch_kwargs"] = arch_kwargs_for(self.target, architecture["arch_kwargs"], plan["patch_size"])
         return plan

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_xlstm.layers.vit import resize_grid
+
 
 def channel_map(
     source: Sequence[str], target: Sequence[str], chosen: Mapping[int, Sequence[int]] | None = None
@@ -95,7 +97,5 @@ def resize_position_embedding(embedding: Tensor, old: Sequence[int], new: Sequen
         )
     if tuple(old) == tuple(new):
         return embedding
-    grid = embedding[:, prefix:].reshape(1, *old, -1).movedim(-1, 1)
-    mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[len(old)]
-    grid = F.interpolate(grid.float(), tuple(int(n) for n in new), mode=mode, align_corners=False).to(embedding.dtype)
+    grid = resize_grid(embedding[:, prefix:].reshape(1, *old, -1).movedim(-1, 1), new)
     return torch.cat((embedding[:, :prefix], grid.flatten(2).transpose(1, 2)), 1)

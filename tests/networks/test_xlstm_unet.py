@@ -6,7 +6,7 @@ from torch import nn
 
 from nnunet_xlstm.networks.build import build_network
 from nnunet_xlstm.networks.cost import count_cost
-from nnunet_xlstm.networks.presets import PRESETS
+from nnunet_xlstm.networks.presets import PRESETS, XLSTM_UNET
 
 PATCHES = {"3d": (16, 24, 16), "2d": (16, 24), "anisotropic": (6, 32, 32)}
 STRIDES = {"anisotropic": [(1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2)]}
@@ -65,7 +65,7 @@ def test_same_weights_on_any_patch():
             assert torch.isfinite(network(torch.randn(1, 1, *patch))).all()
 
 
-@pytest.mark.parametrize("preset", [name for name in SMALL if name != "small_plain"])
+@pytest.mark.parametrize("preset", [name for name in SMALL if SMALL[name].network_class == XLSTM_UNET])
 @pytest.mark.parametrize("case", PATCHES)
 @pytest.mark.parametrize("deep_supervision", [False, True])
 def test_feature_map_size_equals_what_runs(preset, case, deep_supervision):

@@ -163,5 +163,5 @@ def test_images_too_small_for_three_stages_still_plan():
     from nnunet_xlstm.networks.presets import arch_kwargs_for
 
     stock = {"n_stages": 2, "kernel_sizes": [3, 3], "strides": [1, 2]}
-    assert arch_kwargs_for(PRESETS["enc"], stock, 3)["xlstm_from_stage"] == 1
-    assert arch_kwargs_for(PRESETS["heartseg_30m"], stock, 3)["xlstm_from_stage"] == -1
+    assert arch_kwargs_for(PRESETS["enc"], stock, (8, 8, 8))["xlstm_from_stage"] == 1
+    assert arch_kwargs_for(PRESETS["heartseg_30m"], stock, (8, 8, 8))["xlstm_from_stage"] == -1

@@ -1,0 +1,36 @@
+"""TSFM: training on a pool, and transfer of what was trained there in few epochs."""
+
+from nnunet_xlstm.config import SegmentationConfig
+from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
+from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.transfer.config import FinetuneConfig
+
+
+class nnUNetTrainerTSFM(XLSTMTrainer):
+    """The recipe of TSFM: SGD 1e-3 with Nesterov momentum 0.99, weight decay 1e-3, batch 2, patch 112 x 160 x 192."""
+
+    recipe = SegmentationConfig(initial_lr=1e-3, weight_decay=1e-3, batch_size=2, patch_size=[112, 160, 192])
+
+
+class nnUNetTrainerTSFM_10epochs(FinetuneTrainer):
+    """nnU-Net's recipe in 10 epochs; the rate falls to zero over these."""
+
+    recipe = FinetuneConfig(num_epochs=10)
+
+
+class nnUNetTrainerTSFM_20epochs(FinetuneTrainer):
+    """nnU-Net's recipe in 20 epochs; the rate falls to zero over these."""
+
+    recipe = FinetuneConfig(num_epochs=20)
+
+
+class nnUNetTrainerTSFM_50epochs(FinetuneTrainer):
+    """nnU-Net's recipe in 50 epochs; the rate falls to zero over these."""
+
+    recipe = FinetuneConfig(num_epochs=50)
+
+
+class nnUNetTrainerTSFM_100epochs(FinetuneTrainer):
+    """nnU-Net's recipe in 100 epochs; the rate falls to zero over these."""
+
+    recipe = FinetuneConfig(num_epochs=100)
