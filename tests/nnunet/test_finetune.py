@@ -27,14 +27,16 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 
 @pytest.fixture
 def make(nnunet_tree, tmp_path, monkeypatch):
-    """make(name, **keys) -> a trainer with the quick config, in a results folder of its own."""
+    """make(name, **keys) -> a trainer with the quick config, in a results folder of its own; `architecture` as in
+    plans, in place of the tiny one."""
 
-    def _make(name, continuing=False, **keys):
+    def _make(name, continuing=False, architecture=None, **keys):
         (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
         folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
         plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": continuing}
+        plans["configurations"]["3d_fullres"] |= {"architecture": architecture} if architecture else {}
         dataset = json.loads((folder / "dataset.json").read_text())
         trainer = getattr(importlib.import_module(names.TRAINERS[name]), name)
         return trainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
@@ -78,6 +80,40 @@ def test_what_is_frozen_stays_bit_for_bit_under_weight_decay(name, keys, learns,
     trainer.initialize()
     load_pretrained_weights(trainer.network, str(adapted))
     before = state(trainer.network)
+    trainer.run_training()
+    assert changed(before, state(trainer.network)) == learns
+
+
+STOCK = "dynamic_network_architectures.architectures.unet."
+
+
+@pytest.mark.parametrize(
+    "network, blocks, name, learns",
+    [
+        ("PlainConvUNet", "n_conv", "nnUNetTrainerFinetuneFrozen", {"decoder"}),
+        ("ResidualEncoderUNet", "n_blocks", "nnUNetTrainerFinetuneBottom", {"2", "decoder"}),
+    ],
+)
+def test_networks_of_nnunet_freeze_too_with_their_running_means(network, blocks, name, learns, make):
+    kwargs = {
+        "n_stages": 3,
+        "features_per_stage": [4, 8, 8],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3]] * 3,
+        "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+        f"{blocks}_per_stage": [1, 1, 1],
+        "n_conv_per_stage_decoder": [1, 1],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.batchnorm.BatchNorm3d",
+        "norm_op_kwargs": {},
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {},
+    }
+    architecture = {"network_class_name": STOCK + network, "arch_kwargs": kwargs}
+    architecture["_kw_requires_import"] = ["conv_op", "norm_op", "nonlin"]
+    trainer = make(name, architecture=architecture, num_epochs=1)
+    trainer.initialize()
+    before = {k: v for k, v in state(trainer.network).items() if not k.startswith("decoder.encoder.")}
     trainer.run_training()
     assert changed(before, state(trainer.network)) == learns
 
