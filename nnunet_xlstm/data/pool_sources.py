@@ -16,7 +16,7 @@ from nnunet_xlstm.data.pool_cases import NAME, CaseRow, read_pool_cases
 from nnunet_xlstm.data.pool_file import Pool, Source, read_pool
 from nnunet_xlstm.data.pool_labels import LabelPlan, plan_labels
 from nnunet_xlstm.data.raw_build import Summary, build
-from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, nnunet_folder, open_dataset
+from nnunet_xlstm.data.raw_dataset import BODY, RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.data.subjects import subject_of
 
 MAKER = "nnunet_xlstm pool build"
@@ -158,7 +158,7 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
         row = rows.get(case)
         subject = _subject(source, case, row)
         # a mask of ours serves again; the labels of other data sets are no masks of the body
-        mask = label if row is not None and "dataset" in content else ""
+        mask = label if row is not None and content.get("labels") == BODY else ""
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
         scans = [Scan((image,), image, case, image) for image in images]
         relabel = labels.relabel(source.name, case, label) if labels else None

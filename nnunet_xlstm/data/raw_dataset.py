@@ -21,6 +21,7 @@ from nnunet_xlstm.data.subjects import folds_by_subject
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 SPLITS = "splits_final.json"
 MAX_ID = 999
+BODY = {"background": 0, "foreground": 1}  # labels of a data set whose label maps are masks of the body
 # nnU-Net chooses the normalisation by the channel's name; every other name is a z-score per case
 RESERVED_CHANNELS = ("ct", "nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1")
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class RawDataset:
         pool = PoolCases({case: entries[case].row for case in cases}, sampling, inputs)
         write_json(self.folder / NAME, pool.to_json())
         content = (
-            {"labels": {"background": 0, "foreground": 1}}
+            {"labels": BODY}
             | dict(header)
             | {
                 "numTraining": len(cases),

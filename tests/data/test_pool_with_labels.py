@@ -249,6 +249,17 @@ def test_check_counts_and_names_conflicts(raw):
     assert "Dataset008_Vessel: liver lacks the labels of tumour" in said
 
 
+def test_a_labelled_pool_as_a_source_of_images(raw):
+    """Its label maps are no masks of the body."""
+    labelled = build(raw, LIVER)
+    path = raw.parent / "IMAGES.json"
+    path.write_text(json.dumps({"sources": [{"dataset": labelled.folder.name, "modality": "CT"}]}))
+    images, _ = build_pool(path, 52, "Images")
+    files = content(images)["dataset"]
+    assert all(row["label"] == f"labelsTr/{case}.nii.gz" for case, row in files.items())
+    assert content(images)["labels"] == {"background": 0, "foreground": 1}
+
+
 @pytest.mark.slow
 def test_processes_give_the_same(raw):
     alone = tree(build(raw, LIVER, VESSEL).folder)
