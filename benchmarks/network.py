@@ -58,6 +58,8 @@ BUILDERS = {name: partial(preset, name) for name in PRESETS} | {
     name: partial(stock, name) for name in ("PlainConvUNet", "ResidualEncoderUNet_M", "ResidualEncoderUNet_L")
 }
 
+COMPARED = [name for name in BUILDERS if not name.startswith("tsfm")]  # TSFM needs the memory of a GPU
+
 
 def one_step(network: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor) -> float:
     start = time.perf_counter()
@@ -87,7 +89,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=128, help="edge of the cube that is counted")
     parser.add_argument("--time-patch", type=int, default=64, help="edge of the cube that is timed")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--networks", nargs="+", default=list(BUILDERS), choices=list(BUILDERS))
+    parser.add_argument("--networks", nargs="+", default=COMPARED, choices=list(BUILDERS))
     args = parser.parse_args()
     counted, timed = (args.patch,) * 3, (args.time_patch,) * 3
     steps = time_steps(args.networks, timed, args.repeats)
