@@ -1,15 +1,15 @@
 """TSFM: training on a pool, and transfer of what was trained there in few epochs."""
 
-from nnunet_xlstm.config import SegmentationConfig
+from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.nnunet.pool_trainer import PoolTrainer
 from nnunet_xlstm.transfer.config import FinetuneConfig
 
 
-class nnUNetTrainerTSFM(XLSTMTrainer):
-    """The recipe of TSFM: SGD 1e-3 with Nesterov momentum 0.99, weight decay 1e-3, batch 2, patch 112 x 160 x 192."""
+class nnUNetTrainerTSFM(PoolTrainer):
+    """TSFM on a pool: SGD 1e-3 with Nesterov momentum 0.99, weight decay 1e-3, batch 2, 112 x 160 x 192."""
 
-    recipe = SegmentationConfig(initial_lr=1e-3, weight_decay=1e-3, batch_size=2, patch_size=[112, 160, 192])
+    recipe = PoolConfig(initial_lr=1e-3, weight_decay=1e-3, batch_size=2, patch_size=[112, 160, 192])
 
 
 class nnUNetTrainerTSFM_10epochs(FinetuneTrainer):
