@@ -17,7 +17,7 @@ MODES = {1: "linear", 2: "bicubic", 3: "trilinear"}
 
 def resize_grid(grid: Tensor, size: Sequence[int]) -> Tensor:
     """(B, C, *old) -> (B, C, *size): linear in 3D, cubic in 2D; the same tensor where nothing changes."""
-    size = tuple(int(n) for n in size)
+    size = tuple(size)
     if tuple(grid.shape[2:]) == size:
         return grid
     return F.interpolate(grid.float(), size, mode=MODES[len(size)], align_corners=False).to(grid.dtype)

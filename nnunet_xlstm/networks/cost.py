@@ -51,6 +51,11 @@ class Cost:
     outputs: int
 
 
+def count_parameters(network: nn.Module) -> int:
+    """Numbers that a network learns; of one on the meta device too, which allocates nothing."""
+    return sum(math.prod(p.shape) for p in network.parameters())
+
+
 def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Cost:
     """Count `build()` on an input of `input_shape` (B, C, *size). See Cost."""
     with FakeTensorMode():
@@ -83,7 +88,7 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
             output = network(x)
     del output
     return Cost(
-        params=sum(math.prod(p.shape) for p in network.parameters()),
+        params=count_parameters(network),
         macs=counter.get_total_flops() // 2,
         activations=sum(elements for _, elements, _ in saved.values()),
         activation_bytes=sum(nbytes for _, _, nbytes in saved.values()),

@@ -8,7 +8,7 @@ from nnunet_xlstm.layers.resblock import ResidualBlock
 from nnunet_xlstm.layers.vit import TransformerBlock, ViT, resize_grid
 from nnunet_xlstm.networks import TSFM
 from nnunet_xlstm.networks.build import build_network, default_strides
-from nnunet_xlstm.networks.cost import count_cost
+from nnunet_xlstm.networks.cost import count_cost, count_parameters
 from nnunet_xlstm.networks.presets import PRESETS, TSFM_PATCH, arch_kwargs_for
 
 PATCHES = {"3d": (16, 24, 16), "2d": (16, 24), "anisotropic": (6, 32, 32)}
@@ -31,6 +31,9 @@ def toy(**kwargs):
     return network
 
 
+SHALLOW = {"n_conv_per_stage": 1, "vit": {"dim": 6, "layers": 1, "heads": 2}}  # torch.compile takes long
+
+
 def stunet(base, depth):
     """Of 105 outputs on six stages: what the authors of STU-Net count."""
     return TSFM(
@@ -51,24 +54,25 @@ def stunet(base, depth):
 
 @pytest.mark.parametrize("base, depth, millions", [(16, 1, 14.60), (32, 1, 58.26), (64, 2, 440.30), (96, 3, 1457.33)])
 def test_published_counts_of_stunet(base, depth, millions):
-    assert count_cost(lambda: stunet(base, depth), (1, 1, 64, 64, 64)).params / 1e6 == pytest.approx(millions, abs=5e-3)
+    with torch.device("meta"):
+        network = stunet(base, depth)
+    assert count_parameters(network) / 1e6 == pytest.approx(millions, abs=5e-3)
 
 
 @pytest.mark.parametrize(
-    "preset, millions, gmac",
-    [
-        pytest.param("tsfm_s", 20.0, 232, marks=pytest.mark.slow),
-        pytest.param("tsfm_b", 80.0, 920, marks=pytest.mark.slow),
-        pytest.param("tsfm_l", 334, 3739, marks=pytest.mark.slow),
-        ("tsfm_1p6b", 1568.6, 12681),
-    ],
+    "preset, millions", [("tsfm_s", 20.0), ("tsfm_b", 80.0), ("tsfm_l", 334), ("tsfm_1p6b", 1568.6)]
 )
-def test_counts_without_allocation(preset, millions, gmac):
-    cost = count_cost(lambda: build_network(preset, TSFM_PATCH, 1, 30), (1, 1, *TSFM_PATCH))
-    assert cost.params / 1e6 == pytest.approx(millions, rel=5e-3)
-    assert cost.macs / 1e9 == pytest.approx(gmac, abs=1)
-    if preset == "tsfm_1p6b":
-        assert cost.outputs / 1e9 == pytest.approx(5.70, abs=0.005)
+def test_counts_of_the_sizes(preset, millions):
+    with torch.device("meta"):
+        network = build_network(preset, TSFM_PATCH, 1, 30)
+    assert count_parameters(network) / 1e6 == pytest.approx(millions, rel=5e-3)
+
+
+def test_the_largest_is_counted_without_allocation():
+    cost = count_cost(lambda: build_network("tsfm_1p6b", TSFM_PATCH, 1, 30), (1, 1, *TSFM_PATCH))
+    assert cost.params / 1e6 == pytest.approx(1568.6, abs=0.1)
+    assert cost.macs / 1e9 == pytest.approx(12681, abs=1)
+    assert cost.outputs / 1e9 == pytest.approx(5.70, abs=5e-3)
 
 
 def test_tokens_of_the_published_patch():
@@ -214,7 +218,7 @@ def test_blocks_by_their_formulas(kind, channels, stride):
 
 
 def test_compiles_without_graph_breaks_and_agrees():
-    network = toy().eval()
+    network = toy(**SHALLOW).eval()
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         for patch in [(16, 16, 16), (8, 24, 16)]:
@@ -235,7 +239,8 @@ def test_close_to_float32_under_autocast(dtype, tolerance):
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_recomputed_activations_give_the_same_gradients_from_less_memory(compiled):
-    networks = [toy(recompute=recompute, deep_supervision=True) for recompute in (False, True)]
+    depth = SHALLOW if compiled else {}
+    networks = [toy(recompute=recompute, deep_supervision=True, **depth) for recompute in (False, True)]
     networks[1].load_state_dict(networks[0].state_dict())
     x = torch.randn(2, 1, 16, 16, 16)
     kept = []
@@ -246,7 +251,7 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(compile
 
     for network in networks:
         kept.append(0)
-        forward = torch.compile(network, backend="aot_eager") if compiled else network
+        forward = torch.compile(network, backend="aot_eager") if compiled and network is networks[1] else network
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = sum(y.square().mean() for y in forward(x))
         loss.backward()

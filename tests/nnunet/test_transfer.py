@@ -268,6 +268,41 @@ def test_teacher_or_student(pretrained_file, tmp_path):
     assert student.origin["weights"] == "student"
 
 
+def test_tsfm_arrives_whole_with_another_patch_and_more_channels(run, folder, stock_file, tmp_path):
+    """All but the heads; the position embedding gets the new grid, the first convolution the new channels."""
+
+    def plans(grid):
+        row = json.loads((folder / f"{PLANS}.json").read_text())["configurations"]["3d_fullres"]["architecture"]
+        stages = {k: row["arch_kwargs"][k] for k in ("n_stages", "kernel_sizes", "strides", "conv_op", "norm_op")}
+        vit = {"vit": {"dim": 12, "layers": 2, "heads": 3}, "vit_grid": grid, "features_per_stage": [4, 8, 8]}
+        kwargs = stages | vit | {"n_conv_per_stage": 1, "n_conv_per_stage_decoder": 1, "nonlin": "torch.nn.LeakyReLU"}
+        return row | {"network_class_name": "nnunet_xlstm.networks.TSFM", "arch_kwargs": kwargs,
+                      "_kw_requires_import": ["conv_op", "norm_op", "nonlin"]}  # fmt: skip
+
+    content = torch.load(stock_file, weights_only=False)
+    there, here = plans([2, 3, 4]), plans([4, 2, 5])
+    change(folder, lambda p: p["configurations"]["3d_fullres"].update(architecture=there))
+    content["network_weights"] = Target.read("901", PLANS, "3d_fullres").network(9).state_dict()
+    content["init_args"]["plans"] = json.loads((folder / f"{PLANS}.json").read_text())
+    torch.save(content, stock_file)
+    change(
+        folder,
+        lambda p: p["configurations"]["3d_fullres"].update(architecture=here),
+        lambda d: d.update(channel_names={"0": "MR", "1": "T2"}, labels=d["labels"] | {"third": 3}),
+    )
+    code, report, text = run("--scope", "all", checkpoint=stock_file)
+    assert code == 0 and report["share"] == 1.0 and not report["differences"]
+    old, new = content["network_weights"], weights(tmp_path / "adapted.pth")
+    position = "encoder.stages.2.vit.position"
+    actions = {row["name"]: row["action"] for row in report["rows"]}
+    assert {k for k, v in actions.items() if v == "adapted"} == {position, "encoder.stem.weight"}
+    assert {k for k, v in actions.items() if v == "skipped"} == {k for k in new if ".seg_layers." in k}
+    assert all(torch.equal(old[k], new[k]) for k, v in actions.items() if v == "loaded")
+    expected = torch.nn.functional.interpolate(old[position], (4, 2, 5), mode="trilinear")
+    torch.testing.assert_close(new[position], expected)
+    torch.testing.assert_close(new["encoder.stem.weight"], old["encoder.stem.weight"].expand(-1, 2, -1, -1, -1) / 2)
+
+
 def test_a_state_dict_with_names_of_its_own(run, pretrained_file, tmp_path):
     tensors = {
         f"module.teacher.trunk.{k.removeprefix('encoder.')}": v for k, v in encoder(weights(pretrained_file)).items()
