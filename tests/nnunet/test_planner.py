@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,3 +167,32 @@ def test_images_too_small_for_three_stages_still_plan():
     stock = {"n_stages": 2, "kernel_sizes": [3, 3], "strides": [1, 2]}
     assert arch_kwargs_for(PRESETS["enc"], stock, (8, 8, 8))["xlstm_from_stage"] == 1
     assert arch_kwargs_for(PRESETS["heartseg_30m"], stock, (8, 8, 8))["xlstm_from_stage"] == -1
+
+
+def test_tsfm_is_planned_for_the_patch_of_its_recipe(dataset):
+    from nnunet_xlstm.config import SegmentationConfig
+    from nnunet_xlstm.nnunet.trainer import with_overrides
+
+    plans = plan("nnUNetPlannerTSFM_S", dataset("large"), gpu_memory_target_in_gb=24)
+    row = plans["configurations"]["3d_fullres"]
+    kwargs = row["architecture"]["arch_kwargs"]
+    assert plans["plans_name"] == "nnUNetTSFM_SPlans" and kwargs["n_stages"] <= 6
+    strides = np.prod(kwargs["strides"], axis=0)
+    assert kwargs["vit_grid"] == (np.array(row["patch_size"]) // strides).tolist()
+    assert len(plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["vit_grid"]) == 2
+    patch = SegmentationConfig(patch_size=[112, 160, 192], batch_size=2)
+    changed = with_overrides(plans, "3d_fullres", patch)["configurations"]["3d_fullres"]
+    assert changed["patch_size"] == [112, 160, 192] and changed["batch_size"] == 2
+
+
+def test_planning_the_largest_network_allocates_nothing(dataset):
+    """Weights alone would be 6.3 GB. In a process of its own, which tells its peak; seconds of CPU."""
+    identifier = dataset("large")
+    code = (
+        "import resource, time; from nnunet_xlstm.planners.nnUNetPlannerTSFM import nnUNetPlannerTSFM_1p6B as P\n"
+        f"s = time.process_time(); P({identifier}, gpu_memory_target_in_gb=80).plan_experiment()\n"
+        "print(time.process_time() - s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    seconds, gigabytes = map(float, out.splitlines()[-1].split())
+    assert seconds < 60 and gigabytes < 2

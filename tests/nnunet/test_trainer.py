@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nnunet_xlstm import names
+from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 QUICK = {
@@ -66,6 +67,8 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
     ]
     assert cls.__module__ == names.TRAINERS[name]
     assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
+    if isinstance(cls.recipe, PoolConfig):
+        return  # they train on pools alone: test_pool_trainer.py
     short = {"decoder_epochs": 1} if name.endswith("Staged") else {}
     pretraining = {"accumulation": 1, "mask_block": 8} if isinstance(cls.recipe, PretrainingConfig) else {}
     trainer = make(name, **pretraining, **short)
@@ -79,10 +82,20 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
 
 
 def test_recipes():
+    tsfm = trainer_class("nnUNetTrainerTSFM").recipe
+    assert (tsfm.optimizer, tsfm.initial_lr, tsfm.weight_decay, tsfm.num_epochs) == ("sgd", 1e-3, 1e-3, 1000)
+    assert (tsfm.batch_size, tsfm.patch_size, tsfm.lr_schedule) == (2, [112, 160, 192], "poly")
     adam = trainer_class("nnUNetTrainerXLSTMUNetAdam").recipe
     assert (adam.optimizer, adam.initial_lr, adam.lr_schedule, adam.num_epochs) == ("adam", 1e-4, "constant", 1000)
     stock = trainer_class("nnUNetTrainerXLSTMUNet").recipe
     assert (stock.optimizer, stock.initial_lr, stock.weight_decay, stock.lr_schedule) == ("sgd", 1e-2, 3e-5, "poly")
+
+
+@pytest.mark.parametrize("epochs", [10, 20, 50, 100])
+def test_transfer_of_tsfm_falls_to_zero_over_its_own_length(epochs):
+    recipe = trainer_class(f"nnUNetTrainerTSFM_{epochs}epochs").recipe
+    assert (recipe.num_epochs, recipe.lr_schedule, recipe.initial_lr) == (epochs, "poly", 1e-2)
+    assert recipe.patch_size is None and recipe.trainable == "all"
 
 
 def test_stock_recipe_equals_stock_trainer(make):
