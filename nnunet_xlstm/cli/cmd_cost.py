@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Parameters, multiply-accumulates (GFLOP is twice GMAC) and activations kept for the backward pass, of one "
         "image of one patch. Counted on fake tensors: nothing is allocated, so any size is counted on any machine. "
         "Convolutions and matrix products count; normalisation and exponentials do not. Layer outputs are the elements "
-        "that convolutions and linear layers write. A preset has the stages of a patch of 128^3 (TSFM: 112x160x192; 2D: "
+        "that convolutions and linear layers write. A preset has the stages of a patch of 128^3 (TSFM: 112x160x192; 2D "
         "512^2). Activation checkpointing is not counted."
     )
     parser.add_argument(
