@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from data.pool_predictions import ideal, make_dataset_json, write_case
 
 from nnunet_xlstm.cli.main import main
-from tests.data.pool_predictions import ideal, make_dataset_json, write_case
 
 TARGETS = {
     "brain": ("organ", ["CT", "MR"], ["head"]),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nnunet_xlstm.data.pool_targets import PoolSource, PoolTarget, PoolTargets
-from tests.data.pool_predictions import make_dataset_json
+
+from .pool_predictions import make_dataset_json
 
 DATASET = make_dataset_json(
     {"liver": ("organ", ["CT", "MR"], ["abdomen"]), "liver_tumor": "lesion"},

@@ -16,7 +16,8 @@ from nnunet_xlstm.data.pool_codes import make_codes
 from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import Scan, compete, deepest_last, layers_of, left_out, masks_of, merged_of, paint
 from nnunet_xlstm.data.restrict_files import Request, restrict_folder
-from tests.data.pool_predictions import ideal, make_dataset_json, stock_map, write_case
+
+from .pool_predictions import ideal, make_dataset_json, stock_map, write_case
 
 ABDOMEN = {  # target -> group, in the order of painting
     "liver": "organ",

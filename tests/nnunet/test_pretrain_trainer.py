@@ -253,6 +253,7 @@ def test_a_teacher_too_slow_for_the_run_is_said(make):
 
 def test_a_nan_is_no_lowest_loss(make):
     trainer = make(early_stop_epochs=3)
+    trainer.initialize()
     trainer.watch.history = [{"epoch": i, "val_loss": v} for i, v in enumerate([3, 2, float("nan"), 1, 0.9, 0.8])]
     trainer.on_epoch_start()  # goes on
     trainer.watch.history += [{"epoch": i, "val_loss": float("nan")} for i in (6, 7, 8)]
