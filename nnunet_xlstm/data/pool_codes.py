@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GROUP_ORDER = ("organ", "vessel", "lesion")  # painted in this order
+from nnunet_xlstm.data.catalogue_fields import GROUPS
+
 MAX_CODE = 30_000  # nnU-Net keeps label maps as int16
 UNKNOWN = -1
 
@@ -111,7 +112,7 @@ def painting_order(targets: Sequence[str], groups: Mapping[str, str], over: Sequ
     Raises:
         ValueError: the chains contradict each other.
     """
-    rank = {t: (GROUP_ORDER.index(groups[t]), i) for i, t in enumerate(targets)}
+    rank = {t: (GROUPS.index(groups[t]), i) for i, t in enumerate(targets)}
     after: dict[str, set[str]] = {t: set() for t in targets}
     for chain in over:
         for i, later in enumerate(chain[1:], start=1):
