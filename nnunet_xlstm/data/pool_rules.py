@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from nnunet_xlstm.data.catalogue import DataSet, load_dataset, load_pool
@@ -24,6 +25,7 @@ class LabelRules:
         over: chains of targets; the first includes the others, which are painted over it in this order.
         exclusive: groups of targets that cannot overlap.
         merge: `unified`: a target is the same in all sources; `none`: each source has its own.
+        entries: of a pool of the catalogue, entry -> target -> native ids; it may take fewer than the entry has.
     """
 
     targets: tuple[PoolTarget, ...]
@@ -31,6 +33,7 @@ class LabelRules:
     exclusive: tuple[tuple[str, ...], ...] = ()
     merge: str = "unified"
     sampling: str | None = None
+    entries: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -90,7 +93,8 @@ def read_rules(content: Mapping[str, Any], where: str) -> LabelRules | None:
         plan = _named(content["pool"], load_pool, f"{where}: pool")
         targets = tuple(PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets)
         merge = _merge(content.get("merge", plan.merge), where)
-        return LabelRules(targets, _tuples(plan.over), _tuples(plan.exclusive), merge, plan.sampling)
+        entries = {source.dataset.name: source.targets for source in plan.sources}
+        return LabelRules(targets, _tuples(plan.over), _tuples(plan.exclusive), merge, plan.sampling, entries)
     rows = content.get("targets")
     if not isinstance(rows, list) or not rows:
         raise ValueError(f'{where}: targets {shown(rows)}; list {{"name": "liver", "group": "organ"}} and so on')
@@ -132,10 +136,11 @@ def read_source_rules(row: Mapping[str, Any], rules: LabelRules | None, where: s
         raise ValueError(
             f'{where}: which of its labels make the targets? Give "catalogue": NAME, or "targets": {{"liver": [1, 2]}}'
         )
-    for key, value, kind in (("targets", targets, int), ("not_annotated", row.get("not_annotated", {}), str)):
+    missing = row.get("not_annotated") or {}
+    for key, value, kind in (("targets", targets, int), ("not_annotated", missing, str)):
         for fault in _mapping_faults(value, rules.names, kind):
             raise ValueError(f"{where}: {key}: {fault}")
-    return SourceRules(entry, targets, row.get("not_annotated", {}))
+    return SourceRules(entry, targets, missing)
 
 
 def _mapping_faults(value: Any, names: Sequence[str], kind: type):
@@ -185,9 +190,12 @@ def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json:
         ValueError: labels that cannot be joined, or none that makes a target.
     """
     where = f"source {name}"
-    own = dataset_json.get("labels")
+    own = dataset_json.get("labels") if isinstance(dataset_json, dict) else None
     if not isinstance(own, dict) or "background" not in own:
         raise ValueError(f"{where}: its dataset.json has no `labels` with a background; it is no nnU-Net v2 data set")
+    numbers = chain.from_iterable(v if isinstance(v, (list, tuple)) else [v] for v in own.values())
+    if wrong := [v for v in numbers if not str(v).isdecimal()]:  # nnU-Net takes 1 and "1"
+        raise ValueError(f"{where}: `labels` of its dataset.json has {shown(wrong[0])}; write whole numbers from 0")
     ignore = own.get("ignore")
     plain = {k: v for k, v in own.items() if k not in ("background", "ignore")}
     ids = {int(i) for v in plain.values() for i in (v if isinstance(v, (list, tuple)) else [v])}
@@ -196,7 +204,8 @@ def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json:
     own_id = {i: i for i in ids} if entry is None else _own_ids(where, entry, named, ids)
     native = rules.targets
     if native is None:
-        native = {t: [own_id[i] for i in group] for t, group in entry.targets.items() if t in pool.names}
+        chosen = pool.entries.get(entry.name, entry.targets)
+        native = {t: [own_id[i] for i in group] for t, group in chosen.items() if t in pool.names}
     elif unknown := {i for group in native.values() for i in group} - ids:
         raise ValueError(f"{where}: targets name the id {min(unknown)}, which its dataset.json has not: {shown(own)}")
     if not native:

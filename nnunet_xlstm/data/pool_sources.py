@@ -194,9 +194,14 @@ def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list
         return os.path.abspath(folder / os.path.expandvars(name))
 
     if "dataset" in content:
+        rows = content["dataset"].values() if isinstance(content["dataset"], dict) else [None]
+        if not all(isinstance(row, dict) and isinstance(row.get("images"), list) and "label" in row for row in rows):
+            raise ValueError(f'{folder}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}')
         cases = {k: ([full(i) for i in v["images"]], full(v["label"])) for k, v in content["dataset"].items()}
     else:
         ending = content.get("file_ending", ".nii.gz")
+        if not isinstance(ending, str) or not ending.startswith("."):
+            raise ValueError(f'{folder / "dataset.json"}: file_ending is {ending!r}; write one, such as ".nii.gz"')
         cut = len(ending) + len("_0000")
         cases = {}
         for path in sorted((folder / "imagesTr").glob(f"*{ending}")):

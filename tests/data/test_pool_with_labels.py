@@ -157,6 +157,22 @@ def test_converted_ids_are_joined_by_name(raw):
         build_pool(path, 61)
 
 
+def test_a_pool_of_the_catalogue_chooses_the_targets_of_its_sources(raw):
+    """The entry has an inferior vena cava and an esophagus too, which these pools leave out."""
+    from nnunet_xlstm.data.catalogue import load_dataset, load_pool
+
+    raw_dataset(raw / "Dataset070_Total", load_dataset("TotalSegmentator_v1").labels, {"t1": (5, 7, 8, 42, 46)})
+    total = {"dataset": "Dataset070_Total", "modality": "CT", "catalogue": "TotalSegmentator_v1"}
+    for number, name in enumerate(("pool_cardiac", "pool_tumor"), start=71):
+        path = raw.parent / "POOL.json"
+        path.write_text(json.dumps({"name": name, "pool": name, "sources": [total]}))
+        dataset, _ = build_pool(path, number)
+        (wanted,) = (s.targets for s in load_pool(name).sources if s.dataset.name == "TotalSegmentator_v1")
+        found = PoolTargets.from_dataset_json(content(dataset), "here").sources["Dataset070_Total"].targets
+        assert {target: list(ids) for target, ids in found.items()} == wanted
+    assert "esophagus" not in wanted and "inferior_vena_cava" in wanted
+
+
 def test_a_source_of_labels_and_regions(raw):
     cases = {f"b{i}": (1, 2, 3) for i in range(2)}
     raw_dataset(raw / "Dataset082_BraTS", {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}, cases)
@@ -225,6 +241,25 @@ def test_a_missing_label_map(raw):
 def test_faults_of_the_file(raw, more, row, said):
     with pytest.raises(ValueError, match=said):
         build(raw, row, **more)
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ([], "no `labels` with a background"),
+    ({"labels": {"background": 0, "liver": None}}, "`labels` of its dataset.json has null; write whole numbers"),
+    ({"labels": {"background": 0, "liver": [1, "two"]}}, 'has "two"; write whole numbers'),
+    ({"file_ending": None}, "file_ending is None; write one"),
+    ({"dataset": []}, "`dataset` of dataset.json must hold case ->"),
+    ({"dataset": {"l0": "l0.nii.gz"}}, "`dataset` of dataset.json must hold case ->"),
+])  # fmt: skip
+def test_faults_of_a_source(raw, wrong, said):
+    path = raw / "Dataset003_Liver" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong if wrong else wrong))
+    with pytest.raises(ValueError, match=said):
+        build(raw, LIVER)
+
+
+def test_null_is_as_good_as_nothing(raw):
+    assert content(build(raw, LIVER | {"not_annotated": None}))["numTraining"] == 5
 
 
 def test_labels_without_targets_are_refused(raw):
