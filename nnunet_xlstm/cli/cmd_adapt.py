@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     channels = _channels(args.channels)
     if not 0 <= args.least <= 1:
         raise ValueError(f"--least {args.least}: give a share between 0 and 1")
+    if args.seed < 0:
+        raise ValueError(f"--seed {args.seed}: give 0 or more")
     _check_out(args.checkpoint, args.out)
     options = adapt.Options(args.scope, channels, args.force, args.least, args.seed)
     target = Target.read(args.dataset, args.plans, args.configuration)

@@ -59,8 +59,9 @@ class FinetuneTrainer(XLSTMTrainer):
         self._drawn = self._encoder_sum()
 
     def on_train_start(self):
+        continued = self._resume_state is not None  # also within the first epoch
         super().on_train_start()
-        if self.current_epoch:
+        if continued:
             return
         random_encoder = self._encoder_sum() == self._drawn
         if random_encoder and self.config.trainable != "all":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 from nnunet_xlstm.commands.children import Commands
@@ -66,8 +67,8 @@ def adapt(study: Study, run: Run, commands: Commands) -> None:
     arm, target = study.arm(run.arm), adapted(study, run)
     if arm.checkpoint is None or target.is_file():
         return
-    fresh = target.parent.with_name(f".{target.parent.name}_{os.getpid()}")
-    fresh.mkdir(parents=True, exist_ok=True)
+    fresh = target.parent.with_name(f".{target.parent.name}_{uuid.uuid4().hex}")  # two nodes may share process ids
+    fresh.mkdir(parents=True)
     command = [*own_command("adapt"), arm.checkpoint, "-d", number(study), "-c", study.configuration]
     command += ["-p", arm.plans, "-o", str(fresh / target.name), "--seed", str(run.seed), *arm.adapt]
     commands.run(f"adapt_{target.parent.name}", command)

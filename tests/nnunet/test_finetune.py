@@ -182,6 +182,17 @@ def test_a_random_encoder_is_said(make, adapted):
     assert "holds pre-trained weights" in said(trainer)
 
 
+def test_a_run_continued_in_its_first_epoch_says_nothing_of_its_start(make):
+    first = make("nnUNetTrainerFinetune")
+    first.initialize()
+    first.current_epoch = -1  # nnU-Net stores the next epoch
+    first.save_checkpoint(first.output_folder + "/checkpoint_latest.pth")
+    second = make("nnUNetTrainerFinetune", continuing=True)
+    second.load_checkpoint(first.output_folder + "/checkpoint_latest.pth")
+    text = said(second)
+    assert second.current_epoch == 0 and "scratch" not in text and "pre-trained" not in text
+
+
 def test_layers_near_the_image_learn_slower(make):
     trainer = make("nnUNetTrainerFinetune", lr_decay=0.5)
     trainer.initialize()

@@ -339,6 +339,7 @@ def test_a_checkpoint_of_nnssl(run, pretrained_file, tmp_path, folder):
         (["-c", "2d_other"], "-c 2d_other"),
         (["-d", "777"], "-d 777"),
         (["--least", "2"], "--least 2"),
+        (["--seed", "-1"], "--seed -1"),
         (["--weights", "student"], "does not hold the student"),
     ],
 )
