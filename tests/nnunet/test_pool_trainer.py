@@ -115,6 +115,57 @@ def test_a_run_scores_each_data_set_by_its_own_targets(make, pool):
     assert any("mean over data sets, annotated targets only" in line for line in trainer.lines)
 
 
+def test_patches_are_centred_on_annotated_targets_alone(make, pool):
+    """nnU-Net's loader picks among what preprocessing found in a case; `core` is nowhere in `Whole`."""
+    trainer = make(fold="all")
+    trainer.initialize()
+    dataset, _ = trainer.get_tr_and_val_datasets()
+    regions = dict(zip(trainer.targets, trainer.label_manager.foreground_regions, strict=True))
+    for case in set(dataset.identifiers):
+        *_, properties = dataset.load_case(case)
+        found = {t for t, region in regions.items() if len(properties["class_locations"][region])}
+        assert found == set(trainer.pool.cases[case].valid), case
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_counts_of_validation_by_hand(make, ignore):
+    """Four voxels; the network says yes to the first two everywhere; `core` does not count in `Whole`."""
+    trainer = make()
+    trainer.loss = lambda *_: torch.tensor(0.5)
+    trainer.network = lambda data: [torch.tensor([1.0, 1, -1, -1]).expand(2, 2, 4)]
+    target = torch.tensor([[[1, 0, 1, 0]] * 2] * 2, dtype=torch.bool)
+    if ignore:  # of the last two voxels nothing is known
+        trainer.label_manager._ignore_label = 9
+        target = torch.cat([target, torch.tensor([0, 0, 1, 1], dtype=torch.bool).expand(2, 1, 4)], 1)
+    batch = {"data": torch.zeros(2, 1, 4), "target": [target], "keys": np.array(["Whole_w0", "Both_case_1"])}
+    result = trainer.validation_step(batch)
+    one = [1, 2, 1] if ignore else [1, 2, 2]
+    assert result["counts"].tolist() == [[one, one], [one, [0, 0, 0]]] and result["loss"] == 0.5
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_best_checkpoint_is_chosen_by_the_mean_over_data_sets(make, monkeypatch, ranks):
+    """Both: whole 0.5, core nowhere; Whole: whole 1. The other rank has predicted two voxels more that are false."""
+    trainer = make()
+    logged = {}
+    monkeypatch.setattr(trainer.logger, "log", lambda key, value, epoch: logged.update({key: value}))
+    if ranks > 1:
+        trainer.is_ddp = True
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: ranks)
+
+        def gather(out, mine):
+            out[:] = [mine, (3.0, np.array([[[0, 2, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]))]
+
+        monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    counts = np.array([[[1, 2, 2], [0, 0, 0]], [[4, 4, 4], [0, 0, 0]]])
+    trainer.on_validation_epoch_end([{"loss": 1.0, "counts": counts}, {"loss": 2.0, "counts": counts}])
+    both = 4 / 8 if ranks == 1 else 4 / 10
+    assert logged["mean_fg_dice"] == pytest.approx((both + 1) / 2)
+    whole, core = logged["dice_per_class_or_region"]
+    assert whole == pytest.approx((both + 1) / 2) and np.isnan(core)
+    assert logged["val_losses"] == (1.5 if ranks == 1 else 2.25)
+
+
 def test_deep_supervision_halves_the_weights(make):
     trainer = make()
     trainer._get_deep_supervision_scales = lambda: [[1.0], [0.5], [0.25], [0.125]]
