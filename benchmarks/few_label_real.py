@@ -5,8 +5,9 @@
 Plans each data set after the checkpoints (`nnunet_xlstm plan_like`), so that all arms see the same images and patches,
 preprocesses it once, and runs `nnunet_xlstm study few_label`: arms from scratch, fine-tuned in full, frozen, bottom
 alone, from masked modelling, the twin without xLSTM from scratch and pre-trained alike, and nnU-Net's own network, 3
-seeds. Every run is skipped when it is done and continued when it was killed. The last line of the output is one JSON
-object.
+seeds. Remedies (REMEDIES) are arms of the same study, added with --arms: schedules that keep more of what was learnt,
+and masked modelling on the data set's own training images, without their labels, at its own spacing. Every run is
+skipped when it is done and continued when it was killed. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import argparse
 import csv
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pretrain_real import CONFIGURATION, POOLS, RUNS
+from pretrain_real import CONFIGURATION, POOLS, RUNS, STEPS, source
 from real_data import Bench, link
 
 # spacing in mm, thick slices first; patch in voxels; who is a subject
@@ -39,19 +43,46 @@ KEYS = {
     "warmup_fraction": 0.05,
     "save_every": 2,
 }
-# name -> (run of pretrain_real or None, trainer, plans)
+# masked modelling on the data set's own training images -> the run of pretrain_real that it starts from
+OWN = {"own": None, "pool_own": "masked"}
+OWN_TRAINER = "nnUNetTrainerMasked"
+FULL = "nnUNetTrainerFinetune"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """As `nnunet_xlstm study` takes it.
+
+    Attributes:
+        run: of pretrain_real or OWN; None from scratch. config: its own keys. adapt: options of `nnunet_xlstm adapt`.
+    """
+
+    run: str | None = None
+    trainer: str = FULL
+    plans: str = OURS
+    config: dict[str, Any] = field(default_factory=dict)
+    adapt: list[str] = field(default_factory=list)
+
+
 ARMS = {
-    "scratch": (None, "nnUNetTrainerFinetune", OURS),
-    "full": ("stage2", "nnUNetTrainerFinetune", OURS),
-    "frozen": ("stage2", "nnUNetTrainerFinetuneFrozen", OURS),
-    "bottom": ("stage2", "nnUNetTrainerFinetuneBottom", OURS),
-    "masked": ("masked", "nnUNetTrainerFinetune", OURS),
-    "stage1": ("stage1", "nnUNetTrainerFinetune", OURS),
-    "twin_scratch": (None, "nnUNetTrainerFinetune", TWIN),
-    "twin_full": ("twin", "nnUNetTrainerFinetune", TWIN),
-    "nnunet": (None, "nnUNetTrainerFinetune", PLAIN),
+    "scratch": Arm(),
+    "full": Arm("stage2"),
+    "frozen": Arm("stage2", "nnUNetTrainerFinetuneFrozen"),
+    "bottom": Arm("stage2", "nnUNetTrainerFinetuneBottom"),
+    "masked": Arm("masked"),
+    "twin_scratch": Arm(plans=TWIN),
+    "twin_full": Arm("twin", plans=TWIN),
+    "nnunet": Arm(plans=PLAIN),
 }
-DEFAULT_ARMS = [arm for arm in ARMS if arm != "stage1"]
+REMEDIES = {
+    "stage1": Arm("stage1"),
+    "decay": Arm("stage2", config={"lr_decay": 0.7}),
+    "staged": Arm("stage2", "nnUNetTrainerFinetuneStaged", config={"decoder_epochs": 2}),
+    "own": Arm("own"),
+    "own_decay": Arm("own", config={"lr_decay": 0.7}),
+    "pool_own": Arm("pool_own"),
+}
+EVERY_ARM = ARMS | REMEDIES
 
 
 class FewLabels(Bench):
@@ -59,13 +90,17 @@ class FewLabels(Bench):
 
     def __init__(self, data: Path, work: Path, pretrained: Path, iterations: int, jobs: int):
         super().__init__(data, work, iterations, 1)  # the study shares out the cores itself
+        self.at_once = Bench(data, work, iterations, jobs)
         self.pretrained, self.jobs = pretrained, jobs
 
-    def checkpoint(self, run: str) -> Path:
-        pool, trainer, plans, _, _ = RUNS[run]
-        name = f"Dataset{pool}_{POOLS[pool][0]}"
+    def checkpoint(self, run: str, dataset: int) -> Path:
+        if run in OWN:
+            results, trainer, plans, name = self.work / "own" / run, OWN_TRAINER, OURS, own_name(dataset)
+        else:
+            pool, trainer, plans, _, _ = RUNS[run]
+            results, name = self.pretrained / "runs" / run, f"Dataset{pool}_{POOLS[pool][0]}"
         model = f"{trainer}__{plans}__{CONFIGURATION}"
-        return self.pretrained / "runs" / run / name / model / "fold_all" / "checkpoint_final.pth"
+        return results / name / model / "fold_all" / "checkpoint_final.pth"
 
     def plan(self, dataset: int) -> None:
         """Three plans that differ in the network alone, over one set of preprocessed data."""
@@ -74,8 +109,7 @@ class FewLabels(Bench):
         self.once(f"fingerprint_{dataset}", ["nnUNetv2_extract_fingerprint", "-d", str(dataset), "-np", "1"])
         folder = self.folders["preprocessed"] / row["name"]
         for plans, run in ((OURS, "stage2"), (TWIN, "twin")):
-            command = ["nnunet_xlstm", "plan_like", str(self.checkpoint(run)), "-d", str(dataset), "-p", plans]
-            self.once(f"{plans}_{dataset}", [*command, "--spacing", "fixed", "--mm", *row["mm"]])
+            self.plan_like(run, dataset, dataset, plans)
         ours = json.loads((folder / f"{OURS}.json").read_text())
         twin = json.loads((folder / f"{TWIN}.json").read_text())["configurations"][CONFIGURATION]["architecture"]
         network = ours["configurations"][CONFIGURATION]["architecture"]
@@ -85,6 +119,38 @@ class FewLabels(Bench):
             (folder / f"{plans}.json").write_text(json.dumps(content, indent=1))
         command = ["nnUNetv2_preprocess", "-d", str(dataset), "-plans_name", OURS, "-c", CONFIGURATION, "-np", "1"]
         self.once(f"preprocess_{dataset}", command)
+
+    def plan_like(self, run: str, dataset: int, target: int, plans: str) -> None:
+        """Plans of `target` after the network of a run, at the spacing of the data set."""
+        command = ["nnunet_xlstm", "plan_like", str(self.checkpoint(run, dataset)), "-d", str(target), "-p", plans]
+        self.once(f"{plans}_{target}", [*command, "--spacing", "fixed", "--mm", *DATASETS[dataset]["mm"]])
+
+    def prepare_own(self, dataset: int) -> None:
+        """The data set's training images as a pool of their own, planned as the data set is."""
+        number = own_number(dataset)
+        path = self.work / f"pool_{number}.json"
+        pool = {"name": own_name(dataset).partition("_")[2], "sources": [source(self.data, f"{dataset:03d}")]}
+        path.write_text(json.dumps(pool, indent=1))
+        self.once(f"pool_{number}", ["nnunet_xlstm", "pool", "build", str(path), "-d", str(number)])
+        self.once(f"fingerprint_{number}", ["nnUNetv2_extract_fingerprint", "-d", str(number), "-np", "1"])
+        self.plan_like("stage2", dataset, number, OURS)
+        command = ["nnUNetv2_preprocess", "-d", str(number), "-plans_name", OURS, "-c", CONFIGURATION, "-np", "1"]
+        self.once(f"preprocess_{number}", command)
+
+    def pretrain(self, run: str, dataset: int, iterations: int) -> None:
+        """Done, continued or started."""
+        final = self.checkpoint(run, dataset)
+        if final.exists():
+            return
+        epochs = iterations // STEPS["num_iterations_per_epoch"]
+        values = STEPS | {"patch_size": DATASETS[dataset]["patch_size"], "num_epochs": epochs, "seed": 0}
+        if OWN[run]:
+            values["init_checkpoint"] = str(self.checkpoint(OWN[run], dataset))
+        config = self.work / f"config_{run}_{dataset}.json"
+        config.write_text(json.dumps(values))
+        command = ["nnUNetv2_train", str(own_number(dataset)), CONFIGURATION, "all", "-tr", OWN_TRAINER, "-p", OURS]
+        environment = {"nnUNet_xlstm_config": str(config), "nnUNet_results": str(self.work / "own" / run)}
+        self.at_once.train_on(f"train_{run}_{dataset}", [*command, "-device", "cpu"], final.parent, **environment)
 
     def study(self, dataset: int, arms: list[str], labels: list[int], seeds: int) -> dict:
         row = DATASETS[dataset]
@@ -96,7 +162,7 @@ class FewLabels(Bench):
             "iterations": self.iterations,
             "configuration": CONFIGURATION,
             "config": KEYS | {"patch_size": row["patch_size"]},
-            "arms": [self.arm(name) for name in arms],
+            "arms": [self.arm(name, dataset) for name in arms],
         }
         if row["subject"]:
             preset["subject"] = row["subject"]
@@ -107,10 +173,18 @@ class FewLabels(Bench):
         with open(out / "table.csv", newline="") as file:
             return {"table": list(csv.DictReader(file))}
 
-    def arm(self, name: str) -> dict:
-        run, trainer, plans = ARMS[name]
-        made = {"name": name, "trainer": trainer, "plans": plans}
-        return made | ({"checkpoint": str(self.checkpoint(run))} if run else {})
+    def arm(self, name: str, dataset: int) -> dict:
+        row = {key: value for key, value in asdict(EVERY_ARM[name]).items() if value}
+        run = row.pop("run", None)
+        return {"name": name, **row, **({"checkpoint": str(self.checkpoint(run, dataset))} if run else {})}
+
+
+def own_number(dataset: int) -> int:
+    return 610 + dataset
+
+
+def own_name(dataset: int) -> str:
+    return f"Dataset{own_number(dataset)}_Own{DATASETS[dataset]['name'].partition('_')[2]}"
 
 
 def plain(architecture: dict) -> dict:
@@ -134,16 +208,23 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--pretrained", type=Path, required=True, help="work folder of benchmarks/pretrain_real.py")
     parser.add_argument("--datasets", type=int, nargs="+", default=list(DATASETS), choices=list(DATASETS))
-    parser.add_argument("--arms", nargs="+", default=DEFAULT_ARMS, choices=list(ARMS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(EVERY_ARM))
     parser.add_argument("--labels", type=int, nargs="+", default=[5])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=300, help="of every run; a multiple of 50")
+    parser.add_argument("--own-iterations", type=int, default=800, help="of masked modelling on own images")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     args = parser.parse_args()
     bench = FewLabels(args.data.resolve(), args.work.resolve(), args.pretrained.resolve(), args.iterations, args.jobs)
-    result = {}
     for dataset in args.datasets:
         bench.plan(dataset)
+    own = [(run, d) for run in OWN for d in args.datasets if any(EVERY_ARM[arm].run == run for arm in args.arms)]
+    for dataset in sorted({d for _, d in own}):
+        bench.prepare_own(dataset)
+    result = {}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda one: bench.pretrain(*one, args.own_iterations), own))
+    for dataset in args.datasets:
         result[DATASETS[dataset]["name"]] = bench.study(dataset, args.arms, args.labels, args.seeds)
         print(f"{DATASETS[dataset]['name']}: done", file=sys.stderr, flush=True)
     print(json.dumps(result))

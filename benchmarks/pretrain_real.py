@@ -82,7 +82,7 @@ class Study(Bench):
             link(self.folders["raw"] / folder.name, folder)
         for number, (name, sources) in POOLS.items():
             path = self.work / f"pool_{number}.json"
-            rows = [self.source(key) for key in sources]
+            rows = [source(self.data, key) for key in sources]
             path.write_text(json.dumps({"name": name, "sampling": "sqrt", "sources": rows}, indent=1))
             self.once(f"pool_{number}", ["nnunet_xlstm", "pool", "build", str(path), "-d", str(number)])
         # stage 2 decides the network; stage 1 uses its plans, so that the encoder fits
@@ -97,14 +97,6 @@ class Study(Bench):
         for number in POOLS:
             command = ["nnUNetv2_preprocess", "-d", str(number), "-plans_name", PLANS, "-c", CONFIGURATION, "-np", "1"]
             self.once(f"preprocess_{number}", command)
-
-    def source(self, key: str) -> dict:
-        if key == "pig":
-            return {"dataset": f"Dataset{PIG}_Pig", "modality": "MR"}
-        row = dict(SOURCES[key])
-        if row.pop("test", False):
-            row["exclude"] = "test_subjects.json"
-        return row | {"dataset": str(self.data / row["dataset"])}
 
     def output(self, run: str) -> Path:
         pool, trainer, plans, _, _ = RUNS[run]
@@ -123,11 +115,9 @@ class Study(Bench):
         config = self.work / f"config_{run}.json"
         config.write_text(json.dumps(values))
         command = ["nnUNetv2_train", str(pool), CONFIGURATION, "all", "-tr", trainer, "-p", plans, "-device", "cpu"]
-        command += ["--c"] if any(out.glob("checkpoint_*.pth")) else []
         results = self.work / "runs" / run
-        seconds = self.run(f"train_{run}", command, nnUNet_xlstm_config=str(config), nnUNet_results=str(results))
-        spent = out / "seconds.json"
-        spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+        environment = {"nnUNet_xlstm_config": str(config), "nnUNet_results": str(results)}
+        self.train_on(f"train_{run}", command, out, **environment)
 
     def features(self, run: str, seed: int) -> dict:
         """Probe, neighbours and rank of a finished run; the controls are in the same call."""
@@ -148,6 +138,16 @@ class Study(Bench):
         self.once(f"features_{run}_pool", [*command, "--knn", "modality", "source", "--seed", str(seed)])
         result["pool"] = json.loads((out / "features.json").read_text())["arms"]
         return result
+
+
+def source(data: Path, key: str) -> dict:
+    """A row of a pool: training subjects alone."""
+    if key == "pig":
+        return {"dataset": f"Dataset{PIG}_Pig", "modality": "MR"}
+    row = dict(SOURCES[key])
+    if row.pop("test", False):
+        row["exclude"] = "test_subjects.json"
+    return row | {"dataset": str(data / row["dataset"])}
 
 
 def watch(path: Path) -> dict:

@@ -91,6 +91,16 @@ class Bench:
             done.write_text(json.dumps(self.run(log, command, **environment)))
         return json.loads(done.read_text())
 
+    def train_on(
+        self, log: str, command: list[str], folder: Path, first: tuple[str, ...] = (), **environment: str
+    ) -> None:
+        """A training that writes checkpoints to `folder`, started (with the flags `first`) or continued; its seconds
+        are added up in `seconds.json` there."""
+        started = any(folder.glob("checkpoint_*.pth"))
+        seconds = self.run(log, [*command, *(["--c"] if started else first)], **environment)
+        spent = folder / "seconds.json"
+        spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+
     def model_folder(self, dataset: int, arm: str) -> Path:
         name = f"{TRAINER}__{plans_name(arm)}__{CONFIGURATION}"
         return self.folders["results"] / DATASETS[dataset]["name"] / name
@@ -133,10 +143,8 @@ class Bench:
         }
         config.write_text(json.dumps(values))
         command = ["nnUNetv2_train", str(dataset), CONFIGURATION, str(fold), "-tr", TRAINER, "-p", plans_name(arm)]
-        command += ["--npz", "-device", "cpu", *(["--c"] if any(folder.glob("checkpoint_*.pth")) else [])]
-        seconds = self.run(f"train_{dataset}_{arm}_{fold}", command, nnUNet_xlstm_config=str(config))
-        spent = folder / "seconds.json"
-        spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+        command += ["--npz", "-device", "cpu"]
+        self.train_on(f"train_{dataset}_{arm}_{fold}", command, folder, nnUNet_xlstm_config=str(config))
 
     def scores(self, dataset: int, arm: str) -> list[dict]:
         """Of each finished fold: mean Dice, Dice per class, seconds, cases."""
