@@ -102,7 +102,7 @@ def build_arms(root: Path, path: Path) -> dict[str, Callable]:
         table = np.array([0, 1, 4, 3], np.uint8)
         for file in sorted((root / "raw").glob("*/labelsTr/*.nii.gz")):
             image = sitk.ReadImage(str(file))
-            result = sitk.GetImageFromArray(table[sitk.GetArrayViewFromImage(image)])
+            result = sitk.GetImageFromArray(table.take(sitk.GetArrayViewFromImage(image)))
             result.CopyInformation(image)
             sitk.WriteImage(result, str(out / f"{file.parts[-3]}_{file.name}"), True)
 

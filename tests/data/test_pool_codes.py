@@ -107,6 +107,16 @@ def test_look_up_of_swaps_and_large_ids():
     assert look_up(np.zeros((2, 0), int), {}).shape == (2, 0)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.uint64])
+def test_look_up_is_one_for_all_types(kind):
+    """Also of arrays that do not lie in one piece, and with codes beyond 255."""
+    label = np.random.default_rng(0).integers(0, 7, (5, 6, 4)).astype(kind)[::2].T
+    for table in ({i: 7 - i for i in range(1, 7)}, {i: 1000 + i for i in range(1, 7)}):
+        expected = np.array([0, *table.values()])[label.astype(int)]
+        found = look_up(label, table)
+        assert np.array_equal(found, expected) and found.itemsize == 1 + (max(table.values()) > 255)
+
+
 @pytest.mark.parametrize(("label", "said"), [
     ([0, 421, 421], "421 in 2 voxels"), ([0, 1, 3], "3 in 1 voxels"), ([0, -1], "-1 in 1 voxels"),
     ([0, 70_000], "70000 in 1 voxels"),
