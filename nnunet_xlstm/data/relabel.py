@@ -19,7 +19,7 @@ class Relabel:
 
     Attributes:
         path: of the native label map.
-        codes: (id, code) for every id where all targets are annotated; it names the job in later runs.
+        codes: (id, code) for every id where all targets are annotated.
         not_annotated: targets that nobody looked for in this case.
     """
 
@@ -30,7 +30,9 @@ class Relabel:
     not_annotated: frozenset[str] = frozenset()
 
     def stamp(self) -> str:
-        return repr((self.path, self.codes, sorted(self.not_annotated), sorted(self.labels.optional)))
+        """Names the job in later runs."""
+        targets = sorted(self.labels.targets.items())  # a name alone changes what is annotated, and no code
+        return repr((self.path, self.codes, targets, sorted(self.not_annotated), sorted(self.labels.optional)))
 
     def make(self) -> tuple[sitk.Image, tuple[str, ...]]:
         """The map of codes, and the targets that are annotated in it.

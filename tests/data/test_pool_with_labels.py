@@ -104,6 +104,16 @@ def test_building_again_changes_nothing_and_a_new_mapping_everything_it_must(raw
     assert np.array_equal(codes(dataset, "Dataset003_Liver_l1"), label_map(2))
 
 
+def test_a_target_of_another_name_reaches_every_case(raw):
+    """The codes stay the same, but not what the trainer reads of a case."""
+    build(raw, LIVER, VESSEL)
+    renamed = [t | {"name": "leber"} if t["name"] == "liver" else t for t in TARGETS]
+    mapping = LIVER | {"targets": {"leber": [1, 2], "tumour": [2]}}
+    dataset = build(raw, mapping, VESSEL, targets=renamed, over=[["leber", "tumour"]])
+    rows = read_pool_cases(dataset.folder / "pool_cases.json").cases
+    assert content(dataset)["labels"]["leber"] == [1, 4] and rows["Dataset003_Liver_l0"].valid == ("leber", "tumour")
+
+
 def test_several_channels_share_a_label_and_a_subject(raw):
     raw_dataset(raw / "Dataset131_MS", {"lesion": 1}, {"m1": (1,), "m2": (1,)}, ("FLAIR", "T1"))
     ms = {"dataset": "Dataset131_MS", "modality": "MR", "targets": {"tumour": [1]}}
