@@ -96,6 +96,7 @@ class PoolTrainer(XLSTMTrainer):
     def get_tr_and_val_datasets(self):
         datasets = super().get_tr_and_val_datasets()
         for dataset, name in zip(datasets, ("training", "validation"), strict=True):
+            self._check_preprocessed(dataset)
             probabilities = self.pool.sampling_probabilities(dataset.identifiers)
             shares: dict[str, float] = dict.fromkeys(self.sources, 0.0)
             for case, p in zip(dataset.identifiers, probabilities, strict=True):
@@ -104,6 +105,18 @@ class PoolTrainer(XLSTMTrainer):
             self.print_to_log_file(f"{name} cases are drawn from: {said}")
             dataset.identifiers = repeated(dataset.identifiers, probabilities)
         return datasets
+
+    def _check_preprocessed(self, dataset) -> None:
+        """The codes in the label maps are those of this build: `pool build` renews dataset.json, not these."""
+        one_of_each = {self.pool.cases[case].source: case for case in dataset.identifiers if case in self.pool.cases}
+        regions = dict(zip(self.targets, self.label_manager.foreground_regions, strict=True))
+        for case in one_of_each.values():
+            found = dataset.load_case(case)[-1]["class_locations"]
+            if missing := [target for target, region in regions.items() if region not in found]:
+                raise ValueError(
+                    f"{self.preprocessed_dataset_folder}: {case} was preprocessed with other codes for {missing[0]} "
+                    f"than dataset.json has, {regions[missing[0]]}; plan and preprocess again with --clean"
+                )
 
     # ---- validation
 

@@ -190,6 +190,22 @@ def test_targets_of_another_build_are_refused(make, pool):
         path.write_text(text)
 
 
+def test_preprocessed_data_of_an_earlier_build_are_refused(make, pool):
+    """A source more gives new codes; `pool build` writes them into dataset.json at once."""
+    path = pool.preprocessed / "dataset.json"
+    text = path.read_text()
+    description = json.loads(text)
+    try:
+        labels = description["labels"] | {"whole": [1, 2, 3], "core": [3, 2]}
+        path.write_text(json.dumps(description | {"labels": labels}))
+        trainer = make()
+        trainer.initialize()
+        with pytest.raises(ValueError, match="preprocessed with other codes for .*preprocess again with --clean"):
+            trainer.get_tr_and_val_datasets()
+    finally:
+        path.write_text(text)
+
+
 def test_repeated_keeps_proportions():
     p = np.array([0.5, 0.3, 0.15, 0.04999, 0.00001])
     cases = repeated(list("abcde"), p)
