@@ -21,8 +21,8 @@ class PartialLabelLoss(nn.Module):
         L = sum_b sum_{c in V(b)} mean BCE(p_bc, y_bc)  -  sum_c dice_c
         dice_c = (2 TP_c + s) / max(2 TP_c + FP_c + FN_c + s, 1e-7),   TP_c = sum_{b: c in V(b)} sum p_bc y_bc ...
 
-    Logits of other pairs get a gradient of exactly 0. The counts of Dice, and under DDP both sums, are those of the
-    whole batch over all ranks.
+    Logits of other pairs get a gradient of exactly 0. Padding is background, as in nnU-Net. The counts of Dice, and
+    under DDP both sums, are those of the whole batch over all ranks.
 
     Args:
         scale_weights: of the outputs of deep supervision, highest resolution first.
