@@ -2,13 +2,16 @@
 
     python benchmarks/pool_real.py --data $DATA --work WORK [--arms ...] [--jobs 2]
 
-Under the CPU protocol (docs/reference/cpu-protocol.md), with one spacing and patch for all. Test subjects of five data
-sets are never trained on. Arms (ARMS): networks on the pool with the loss over annotated targets; nnU-Net's network on
-the pool with nnU-Net's own loss, to which everything unannotated is background; and networks on one data set alone,
-with as many iterations. Pool predictions go through `nnunet_xlstm restrict`, which also counts what each scan cannot
-contain, before and after. Then transfer (TRANSFER) to ACDC from a pool without it, from single data sets and from
-nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued when they were killed. The last
-line of the output is one JSON object.
+Under the CPU protocol (docs/reference/cpu-protocol.md), with one spacing and patch for all, and for each network one
+set of strides and kernels, so that weights fit everywhere: nnU-Net would plan the pool after its median image, a
+hippocampus. Normalisation is what nnU-Net plans for each data set. Nothing of the test subjects of five data sets is
+used before prediction, neither for plans nor for choices: the last checkpoint is judged. Arms (ARMS): networks on the
+pool with the loss over annotated targets; nnU-Net's network on the pool with nnU-Net's own loss, to which everything
+unannotated is background; and networks on one data set alone, with as many iterations. All predict with
+`nnUNetv2_predict`; predictions of a pool go through `nnunet_xlstm restrict`, which also counts what each scan cannot
+contain, before and after. Then transfer, decoder included, to ACDC from a pool without it, from single data sets and
+from nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued when they were killed. The
+last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -20,14 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from pretrain_real import SOURCES
 from real_data import Bench, link
 
+from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
+
 CONFIGURATION = "3d_fullres"
-SPACING = ["4", "2", "2"]
+SPACING, PATCH, BATCH = (4, 2, 2), (16, 64, 64), 2  # thick slices first
 POOLS = {500: "Mixed", 501: "MixedNoACDC"}
 TEST = (4, 27, 111, 113, 121)  # data sets with test subjects
 TRANSFER_TO, SINGLES, LENGTHS = 27, (4, 121), (10, 20, 50)
+FOLDS_BEFORE = {True: 5, False: 0}  # a pool brings five folds by subject; ours is the next
 GROUPS = {
     "lesion": "soft_tissue_sarcoma ms_lesion brain_tumor breast_tumor lung_tumor ptv70".split(),
     "vessel": "aorta brachiocephalic_trunk subclavian_artery_left common_carotid_artery_left celiac_trunk".split(),
@@ -35,8 +42,6 @@ GROUPS = {
 KEYS = {
     "num_iterations_per_epoch": 50,
     "num_val_iterations_per_epoch": 2,
-    "patch_size": [16, 64, 64],
-    "batch_size": 2,
     "mirroring": False,
     "optimizer": "adamw",
     "initial_lr": 1e-3,
@@ -45,18 +50,16 @@ KEYS = {
     "warmup_fraction": 0.05,
     "save_every": 2,
 }
-PLANS = {
-    "tsfm_s": ("nnUNetPlannerTSFM_S", "nnUNetTSFM_SPlans"),
-    "tsfm_s_novit": ("nnUNetPlannerTSFM_SNoViT", "nnUNetTSFM_SNoViTPlans"),
-    "xlstm": ("nnUNetPlannerXLSTMUNetSmall", "nnUNetXLSTMUNetSmallPlans"),
-    "nnunet": ("nnUNetPlannerXLSTMUNetSmallPlain", "nnUNetXLSTMUNetSmallPlainPlans"),
-}
+PLANNER, PLANNED = "nnUNetPlannerTSFM_S", "nnUNetTSFM_SPlans"
+NETWORKS = {"tsfm_s": "tsfm_s", "tsfm_s_novit": "tsfm_s_novit", "xlstm": "small", "nnunet": "small_plain"}  # presets
+# of a convolution, as nnU-Net plans them
+CONV_KEYS = "conv_op conv_bias norm_op norm_op_kwargs dropout_op dropout_op_kwargs nonlin nonlin_kwargs".split()
 PARTIAL, STOCK = "nnUNetTrainerPool", "nnUNetTrainerXLSTMUNetShort"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network (of PLANS) trained on a data set."""
+    """A network (of NETWORKS) trained on a data set."""
 
     dataset: int
     network: str
@@ -84,21 +87,50 @@ class PoolStudy(Bench):
         return folder.name
 
     def prepare(self) -> None:
-        for key in SOURCES:
-            name = self.name(int(key))
-            link(self.folders["raw"] / name, self.data / name)
         for number in POOLS:
             self.write_pool(number)
             path = self.work / f"pool_{number}.json"
             self.once(f"pool_{number}", ["nnunet_xlstm", "pool", "build", str(path), "-d", str(number)])
         for dataset in TEST:
-            self.hold_out(dataset)
+            self.write_training_part(dataset)
         for dataset in (*POOLS, *TEST):
-            networks = dict.fromkeys(run.network for run in ARMS.values() if run.dataset == dataset)
-            for i, network in enumerate(networks):
-                command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-pl", PLANS[network][0]]
-                command += ["-c", CONFIGURATION, "-npfp", "1", "-np", "1", "-overwrite_target_spacing", *SPACING]
-                self.once(f"plan_{dataset}_{network}", [*command, *(["--no_pp"] if i else [])])
+            command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-pl", PLANNER, "-c", CONFIGURATION]
+            command += ["-npfp", "1", "-np", "1", "-overwrite_target_spacing", *map(str, SPACING)]
+            self.once(f"plan_{dataset}", command)
+            self.write_plans(dataset)
+            self.write_fold(dataset)
+
+    def write_training_part(self, dataset: int) -> None:
+        """A raw data set without the test cases, so that neither plans nor intensities come from them."""
+        source, folder = self.data / self.name(dataset), self.folders["raw"] / self.name(dataset)
+        train, _ = self.cases(dataset)
+        for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            for case in train:
+                link(folder / part / f"{case}{ending}", source / part / f"{case}{ending}")
+        facts = json.loads((source / "dataset.json").read_text()) | {"numTraining": len(train)}
+        (folder / "dataset.json").write_text(json.dumps(facts, indent=1))
+
+    def write_plans(self, dataset: int) -> None:
+        """Plans that differ in the network alone, over one set of preprocessed data."""
+        folder = self.folders["preprocessed"] / self.name(dataset)
+        content = json.loads((folder / f"{PLANNED}.json").read_text())
+        row = content["configurations"][CONFIGURATION]
+        for network in NETWORKS:
+            own = row | {"patch_size": list(PATCH), "batch_size": BATCH}
+            own["architecture"] = architecture(network, row["architecture"])
+            plans = content | {"plans_name": plans_name(network), "configurations": {CONFIGURATION: own}}
+            (folder / f"{plans_name(network)}.json").write_text(json.dumps(plans, indent=1))
+
+    def write_fold(self, dataset: int) -> None:
+        """One more fold, which trains on everything; its only validation case costs little and decides nothing."""
+        path = self.folders["preprocessed"] / self.name(dataset) / "splits_final.json"
+        folds = json.loads(path.read_text()) if path.exists() else []
+        if len(folds) == FOLDS_BEFORE[dataset in POOLS]:
+            plans = json.loads(path.with_name(f"{PLANNED}.json").read_text())
+            images = path.with_name(plans["configurations"][CONFIGURATION]["data_identifier"])
+            cases = sorted(file.stem for file in images.glob("*.pkl"))
+            path.write_text(json.dumps([*folds, {"train": cases, "val": cases[:1]}]))
 
     def write_pool(self, number: int) -> None:
         targets, exclusive, rows = {}, [], []
@@ -109,9 +141,10 @@ class PoolStudy(Bench):
             entry = json.loads((Path(__file__).parents[1] / "dataset_json" / f"{name}.json").read_text())
             for target in entry["targets"]:
                 group = next((g for g, names in GROUPS.items() if target in names), "organ")
-                targets[target] = {"name": target, "group": group, "region": entry["field_of_view"]}
+                row_of = targets.setdefault(target, {"name": target, "group": group, "region": []})
+                row_of["region"] += [r for r in entry["field_of_view"] if r not in row_of["region"]]
             exclusive += entry["exclusive"]
-            row = {k: v for k, v in row.items() if k != "test"} | {"dataset": name, "catalogue": name}
+            row = {k: v for k, v in row.items() if k != "test"} | {"dataset": str(self.data / name), "catalogue": name}
             rows.append(row | ({"exclude": "test_subjects.json"} if SOURCES[key].get("test") else {}))
         content = {"name": POOLS[number], "targets": list(targets.values()), "exclusive": exclusive, "sources": rows}
         (self.work / f"pool_{number}.json").write_text(json.dumps(content, indent=1))
@@ -123,40 +156,28 @@ class PoolStudy(Bench):
         every = sorted(path.name.split(".")[0] for path in (folder / "labelsTr").glob("*.nii.gz"))
         return [case for case in every if case not in test], sorted(test)
 
-    def hold_out(self, dataset: int) -> None:
-        """Fold 0 trains on the training cases and validates, after the last step, on the test cases."""
-        train, test = self.cases(dataset)
-        folder = self.folders["preprocessed"] / self.name(dataset)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "splits_final.json").write_text(json.dumps([{"train": train, "val": test}]))
-
     def fold(self, run: Run, results: Path | None = None) -> Path:
-        """Of a pool all cases are trained on; of a data set alone, fold 0 of `hold_out`."""
-        name = f"{run.trainer}__{PLANS[run.network][1]}__{CONFIGURATION}"
-        fold = "all" if run.dataset in POOLS else "0"
+        name = f"{run.trainer}__{plans_name(run.network)}__{CONFIGURATION}"
+        fold = FOLDS_BEFORE[run.dataset in POOLS]
         return (results or self.folders["results"]) / self.name(run.dataset) / name / f"fold_{fold}"
 
     def train(self, label: str, run: Run, keys: dict, flags: list[str], results: Path | None = None) -> Path:
         """Done, continued or started; the folder of the fold."""
         folder = self.fold(run, results)
         fold = folder.name.removeprefix("fold_")
-        done = "checkpoint_final.pth" if fold == "all" else "validation/summary.json"
-        if not (folder / done).exists():
+        if not (folder / "validation" / "summary.json").exists():
             config = self.work / f"config_{label}.json"
             config.write_text(json.dumps(KEYS | keys))
             command = ["nnUNetv2_train", str(run.dataset), CONFIGURATION, fold, "-tr", run.trainer]
-            command += ["-p", PLANS[run.network][1], "-device", "cpu"]
+            command += ["-p", plans_name(run.network), "-device", "cpu"]
             started = any(folder.glob("checkpoint_*.pth"))
             command += ["--c"] if started else flags
-            environment = {"nnUNet_xlstm_config": str(config)}
-            if results:
-                environment["nnUNet_results"] = str(results)
-            seconds = self.run(f"train_{label}", command, **environment)
+            seconds = self.run(f"train_{label}", command, nnUNet_xlstm_config=str(config), **results_of(results))
             spent = folder / "seconds.json"
             spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
         return folder
 
-    def judge(self, label: str, run: Run, dataset: int, folder: Path) -> dict:
+    def judge(self, label: str, run: Run, dataset: int, results: Path | None = None) -> dict:
         """Dice per class and test case, where the class is in the reference (else nobody may have drawn it)."""
         name = self.name(dataset)
         reference = self.work / "test" / name / "labels"
@@ -166,43 +187,44 @@ class PoolStudy(Bench):
         for case in self.cases(dataset)[1]:
             link(images / f"{case}_0000.nii.gz", self.data / name / "imagesTr" / f"{case}_0000.nii.gz")
             link(reference / f"{case}.nii.gz", self.data / name / "labelsTr" / f"{case}.nii.gz")
+        predicted = self.work / "predicted" / label / name
+        command = ["nnUNetv2_predict", "-i", str(images), "-o", str(predicted), "-d", str(run.dataset)]
+        command += ["-f", self.fold(run).name.removeprefix("fold_"), "-c", CONFIGURATION, "-tr", run.trainer]
+        command += ["-p", plans_name(run.network), "-device", "cpu", "-npp", "1", "-nps", "1"]
+        command += ["-step_size", "0.75"]  # of a patch: a third of the patches that nnU-Net's 0.5 takes
+        command += ["--save_probabilities"] if run.dataset in POOLS else []
+        self.once(f"predict_{label}_{dataset}", command, **results_of(results))
         result = {}
         if run.dataset in POOLS:
-            predicted = self.work / "predicted" / label / name
-            command = ["nnUNetv2_predict", "-i", str(images), "-o", str(predicted), "-d", str(run.dataset), "-f", "all"]
-            command += ["-c", CONFIGURATION, "-tr", run.trainer, "-p", PLANS[run.network][1], "-device", "cpu"]
-            command += ["-npp", "1", "-nps", "1", "--save_probabilities"]
-            self.once(f"predict_{label}_{dataset}", command)
             restricted = predicted.with_name(f"{name}_restricted")
             command = ["nnunet_xlstm", "restrict", "-i", str(predicted), "-o", str(restricted), "--source", name]
             self.once(f"restrict_{label}_{dataset}", command)
-            counts = json.loads((restricted / "restrict.json").read_text())["targets"]
-            left_out = [row for row in counts.values() if row["why_left_out"]]
-            result["false_voxels_left_out"] = sum(row["before"]["voxels"] for row in left_out)
-        else:
-            restricted = folder / "validation"
+            false = json.loads((restricted / "restrict.json").read_text())["false_positives"]
+            result["false_voxels"] = {when: false[when]["voxels"] for when in ("before", "after")}
+            predicted = restricted
         out = self.work / "judged" / name / f"{label}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
-        command = ["nnunet_xlstm", "evaluate", "-ref", str(reference), "-pred", str(restricted), "-o", str(out)]
+        command = ["nnunet_xlstm", "evaluate", "-ref", str(reference), "-pred", str(predicted), "-o", str(out)]
         self.once(f"judge_{label}_{dataset}", [*command, "-djfile", str(self.data / name / "dataset.json")])
         return result | {"dice": dice(json.loads(out.read_text()))}
 
     def arm(self, label: str, seed: int, iterations: int) -> dict:
         run = ARMS[label]
         keys = {"num_epochs": iterations // KEYS["num_iterations_per_epoch"], "seed": seed}
-        folder = self.train(label, run, keys, [])
+        spent = self.train(label, run, keys, []) / "seconds.json"
         print(f"{label}: trained", file=sys.stderr, flush=True)
         datasets = [d for d in TEST if run.dataset == 500 or d == run.dataset]
         return {
-            "seconds": round(json.loads((folder / "seconds.json").read_text())),
-            "test": {self.name(dataset): self.judge(label, run, dataset, folder) for dataset in datasets},
+            # a kill between the last file of a run and this one loses the time, not the run
+            "seconds": round(json.loads(spent.read_text())) if spent.exists() else None,
+            "test": {self.name(dataset): self.judge(label, run, dataset) for dataset in datasets},
         }
 
     def adapted(self, start: str) -> Path:
         weights = self.work / f"{start}.pth"
         command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[start]) / "checkpoint_final.pth")]
-        command += ["-d", str(TRANSFER_TO), "-p", PLANS["tsfm_s"][1], "-c", CONFIGURATION, "-o", str(weights)]
-        self.once(f"adapt_{start}", command)
+        command += ["-d", str(TRANSFER_TO), "-p", plans_name("tsfm_s"), "-c", CONFIGURATION, "-o", str(weights)]
+        self.once(f"adapt_{start}", [*command, "--scope", "all"])
         return weights
 
     def transfer(self, start: str, epochs: int, seed: int) -> dict:
@@ -211,8 +233,27 @@ class PoolStudy(Bench):
         flags = [] if start == "none" else ["-pretrained_weights", str(self.adapted(start))]
         run = Run(TRANSFER_TO, "tsfm_s", f"nnUNetTrainerTSFM_{epochs}epochs")
         results = self.work / "transfer" / start  # nnU-Net's folder name does not say the start
-        folder = self.train(label, run, {"num_epochs": epochs, "seed": seed}, flags, results)
-        return self.judge(label, run, TRANSFER_TO, folder)
+        self.train(label, run, {"num_epochs": epochs, "seed": seed}, flags, results)
+        return self.judge(label, run, TRANSFER_TO, results)
+
+
+def plans_name(network: str) -> str:
+    return f"nnUNetPool_{network}_Plans"
+
+
+def architecture(network: str, planned: dict) -> dict:
+    """Of a preset, for the spacing and the patch of this study; `planned`: any that nnU-Net planned."""
+    preset = get_preset(NETWORKS[network])
+    _, strides, kernels, _, _ = get_pool_and_conv_props(SPACING, PATCH, 4, 999999)  # as nnU-Net's planner calls it
+    kwargs = {key: planned["arch_kwargs"][key] for key in CONV_KEYS}
+    kwargs |= {"strides": strides, "kernel_sizes": kernels}
+    made = {"network_class_name": preset.network_class, "arch_kwargs": arch_kwargs_for(preset, kwargs, PATCH)}
+    return json.loads(json.dumps(planned | made, default=int))
+
+
+def results_of(folder: Path | None) -> dict[str, str]:
+    """The environment of a run with a results folder of its own."""
+    return {"nnUNet_results": str(folder)} if folder else {}
 
 
 def dice(summary: dict) -> dict[str, dict[str, float]]:
