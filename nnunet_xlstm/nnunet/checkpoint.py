@@ -69,10 +69,12 @@ def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
 
 
 def random_state() -> dict:
-    """States of the random generators of Python, NumPy and torch (CPU and CUDA)."""
+    """States of the random generators of Python, NumPy and torch (CPU and CUDA), in plain types and tensors: `adapt`
+    reads no others from a checkpoint without being told to trust it."""
+    name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -81,7 +83,8 @@ def random_state() -> dict:
 def restore_random_state(state: dict) -> None:
     """Inverse of `random_state`; CUDA states are restored where the number of devices is the same."""
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

@@ -113,7 +113,7 @@ def plain_random_state(state: dict) -> dict:
     kind, keys, position, has_gauss, cached = state["numpy"]
     return {
         "python": [version, list(numbers), gauss],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "numpy": [kind, keys, position, has_gauss, cached],
         "torch": state["torch"],
         "cuda": list(state["cuda"]),
     }

@@ -13,6 +13,7 @@ from nnunet_xlstm import names
 from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.nnunet.pool_trainer import dice_of, repeated, summary_by_source
+from nnunet_xlstm.nnunet.transfer_source import read_source
 
 QUICK = {
     "num_epochs": 2,
@@ -113,6 +114,9 @@ def test_a_run_scores_each_data_set_by_its_own_targets(make, pool):
     assert set(found["sources"]["Whole"]["Dice"]) == {"whole"}
     assert set(found["sources"]["Both"]["Dice"]) == {"whole", "core"}
     assert any("mean over data sets, annotated targets only" in line for line in trainer.lines)
+    checkpoint = Path(trainer.output_folder) / "checkpoint_final.pth"
+    source = read_source(checkpoint)  # for transfer, without trust in pickled objects
+    assert source.row["patch_size"] == QUICK["patch_size"] and any("decoder" in name for name in source.weights)
 
 
 def test_patches_are_centred_on_annotated_targets_alone(make, pool):
