@@ -45,6 +45,7 @@ KEYS = {
 }
 # masked modelling on the data set's own training images -> the run of pretrain_real that it starts from
 OWN = {"own": None, "pool_own": "masked"}
+ITERATIONS = 300  # of a run; other lengths are studies of their own
 OWN_TRAINER = "nnUNetTrainerMasked"
 FULL = "nnUNetTrainerFinetune"
 
@@ -154,7 +155,8 @@ class FewLabels(Bench):
 
     def study(self, dataset: int, arms: list[str], labels: list[int], seeds: int) -> dict:
         row = DATASETS[dataset]
-        out = self.work / f"few_{dataset}"
+        suffix = "" if self.iterations == ITERATIONS else f"_{self.iterations}"
+        out = self.work / f"few_{dataset}{suffix}"
         preset = {
             "dataset": dataset,
             "labels": labels,
@@ -166,10 +168,10 @@ class FewLabels(Bench):
         }
         if row["subject"]:
             preset["subject"] = row["subject"]
-        path = self.work / f"few_{dataset}.json"
+        path = out.with_suffix(".json")
         path.write_text(json.dumps(preset, indent=1))
         command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out)]
-        self.run(f"study_{dataset}", [*command, "-device", "cpu", "--jobs", str(self.jobs)])
+        self.run(f"study_{dataset}{suffix}", [*command, "-device", "cpu", "--jobs", str(self.jobs)])
         with open(out / "table.csv", newline="") as file:
             return {"table": list(csv.DictReader(file))}
 
@@ -211,7 +213,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(EVERY_ARM))
     parser.add_argument("--labels", type=int, nargs="+", default=[5])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=300, help="of every run; a multiple of 50")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of every run; a multiple of 50")
     parser.add_argument("--own-iterations", type=int, default=800, help="of masked modelling on own images")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     args = parser.parse_args()
