@@ -150,4 +150,8 @@ def look_up(label: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
         if wrong := np.flatnonzero((present > 0) & (lut == UNKNOWN)).tolist():
             raise ValueError(f"holds the value {wrong[0]} in {int(present[wrong[0]])} voxels, which is no label")
     kind = np.uint8 if max(table.values(), default=0) <= np.iinfo(np.uint8).max else np.uint16
-    return lut.clip(0).astype(kind).take(label)  # twice as fast as indexing
+    lut = lut.clip(0).astype(kind)
+    if label.dtype == kind == np.uint8:  # the usual case; twice as fast as take, four times as indexing
+        codes = label.tobytes().translate(lut.tobytes().ljust(256, b"\0"))
+        return np.frombuffer(codes, np.uint8).reshape(label.shape)
+    return lut.take(label)

@@ -127,7 +127,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 def _harmless() -> list:
     """The types of NumPy numbers and arrays, which nnU-Net's own checkpoints hold."""
     multiarray = getattr(np, "_core", None) or np.core
-    kinds = {type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "u1", "?")}
+    kinds = {type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "u1", "u4", "?")}
     return [np.dtype, np.ndarray, multiarray.multiarray.scalar, multiarray.multiarray._reconstruct, *kinds]
 
 

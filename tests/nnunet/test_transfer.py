@@ -221,6 +221,7 @@ def stock_file(folder, tmp_path):
     content = {
         "network_weights": Target.read("901", PLANS, "3d_fullres").network(9).state_dict(),
         "logging": {"mean_fg_dice": [np.float64(0.5)], "epoch": np.array([1.0])},
+        "random_state": np.arange(3, dtype=np.uint32),
         "init_args": {
             "plans": plans,
             "configuration": "3d_fullres",
