@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain_real import CONFIGURATION, POOLS, RUNS, STEPS, source
-from real_data import Bench, link
+from real_data import RECIPE, Bench, link
 
 # spacing in mm, thick slices first; patch in voxels; who is a subject
 DATASETS = {
@@ -30,19 +30,6 @@ DATASETS = {
     27: {"name": "Dataset027_ACDC", "mm": ["10", "2.5", "2.5"], "patch_size": [8, 64, 64], "subject": r"patient\d+"},
 }
 OURS, TWIN, PLAIN = "nnUNetLikePlans", "nnUNetLikeTwinPlans", "nnUNetLikePlainPlans"
-# equal for all arms but for what is frozen: the CPU protocol's recipe
-KEYS = {
-    "num_iterations_per_epoch": 50,
-    "num_val_iterations_per_epoch": 1,
-    "batch_size": 2,
-    "mirroring": False,
-    "optimizer": "adamw",
-    "initial_lr": 1e-3,
-    "weight_decay": 1e-2,
-    "lr_schedule": "warmup_poly",
-    "warmup_fraction": 0.05,
-    "save_every": 2,
-}
 # masked modelling on the data set's own training images -> the run of pretrain_real that it starts from
 OWN = {"own": None, "pool_own": "masked"}
 ITERATIONS = 300  # of a run; other lengths are studies of their own
@@ -163,7 +150,7 @@ class FewLabels(Bench):
             "seeds": seeds,
             "iterations": self.iterations,
             "configuration": CONFIGURATION,
-            "config": KEYS | {"patch_size": row["patch_size"]},
+            "config": RECIPE | {"patch_size": row["patch_size"]},
             "arms": [self.arm(name, dataset) for name in arms],
         }
         if row["subject"]:

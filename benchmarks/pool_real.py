@@ -25,7 +25,7 @@ from pathlib import Path
 
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from pretrain_real import SOURCES
-from real_data import Bench, link
+from real_data import RECIPE, Bench, link
 
 from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
 
@@ -38,17 +38,6 @@ FOLDS_BEFORE = {True: 5, False: 0}  # a pool brings five folds by subject; ours 
 GROUPS = {
     "lesion": "soft_tissue_sarcoma ms_lesion brain_tumor breast_tumor lung_tumor ptv70".split(),
     "vessel": "aorta brachiocephalic_trunk subclavian_artery_left common_carotid_artery_left celiac_trunk".split(),
-}
-KEYS = {
-    "num_iterations_per_epoch": 50,
-    "num_val_iterations_per_epoch": 2,
-    "mirroring": False,
-    "optimizer": "adamw",
-    "initial_lr": 1e-3,
-    "weight_decay": 1e-2,
-    "lr_schedule": "warmup_poly",
-    "warmup_fraction": 0.05,
-    "save_every": 2,
 }
 PLANNER, PLANNED = "nnUNetPlannerTSFM_S", "nnUNetTSFM_SPlans"
 NETWORKS = {"tsfm_s": "tsfm_s", "tsfm_s_novit": "tsfm_s_novit", "xlstm": "small", "nnunet": "small_plain"}  # presets
@@ -167,14 +156,11 @@ class PoolStudy(Bench):
         fold = folder.name.removeprefix("fold_")
         if not (folder / "validation" / "summary.json").exists():
             config = self.work / f"config_{label}.json"
-            config.write_text(json.dumps(KEYS | keys))
+            config.write_text(json.dumps(RECIPE | keys))
             command = ["nnUNetv2_train", str(run.dataset), CONFIGURATION, fold, "-tr", run.trainer]
             command += ["-p", plans_name(run.network), "-device", "cpu"]
-            started = any(folder.glob("checkpoint_*.pth"))
-            command += ["--c"] if started else flags
-            seconds = self.run(f"train_{label}", command, nnUNet_xlstm_config=str(config), **results_of(results))
-            spent = folder / "seconds.json"
-            spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+            environment = {"nnUNet_xlstm_config": str(config), **results_of(results)}
+            self.train_on(f"train_{label}", command, folder, flags, **environment)
         return folder
 
     def judge(self, label: str, run: Run, dataset: int, results: Path | None = None) -> dict:
@@ -210,7 +196,7 @@ class PoolStudy(Bench):
 
     def arm(self, label: str, seed: int, iterations: int) -> dict:
         run = ARMS[label]
-        keys = {"num_epochs": iterations // KEYS["num_iterations_per_epoch"], "seed": seed}
+        keys = {"num_epochs": iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
         spent = self.train(label, run, keys, []) / "seconds.json"
         print(f"{label}: trained", file=sys.stderr, flush=True)
         datasets = [d for d in TEST if run.dataset == 500 or d == run.dataset]
@@ -273,7 +259,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
-    parser.add_argument("--iterations", type=int, default=1000, help="of an arm; a multiple of 50")
+    parser.add_argument("--iterations", type=int, default=500, help="of an arm; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def link(path: Path, target: Path) -> None:
 
 def plans_name(arm: str) -> str:
     return f"nnUNetXLSTMUNet{ARMS[arm]}Plans"
+
+
+# of studies whose arms differ in where they start and what they see: the CPU protocol's, validated as little as may be
+RECIPE = {
+    "num_iterations_per_epoch": 50,
+    "num_val_iterations_per_epoch": 1,
+    "batch_size": 2,
+    "mirroring": False,
+    "optimizer": "adamw",
+    "initial_lr": 1e-3,
+    "weight_decay": 1e-2,
+    "lr_schedule": "warmup_poly",
+    "warmup_fraction": 0.05,
+    "save_every": 2,
+}
 
 
 class Bench:
@@ -92,7 +108,7 @@ class Bench:
         return json.loads(done.read_text())
 
     def train_on(
-        self, log: str, command: list[str], folder: Path, first: tuple[str, ...] = (), **environment: str
+        self, log: str, command: list[str], folder: Path, first: Sequence[str] = (), **environment: str
     ) -> None:
         """A training that writes checkpoints to `folder`, started (with the flags `first`) or continued; its seconds
         are added up in `seconds.json` there."""
