@@ -172,8 +172,9 @@ def test_who_imports_nnunetv2():
         "nnunet",
         "trainers",
         "planners",
-        "ssl_step",  # benchmarks against nnU-Net's own loader and losses
+        "ssl_step",  # benchmarks against nnU-Net's own loader and losses, and with its choice of strides
         "pool",
+        "pool_real",
     }, importing
 
 

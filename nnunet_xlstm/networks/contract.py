@@ -35,6 +35,18 @@ def per_stage(value: int | Sequence[int], n: int, name: str) -> list[int]:
     return values
 
 
+def blocks_per_stage(
+    n_conv: int | Sequence[int] | None, n_blocks: int | Sequence[int] | None, n_stages: int
+) -> list[int]:
+    """nnU-Net's plans name the blocks of the encoder's stages in one of two ways."""
+    if (n_conv is None) == (n_blocks is None):
+        raise ValueError(
+            "the network needs one of n_conv_per_stage and n_blocks_per_stage (two names of the same thing), got "
+            f"{n_conv} and {n_blocks}"
+        )
+    return per_stage(n_conv if n_blocks is None else n_blocks, n_stages, "n_conv_per_stage")
+
+
 def per_stage_and_axis(value: int | Sequence, n: int, dim: int) -> list[tuple[int, ...]]:
     """Kernels or strides as one tuple of `dim` numbers per stage, from a number or a list of numbers or tuples."""
     values = [value] * n if isinstance(value, int) else value

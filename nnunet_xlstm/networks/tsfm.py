@@ -16,7 +16,7 @@ from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements
 from nnunet_xlstm.layers.recompute import run
 from nnunet_xlstm.layers.resblock import ResidualBlock
 from nnunet_xlstm.layers.vit import ViT
-from nnunet_xlstm.networks.contract import per_stage, per_stage_and_axis
+from nnunet_xlstm.networks.contract import blocks_per_stage, per_stage, per_stage_and_axis
 from nnunet_xlstm.networks.unet import UNet, UNetDecoder, UNetEncoder
 
 VIT_KEYS = ("dim", "layers", "heads")
@@ -89,15 +89,8 @@ class TSFM(UNet):
         stem: bool = True,
         recompute: bool = False,
     ):
-        if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
-            raise ValueError(
-                "TSFM needs one of n_conv_per_stage and n_blocks_per_stage (two names of the same thing), got "
-                f"{n_conv_per_stage} and {n_blocks_per_stage}"
-            )
         dim = convert_conv_op_to_dim(conv_op)
-        depth = per_stage(
-            n_conv_per_stage if n_blocks_per_stage is None else n_blocks_per_stage, n_stages, "n_conv_per_stage"
-        )
+        depth = blocks_per_stage(n_conv_per_stage, n_blocks_per_stage, n_stages)
         decoder_depth = per_stage(n_conv_per_stage_decoder, n_stages - 1, "n_conv_per_stage_decoder")
         features = per_stage(features_per_stage, n_stages, "features_per_stage")
         strides = per_stage_and_axis(strides, n_stages, dim)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements, residual_block
 from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.vil import BLOCKS, ChannelTokens
-from nnunet_xlstm.networks.contract import per_stage, per_stage_and_axis
+from nnunet_xlstm.networks.contract import blocks_per_stage, per_stage, per_stage_and_axis
 from nnunet_xlstm.networks.unet import UNet, UNetDecoder, UNetEncoder
 
 BLOCK_OWN_KEYS = ("dim", "spatial_dim", "orders", "n_blocks")  # set by the network, not by xlstm_kwargs
@@ -92,15 +92,8 @@ class XLSTMUNet(UNet):
         xlstm_kwargs: dict | None = None,
         channel_token_patch: Sequence[int] | None = None,
     ):
-        if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
-            raise ValueError(
-                "XLSTMUNet needs one of n_conv_per_stage and n_blocks_per_stage (two names of the same thing), got "
-                f"{n_conv_per_stage} and {n_blocks_per_stage}"
-            )
         dim = convert_conv_op_to_dim(conv_op)
-        blocks = per_stage(
-            n_conv_per_stage if n_blocks_per_stage is None else n_blocks_per_stage, n_stages, "n_conv_per_stage"
-        )
+        blocks = blocks_per_stage(n_conv_per_stage, n_blocks_per_stage, n_stages)
         decoder_blocks = per_stage(n_conv_per_stage_decoder, n_stages - 1, "n_conv_per_stage_decoder")
         features = per_stage(features_per_stage, n_stages, "features_per_stage")
         strides = per_stage_and_axis(strides, n_stages, dim)
