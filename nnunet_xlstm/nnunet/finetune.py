@@ -59,7 +59,7 @@ class FinetuneTrainer(XLSTMTrainer):
         self._drawn = self._encoder_sum()
 
     def on_train_start(self):
-        continued = self._resume_state is not None  # also within the first epoch
+        continued = self.current_epoch > 0 or self._resume_state is not None  # the latter within the first epoch
         super().on_train_start()
         if continued:
             return
