@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import RECIPE, Bench, link
 from pretrain_real import CONFIGURATION, POOLS, RUNS, STEPS, source
-from real_data import RECIPE, Bench, link
 
 # spacing in mm, thick slices first; patch in voxels; who is a subject
 DATASETS = {
@@ -33,7 +33,7 @@ OURS, TWIN, PLAIN = "nnUNetLikePlans", "nnUNetLikeTwinPlans", "nnUNetLikePlainPl
 # masked modelling on the data set's own training images -> the run of pretrain_real that it starts from
 OWN = {"own": None, "pool_own": "masked"}
 ITERATIONS = 300  # of a run; other lengths are studies of their own
-OWN_TRAINER = "nnUNetTrainerMasked"
+OWN_TRAINER, OWN_ITERATIONS = "nnUNetTrainerMasked", 800
 FULL = "nnUNetTrainerFinetune"
 
 
@@ -42,14 +42,13 @@ class Arm:
     """As `nnunet_xlstm study` takes it.
 
     Attributes:
-        run: of pretrain_real or OWN; None from scratch. config: its own keys. adapt: options of `nnunet_xlstm adapt`.
+        run: of pretrain_real or OWN; None from scratch. config: its own keys.
     """
 
     run: str | None = None
     trainer: str = FULL
     plans: str = OURS
     config: dict[str, Any] = field(default_factory=dict)
-    adapt: list[str] = field(default_factory=list)
 
 
 ARMS = {
@@ -125,12 +124,12 @@ class FewLabels(Bench):
         command = ["nnUNetv2_preprocess", "-d", str(number), "-plans_name", OURS, "-c", CONFIGURATION, "-np", "1"]
         self.once(f"preprocess_{number}", command)
 
-    def pretrain(self, run: str, dataset: int, iterations: int) -> None:
+    def pretrain(self, run: str, dataset: int) -> None:
         """Done, continued or started."""
         final = self.checkpoint(run, dataset)
         if final.exists():
             return
-        epochs = iterations // STEPS["num_iterations_per_epoch"]
+        epochs = OWN_ITERATIONS // STEPS["num_iterations_per_epoch"]
         values = STEPS | {"patch_size": DATASETS[dataset]["patch_size"], "num_epochs": epochs, "seed": 0}
         if OWN[run]:
             values["init_checkpoint"] = str(self.checkpoint(OWN[run], dataset))
@@ -201,7 +200,6 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[5])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of every run; a multiple of 50")
-    parser.add_argument("--own-iterations", type=int, default=800, help="of masked modelling on own images")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     args = parser.parse_args()
     bench = FewLabels(args.data.resolve(), args.work.resolve(), args.pretrained.resolve(), args.iterations, args.jobs)
@@ -212,7 +210,7 @@ def main() -> None:
         bench.prepare_own(dataset)
     result = {}
     with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda one: bench.pretrain(*one, args.own_iterations), own))
+        list(pool.map(lambda one: bench.pretrain(*one), own))
     for dataset in args.datasets:
         result[DATASETS[dataset]["name"]] = bench.study(dataset, args.arms, args.labels, args.seeds)
         print(f"{DATASETS[dataset]['name']}: done", file=sys.stderr, flush=True)

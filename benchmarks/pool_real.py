@@ -23,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import RECIPE, Bench, link
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from pretrain_real import SOURCES
-from real_data import RECIPE, Bench, link
 
 from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
 

@@ -17,7 +17,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from real_data import Bench, link
+from bench import Bench, link
 
 PLANNER, PLANS, CONFIGURATION = "nnUNetPlannerXLSTMUNetSmall", "nnUNetXLSTMUNetSmallPlans", "3d_fullres"
 TWIN_PLANNER, TWIN_PLANS = "nnUNetPlannerXLSTMUNetSmallNoXLSTM", "nnUNetXLSTMUNetSmallNoXLSTMPlans"

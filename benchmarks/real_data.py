@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import queue
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from bench import Bench, link
 
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
 CONFIGURATION = "3d_fullres"
@@ -38,84 +36,12 @@ DATASETS = {
 FOLDS = range(5)
 
 
-def link(path: Path, target: Path) -> None:
-    if not path.exists():
-        path.symlink_to(target.resolve())
-
-
 def plans_name(arm: str) -> str:
     return f"nnUNetXLSTMUNet{ARMS[arm]}Plans"
 
 
-# of studies whose arms differ in where they start and what they see: the CPU protocol's, validated as little as may be
-RECIPE = {
-    "num_iterations_per_epoch": 50,
-    "num_val_iterations_per_epoch": 1,
-    "batch_size": 2,
-    "mirroring": False,
-    "optimizer": "adamw",
-    "initial_lr": 1e-3,
-    "weight_decay": 1e-2,
-    "lr_schedule": "warmup_poly",
-    "warmup_fraction": 0.05,
-    "save_every": 2,
-}
-
-
-class Bench:
-    """Runs commands in the environment of one work folder and keeps their logs."""
-
-    def __init__(self, data: Path, work: Path, iterations: int, jobs: int):
-        self.data, self.work, self.iterations = data, work, iterations
-        available = sorted(os.sched_getaffinity(0))
-        self.cores: queue.Queue[set[int]] = queue.Queue()  # each job at a time has cores of its own
-        for job in range(jobs):
-            self.cores.put(set(available[job::jobs]))
-        self.folders = {name: work / name for name in ("raw", "preprocessed", "results", "logs", "steps")}
-        for folder in self.folders.values():
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def run(self, log: str, command: list[str], **environment: str) -> float:
-        """Run to the end; seconds. A failure ends the benchmark with the last lines of the log."""
-        env = os.environ | {f"nnUNet_{n}": str(self.folders[n]) for n in ("raw", "preprocessed", "results")}
-        env |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", **environment}
-        executable = Path(sys.executable).parent / command[0]
-        start = time.time()
-        path = self.folders["logs"] / f"{log}.log"
-        with open(path, "a") as file:
-            file.write(f"$ {' '.join(command)}\n")
-            file.flush()
-            cores = self.cores.get()
-            try:
-                code = subprocess.run(
-                    [str(executable), *command[1:]],
-                    stdout=file,
-                    stderr=file,
-                    env=env,
-                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
-                ).returncode
-            finally:
-                self.cores.put(cores)
-        if code:
-            raise SystemExit(f"{' '.join(command)} ended with {code}:\n" + "".join(open(path).readlines()[-15:]))
-        return time.time() - start
-
-    def once(self, log: str, command: list[str], **environment: str) -> float:
-        """As `run`, but what was done before is not done again; its seconds are kept in `steps/`."""
-        done = self.folders["steps"] / f"{log}.json"
-        if not done.exists():
-            done.write_text(json.dumps(self.run(log, command, **environment)))
-        return json.loads(done.read_text())
-
-    def train_on(
-        self, log: str, command: list[str], folder: Path, first: Sequence[str] = (), **environment: str
-    ) -> None:
-        """A training that writes checkpoints to `folder`, started (with the flags `first`) or continued; its seconds
-        are added up in `seconds.json` there."""
-        started = any(folder.glob("checkpoint_*.pth"))
-        seconds = self.run(log, [*command, *(["--c"] if started else first)], **environment)
-        spent = folder / "seconds.json"
-        spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+class CrossValidation(Bench):
+    """The commands of this study in one work folder."""
 
     def model_folder(self, dataset: int, arm: str) -> Path:
         name = f"{TRAINER}__{plans_name(arm)}__{CONFIGURATION}"
@@ -299,7 +225,7 @@ def per_fold(folds_a: list[dict], folds_b: list[dict]) -> list[float]:
     return [f["dice"] - b_of[f["fold"]] for f in folds_a if f["fold"] in b_of]
 
 
-def summarise(bench: Bench, datasets: list[int], arms: list[str]) -> dict:
+def summarise(bench: CrossValidation, datasets: list[int], arms: list[str]) -> dict:
     """Per data set and arm: mean and SD over folds, and xlstm minus the arm."""
     table = {}
     for dataset in datasets:
@@ -338,7 +264,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="start no further fold after this long")
     parser.add_argument("--cases", type=Path, help="write the Dice of every validation case to this JSON file")
     args = parser.parse_args()
-    bench = Bench(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs)
+    bench = CrossValidation(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs)
     deadline = time.time() + 60 * args.minutes
 
     def train(job: tuple[int, int, str]) -> None:
