@@ -156,8 +156,11 @@ class FewLabels(Bench):
             preset["subject"] = row["subject"]
         path = out.with_suffix(".json")
         path.write_text(json.dumps(preset, indent=1))
-        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out)]
-        self.run(f"study_{dataset}{suffix}", [*command, "-device", "cpu", "--jobs", str(self.jobs)])
+        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "-device", "cpu"]
+        # a study has all its arms at all its labels, these are the ones asked for now
+        asked = [f"{arm}_n{n}_s*" for n in labels for arm in arms]
+        self.run(f"study_{dataset}{suffix}", [*command, "--jobs", str(self.jobs), "--only", *asked])
+        self.run(f"report_{dataset}{suffix}", [*command, "--only-report"])
         with open(out / "table.csv", newline="") as file:
             return {"table": list(csv.DictReader(file))}
 
