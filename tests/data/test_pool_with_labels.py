@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
+from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_check import check_pool
 from nnunet_xlstm.data.pool_sources import build_pool
@@ -292,6 +294,21 @@ def test_check_counts_and_names_conflicts(raw):
     assert "liver includes tumour in Dataset003_Liver; liver is apart from tumour in Dataset008_Vessel" in said
     assert "Dataset008_Vessel: vessel and liver are exclusive but share the label 1" in said
     assert "Dataset008_Vessel: liver lacks the labels of tumour" in said
+
+
+def test_check_on_the_command_line(raw, capsys):
+    path = raw.parent / "POOL.json"
+    apart = VESSEL | {"targets": {"vessel": [1], "tumour": [2], "liver": [1]}}
+    path.write_text(json.dumps(POOL | {"sources": [LIVER, apart], "exclusive": [["vessel", "liver"]]}))
+    assert main(["pool", "check", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^tumour +10 +9 +0\.48 +Dataset003_Liver 5, Dataset008_Vessel 5$", said, re.M)
+    assert "liver + tumour: 10" in said
+    assert "conflicts:\n" in said and "vessel and liver are exclusive but share the label 1" in said
+    path.write_text(json.dumps(POOL | {"sources": [LIVER]}))
+    assert main(["pool", "check", str(path)]) == 0
+    assert "no conflicts" in capsys.readouterr().out
+    assert not list(raw.glob("Dataset*_Mix"))  # nothing is built
 
 
 def test_a_labelled_pool_as_a_source_of_images(raw):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_xlstm import names
+from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
-from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.nnunet.pool_trainer import dice_of, repeated, summary_by_source
 from nnunet_xlstm.nnunet.transfer_source import read_source
 
@@ -24,46 +25,12 @@ QUICK = {
     "seed": 7,
 }
 PLANS = "nnUNetXLSTMUNetTinyPlans"
-NUMBER = 905
-
-
-@pytest.fixture(scope="module")
-def pool(nnunet_tree):
-    """Dataset905_Two: `Both` labels shell and core; `Whole` labels the whole only, and its cores are background."""
-    raw = nnunet_tree / "raw"
-    original = raw / "Dataset901_Ellipsoids"
-    whole = raw / "Dataset904_Whole"
-    for name in ("imagesTr", "labelsTr"):
-        (whole / name).mkdir(parents=True)
-    for i in range(4):
-        image = sitk.ReadImage(str(original / "imagesTr" / f"case_{i}_0000.nii.gz"))
-        sitk.WriteImage(image, str(whole / "imagesTr" / f"w{i}_0000.nii.gz"))
-        label = sitk.ReadImage(str(original / "labelsTr" / f"case_{i}.nii.gz")) > 0
-        sitk.WriteImage(label, str(whole / "labelsTr" / f"w{i}.nii.gz"))
-    facts = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "whole": 1}, "numTraining": 4}
-    (whole / "dataset.json").write_text(json.dumps(facts | {"file_ending": ".nii.gz"}))
-    sources = [
-        {"dataset": original.name, "name": "Both", "modality": "MR", "targets": {"whole": [1, 2], "core": [2]}},
-        {"dataset": whole.name, "name": "Whole", "modality": "MR", "targets": {"whole": [1]}},
-    ]
-    targets = [{"name": "whole"}, {"name": "core", "group": "lesion"}]
-    path = nnunet_tree / "POOL.json"
-    content = {"name": "Two", "targets": targets, "over": [["whole", "core"]], "sources": sources}
-    path.write_text(json.dumps(content))
-    dataset, _ = build_pool(path, NUMBER)
-
-    from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
-
-    extract_fingerprint_dataset(NUMBER, num_processes=1, check_dataset_integrity=True)
-    nnUNetPlannerXLSTMUNetTiny(NUMBER).plan_experiment()
-    preprocess_dataset(NUMBER, PLANS, ("3d_fullres",), (1,))
-    return dataset
 
 
 @pytest.fixture
 def make(pool, tmp_path, monkeypatch):
     def _make(dataset=None, fold=0, **keys):
+        """`dataset`: another one than the pool."""
         (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
@@ -117,6 +84,53 @@ def test_a_run_scores_each_data_set_by_its_own_targets(make, pool):
     checkpoint = Path(trainer.output_folder) / "checkpoint_final.pth"
     source = read_source(checkpoint)  # for transfer, without trust in pickled objects
     assert source.row["patch_size"] == QUICK["patch_size"] and any("decoder" in name for name in source.weights)
+
+
+def test_a_run_goes_on_exactly(make):
+    whole = make(num_epochs=3, save_every=1)
+    kept, stock = {}, whole.on_epoch_end
+
+    def keep():
+        stock()
+        kept.setdefault("bytes", Path(whole.output_folder, "checkpoint_best.pth").read_bytes())  # after epoch 0
+
+    whole.on_epoch_end = keep
+    whole.run_training()
+    path = Path(whole.output_folder, "checkpoint_kept.pth")
+    path.write_bytes(kept["bytes"])
+    again = make(num_epochs=3, save_every=1)
+    again.load_checkpoint(str(path))
+    assert again.current_epoch == 1
+    again.run_training()
+    ours, theirs = again.network.state_dict(), whole.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert again.logger.get_value("mean_fg_dice", None) == whole.logger.get_value("mean_fg_dice", None)
+
+
+def test_it_takes_a_pretrained_encoder(make, pool, pretrained_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_preprocessed", str(pool.preprocessed.parent))
+    adapted = tmp_path / "adapted.pth"
+    number = str(int(pool.preprocessed.name[7:10]))
+    assert main(["adapt", str(pretrained_file), "-d", number, "-p", PLANS, "-o", str(adapted)]) == 0
+    trainer = make(num_epochs=1)
+    trainer.initialize()
+    load_pretrained_weights(trainer.network, str(adapted))  # nnUNetv2_train -pretrained_weights
+    before = torch.load(pretrained_file, weights_only=True)["network_weights"]
+    encoder = trainer.network.encoder.state_dict()
+    assert all(torch.equal(encoder[name], before[f"encoder.{name}"]) for name in encoder)
+    trainer.run_training()
+    assert np.isfinite(trainer.logger.get_value("train_losses", 0))
+
+
+def test_targets_of_each_source_apart(make, pool_apart):
+    trainer = make(pool_apart.preprocessed.name)
+    assert trainer.targets == ["Both__whole", "Whole__whole", "Both__core"]  # organs, then lesions
+    assert trainer.valid(["Whole_w0", "Both_case_1"]).tolist() == [[False, True, False], [True, False, True]]
+    trainer.run_training()
+    head = [m for m in trainer.network.modules() if isinstance(m, torch.nn.Conv3d) and m.out_channels == 3]
+    assert head and np.isfinite(trainer.logger.get_value("train_losses", 1))
+    said = "\n".join(trainer.lines)
+    assert "validation Dice of Whole: {'Whole__whole'" in said or "validation Dice of Both: {'Both__" in said
 
 
 def test_patches_are_centred_on_annotated_targets_alone(make, pool):
