@@ -35,6 +35,7 @@ OWN = {"own": None, "pool_own": "masked"}
 ITERATIONS = 300  # of a run; other lengths are studies of their own
 OWN_TRAINER, OWN_ITERATIONS = "nnUNetTrainerMasked", 800
 FULL = "nnUNetTrainerFinetune"
+STOCK = {"optimizer": "sgd", "initial_lr": 1e-2, "weight_decay": 3e-5, "lr_schedule": "poly"}  # nnU-Net's
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ REMEDIES = {
     "own": Arm("own"),
     "own_decay": Arm("own", config={"lr_decay": 0.7}),
     "pool_own": Arm("pool_own"),
+    # no remedies, but controls of the recipe: does the optimiser leave pre-training something to gain?
+    "sgd_scratch": Arm(config=STOCK),
+    "sgd_own": Arm("own", config=STOCK),
 }
 EVERY_ARM = ARMS | REMEDIES
 
