@@ -174,10 +174,17 @@ def _subjects(value: Any, where: str, base: Path, folder: Path) -> tuple[re.Patt
     return None, table
 
 
-def _names(value: Any, where: str, base: Path, folder: Path) -> tuple[str, ...]:
-    """A list of subjects, or the path of a JSON file with one, or a list of both lists and paths."""
+def _names(value: Any, where: str, base: Path, folder: Path, within: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """A list of subjects, or the path of a JSON file with one, or a list of both subjects and paths.
+
+    Args:
+        within: the files that name this one.
+    """
     if isinstance(value, str):
         path = _file(value, where, base, folder)
+        if path in within:
+            raise ValueError(f"{where}: {path} names itself; give the subjects there, or a list beside it")
+        within = (*within, path)
         content = read_json(path)
         value = content.get(LIST_KEY) if isinstance(content, dict) else content
         if not _texts(value):
@@ -187,7 +194,7 @@ def _names(value: Any, where: str, base: Path, folder: Path) -> tuple[str, ...]:
     # an entry that ends with .json is a file: several lists for one source
     found: list[str] = []
     for entry in value:
-        found += _names(entry, where, base, folder) if entry.lower().endswith(".json") else (entry,)
+        found += _names(entry, where, base, folder, within) if entry.lower().endswith(".json") else (entry,)
     return tuple(dict.fromkeys(found))
 
 

@@ -190,6 +190,13 @@ def test_wrong_files(sources, rows, more, words):
     assert not (sources / "nnunet" / "raw" / "Dataset050_Mix").exists()
 
 
+def test_a_list_of_subjects_that_names_itself(sources):
+    (sources / "a.json").write_text('["patient001", "b.json"]')
+    (sources / "b.json").write_text('["a.json"]')
+    with pytest.raises(ValueError, match="a.json names itself; give the subjects there"):
+        build(sources, ACDC | {"exclude": "a.json"})
+
+
 def test_not_json_and_not_there(sources):
     (sources / "POOL.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
