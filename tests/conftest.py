@@ -1,11 +1,13 @@
 """Shared fixtures: seeds, and a tiny nnU-Net tree made once per session."""
 
 import json
+import multiprocessing.dummy
 import os
 import random
 import signal
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -65,7 +67,24 @@ def write_ellipsoids(folder: Path, n: int = 6, shape: tuple[int, int, int] = (20
 
 
 @pytest.fixture(scope="session")
-def nnunet_tree(tmp_path_factory) -> Path:
+def plan_and_preprocess():
+    """plan_and_preprocess(number, check): nnU-Net's own functions, tiny plans; threads in place of processes, each of
+    which would import torch first."""
+
+    def _run(number: int, check: bool = False) -> None:
+        from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
+        from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+
+        with mock.patch.object(multiprocessing, "get_context", lambda method: multiprocessing.dummy):
+            nnunet.extract_fingerprint_dataset(number, num_processes=1, check_dataset_integrity=check)
+            nnUNetPlannerXLSTMUNetTiny(number).plan_experiment()
+            nnunet.preprocess_dataset(number, "nnUNetXLSTMUNetTinyPlans", ("3d_fullres",), num_processes=(1,))
+
+    return _run
+
+
+@pytest.fixture(scope="session")
+def nnunet_tree(tmp_path_factory, plan_and_preprocess) -> Path:
     """nnUNet_raw / preprocessed / results with Dataset901_Ellipsoids, planned (tiny) and preprocessed."""
     root = tmp_path_factory.mktemp("nnunet")
     for name in ("raw", "preprocessed", "results"):
@@ -73,13 +92,7 @@ def nnunet_tree(tmp_path_factory) -> Path:
         os.environ[f"nnUNet_{name}"] = str(root / name)
     os.environ.update(ENVIRONMENT)
     write_ellipsoids(root / "raw" / "Dataset901_Ellipsoids")
-
-    from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
-
-    extract_fingerprint_dataset(901, num_processes=1, check_dataset_integrity=False)
-    nnUNetPlannerXLSTMUNetTiny(901).plan_experiment()
-    preprocess_dataset(901, "nnUNetXLSTMUNetTinyPlans", ("3d_fullres",), num_processes=(1,))
+    plan_and_preprocess(901)
     return root
 
 

@@ -75,7 +75,7 @@ def test_errors_are_one_line(tree, capsys):
 
 
 @pytest.mark.slow
-def test_stock_plans_and_preprocesses_both(tree):
+def test_stock_plans_and_preprocesses_both(tree, plan_and_preprocess):
     run("unlabelled", "--input", tree / "in", "--modality", "MR", "-d", 905)
     sources = [
         {"dataset": "Dataset905_Unlabelled", "modality": "MR"},
@@ -84,13 +84,8 @@ def test_stock_plans_and_preprocesses_both(tree):
     sources[0]["exclude"] = ["s1"]
     (tree / "POOL.json").write_text(json.dumps({"name": "Pool", "sources": sources}))
     run("pool", "build", tree / "POOL.json", "-d", 906)
-    from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
-
     for number in (905, 906):
-        extract_fingerprint_dataset(number, num_processes=1, check_dataset_integrity=number == 906)
-        nnUNetPlannerXLSTMUNetTiny(number).plan_experiment()
-        preprocess_dataset(number, "nnUNetXLSTMUNetTinyPlans", ("3d_fullres",), num_processes=(1,))
+        plan_and_preprocess(number, check=number == 906)
     for name in ("Dataset905_Unlabelled", "Dataset906_Pool"):
         folder = tree / "preprocessed" / name
         plans = json.loads((folder / "nnUNetXLSTMUNetTinyPlans.json").read_text())

@@ -7,7 +7,6 @@ import SimpleITK as sitk
 
 from nnunet_xlstm.data.pool_sources import build_pool
 
-PLANS = "nnUNetXLSTMUNetTinyPlans"
 TARGETS = [{"name": "whole"}, {"name": "core", "group": "lesion"}]
 SOURCES = [
     {"dataset": "Dataset901_Ellipsoids", "name": "Both", "modality": "MR", "targets": {"whole": [1, 2], "core": [2]}},
@@ -32,29 +31,23 @@ def whole(nnunet_tree):
     return whole
 
 
-def planned_pool(tree, number, name, **rules):
+def planned_pool(tree, prepare, number, name, **rules):
     path = tree / f"{name}.json"
     path.write_text(
         json.dumps({"name": name, "targets": TARGETS, "over": [["whole", "core"]], "sources": SOURCES} | rules)
     )
     dataset, _ = build_pool(path, number)
-
-    from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
-
-    extract_fingerprint_dataset(number, num_processes=1, check_dataset_integrity=True)
-    nnUNetPlannerXLSTMUNetTiny(number).plan_experiment()
-    preprocess_dataset(number, PLANS, ("3d_fullres",), (1,))
+    prepare(number, check=True)
     return dataset
 
 
 @pytest.fixture(scope="session")
-def pool(nnunet_tree, whole):
+def pool(nnunet_tree, whole, plan_and_preprocess):
     """Dataset905_Two: `Both` labels whole and core, `Whole` the whole alone."""
-    return planned_pool(nnunet_tree, 905, "Two")
+    return planned_pool(nnunet_tree, plan_and_preprocess, 905, "Two")
 
 
 @pytest.fixture(scope="session")
-def pool_apart(nnunet_tree, whole):
+def pool_apart(nnunet_tree, whole, plan_and_preprocess):
     """Dataset906_Apart: the same, with targets of their own for each source."""
-    return planned_pool(nnunet_tree, 906, "Apart", merge="none")
+    return planned_pool(nnunet_tree, plan_and_preprocess, 906, "Apart", merge="none")

@@ -1,39 +1,16 @@
-"""Two ranks on the CPU: nnU-Net starts DDP on CUDA only, so each rank is built alone and joined by gloo here."""
+"""Trainings on two ranks on the CPU."""
 
-import importlib
 import json
 import os
 import signal
 
-import numpy as np
 import pytest
 import torch
 from torch import distributed as dist
 
-from nnunet_xlstm import names
-from nnunet_xlstm.nnunet.pool_trainer import dice_of
+from .ranks import start
 
 pytestmark = pytest.mark.slow
-
-
-def start(name: str, rank: int, folder: str, dataset: str = "Dataset901_Ellipsoids", fold: int | str = 0):
-    """The trainer of a rank, with all ranks joined."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    base = os.path.join(os.environ["nnUNet_preprocessed"], dataset)
-    with open(os.path.join(base, "nnUNetXLSTMUNetTinyPlans.json")) as file:
-        plans = json.load(file) | {"continue_training": False}
-    with open(os.path.join(base, "dataset.json")) as file:
-        facts = json.load(file)
-    torch.set_num_threads(1)
-    kind = getattr(importlib.import_module(names.TRAINERS[name]), name)
-    trainer = kind(plans, "3d_fullres", fold, facts, torch.device("cpu"))
-    trainer.on_train_start()
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    trainer.network = DistributedDataParallel(trainer.network)
-    trainer.is_ddp, trainer.local_rank = True, rank
-    trainer.loss = trainer._build_loss()  # DDP needs a gradient in every head; nnU-Net's loss sees to that
-    return trainer
 
 
 def rank_main(rank: int, folder: str) -> None:
@@ -157,43 +134,3 @@ def test_what_is_frozen_stays_on_all_ranks(nnunet_tree, tmp_path, monkeypatch, n
     one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
     assert one["changed"] == two["changed"] == changed
     assert one["sum"] == two["sum"]  # gradients of the stage just entered are averaged as well
-
-
-def pool_rank(rank: int, folder: str) -> None:
-    """An epoch of a pool: two steps, two batches of validation, and what is logged of them."""
-    trainer = start("nnUNetTrainerPool", rank, folder, "Dataset905_Two", "all")
-    trainer.on_epoch_start()
-    trainer.on_train_epoch_start()
-    trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)])
-    trainer.on_validation_epoch_start()
-    with torch.no_grad():
-        outputs = [trainer.validation_step(next(trainer.dataloader_val)) for _ in range(2)]
-    counts = sum(output["counts"] for output in outputs)
-    trainer.on_validation_epoch_end(outputs)
-    trainer.on_epoch_end()
-    report = {
-        "norm": sum(p.double().square().sum() for p in trainer.bare_network().parameters()).item(),
-        "counts": counts.tolist(),
-        "logged": {name: trainer.logger.get_value(name, 0) for name in ("mean_fg_dice", "dice_per_class_or_region")},
-    }
-    with open(os.path.join(folder, f"rank_{rank}.json"), "w") as file:
-        json.dump(report, file)
-    dist.destroy_process_group()
-
-
-def test_counts_of_a_pool_are_gathered_from_all_ranks(pool, tmp_path, monkeypatch):
-    config = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 2, "batch_size": 2}
-    config |= {"patch_size": [16, 16, 16], "seed": 5}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    torch.multiprocessing.start_processes(pool_rank, (str(tmp_path),), nprocs=2, start_method="spawn")
-    one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
-    assert one["norm"] == two["norm"]
-    assert one["counts"] != two["counts"]  # other patches
-    both = dice_of(np.array(one["counts"]) + np.array(two["counts"]))
-    seen = [np.nanmean(column) if np.isfinite(column).any() else None for column in both.T]
-    assert one["logged"] == two["logged"]
-    assert np.allclose(
-        [d for d in one["logged"]["dice_per_class_or_region"] if d == d], [d for d in seen if d is not None]
-    )

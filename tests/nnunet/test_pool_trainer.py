@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from torch import distributed as dist
 
 from nnunet_xlstm import names
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
 from nnunet_xlstm.nnunet.pool_trainer import dice_of, repeated, summary_by_source
 from nnunet_xlstm.nnunet.transfer_source import read_source
+
+from .ranks import start
 
 QUICK = {
     "num_epochs": 2,
@@ -262,3 +266,44 @@ def test_stock_prediction_serves_the_model(make, pool, tmp_path):
     codes = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "w0.nii.gz")))).tolist())
     description = json.loads((pool.folder / "dataset.json").read_text())
     assert codes <= {0, *map(int, description["pool"]["codes"])}
+
+
+def pool_rank(rank: int, folder: str) -> None:
+    """An epoch of a pool: two steps, two batches of validation, and what is logged of them."""
+    trainer = start("nnUNetTrainerPool", rank, folder, "Dataset905_Two", "all")
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)])
+    trainer.on_validation_epoch_start()
+    with torch.no_grad():
+        outputs = [trainer.validation_step(next(trainer.dataloader_val)) for _ in range(2)]
+    counts = sum(output["counts"] for output in outputs)
+    trainer.on_validation_epoch_end(outputs)
+    trainer.on_epoch_end()
+    report = {
+        "norm": sum(p.double().square().sum() for p in trainer.bare_network().parameters()).item(),
+        "counts": counts.tolist(),
+        "logged": {name: trainer.logger.get_value(name, 0) for name in ("mean_fg_dice", "dice_per_class_or_region")},
+    }
+    with open(os.path.join(folder, f"rank_{rank}.json"), "w") as file:
+        json.dump(report, file)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_counts_of_a_pool_are_gathered_from_all_ranks(pool, tmp_path, monkeypatch):
+    config = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 2, "batch_size": 2}
+    config |= {"patch_size": [16, 16, 16], "seed": 5}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    torch.multiprocessing.start_processes(pool_rank, (str(tmp_path),), nprocs=2, start_method="spawn")
+    one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
+    assert one["norm"] == two["norm"]
+    assert one["counts"] != two["counts"]  # other patches
+    both = dice_of(np.array(one["counts"]) + np.array(two["counts"]))
+    seen = [np.nanmean(column) if np.isfinite(column).any() else None for column in both.T]
+    assert one["logged"] == two["logged"]
+    assert np.allclose(
+        [d for d in one["logged"]["dice_per_class_or_region"] if d == d], [d for d in seen if d is not None]
+    )

@@ -1,0 +1,30 @@
+"""A trainer in each of two processes, joined by gloo: nnU-Net itself starts DDP on CUDA only."""
+
+import importlib
+import json
+import os
+
+import torch
+from torch import distributed as dist
+
+from nnunet_xlstm import names
+
+
+def start(name: str, rank: int, folder: str, dataset: str = "Dataset901_Ellipsoids", fold: int | str = 0):
+    """The trainer of a rank, with all ranks joined."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    base = os.path.join(os.environ["nnUNet_preprocessed"], dataset)
+    with open(os.path.join(base, "nnUNetXLSTMUNetTinyPlans.json")) as file:
+        plans = json.load(file) | {"continue_training": False}
+    with open(os.path.join(base, "dataset.json")) as file:
+        facts = json.load(file)
+    torch.set_num_threads(1)
+    kind = getattr(importlib.import_module(names.TRAINERS[name]), name)
+    trainer = kind(plans, "3d_fullres", fold, facts, torch.device("cpu"))
+    trainer.on_train_start()
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    trainer.network = DistributedDataParallel(trainer.network)
+    trainer.is_ddp, trainer.local_rank = True, rank
+    trainer.loss = trainer._build_loss()  # DDP needs a gradient in every head; nnU-Net's loss sees to that
+    return trainer
