@@ -32,10 +32,14 @@ def link(path: Path, target: Path) -> None:
 
 
 class Bench:
-    """Runs commands in the environment of one work folder and keeps their logs."""
+    """Runs commands in the environment of one work folder and keeps their logs.
 
-    def __init__(self, data: Path, work: Path, iterations: int, jobs: int):
-        self.data, self.work, self.iterations = data, work, iterations
+    Args:
+        device: that trainings and predictions run on, "cpu" or "cuda".
+    """
+
+    def __init__(self, data: Path, work: Path, iterations: int, jobs: int, device: str = "cpu"):
+        self.data, self.work, self.iterations, self.device = data, work, iterations, device
         available = sorted(os.sched_getaffinity(0))
         self.cores: queue.Queue[set[int]] = queue.Queue()  # each job at a time has cores of its own
         for job in range(jobs):

@@ -30,10 +30,10 @@ DATASETS = {
     27: {"name": "Dataset027_ACDC", "mm": ["10", "2.5", "2.5"], "patch_size": [8, 64, 64], "subject": r"patient\d+"},
 }
 OURS, TWIN, PLAIN = "nnUNetLikePlans", "nnUNetLikeTwinPlans", "nnUNetLikePlainPlans"
-# masked modelling on the data set's own training images -> the run of pretrain_real that it starts from
-OWN = {"own": None, "pool_own": "masked"}
+# masked modelling on the data set's own training images -> the run of pretrain_real that it starts from, iterations
+OWN = {"own": (None, 800), "pool_own": ("masked", 800), "own_long": (None, 4000)}
 ITERATIONS = 300  # of a run; other lengths are studies of their own
-OWN_TRAINER, OWN_ITERATIONS = "nnUNetTrainerMasked", 800
+OWN_TRAINER = "nnUNetTrainerMasked"
 FULL = "nnUNetTrainerFinetune"
 STOCK = {"optimizer": "sgd", "initial_lr": 1e-2, "weight_decay": 3e-5, "lr_schedule": "poly"}  # nnU-Net's
 
@@ -69,6 +69,7 @@ REMEDIES = {
     "own": Arm("own"),
     "own_decay": Arm("own", config={"lr_decay": 0.7}),
     "pool_own": Arm("pool_own"),
+    "own_long": Arm("own_long"),
     # no remedies, but controls of the recipe: does the optimiser leave pre-training something to gain?
     "sgd_scratch": Arm(config=STOCK),
     "sgd_own": Arm("own", config=STOCK),
@@ -79,9 +80,9 @@ EVERY_ARM = ARMS | REMEDIES
 class FewLabels(Bench):
     """The commands of this study in one work folder."""
 
-    def __init__(self, data: Path, work: Path, pretrained: Path, iterations: int, jobs: int):
-        super().__init__(data, work, iterations, 1)  # the study shares out the cores itself
-        self.at_once = Bench(data, work, iterations, jobs)
+    def __init__(self, data: Path, work: Path, pretrained: Path, iterations: int, jobs: int, device: str):
+        super().__init__(data, work, iterations, 1, device)  # the study shares out the cores itself
+        self.at_once = Bench(data, work, iterations, jobs, device)
         self.pretrained, self.jobs = pretrained, jobs
 
     def checkpoint(self, run: str, dataset: int) -> Path:
@@ -133,15 +134,16 @@ class FewLabels(Bench):
         final = self.checkpoint(run, dataset)
         if final.exists():
             return
-        epochs = OWN_ITERATIONS // STEPS["num_iterations_per_epoch"]
+        start, iterations = OWN[run]
+        epochs = iterations // STEPS["num_iterations_per_epoch"]
         values = STEPS | {"patch_size": DATASETS[dataset]["patch_size"], "num_epochs": epochs, "seed": 0}
-        if OWN[run]:
-            values["init_checkpoint"] = str(self.checkpoint(OWN[run], dataset))
+        if start:
+            values["init_checkpoint"] = str(self.checkpoint(start, dataset))
         config = self.work / f"config_{run}_{dataset}.json"
         config.write_text(json.dumps(values))
         command = ["nnUNetv2_train", str(own_number(dataset)), CONFIGURATION, "all", "-tr", OWN_TRAINER, "-p", OURS]
         environment = {"nnUNet_xlstm_config": str(config), "nnUNet_results": str(self.work / "own" / run)}
-        self.at_once.train_on(f"train_{run}_{dataset}", [*command, "-device", "cpu"], final.parent, **environment)
+        self.at_once.train_on(f"train_{run}_{dataset}", [*command, "-device", self.device], final.parent, **environment)
 
     def study(self, dataset: int, arms: list[str], labels: list[int], seeds: int) -> dict:
         row = DATASETS[dataset]
@@ -160,7 +162,7 @@ class FewLabels(Bench):
             preset["subject"] = row["subject"]
         path = out.with_suffix(".json")
         path.write_text(json.dumps(preset, indent=1))
-        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "-device", "cpu"]
+        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "-device", self.device]
         # a study has all its arms at all its labels, these are the ones asked for now
         asked = [f"{arm}_n{n}_s*" for n in labels for arm in arms]
         self.run(f"study_{dataset}{suffix}", [*command, "--jobs", str(self.jobs), "--only", *asked])
@@ -208,8 +210,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of every run; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training and predicting")
     args = parser.parse_args()
-    bench = FewLabels(args.data.resolve(), args.work.resolve(), args.pretrained.resolve(), args.iterations, args.jobs)
+    folders = args.data.resolve(), args.work.resolve(), args.pretrained.resolve()
+    bench = FewLabels(*folders, args.iterations, args.jobs, args.device)
     for dataset in args.datasets:
         bench.plan(dataset)
     own = [(run, d) for run in OWN for d in args.datasets if any(EVERY_ARM[arm].run == run for arm in args.arms)]

@@ -158,7 +158,7 @@ class PoolStudy(Bench):
             config = self.work / f"config_{label}.json"
             config.write_text(json.dumps(RECIPE | keys))
             command = ["nnUNetv2_train", str(run.dataset), CONFIGURATION, fold, "-tr", run.trainer]
-            command += ["-p", plans_name(run.network), "-device", "cpu"]
+            command += ["-p", plans_name(run.network), "-device", self.device]
             environment = {"nnUNet_xlstm_config": str(config), **results_of(results)}
             self.train_on(f"train_{label}", command, folder, flags, **environment)
         return folder
@@ -176,7 +176,7 @@ class PoolStudy(Bench):
         predicted = self.work / "predicted" / label / name
         command = ["nnUNetv2_predict", "-i", str(images), "-o", str(predicted), "-d", str(run.dataset)]
         command += ["-f", self.fold(run).name.removeprefix("fold_"), "-c", CONFIGURATION, "-tr", run.trainer]
-        command += ["-p", plans_name(run.network), "-device", "cpu", "-npp", "1", "-nps", "1"]
+        command += ["-p", plans_name(run.network), "-device", self.device, "-npp", "0", "-nps", "0"]
         command += ["-step_size", "0.75"]  # of a patch: a third of the patches that nnU-Net's 0.5 takes
         command += ["--save_probabilities"] if run.dataset in POOLS else []
         self.once(f"predict_{label}_{dataset}", command, **results_of(results))
@@ -261,9 +261,10 @@ def main() -> None:
     parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
     parser.add_argument("--iterations", type=int, default=500, help="of an arm; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training and predicting")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    study = PoolStudy(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs)
+    study = PoolStudy(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs, args.device)
     study.prepare()
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = pool.map(lambda label: study.arm(label, args.seed, args.iterations), args.arms)

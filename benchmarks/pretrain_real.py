@@ -114,10 +114,10 @@ class Study(Bench):
             values["init_checkpoint"] = str(self.output(parent) / "checkpoint_final.pth")
         config = self.work / f"config_{run}.json"
         config.write_text(json.dumps(values))
-        command = ["nnUNetv2_train", str(pool), CONFIGURATION, "all", "-tr", trainer, "-p", plans, "-device", "cpu"]
+        command = ["nnUNetv2_train", str(pool), CONFIGURATION, "all", "-tr", trainer, "-p", plans]
         results = self.work / "runs" / run
         environment = {"nnUNet_xlstm_config": str(config), "nnUNet_results": str(results)}
-        self.train_on(f"train_{run}", command, out, **environment)
+        self.train_on(f"train_{run}", [*command, "-device", self.device], out, **environment)
 
     def features(self, run: str, seed: int) -> dict:
         """Probe, neighbours and rank of a finished run; the controls are in the same call."""
@@ -171,9 +171,10 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--iterations", type=int, default=800, help="optimiser steps of a run; a multiple of 25")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    study = Study(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs)
+    study = Study(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs, args.device)
     study.prepare()
     started: dict[str, Future] = {}
 

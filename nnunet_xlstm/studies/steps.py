@@ -94,7 +94,9 @@ def predict_command(study: Study, run: Run, device: str, out: Path) -> list[str]
     arm = study.arm(run.arm)
     command = [stock_command("nnUNetv2_predict"), "-i", str(study.folder / "test" / "images"), "-o", str(out)]
     command += ["-d", number(study), "-c", study.configuration, "-tr", arm.trainer, "-p", arm.plans, "-f", FOLD]
-    return [*command, "-device", device, "-npp", "1", "-nps", "1"]
+    # beside a GPU one process reads and one writes; on a CPU they would only take its cores and 0.9 GB each
+    workers = "0" if device == "cpu" else "1"
+    return [*command, "-device", device, "-npp", workers, "-nps", workers]
 
 
 def evaluate_command(study: Study, run: Run, predictions: Path) -> list[str]:
