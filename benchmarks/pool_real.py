@@ -259,6 +259,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=list(LENGTHS), choices=LENGTHS, help="transfer: epochs"
+    )
     parser.add_argument("--iterations", type=int, default=500, help="of an arm; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training and predicting")
@@ -273,7 +276,7 @@ def main() -> None:
         starts = ["none", "pool_without_acdc", *(f"alone_tsfm_s_{n}" for n in SINGLES)]
         for start in starts[1:]:
             study.adapted(start)
-        jobs = [(start, epochs) for start in starts for epochs in LENGTHS]
+        jobs = [(start, epochs) for start in starts for epochs in args.lengths]
         with ThreadPoolExecutor(args.jobs) as pool:
             rows = pool.map(lambda job: study.transfer(*job, args.seed), jobs)
             result["transfer"] = {f"{start}_{n}": row for (start, n), row in zip(jobs, rows, strict=True)}
