@@ -47,11 +47,10 @@ class Workers:
             self.running.discard(made)
             self.free.put(cores)
 
-    def adapt(self, runs: Sequence[Run]) -> None:
-        """Every checkpoint, for every seed."""
+    def adapt(self, run: Run) -> None:
+        """The checkpoint of the run's arm, for its seed."""
         with self.commands(self.study.folder, steps.adapt_variables(self.study)) as commands:
-            for run in runs:
-                steps.adapt(self.study, run, commands)
+            steps.adapt(self.study, run, commands)
 
     def do(self, run: Run) -> None:
         with self.commands(run.folder, steps.variables(self.study, run, self.device)) as commands:
@@ -85,7 +84,10 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     with _terminate_as_exit(), ThreadPoolExecutor(jobs) as pool:
         pending: dict[Future, Run] = {}
         try:
-            for _, error in _finished({pool.submit(workers.adapt, left): left[0]}):
+            # one run of each arm and seed; a checkpoint that does not fit shall end the study before any training
+            to_adapt = {steps.adapted(study, run): run for run in left}.values()
+            pending = {pool.submit(workers.adapt, run): run for run in to_adapt}
+            for _, error in _finished(pending):
                 if error is not None:
                     raise error
             pending = {pool.submit(workers.do, run): run for run in left}

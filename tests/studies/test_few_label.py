@@ -172,7 +172,8 @@ def test_emit(study, tree, fake, scheduler):
 def test_adaptation_that_fails_stops_before_any_training(study, fake, capsys):
     fake.spoil = fail("adapt_full_s0", "adapt says: topology differs")
     assert study("--labels", 1, full=True) == 1
-    assert [stage for stage, _, _ in fake.seen] == ["adapt_full_s0"]
+    stages = [stage for stage, _, _ in fake.seen]
+    assert "adapt_full_s0" in stages and all(stage.startswith("adapt_") for stage in stages)
     assert "topology differs" in capsys.readouterr().err
 
 
