@@ -92,9 +92,12 @@ def _draw_scores(ax: Axes, panel: Panel) -> None:
 
 
 def _long_tail(ax: Axes, values: np.ndarray, axis: str) -> None:
-    """A few far outliers (an empty prediction) would press all others together: then the axis is logarithmic."""
+    """A few far outliers (an empty prediction) would press all others together: then the axis is logarithmic.
+
+    Shares such as Dice end at 1 and stay as they are: 0.01 and 0.1 are both failures, however far apart.
+    """
     known = values[np.isfinite(values)]
-    if not known.size or known.min() < 0 or not 0 < LONG_TAIL * np.median(known) < known.max():
+    if not known.size or known.max() <= 1 or known.min() < 0 or not 0 < LONG_TAIL * np.median(known) < known.max():
         return
     start = 10.0 ** math.floor(math.log10(np.median(known)))
     set_scale, set_limits = getattr(ax, f"set_{axis}scale"), getattr(ax, f"set_{axis}lim")

@@ -73,10 +73,10 @@ def test_scores_per_method(models):
     far[0, 0] = 500
     zero = far.copy()
     zero[0, 1] = 0
-    panels = [panel(values), panel(far, "HD95 (mm)"), panel(zero, "HD")]
+    panels = [panel(values), panel(far, "HD95 (mm)"), panel(zero, "HD"), panel(zero / 500, "Dice")]
     figure = charts.scores_per_method(NAMES[:models], panels)
     assert_readable(figure)
-    assert [ax.get_xscale() for ax in figure.axes[:3]] == ["linear", "log", "symlog"]
+    assert [ax.get_xscale() for ax in figure.axes[:4]] == ["linear", "log", "symlog", "linear"]
     assert len(figure.axes[0].get_yticks()) == models
 
 
