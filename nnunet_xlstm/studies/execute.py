@@ -48,9 +48,15 @@ class Workers:
             self.free.put(cores)
 
     def adapt(self, run: Run) -> None:
-        """The checkpoint of the run's arm, for its seed."""
-        with self.commands(self.study.folder, steps.adapt_variables(self.study)) as commands:
-            steps.adapt(self.study, run, commands)
+        """The checkpoint of the run's arm, for its seed; none is adapted after one that failed."""
+        if self.stopped:
+            raise Stopped(run.id)
+        try:
+            with self.commands(self.study.folder, steps.adapt_variables(self.study)) as commands:
+                steps.adapt(self.study, run, commands)
+        except CommandFailed:
+            self.stop()
+            raise
 
     def do(self, run: Run) -> None:
         with self.commands(run.folder, steps.variables(self.study, run, self.device)) as commands:
@@ -87,9 +93,9 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
             # one run of each arm and seed; a checkpoint that does not fit shall end the study before any training
             to_adapt = {steps.adapted(study, run): run for run in left}.values()
             pending = {pool.submit(workers.adapt, run): run for run in to_adapt}
-            for _, error in _finished(pending):
-                if error is not None:
-                    raise error
+            errors = [error for _, error in _finished(pending) if error is not None]
+            if errors:  # the failure, not what was stopped because of it
+                raise next((error for error in errors if isinstance(error, CommandFailed)), errors[0])
             pending = {pool.submit(workers.do, run): run for run in left}
             with tqdm(total=len(runs), initial=len(runs) - len(left), desc="runs", disable=None) as bar:
                 for run, error in _finished(pending):

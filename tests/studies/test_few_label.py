@@ -172,8 +172,14 @@ def test_emit(study, tree, fake, scheduler):
 def test_adaptation_that_fails_stops_before_any_training(study, fake, capsys):
     fake.spoil = fail("adapt_full_s0", "adapt says: topology differs")
     assert study("--labels", 1, full=True) == 1
-    stages = [stage for stage, _, _ in fake.seen]
-    assert "adapt_full_s0" in stages and all(stage.startswith("adapt_") for stage in stages)
+    assert [stage for stage, _, _ in fake.seen] == ["adapt_full_s0"]
+    assert "topology differs" in capsys.readouterr().err
+
+
+def test_adaptation_that_fails_beside_others_is_what_is_told(study, fake, capsys):
+    fake.spoil = fail("adapt_full_s1", "adapt says: topology differs")
+    assert study("--labels", 1, "--jobs", 3, full=True) == 1
+    assert all(stage.startswith("adapt_") for stage, _, _ in fake.seen)
     assert "topology differs" in capsys.readouterr().err
 
 
