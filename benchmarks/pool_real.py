@@ -33,7 +33,9 @@ CONFIGURATION = "3d_fullres"
 SPACING, PATCH, BATCH = (4, 2, 2), (16, 64, 64), 2  # thick slices first
 POOLS = {500: "Mixed", 501: "MixedNoACDC"}
 TEST = (4, 27, 111, 113, 121)  # data sets with test subjects
-TRANSFER_TO, SINGLES, LENGTHS = 27, (4, 121), (10, 20, 50)
+TRANSFER_TO, LENGTHS = 27, (10, 20, 50)
+STARTS = ("none", "pool_without_acdc", "alone_tsfm_s_4", "alone_tsfm_s_121")  # of transfer
+ITERATIONS = 500  # of an arm; other lengths have results of their own in the same work folder
 FOLDS_BEFORE = {True: 5, False: 0}  # a pool brings five folds by subject; ours is the next
 GROUPS = {
     "lesion": "soft_tissue_sarcoma ms_lesion brain_tumor breast_tumor lung_tumor ptv70".split(),
@@ -74,6 +76,10 @@ class PoolStudy(Bench):
             return f"Dataset{dataset}_{POOLS[dataset]}"
         (folder,) = self.data.glob(f"Dataset{dataset:03d}_*")
         return folder.name
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.iterations == ITERATIONS else f"_{self.iterations}"
 
     def prepare(self) -> None:
         for number in POOLS:
@@ -148,7 +154,7 @@ class PoolStudy(Bench):
     def fold(self, run: Run, results: Path | None = None) -> Path:
         name = f"{run.trainer}__{plans_name(run.network)}__{CONFIGURATION}"
         fold = FOLDS_BEFORE[run.dataset in POOLS]
-        return (results or self.folders["results"]) / self.name(run.dataset) / name / f"fold_{fold}"
+        return (results or self.work / f"results{self.suffix}") / self.name(run.dataset) / name / f"fold_{fold}"
 
     def train(self, label: str, run: Run, keys: dict, flags: list[str], results: Path | None = None) -> Path:
         """Done, continued or started; the folder of the fold."""
@@ -159,7 +165,7 @@ class PoolStudy(Bench):
             config.write_text(json.dumps(RECIPE | keys))
             command = ["nnUNetv2_train", str(run.dataset), CONFIGURATION, fold, "-tr", run.trainer]
             command += ["-p", plans_name(run.network), "-device", self.device]
-            environment = {"nnUNet_xlstm_config": str(config), **results_of(results)}
+            environment = {"nnUNet_xlstm_config": str(config), "nnUNet_results": str(folder.parents[2])}
             self.train_on(f"train_{label}", command, folder, flags, **environment)
         return folder
 
@@ -179,7 +185,8 @@ class PoolStudy(Bench):
         command += ["-p", plans_name(run.network), "-device", self.device, "-npp", "0", "-nps", "0"]
         command += ["-step_size", "0.75"]  # of a patch: a third of the patches that nnU-Net's 0.5 takes
         command += ["--save_probabilities"] if run.dataset in POOLS else []
-        self.once(f"predict_{label}_{dataset}", command, **results_of(results))
+        where = {"nnUNet_results": str(self.fold(run, results).parents[2])}
+        self.once(f"predict_{label}_{dataset}", command, **where)
         result = {}
         if run.dataset in POOLS:
             restricted = predicted.with_name(f"{name}_restricted")
@@ -194,9 +201,9 @@ class PoolStudy(Bench):
         self.once(f"judge_{label}_{dataset}", [*command, "-djfile", str(self.data / name / "dataset.json")])
         return result | {"dice": dice(json.loads(out.read_text()))}
 
-    def arm(self, label: str, seed: int, iterations: int) -> dict:
-        run = ARMS[label]
-        keys = {"num_epochs": iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
+    def arm(self, name: str, seed: int) -> dict:
+        run, label = ARMS[name], name + self.suffix
+        keys = {"num_epochs": self.iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
         spent = self.train(label, run, keys, []) / "seconds.json"
         print(f"{label}: trained", file=sys.stderr, flush=True)
         datasets = [d for d in TEST if run.dataset == 500 or d == run.dataset]
@@ -207,18 +214,19 @@ class PoolStudy(Bench):
         }
 
     def adapted(self, start: str) -> Path:
-        weights = self.work / f"{start}.pth"
+        weights = self.work / f"{start}{self.suffix}.pth"
         command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[start]) / "checkpoint_final.pth")]
         command += ["-d", str(TRANSFER_TO), "-p", plans_name("tsfm_s"), "-c", CONFIGURATION, "-o", str(weights)]
-        self.once(f"adapt_{start}", [*command, "--scope", "all"])
+        self.once(f"adapt_{start}{self.suffix}", [*command, "--scope", "all"])
         return weights
 
     def transfer(self, start: str, epochs: int, seed: int) -> dict:
         """Fine-tune TSFM on the data set that the pool left out; `start` is an arm, or `none`."""
-        label = f"transfer_{start}_{epochs}"
+        start_name = start if start == "none" else start + self.suffix
+        label = f"transfer_{start_name}_{epochs}"
         flags = [] if start == "none" else ["-pretrained_weights", str(self.adapted(start))]
         run = Run(TRANSFER_TO, "tsfm_s", f"nnUNetTrainerTSFM_{epochs}epochs")
-        results = self.work / "transfer" / start  # nnU-Net's folder name does not say the start
+        results = self.work / "transfer" / start_name  # nnU-Net's folder name does not say the start
         self.train(label, run, {"num_epochs": epochs, "seed": seed}, flags, results)
         return self.judge(label, run, TRANSFER_TO, results)
 
@@ -235,11 +243,6 @@ def architecture(network: str, planned: dict) -> dict:
     kwargs |= {"strides": strides, "kernel_sizes": kernels}
     made = {"network_class_name": preset.network_class, "arch_kwargs": arch_kwargs_for(preset, kwargs, PATCH)}
     return json.loads(json.dumps(planned | made, default=int))
-
-
-def results_of(folder: Path | None) -> dict[str, str]:
-    """The environment of a run with a results folder of its own."""
-    return {"nnUNet_results": str(folder)} if folder else {}
 
 
 def dice(summary: dict) -> dict[str, dict[str, float]]:
@@ -259,10 +262,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS, help="transfer: from")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=list(LENGTHS), choices=LENGTHS, help="transfer: epochs"
     )
-    parser.add_argument("--iterations", type=int, default=500, help="of an arm; a multiple of 50")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of an arm; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training and predicting")
     parser.add_argument("--seed", type=int, default=0)
@@ -270,13 +274,13 @@ def main() -> None:
     study = PoolStudy(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs, args.device)
     study.prepare()
     with ThreadPoolExecutor(args.jobs) as pool:
-        rows = pool.map(lambda label: study.arm(label, args.seed, args.iterations), args.arms)
+        rows = pool.map(lambda name: study.arm(name, args.seed), args.arms)
         result = {"arms": dict(zip(args.arms, rows, strict=True)), "transfer": {}}
     if not args.no_transfer:
-        starts = ["none", "pool_without_acdc", *(f"alone_tsfm_s_{n}" for n in SINGLES)]
-        for start in starts[1:]:
-            study.adapted(start)
-        jobs = [(start, epochs) for start in starts for epochs in args.lengths]
+        for start in args.starts:
+            if start != "none":
+                study.adapted(start)
+        jobs = [(start, epochs) for start in args.starts for epochs in args.lengths]
         with ThreadPoolExecutor(args.jobs) as pool:
             rows = pool.map(lambda job: study.transfer(*job, args.seed), jobs)
             result["transfer"] = {f"{start}_{n}": row for (start, n), row in zip(jobs, rows, strict=True)}
