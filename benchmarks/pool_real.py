@@ -9,9 +9,9 @@ used before prediction, neither for plans nor for choices: the last checkpoint i
 pool with the loss over annotated targets; nnU-Net's network on the pool with nnU-Net's own loss, to which everything
 unannotated is background; and networks on one data set alone, with as many iterations. All predict with
 `nnUNetv2_predict`; predictions of a pool go through `nnunet_xlstm restrict`, which also counts what each scan cannot
-contain, before and after. Then transfer, decoder included, to ACDC from a pool without it, from single data sets and
-from nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued when they were killed. The
-last line of the output is one JSON object.
+contain, before and after. Then transfer to ACDC from a pool without it (decoder included, or the encoder alone),
+from single data sets and from nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued
+when they were killed. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ SPACING, PATCH, BATCH = (4, 2, 2), (16, 64, 64), 2  # thick slices first
 POOLS = {500: "Mixed", 501: "MixedNoACDC"}
 TEST = (4, 27, 111, 113, 121)  # data sets with test subjects
 TRANSFER_TO, LENGTHS = 27, (10, 20, 50)
-STARTS = ("none", "pool_without_acdc", "alone_tsfm_s_4", "alone_tsfm_s_121")  # of transfer
 ITERATIONS = 500  # of an arm; other lengths have results of their own in the same work folder
 FOLDS_BEFORE = {True: 5, False: 0}  # a pool brings five folds by subject; ours is the next
 GROUPS = {
@@ -65,6 +64,13 @@ ARMS = {
     "pool_nnunet_stock_loss": Run(500, "nnunet", STOCK),
     **{f"alone_{network}_{n}": Run(n, network, STOCK) for network in ("nnunet", "tsfm_s") for n in TEST},
     "pool_without_acdc": Run(501, "tsfm_s", PARTIAL),
+}
+STARTS = {  # of transfer: the arm, and what is taken of it; None is from scratch
+    "none": None,
+    "pool_without_acdc": ("pool_without_acdc", "all"),
+    "pool_without_acdc_encoder": ("pool_without_acdc", "encoder"),
+    "alone_tsfm_s_4": ("alone_tsfm_s_4", "all"),
+    "alone_tsfm_s_121": ("alone_tsfm_s_121", "all"),
 }
 
 
@@ -201,11 +207,15 @@ class PoolStudy(Bench):
         self.once(f"judge_{label}_{dataset}", [*command, "-djfile", str(self.data / name / "dataset.json")])
         return result | {"dice": dice(json.loads(out.read_text()))}
 
+    def train_arm(self, name: str, seed: int) -> Path:
+        keys = {"num_epochs": self.iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
+        folder = self.train(name + self.suffix, ARMS[name], keys, [])
+        print(f"{name}{self.suffix}: trained", file=sys.stderr, flush=True)
+        return folder
+
     def arm(self, name: str, seed: int) -> dict:
         run, label = ARMS[name], name + self.suffix
-        keys = {"num_epochs": self.iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
-        spent = self.train(label, run, keys, []) / "seconds.json"
-        print(f"{label}: trained", file=sys.stderr, flush=True)
+        spent = self.train_arm(name, seed) / "seconds.json"
         datasets = [d for d in TEST if run.dataset == 500 or d == run.dataset]
         return {
             # a kill between the last file of a run and this one loses the time, not the run
@@ -214,14 +224,15 @@ class PoolStudy(Bench):
         }
 
     def adapted(self, start: str) -> Path:
+        arm, scope = STARTS[start]
         weights = self.work / f"{start}{self.suffix}.pth"
-        command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[start]) / "checkpoint_final.pth")]
+        command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[arm]) / "checkpoint_final.pth")]
         command += ["-d", str(TRANSFER_TO), "-p", plans_name("tsfm_s"), "-c", CONFIGURATION, "-o", str(weights)]
-        self.once(f"adapt_{start}{self.suffix}", [*command, "--scope", "all"])
+        self.once(f"adapt_{start}{self.suffix}", [*command, "--scope", scope])
         return weights
 
     def transfer(self, start: str, epochs: int, seed: int) -> dict:
-        """Fine-tune TSFM on the data set that the pool left out; `start` is an arm, or `none`."""
+        """Fine-tune TSFM on the data set that the pool left out; `start`: of STARTS."""
         start_name = start if start == "none" else start + self.suffix
         label = f"transfer_{start_name}_{epochs}"
         flags = [] if start == "none" else ["-pretrained_weights", str(self.adapted(start))]
@@ -262,7 +273,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
-    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS, help="transfer: from")
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS), help="transfer: from")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=list(LENGTHS), choices=LENGTHS, help="transfer: epochs"
     )
