@@ -7,7 +7,8 @@ set of strides and kernels, so that weights fit everywhere: nnU-Net would plan t
 hippocampus. Normalisation is what nnU-Net plans for each data set. Nothing of the test subjects of five data sets is
 used before prediction, neither for plans nor for choices: the last checkpoint is judged. Arms (ARMS): networks on the
 pool with the loss over annotated targets; nnU-Net's network on the pool with nnU-Net's own loss, to which everything
-unannotated is background; and networks on one data set alone, with as many iterations. All predict with
+unannotated is background; and networks on one data set alone, with as many iterations. REMEDIES are arms added with
+--arms: other settings of the loss. All predict with
 `nnUNetv2_predict`; predictions of a pool go through `nnunet_xlstm restrict`, which also counts what each scan cannot
 contain, before and after. Then transfer to ACDC from a pool without it (decoder included, or the encoder alone),
 from single data sets and from nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued
@@ -20,8 +21,9 @@ import argparse
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import RECIPE, Bench, link
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
@@ -49,11 +51,16 @@ PARTIAL, STOCK = "nnUNetTrainerPool", "nnUNetTrainerXLSTMUNetShort"
 
 @dataclass(frozen=True)
 class Run:
-    """A network (of NETWORKS) trained on a data set."""
+    """A network (of NETWORKS) trained on a data set; `config`: keys of its own, which the folder's name must tell."""
 
     dataset: int
     network: str
     trainer: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        return "".join(f"_{key}_{value}" for key, value in self.config.items())
 
 
 ARMS = {
@@ -65,6 +72,12 @@ ARMS = {
     **{f"alone_{network}_{n}": Run(n, network, STOCK) for network in ("nnunet", "tsfm_s") for n in TEST},
     "pool_without_acdc": Run(501, "tsfm_s", PARTIAL),
 }
+REMEDIES = {  # of the loss over annotated targets
+    "pool_nnunet_mean": Run(500, "nnunet", PARTIAL, {"loss_reduction": "mean"}),
+    "pool_nnunet_absent": Run(500, "nnunet", PARTIAL, {"loss_impossible": "absent"}),
+    "pool_tsfm_s_absent": Run(500, "tsfm_s", PARTIAL, {"loss_impossible": "absent"}),
+}
+EVERY_ARM = ARMS | REMEDIES
 STARTS = {  # of transfer: the arm, and what is taken of it; None is from scratch
     "none": None,
     "pool_without_acdc": ("pool_without_acdc", "all"),
@@ -160,7 +173,8 @@ class PoolStudy(Bench):
     def fold(self, run: Run, results: Path | None = None) -> Path:
         name = f"{run.trainer}__{plans_name(run.network)}__{CONFIGURATION}"
         fold = FOLDS_BEFORE[run.dataset in POOLS]
-        return (results or self.work / f"results{self.suffix}") / self.name(run.dataset) / name / f"fold_{fold}"
+        results = results or self.work / f"results{self.suffix}{run.variant}"
+        return results / self.name(run.dataset) / name / f"fold_{fold}"
 
     def train(self, label: str, run: Run, keys: dict, flags: list[str], results: Path | None = None) -> Path:
         """Done, continued or started; the folder of the fold."""
@@ -209,12 +223,12 @@ class PoolStudy(Bench):
 
     def train_arm(self, name: str, seed: int) -> Path:
         keys = {"num_epochs": self.iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
-        folder = self.train(name + self.suffix, ARMS[name], keys, [])
+        folder = self.train(name + self.suffix, EVERY_ARM[name], keys | EVERY_ARM[name].config, [])
         print(f"{name}{self.suffix}: trained", file=sys.stderr, flush=True)
         return folder
 
     def arm(self, name: str, seed: int) -> dict:
-        run, label = ARMS[name], name + self.suffix
+        run, label = EVERY_ARM[name], name + self.suffix
         spent = self.train_arm(name, seed) / "seconds.json"
         datasets = [d for d in TEST if run.dataset == 500 or d == run.dataset]
         return {
@@ -271,7 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(EVERY_ARM))
     parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS), help="transfer: from")
     parser.add_argument(

@@ -84,6 +84,12 @@ class PoolKeys:
 
     loss_reduction: str = key("sum", "over annotated (case, target) pairs: sum, or mean", ("sum", "mean"))
     loss_smooth: float = key(0.0, "added to numerator and denominator of Dice", at_least=0)
+    loss_impossible: str = key(
+        "ignored",
+        "targets that a scan's modality or field of view cannot contain: ignored like all that nobody annotated, or "
+        "known to be absent",
+        ("ignored", "absent"),
+    )
 
 
 @dataclass(frozen=True)

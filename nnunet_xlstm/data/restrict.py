@@ -69,6 +69,11 @@ def left_out(pool: PoolTargets, scan: Scan, source: str | None = None, universal
     return result
 
 
+def impossible(pool: PoolTargets, source: str) -> frozenset[str]:
+    """The targets that no scan of a source can contain, by its modality and its field of view."""
+    return frozenset(name for name, row in left_out(pool, Scan(), source).items() if row.impossible)
+
+
 # Which targets are where ----------------------------------------------------------------------------------------------
 
 

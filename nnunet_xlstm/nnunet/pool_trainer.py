@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import distributed as dist
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.data.files import read_json, write_json
 from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
+from nnunet_xlstm.data.pool_targets import PoolTargets
+from nnunet_xlstm.data.restrict import impossible
 from nnunet_xlstm.losses.partial import PartialLabelLoss
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
 
@@ -41,6 +43,15 @@ class PoolTrainer(XLSTMTrainer):
         self.targets = [name for name in dataset_json["labels"] if name not in ("background", "ignore")]
         self.pool = self._read_pool()
         self.sources = sorted({row.source for row in self.pool.cases.values()})
+        self.absent = self._known_absent()
+
+    def _known_absent(self) -> dict[str, frozenset[str]]:
+        """Source -> targets that count as annotated and absent in its cases."""
+        if self.config.loss_impossible == "ignored":
+            return dict.fromkeys(self.sources, frozenset())
+        where = f"dataset.json of {self.plans_manager.dataset_name}"
+        targets = PoolTargets.from_dataset_json(self.dataset_json, where)
+        return {source: impossible(targets, source) for source in self.sources}
 
     def _read_pool(self) -> PoolCases:
         path = Path(self.preprocessed_dataset_folder_base) / NAME
@@ -84,11 +95,18 @@ class PoolTrainer(XLSTMTrainer):
 
     def valid(self, keys: Sequence[str]) -> torch.Tensor:
         """What is annotated in these cases, (B, C) bool."""
-        rows = [self.pool.cases[str(case)].valid for case in keys]
+        return self._pairs([self.pool.cases[str(case)].valid for case in keys])
+
+    def in_loss(self, keys: Sequence[str]) -> torch.Tensor:
+        """What the loss counts in these cases, (B, C) bool: `valid`, and what is known to be absent."""
+        rows = [self.pool.cases[str(case)] for case in keys]
+        return self._pairs([{*row.valid, *self.absent[row.source]} for row in rows])
+
+    def _pairs(self, rows: Sequence[Collection[str]]) -> torch.Tensor:
         return torch.tensor([[target in row for target in self.targets] for row in rows]).to(self.device)
 
     def train_step(self, batch: dict) -> dict:
-        self.loss.expect(self.valid(batch["keys"]))
+        self.loss.expect(self.in_loss(batch["keys"]))
         return super().train_step(batch)
 
     # ---- data
@@ -128,7 +146,7 @@ class PoolTrainer(XLSTMTrainer):
         cuda = self.device.type == "cuda"
         with torch.autocast("cuda", dtype=self._training_dtype()) if cuda else contextlib.nullcontext():
             output = _as_list(self.network(data))
-            loss = self.loss(output, target, valid)
+            loss = self.loss(output, target, self.in_loss(batch["keys"]))
         predicted, labelled = output[0] > 0, target[0] > 0  # sigmoid > 0.5
         if self.label_manager.has_ignore_label:
             predicted, labelled = predicted & ~labelled[:, -1:], labelled[:, :-1] & ~labelled[:, -1:]

@@ -33,14 +33,15 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 
 @pytest.fixture
 def make(pool, tmp_path, monkeypatch):
-    def _make(dataset=None, fold=0, **keys):
-        """`dataset`: another one than the pool."""
+    def _make(dataset=None, fold=0, edit=lambda description: None, **keys):
+        """`dataset`: another one than the pool; `edit` changes dataset.json as the trainer sees it."""
         (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
         folder = pool.preprocessed if dataset is None else pool.preprocessed.parent / dataset
         plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": False}
         description = json.loads((folder / "dataset.json").read_text())
+        edit(description)
         module = importlib.import_module(names.TRAINERS["nnUNetTrainerPool"])
         trainer = module.nnUNetTrainerPool(plans, "3d_fullres", fold, description, torch.device("cpu"))
         trainer.lines = []
@@ -70,6 +71,36 @@ def test_the_output_of_an_unannotated_target_gets_no_gradient(make):
     batch["keys"] = np.array(["Whole_w0", "Both_case_1"])
     trainer.train_step(batch)
     assert any(head.weight.grad[1].abs().sum() > 0 for head in heads if head.weight.grad is not None)
+
+
+def scans_of_heads(description):
+    """`Whole` shows heads; `core`, which it does not label, lies in the abdomen, and so does `whole`, which it does."""
+    for target in description["pool"]["targets"]:
+        target["region"] = ["abdomen"]
+    description["pool"]["sources"]["Whole"]["field_of_view"] = ["head"]
+
+
+def test_what_a_scan_cannot_contain_may_count_as_absent(make):
+    keys = np.array(["Whole_w0", "Both_case_1"])
+    assert make(edit=scans_of_heads).in_loss(keys).tolist() == [[True, False], [True, True]]
+    trainer = make(edit=scans_of_heads, loss_impossible="absent")
+    assert trainer.in_loss(keys).tolist() == [[True, True], [True, True]]
+    assert trainer.valid(keys).tolist() == [[True, False], [True, True]]  # what is drawn from and scored
+    assert make(loss_impossible="absent").in_loss(keys).tolist() == [[True, False], [True, True]]  # could be there
+
+
+def test_what_counts_as_absent_is_learnt(make):
+    """The head of `core` gets a gradient from `Whole` alone, and validation counts nothing of it."""
+    trainer = make(edit=scans_of_heads, loss_impossible="absent")
+    trainer.initialize()
+    trainer.on_train_start()
+    batch = next(trainer.dataloader_train)
+    batch["keys"] = np.array(["Whole_w0", "Whole_w1"])
+    trainer.train_step(batch)
+    heads = [m for m in trainer.network.modules() if isinstance(m, torch.nn.Conv3d) and m.out_channels == 2]
+    assert any(head.weight.grad[1].abs().sum() > 0 for head in heads if head.weight.grad is not None)
+    counts = trainer.validation_step(batch)["counts"]
+    assert counts[trainer.sources.index("Whole"), trainer.targets.index("core")].tolist() == [0, 0, 0]
 
 
 def test_a_run_scores_each_data_set_by_its_own_targets(make, pool):
