@@ -33,6 +33,7 @@ def work(rank: int, folder: str) -> None:
     model = DistributedDataParallel(method, broadcast_buffers=False)  # raises on unused parameters at the second step
     state = steps(model, method, [part(batch, slice(2 * rank, 2 * rank + 2)) for batch in batches])
     torch.save(state, f"{folder}/{rank}.pt")
+    distributed.barrier()  # nobody leaves while the other still reads
     distributed.destroy_process_group()
 
 
