@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing.dummy
+import multiprocessing.pool  # it binds get_context when it is first imported, which shall not be ours
 import os
 import random
 import signal
