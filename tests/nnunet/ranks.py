@@ -22,9 +22,10 @@ def start(name: str, rank: int, folder: str, dataset: str = "Dataset901_Ellipsoi
     torch.set_num_threads(1)
     kind = getattr(importlib.import_module(names.TRAINERS[name]), name)
     trainer = kind(plans, "3d_fullres", fold, facts, torch.device("cpu"))
+    trainer.local_rank = rank  # before it starts: what one rank alone may write is then written by one
     trainer.on_train_start()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     trainer.network = DistributedDataParallel(trainer.network)
-    trainer.is_ddp, trainer.local_rank = True, rank
+    trainer.is_ddp = True
     trainer.loss = trainer._build_loss()  # DDP needs a gradient in every head; nnU-Net's loss sees to that
     return trainer

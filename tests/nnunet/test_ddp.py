@@ -46,10 +46,11 @@ def pretraining_rank(rank: int, folder: str) -> None:
         dataset = json.load(file)
     torch.set_num_threads(1)
     trainer = nnUNetTrainerDINO(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
+    trainer.local_rank = rank  # before it starts: what one rank alone may write is then written by one
     trainer.on_train_start()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     trainer.parallel = DistributedDataParallel(trainer.method, broadcast_buffers=False)
-    trainer.is_ddp, trainer.local_rank = True, rank
+    trainer.is_ddp = True
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
     trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)])
