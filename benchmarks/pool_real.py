@@ -8,10 +8,11 @@ hippocampus. Normalisation is what nnU-Net plans for each data set. Nothing of t
 used before prediction, neither for plans nor for choices: the last checkpoint is judged. Arms (ARMS): networks on the
 pool with the loss over annotated targets; nnU-Net's network on the pool with nnU-Net's own loss, to which everything
 unannotated is background; and networks on one data set alone, with as many iterations. REMEDIES are arms added with
---arms: other settings of the loss. All predict with `nnUNetv2_predict`; predictions of a pool go through `nnunet_xlstm
-restrict`, which also counts what each scan cannot contain, before and after. Then transfer to ACDC from a pool without
-it (decoder included, or the encoder alone), from single data sets and from nothing, with 10, 20 and 50 epochs. Runs are
-skipped when they are done and continued when they were killed. The last line of the output is one JSON object.
+--arms: other settings of the loss and of how cases are drawn. All predict with `nnUNetv2_predict`; predictions of a
+pool go through `nnunet_xlstm restrict`, which also counts what each scan cannot contain, before and after. Then
+transfer to ACDC from a pool without it (decoder included, or the encoder alone), from single data sets and from
+nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued when they were killed. The last
+line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -71,10 +72,12 @@ ARMS = {
     **{f"alone_{network}_{n}": Run(n, network, STOCK) for network in ("nnunet", "tsfm_s") for n in TEST},
     "pool_without_acdc": Run(501, "tsfm_s", PARTIAL),
 }
-REMEDIES = {  # of the loss over annotated targets
+REMEDIES = {  # settings of the training over annotated targets
     "pool_nnunet_mean": Run(500, "nnunet", PARTIAL, {"loss_reduction": "mean"}),
     "pool_nnunet_absent": Run(500, "nnunet", PARTIAL, {"loss_impossible": "absent"}),
     "pool_tsfm_s_absent": Run(500, "tsfm_s", PARTIAL, {"loss_impossible": "absent"}),
+    "pool_nnunet_alike": Run(500, "nnunet", PARTIAL, {"case_sampling": "uniform"}),
+    "pool_nnunet_alike_absent": Run(500, "nnunet", PARTIAL, {"case_sampling": "uniform", "loss_impossible": "absent"}),
 }
 EVERY_ARM = ARMS | REMEDIES
 STARTS = {  # of transfer: the arm, and what is taken of it; None is from scratch

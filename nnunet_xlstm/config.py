@@ -80,8 +80,13 @@ class SegmentationConfig(ScheduleKeys, OptimiserKeys, SafetyKeys):
 
 @dataclass(frozen=True)
 class PoolKeys:
-    """The loss over the targets that are annotated in a case."""
+    """What is drawn from a pool, and the loss over the targets that are annotated in a case."""
 
+    case_sampling: str = key(
+        "pool",
+        "how often a case is drawn: as pool_cases.json says (pool), or sqrt, modality or uniform in its place",
+        ("pool", "sqrt", "modality", "uniform"),
+    )
     loss_reduction: str = key("sum", "over annotated (case, target) pairs: sum, or mean", ("sum", "mean"))
     loss_smooth: float = key(0.0, "added to numerator and denominator of Dice", at_least=0)
     loss_impossible: str = key(

@@ -25,8 +25,8 @@ LIST_LENGTH = 10_000  # cases in the list that stands for the sampling probabili
 class PoolTrainer(XLSTMTrainer):
     """Trains on what `pool build` made: sigmoids, and a loss over the targets that are annotated in a case.
 
-    Cases are drawn as pool_cases.json says. Dice in validation is of each source's own targets: nnU-Net's would count
-    what nobody annotated as false, and choose a wrong best checkpoint.
+    Cases are drawn as pool_cases.json says, or `case_sampling`. Dice in validation is of each source's own targets:
+    nnU-Net's would count what nobody annotated as false, and choose a wrong best checkpoint.
     """
 
     recipe = PoolConfig()
@@ -113,9 +113,10 @@ class PoolTrainer(XLSTMTrainer):
 
     def get_tr_and_val_datasets(self):
         datasets = super().get_tr_and_val_datasets()
+        scheme = None if self.config.case_sampling == "pool" else self.config.case_sampling
         for dataset, name in zip(datasets, ("training", "validation"), strict=True):
             self._check_preprocessed(dataset)
-            probabilities = self.pool.sampling_probabilities(dataset.identifiers)
+            probabilities = self.pool.sampling_probabilities(dataset.identifiers, scheme)
             shares: dict[str, float] = dict.fromkeys(self.sources, 0.0)
             for case, p in zip(dataset.identifiers, probabilities, strict=True):
                 shares[self.pool.cases[case].source] += float(p)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_what_counts_as_absent_is_learnt(make):
     assert any(core > 0 for _, core in reached)
     counts = trainer.validation_step(batch)["counts"]
     assert counts[trainer.sources.index("Whole"), trainer.targets.index("core")].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("sampling", "share"), [("pool", 1 / 3), ("uniform", 1 / 2)])
+def test_how_often_a_source_is_drawn(make, pool, sampling, share):
+    """Four cases of `Whole` and four of `Both`, here of one person: 1 : sqrt(4) by subjects, alike by cases."""
+    trainer = make(case_sampling=sampling)
+    rows = {k: replace(r, subject="one") if r.source == "Both" else r for k, r in trainer.pool.cases.items()}
+    trainer.pool = replace(trainer.pool, cases=rows)
+    fold = json.loads((pool.preprocessed / "splits_final.json").read_text())[0]["train"]
+    assert sorted(rows[case].source for case in fold) == ["Both"] * 4 + ["Whole"] * 4
+    drawn = trainer.get_tr_and_val_datasets()[0].identifiers
+    assert sum(rows[case].source == "Both" for case in drawn) / len(drawn) == pytest.approx(share, abs=1e-3)
 
 
 def test_a_run_scores_each_data_set_by_its_own_targets(make, pool):
