@@ -72,12 +72,15 @@ ARMS = {
     **{f"alone_{network}_{n}": Run(n, network, STOCK) for network in ("nnunet", "tsfm_s") for n in TEST},
     "pool_without_acdc": Run(501, "tsfm_s", PARTIAL),
 }
+ALIKE, ABSENT = {"case_sampling": "uniform"}, {"loss_impossible": "absent"}
 REMEDIES = {  # settings of the training over annotated targets
     "pool_nnunet_mean": Run(500, "nnunet", PARTIAL, {"loss_reduction": "mean"}),
-    "pool_nnunet_absent": Run(500, "nnunet", PARTIAL, {"loss_impossible": "absent"}),
-    "pool_tsfm_s_absent": Run(500, "tsfm_s", PARTIAL, {"loss_impossible": "absent"}),
-    "pool_nnunet_alike": Run(500, "nnunet", PARTIAL, {"case_sampling": "uniform"}),
-    "pool_nnunet_alike_absent": Run(500, "nnunet", PARTIAL, {"case_sampling": "uniform", "loss_impossible": "absent"}),
+    "pool_nnunet_absent": Run(500, "nnunet", PARTIAL, ABSENT),
+    "pool_tsfm_s_absent": Run(500, "tsfm_s", PARTIAL, ABSENT),
+    "pool_nnunet_alike": Run(500, "nnunet", PARTIAL, ALIKE),
+    "pool_nnunet_alike_absent": Run(500, "nnunet", PARTIAL, ALIKE | ABSENT),
+    "pool_tsfm_s_alike": Run(500, "tsfm_s", PARTIAL, ALIKE),
+    "pool_tsfm_s_alike_absent": Run(500, "tsfm_s", PARTIAL, ALIKE | ABSENT),
 }
 EVERY_ARM = ARMS | REMEDIES
 STARTS = {  # of transfer: the arm, and what is taken of it; None is from scratch
