@@ -7,8 +7,9 @@ import signal
 import pytest
 import torch
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
-from .ranks import start
+from .ranks import join, start
 
 pytestmark = pytest.mark.slow
 
@@ -35,22 +36,8 @@ def rank_main(rank: int, folder: str) -> None:
 
 def pretraining_rank(rank: int, folder: str) -> None:
     """An epoch of two steps with accumulation, a look at the features, and the end of the epoch."""
-    from nnunet_xlstm.trainers.nnUNetTrainerDINO import nnUNetTrainerDINO
-    from torch import distributed as dist
-    from torch.nn.parallel import DistributedDataParallel
-
-    base = os.path.join(os.environ["nnUNet_preprocessed"], "Dataset901_Ellipsoids")
-    with open(os.path.join(base, "nnUNetXLSTMUNetTinyPlans.json")) as file:
-        plans = json.load(file) | {"continue_training": False}
-    with open(os.path.join(base, "dataset.json")) as file:
-        dataset = json.load(file)
-    torch.set_num_threads(1)
-    trainer = nnUNetTrainerDINO(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
-    trainer.local_rank = rank  # before it starts: what one rank alone may write is then written by one
-    trainer.on_train_start()
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    trainer = join("nnUNetTrainerDINO", rank, folder, fold="all")
     trainer.parallel = DistributedDataParallel(trainer.method, broadcast_buffers=False)
-    trainer.is_ddp = True
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
     trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)])

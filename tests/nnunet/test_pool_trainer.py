@@ -3,7 +3,7 @@
 import importlib
 import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import distributed as dist
 
 from nnunet_xlstm import names
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
+from nnunet_xlstm.config import PoolConfig
+from nnunet_xlstm.data.pool_cases import SAMPLING, CaseRow, PoolCases
 from nnunet_xlstm.nnunet.pool_trainer import dice_of, repeated, summary_by_source
 from nnunet_xlstm.nnunet.transfer_source import read_source
 
@@ -105,6 +106,12 @@ def test_what_counts_as_absent_is_learnt(make):
     assert any(core > 0 for _, core in reached)
     counts = trainer.validation_step(batch)["counts"]
     assert counts[trainer.sources.index("Whole"), trainer.targets.index("core")].tolist() == [0, 0, 0]
+
+
+def test_the_key_has_every_scheme():
+    """config imports nothing, so it lists them again."""
+    (row,) = (f for f in fields(PoolConfig) if f.name == "case_sampling")
+    assert row.metadata["choices"] == ("pool", *SAMPLING)
 
 
 @pytest.mark.parametrize(("sampling", "share"), [("pool", 1 / 3), ("uniform", 1 / 2)])
