@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_xlstm.errors import ConfigError
+
 ENVIRONMENT = "nnUNet_xlstm_config"
 
 
@@ -142,19 +144,19 @@ def override(recipe, values: dict, source: str):
         if name not in fields:
             near = difflib.get_close_matches(name, fields, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(
+            raise ConfigError(
                 f"{source}: key '{name}' is unknown to this trainer{hint}; valid keys: {', '.join(fields)}"
             )
         if not _matches(value, annotations[name]):
-            raise ValueError(f"{source}: {name} = {value!r} is a wrong type; give {_type_name(annotations[name])}")
+            raise ConfigError(f"{source}: {name} = {value!r} is a wrong type; give {_type_name(annotations[name])}")
         choices, least = fields[name].metadata["choices"], fields[name].metadata["at_least"]
         if choices and value not in choices:
-            raise ValueError(f"{source}: {name} = {value!r} is unknown; use one of {', '.join(choices)}")
+            raise ConfigError(f"{source}: {name} = {value!r} is unknown; use one of {', '.join(choices)}")
         if least is not None and value is not None and value < least:
-            raise ValueError(f"{source}: {name} = {value!r} is too small; use at least {least:g}")
+            raise ConfigError(f"{source}: {name} = {value!r} is too small; use at least {least:g}")
         most = fields[name].metadata["at_most"]
         if most is not None and value is not None and value > most:
-            raise ValueError(f"{source}: {name} = {value!r} is too large; use at most {most:g}")
+            raise ConfigError(f"{source}: {name} = {value!r} is too large; use at most {most:g}")
     return dataclasses.replace(recipe, **values)
 
 
@@ -169,13 +171,13 @@ def load_overrides() -> tuple[dict, str]:
         return {}, ""
     path = Path(name)
     if not path.is_file():
-        raise ValueError(f"{ENVIRONMENT}={name}: no such file; name a JSON file, or unset the variable")
+        raise ConfigError(f"{ENVIRONMENT}={name}: no such file; name a JSON file, or unset the variable")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f'{path}: not valid JSON ({error}); write an object such as {{"num_epochs": 100}}') from error
+        raise ConfigError(f'{path}: not valid JSON ({error}); write an object such as {{"num_epochs": 100}}') from error
     if not isinstance(values, dict):
-        raise ValueError(f'{path}: holds a {type(values).__name__}; write an object such as {{"num_epochs": 100}}')
+        raise ConfigError(f'{path}: holds a {type(values).__name__}; write an object such as {{"num_epochs": 100}}')
     return values, str(path)
 
 

@@ -25,30 +25,56 @@ PACKAGE = "nnunet_xlstm"
 ARRAYS = {"numpy", "scipy", "SimpleITK"}
 TORCH = {"torch", "numpy", "einops", "dynamic_network_architectures"}
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2", "acvl_utils", "threadpoolctl"}  # come with nnunetv2
+FILES = {"io", "imaging"}
 ALLOWED = {
     "names": (set(), set()),
+    "errors": (set(), set()),
     "config": (set(), set()),
+    "io": (set(), set()),
+    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL"}),
     "shim": ({"names"}, set()),
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     "transfer": ({"config", "layers"}, TORCH),
     "losses": (set(), {"torch"}),
-    "data": (set(), ARRAYS | {"tqdm"}),
-    "figures": ({"data"}, ARRAYS | {"matplotlib"}),
+    "data": (FILES, ARRAYS | {"tqdm"}),
+    "figures": (FILES | {"data"}, ARRAYS | {"matplotlib"}),
     "nnunet": (
-        {"names", "config", "layers", "networks", "pretraining", "transfer", "losses", "data", "figures"},
+        {
+            "io",
+            "imaging",
+            "names",
+            "config",
+            "layers",
+            "networks",
+            "pretraining",
+            "transfer",
+            "losses",
+            "data",
+            "figures",
+        },
         TORCH | ARRAYS | NNUNET | {"tqdm"},
     ),
     "report": (set(), set()),
-    "evaluation": ({"report", "data"}, ARRAYS | {"tqdm"}),
+    "evaluation": (FILES | {"report", "data"}, ARRAYS | {"tqdm"}),
     "statistics": (set(), {"numpy", "scipy"}),
-    "comparison": ({"data", "evaluation", "statistics", "figures", "report"}, {"numpy", "matplotlib", "tqdm"}),
-    "meshes": ({"evaluation", "figures", "data"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
+    "comparison": (
+        FILES | {"data", "evaluation", "statistics", "figures", "report"},
+        {"numpy", "matplotlib", "tqdm"},
+    ),
+    "meshes": (
+        FILES | {"evaluation", "figures", "data"},
+        ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"},
+    ),
     "commands": ({"nnunet"}, set()),
-    "demo": ({"commands", "data", "figures", "nnunet", "names", "report"}, ARRAYS | {"matplotlib", "tqdm"}),
+    "demo": (
+        FILES | {"commands", "data", "figures", "nnunet", "names", "report"},
+        ARRAYS | {"matplotlib", "tqdm"},
+    ),
     "studies": (
-        {"commands", "comparison", "config", "data", "evaluation", "figures", "names", "nnunet"}
+        FILES
+        | {"commands", "comparison", "config", "data", "evaluation", "figures", "names", "nnunet"}
         | {"pretraining", "report", "statistics"},
         {"numpy", "tqdm"},
     ),
@@ -137,7 +163,7 @@ def test_import_direction(module):
         root = name.split(".")[0]
         if root == PACKAGE:
             is_version = name == f"{PACKAGE}.__version__"
-            assert is_version or part_of(name) in own | {part}, f"{module} must not import {name}"
+            assert is_version or part_of(name) in own | {part, "errors"}, f"{module} must not import {name}"
         else:
             allowed = root in sys.stdlib_module_names or root in third_party
             assert allowed, f"{module} must not import {name}"

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,16 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.data.files import write_json
+    from nnunet_xlstm.io.files import write_json
     from nnunet_xlstm.nnunet import adapt
     from nnunet_xlstm.nnunet.transfer_source import read_source
     from nnunet_xlstm.nnunet.transfer_target import Target
 
     channels = _channels(args.channels)
     if not 0 <= args.least <= 1:
-        raise ValueError(f"--least {args.least}: give a share between 0 and 1")
+        raise ConfigError(f"--least {args.least}: give a share between 0 and 1")
     if args.seed < 0:
-        raise ValueError(f"--seed {args.seed}: give 0 or more")
+        raise ConfigError(f"--seed {args.seed}: give 0 or more")
     _check_out(args.checkpoint, args.out)
     options = adapt.Options(args.scope, channels, args.force, args.least, args.seed)
     target = Target.read(args.dataset, args.plans, args.configuration)
@@ -85,15 +86,15 @@ def run(args: argparse.Namespace) -> int:
 def _check_out(checkpoint: Path, out: Path) -> None:
     """The report goes beside the file, to its name with .json."""
     if out.suffix != ".pth" or out.is_dir():
-        raise ValueError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
+        raise ConfigError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
     if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
-        raise ValueError(f"-o {out}: is the checkpoint itself, which would be lost; give another name")
+        raise ConfigError(f"-o {out}: is the checkpoint itself, which would be lost; give another name")
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
     pairs = dict(text.split("=", 1) for text in texts if "=" in text)
     if len(pairs) != len(texts):
-        raise ValueError(f"{option} {' '.join(texts)}: give pairs such as OLD=NEW, each once")
+        raise ConfigError(f"{option} {' '.join(texts)}: give pairs such as OLD=NEW, each once")
     return pairs
 
 
@@ -102,6 +103,6 @@ def _channels(texts: list[str]) -> dict[int, list[int]] | None:
     try:
         return {int(j): [int(i) for i in sources.split(",")] for j, sources in pairs.items()} or None
     except ValueError as error:
-        raise ValueError(
+        raise ConfigError(
             f"--channels {' '.join(texts)}: give target channel = source channels, by number, such as 0=1 1=0,1"
         ) from error

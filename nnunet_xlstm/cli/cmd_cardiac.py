@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.evaluation import cardiac_folder
     from nnunet_xlstm.evaluation.cardiac import find_structures, quantities
     from nnunet_xlstm.evaluation.labels import read_classes
     from nnunet_xlstm.evaluation.summary import write_csv
+    from nnunet_xlstm.io.files import write_json
 
     out = args.out or args.source / "cardiac.json"
     if out.suffix != ".json":
-        raise ValueError(f"-o {out}: give the name of a .json file; the CSV gets its name")
+        raise ConfigError(f"-o {out}: give the name of a .json file; the CSV gets its name")
     dataset = args.djfile
     if dataset is None:
         beside = (args.source / "dataset.json", args.source.resolve().parent / "dataset.json")
         dataset = next((path for path in beside if path.is_file()), None)
     inputs = {path.resolve() for path in (dataset, args.pairs, args.bsa) if path}
     if taken := inputs & {out.resolve(), out.with_suffix(".csv").resolve()}:
-        raise ValueError(f"-o {out}: the result would replace the input {taken.pop()}; give another name")
+        raise ConfigError(f"-o {out}: the result would replace the input {taken.pop()}; give another name")
     classes = read_classes(dataset) if dataset else None
     structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
     if args.pairs:

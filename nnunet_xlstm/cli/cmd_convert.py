@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         check_served(find_entry(args.dataset), args.input, args.d)
     needed = {"NAME": args.dataset, "--input": args.input, "-d": args.d}
     if missing := [option for option, value in needed.items() if value is None]:
-        raise ValueError(f"give {', '.join(missing)}; `nnunet_xlstm convert --list` shows what there is")
+        raise ConfigError(f"give {', '.join(missing)}; `nnunet_xlstm convert --list` shows what there is")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     dataset, summary = convert(
         args.dataset, args.input, args.d, args.name, subject=args.subject, test=args.test, processes=args.np

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 PLANNED = {2: (512, 512), 3: (128, 128, 128)}  # the patch that a preset's stages are laid out for
 COLUMNS = (
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         least = 0 if name == "latency" else 1
         if value is not None and value < least:
-            raise ValueError(f"--{name} {value} is too small; give {least} or more")
+            raise ConfigError(f"--{name} {value} is too small; give {least} or more")
     rows = [_row(name, args) for name in args.networks]
     if args.json:
         print(json.dumps(rows, indent=1))
@@ -73,7 +74,7 @@ def _row(text: str, args: argparse.Namespace) -> dict:
     try:
         cost = count_cost(build, (1, channels, *patch))
     except ImportError as error:
-        raise ValueError(
+        raise ConfigError(
             f"{name}: its network cannot be imported ({error}); install the package that has it"
         ) from error
     measured = measure(build, (1, channels, *patch), args.latency, args.device) if args.latency else None
@@ -102,7 +103,7 @@ def _split(text: str) -> tuple[str, str]:
     if not sign or Path(text).is_file():  # a path may hold the sign
         return "", text
     if not (name.strip() and rest):
-        raise ValueError(f"'{text}' is not NAME=PLANS or NAME=PRESET, such as ours=small")
+        raise ConfigError(f"'{text}' is not NAME=PLANS or NAME=PRESET, such as ours=small")
     return name.strip(), rest
 
 
@@ -119,7 +120,7 @@ def _network(name: str, args: argparse.Namespace):
         return name, patch, channels, classes, lambda: build_network(name, patch, channels, classes, strides=strides)
     path = Path(name)
     if not path.is_file():
-        raise ValueError(f"'{name}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
+        raise ConfigError(f"'{name}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
     from nnunet_xlstm.nnunet.plan_network import planned_network
 
     channels, classes = _of_dataset(path.with_name("dataset.json"))
@@ -135,7 +136,7 @@ def _patch(given: list[int] | None, dim: int, default: tuple[int, ...]) -> tuple
     if len(given) == 1:
         given = given * dim
     if len(given) not in (2, 3) or min(given) < 1:
-        raise ValueError(f"--patch {given}: give one number, or one per axis (2 or 3 axes), each 1 or more")
+        raise ConfigError(f"--patch {given}: give one number, or one per axis (2 or 3 axes), each 1 or more")
     return tuple(given)
 
 

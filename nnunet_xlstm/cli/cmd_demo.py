@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,9 @@ def _device(name: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if name == "cuda":
-        raise ValueError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `nnunet_xlstm status`.")
+        raise ConfigError(
+            "--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `nnunet_xlstm status`."
+        )
     return "cpu"
 
 

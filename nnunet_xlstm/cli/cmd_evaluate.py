@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,19 +41,19 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.evaluation import folder
     from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.evaluation.page import build_page
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
+    from nnunet_xlstm.io.files import write_json
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.np < 1:
-        raise ValueError(f"-np {args.np}: give the number of cases to score at a time, 1 or more")
+        raise ConfigError(f"-np {args.np}: give the number of cases to score at a time, 1 or more")
     out = args.o or args.pred / "summary.json"
     if out.suffix != ".json":
-        raise ValueError(f"-o {out}: give the name of a .json file; the CSV and the page get its name")
+        raise ConfigError(f"-o {out}: give the name of a .json file; the CSV and the page get its name")
     settings = Settings(args.nsd_tolerance, args.hd95, args.both_empty, args.one_empty)
     dataset = read_dataset(args.djfile)
     classes, ending = dataset.classes, dataset.file_ending

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 ARMS = ("trained", "untrained", "permuted")
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from nnunet_xlstm import __version__
     from nnunet_xlstm.data.case_table import case_subjects
-    from nnunet_xlstm.data.files import write_json
+    from nnunet_xlstm.io.files import write_json
     from nnunet_xlstm.nnunet import features
     from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
     from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
@@ -148,7 +149,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name, low in least.items():
         value = getattr(args, name)
         if value is not None and value < low:
-            raise ValueError(f"--{name} {value} is too small; give {low} or more")
+            raise ConfigError(f"--{name} {value} is too small; give {low} or more")
     args.arms = list(dict.fromkeys(args.arms))
 
 
@@ -158,7 +159,9 @@ def _stages(layers: list[str]) -> list[int] | None:
     try:
         return sorted({-1 if layer == "bottom" else int(layer) for layer in layers})
     except ValueError as error:
-        raise ValueError(f"--layers {' '.join(layers)}: give all, or bottom and numbers of stages from 0 on") from error
+        raise ConfigError(
+            f"--layers {' '.join(layers)}: give all, or bottom and numbers of stages from 0 on"
+        ) from error
 
 
 def _pool(dataset):
@@ -182,7 +185,7 @@ def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple
     train = sorted(set(subjects) - set(test))
     for what, cases in (("test", test), ("training", train)):
         if not cases:
-            raise ValueError(
+            raise ConfigError(
                 f"{path}: leaves no {what} case of {len(subjects)}; its subjects are such as {sorted(named)[:2]}, "
                 f"those of the cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects "
                 "or --subject"
@@ -199,13 +202,13 @@ def _labels(text: str, dataset, cases: list[str]) -> tuple[str, dict[str, str]]:
         return name, dict(zip(cases, read_case_table(Path(file), name, cases), strict=True))
     pool = _pool(dataset)
     if pool is None or name not in ("modality", "source"):
-        raise ValueError(
+        raise ConfigError(
             f"--knn {name}: give modality or source where the data set has a pool_cases.json ({dataset.folder} has "
             f"{'one' if pool else 'none'}), or {name}=FILE with a label of every case"
         )
     table = pool.column(name)
     if missing := [case for case in cases if case not in table]:
-        raise ValueError(f"--knn {name}: pool_cases.json of {dataset.folder} does not know case '{missing[0]}'")
+        raise ConfigError(f"--knn {name}: pool_cases.json of {dataset.folder} does not know case '{missing[0]}'")
     return name, {case: str(table[case]) for case in cases}
 
 
@@ -217,11 +220,11 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 
 def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     """Scores the label maps of an arm as `nnunet_xlstm evaluate` does; Dice per class and mean."""
-    from nnunet_xlstm.data.files import write_json
     from nnunet_xlstm.evaluation import folder
     from nnunet_xlstm.evaluation.labels import Classes
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
+    from nnunet_xlstm.io.files import write_json
 
     classes, settings = Classes.from_dataset(dataset.content), Settings()
     ending = dataset.content["file_ending"]

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.data.pool_sources import build_pool
 
     if args.d is None:
-        raise ValueError("pool build: give the number of the data set with -d")
+        raise ConfigError("pool build: give the number of the data set with -d")
     dataset, summary = build_pool(args.file, args.d, args.name, args.np)
     print_summary(dataset, summary, args.d)
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.errors import ConfigError
 
 SCHEDULERS = ("slurm", "lsf")
 
@@ -57,7 +58,7 @@ def few_label(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.jobs < 1:
-        raise ValueError(f"--jobs {args.jobs}: give the number of runs at a time, 1 or more")
+        raise ConfigError(f"--jobs {args.jobs}: give the number of runs at a time, 1 or more")
     out = args.out.resolve()
     study = open_study(_request(args), out)
     runs = select(study.runs(), args.only)
@@ -84,12 +85,12 @@ def few_label(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace):
     """What is asked: flags over the preset."""
-    from nnunet_xlstm.data.files import read_json
+    from nnunet_xlstm.io.files import read_json
     from nnunet_xlstm.studies.request import Request, parse_arm, read_preset
 
     config = None if args.config is None else read_json(args.config)
     if not isinstance(config, (dict, type(None))):
-        raise ValueError(f'--config {args.config}: write an object such as {{"initial_lr": 0.003}}')
+        raise ConfigError(f'--config {args.config}: write an object such as {{"initial_lr": 0.003}}')
     same = ("dataset", "configuration", "labels", "seeds", "iterations", "test_subjects", "subjects", "subject")
     arms = None if args.arms is None else [parse_arm(text) for text in args.arms]
     flags = Request(**{name: getattr(args, name) for name in same}, arms=arms, config=config)

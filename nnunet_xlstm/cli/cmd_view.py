@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.cases:
         missing = set(args.cases) - {row.case for row in files}
         if missing:
-            raise ValueError(
+            raise ConfigError(
                 f"--cases {', '.join(sorted(missing))}: not among the {len(files)} cases; give names without endings"
             )
         files = [row for row in files if row.case in args.cases]
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     is_ct = args.channel < len(channels) and channels[args.channel].upper() == "CT"
     window = tuple(args.ct_window) if args.ct_window else quicklook.CT_WINDOW if is_ct else None
     if window and window[1] <= 0:
-        raise ValueError(f"--ct-window {window[0]:g} {window[1]:g}: the width must be more than 0")
+        raise ConfigError(f"--ct-window {window[0]:g} {window[1]:g}: the width must be more than 0")
     focus = args.focus or ("errors" if args.style == "errors" else "structure")
     common = {"names": names, "ct_window": window, "style": args.style, "focus": focus}
     drawn = quicklook.draw_cases(files, args.o, titles=titles, **common)
@@ -77,12 +79,12 @@ def _worst(args: argparse.Namespace, files: list) -> tuple[list, dict[str, str]]
     from nnunet_xlstm.figures.quicklook import worst
 
     if args.worst < 1:
-        raise ValueError(f"--worst {args.worst}: give the number of cases, 1 or more")
+        raise ConfigError(f"--worst {args.worst}: give the number of cases, 1 or more")
     if args.summary is None and args.pred is None:
-        raise ValueError("--worst needs scores: give --summary FILE, or -pred with a summary.json in it")
+        raise ConfigError("--worst needs scores: give --summary FILE, or -pred with a summary.json in it")
     scores = read_scores(args.summary or args.pred)
     if "Dice" not in scores.values:
-        raise ValueError(f"{args.summary or args.pred}: holds no Dice; give a summary.json of `nnunet_xlstm evaluate`")
+        raise ConfigError(f"{args.summary or args.pred}: holds no Dice; give a summary.json of `nnunet_xlstm evaluate`")
     dice = dict(zip(scores.cases, scores.case_average("Dice").tolist(), strict=True))
     chosen = worst(files, dice, args.worst)
     return chosen, {row.case: f"{row.case}: mean Dice {dice.get(row.case, float('nan')):.3f}" for row in chosen}

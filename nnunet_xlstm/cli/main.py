@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.cli.table import COMMANDS, STAGES, Command
+from nnunet_xlstm.errors import UserError
 
-# What a user can cause and mend: shown as one message, without a traceback.
-USER_ERRORS = (ValueError, OSError)
 DEBUG_HELP = "show full tracebacks (as does the environment variable nnUNet_xlstm_debug=1)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command. A `UserError`, or a fault of the system (OSError), is one message; a bug shows its traceback.
 
     Args:
         argv: arguments without the program's name; default: those of the process.
@@ -35,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = debug or ("--debug" in options.arguments and not command.passthrough)
     try:
         return _run(command, options.arguments)
-    except USER_ERRORS as error:
+    except BrokenPipeError:  # the reader of the output has gone, as in `nnunet_xlstm status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes when it ends
+        return 1
+    except (UserError, OSError) as error:
         if debug:
             raise
         print(f"nnunet_xlstm {command.name}: error: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet import registration
 
 # For a machine of few cores: every worker imports torch, and augmentation in the main process is repeatable.
@@ -54,7 +55,7 @@ def stock_command(name: str) -> str:
     """
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        raise FileNotFoundError(
+        raise UserError(
             f"The command {name} is neither beside {sys.executable} nor on the PATH; "
             'install nnU-Net into this environment: pip install "nnunetv2>=2.8.1,<2.9"'
         )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
 from nnunet_xlstm.statistics import ranking
 from nnunet_xlstm.statistics.bootstrap import mean_interval, resampled_means
@@ -50,11 +51,11 @@ class Settings:
 
     def __post_init__(self):
         if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha {self.alpha}: give a probability between 0 and 1, such as 0.05.")
+            raise DatasetError(f"alpha {self.alpha}: give a probability between 0 and 1, such as 0.05.")
         if self.na not in NA or self.unit not in UNITS:
-            raise ValueError(f"na '{self.na}', unit '{self.unit}': valid are {', '.join(NA)} and {', '.join(UNITS)}.")
+            raise DatasetError(f"na '{self.na}', unit '{self.unit}': valid are {', '.join(NA)} and {', '.join(UNITS)}.")
         if self.resamples < 1 or self.seed < 0:
-            raise ValueError(f"resamples {self.resamples}, seed {self.seed}: give 1 or more, and 0 or more.")
+            raise DatasetError(f"resamples {self.resamples}, seed {self.seed}: give 1 or more, and 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,15 @@ def choose_metrics(material: Material, asked: Sequence[str]) -> list[str]:
     if not asked:
         found = [metric for metric in DEFAULT_METRICS if metric in known]
         if not found:
-            raise ValueError(f"The summaries share none of {', '.join(DEFAULT_METRICS)} with a value; use --metrics.")
+            raise DatasetError(f"The summaries share none of {', '.join(DEFAULT_METRICS)} with a value; use --metrics.")
         return found
     for metric in asked:
         if metric in METRICS and METRICS[metric].better is None:
-            raise ValueError(f"Metric '{metric}': neither high nor low is better. Valid here: {', '.join(known)}.")
+            raise DatasetError(f"Metric '{metric}': neither high nor low is better. Valid here: {', '.join(known)}.")
         if metric not in known:
-            raise ValueError(f"Metric '{metric}': not in all summaries, or without values. Valid: {', '.join(known)}.")
+            raise DatasetError(
+                f"Metric '{metric}': not in all summaries, or without values. Valid: {', '.join(known)}."
+            )
     return list(dict.fromkeys(asked))
 
 
@@ -141,7 +144,7 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
         dropped = int((known.any(0) & ~known.all(0)).sum())
         values, missing = np.where(known.all(0), values, np.nan), np.zeros_like(failed)
         if not known.all(0).any():
-            raise ValueError(f"Metric '{metric}': no value that all models have; use --na worst, or leave it out.")
+            raise DatasetError(f"Metric '{metric}': no value that all models have; use --na worst, or leave it out.")
     over = "cases" if subjects is None else "subjects"
     clusters = np.arange(len(material.cases)) if subjects is None else np.asarray(subjects)
     bootstrap = {"resamples": settings.resamples, "seed": settings.seed}

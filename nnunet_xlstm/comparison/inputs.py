@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.data.case_table import listed
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import Scores, read_scores
 
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
@@ -56,9 +57,9 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
     """
     names = [name for name, _ in sources]
     if not names:
-        raise ValueError("No model was given; give NAME=summary.json at least once.")
+        raise DatasetError("No model was given; give NAME=summary.json at least once.")
     if any(not name.strip() for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"The models are named {names}; give every model a name of its own: NAME=summary.json.")
+        raise DatasetError(f"The models are named {names}; give every model a name of its own: NAME=summary.json.")
     read = {name: read_scores(path) for name, path in sources}
     first = read[names[0]]
     for name, scores in read.items():
@@ -76,13 +77,13 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
 
 def _check_classes(one: str, first: Scores, other: str, scores: Scores) -> None:
     if set(first.classes) != set(scores.classes):
-        raise ValueError(
+        raise DatasetError(
             f"'{one}' has the classes {sorted(first.classes)}, '{other}' has {sorted(scores.classes)}; "
             "evaluate all models with the same dataset.json."
         )
     for key, name in first.classes.items():
         if len({name, scores.classes[key], key}) == 3:  # the key itself stands where a file knows no name
-            raise ValueError(
+            raise DatasetError(
                 f"Class {key} is '{name}' in '{one}' and '{scores.classes[key]}' in '{other}'; "
                 "evaluate all models with the same dataset.json."
             )
@@ -97,7 +98,7 @@ def _class_names(read: Mapping[str, Scores]) -> dict[str, str]:
 def _check_definition(one: str, first: Mapping[str, Any], other: str, second: Mapping[str, Any]) -> None:
     if bool(first) != bool(second):
         ours, stock = (one, other) if first else (other, one)
-        raise ValueError(
+        raise DatasetError(
             f"'{ours}' says how its metrics were computed, '{stock}' does not (nnU-Net's own file?); "
             "run `nnunet_xlstm evaluate` for all models, with the same settings."
         )
@@ -105,7 +106,7 @@ def _check_definition(one: str, first: Mapping[str, Any], other: str, second: Ma
     keys = [key for key in SETTINGS if first.get(key, missing) != second.get(key, missing)]
     if keys:
         texts = [f"{key}: {first.get(key, 'absent')!r} and {second.get(key, 'absent')!r}" for key in keys]
-        raise ValueError(
+        raise DatasetError(
             f"The metrics of '{one}' and '{other}' were computed in different ways ({'; '.join(texts)}); "
             "evaluate all models with the same settings."
         )
@@ -116,10 +117,10 @@ def _cases(read: Mapping[str, list[str]], common: bool) -> tuple[list[str], dict
     left_out = {name: sorted(set(cases) - shared) for name, cases in read.items()}
     left_out = {name: cases for name, cases in left_out.items() if cases}
     if not shared:
-        raise ValueError("The models have no case in common; evaluate them on the same cases.")
+        raise DatasetError("The models have no case in common; evaluate them on the same cases.")
     if left_out and not common:
         texts = [f"only some models have {listed(cases)} of '{name}'" for name, cases in left_out.items()]
-        raise ValueError(
+        raise DatasetError(
             f"The models were evaluated on different cases: {'; '.join(texts)}. Evaluate all models on the same cases, "
             f"or use --common to compare on the {len(shared)} that all have."
         )
@@ -141,7 +142,7 @@ def _check_references(material: Material) -> None:
         differ = np.argwhere((voxels[model] != voxels[0]) & ~(np.isnan(voxels[model]) & np.isnan(voxels[0])))
         if len(differ):
             case, key = differ[0]
-            raise ValueError(
+            raise DatasetError(
                 f"'{material.names[0]}' and '{material.names[model]}' were scored against different references: case "
                 f"'{material.cases[case]}' has {voxels[0, case, key]:g} and {voxels[model, case, key]:g} voxels of "
                 f"class {list(material.classes)[key]} ({len({c for c, _ in differ})} cases differ); "
@@ -163,20 +164,20 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             for key in COSTS
         }
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise DatasetError(
             f"{path}: not a list of costs ({type(error).__name__}: {error}); give the output of "
             "`nnunet_xlstm cost ... --json`."
         ) from error
     if not set(rows) & set(names):
-        raise ValueError(
+        raise DatasetError(
             f"{path}: it holds the costs of {listed(list(rows))}, the models are {listed(list(names))}; "
             "use the same names in both."
         )
     twice = [name for name in rows if sum(row["name"] == name for row in content) > 1]
     if twice:
-        raise ValueError(f"{path}: it lists {listed(twice)} twice; keep one cost of each name.")
+        raise DatasetError(f"{path}: it lists {listed(twice)} twice; keep one cost of each name.")
     if not any(np.isfinite(values).any() for values in found.values()):
-        raise ValueError(
+        raise DatasetError(
             f"{path}: no cost of {listed([name for name in names if name in rows])} is known "
             f"({', '.join(COSTS)} are all null); run `nnunet_xlstm cost` anew, or leave --cost out."
         )

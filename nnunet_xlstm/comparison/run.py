@@ -19,9 +19,10 @@ from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_earlier, total_volumes
 from nnunet_xlstm.comparison.words import answer, notes, significance_text
 from nnunet_xlstm.data.case_table import read_case_table
-from nnunet_xlstm.data.files import write_json, write_text
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv
 from nnunet_xlstm.figures.relation_charts import agreement
+from nnunet_xlstm.io.files import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def compare(
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise ValueError(f"-o {out} is a file; give a folder.")
+        raise DatasetError(f"-o {out} is a file; give a folder.")
     material = read_models(sources, settings.common)
     subjects = read_case_table(subjects_file, "subject", material.cases) if subjects_file else None
     modality = read_case_table(modality_file, "modality", material.cases) if modality_file else None

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_cases import NAME as POOL_CASES
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.subjects import subject_of, subject_pattern
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 
 MAX_LISTED = 5
 TEST_SUBJECTS = "test_subjects"  # key and name of the file
@@ -44,11 +45,11 @@ def read_test_subjects(path: Path) -> set[str]:
         ValueError: there is no such file, or it holds something else.
     """
     if not path.is_file():
-        raise ValueError(f"test subjects: there is no {path}; give --test-subjects FILE")
+        raise DatasetError(f"test subjects: there is no {path}; give --test-subjects FILE")
     content = read_json(path)
     named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
     if not isinstance(named, list) or not all(isinstance(s, str) for s in named):
-        raise ValueError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
+        raise DatasetError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
     return set(named)
 
 
@@ -71,19 +72,19 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
         as_json = path.suffix.lower() == ".json"
         table = json.loads(text, object_pairs_hook=_each_once) if as_json else _csv_table(text, column)
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); {rule}.") from error
+        raise DatasetError(f"{path}: cannot be read ({error}); {rule}.") from error
     if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
-        raise ValueError(f"{path}: not a table of one {column} per case; {rule}.")
+        raise DatasetError(f"{path}: not a table of one {column} per case; {rule}.")
     missing = [case for case in cases if not str(table.get(case, "")).strip()]
     if missing:
-        raise ValueError(f"{path}: no {column} for {listed(missing)}; {rule}, for every case.")
+        raise DatasetError(f"{path}: no {column} for {listed(missing)}; {rule}, for every case.")
     return [str(table[case]).strip() for case in cases]
 
 
 def _csv_table(text: str, column: str) -> dict[str, str]:
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or not {"case", column} <= set(rows[0]):
-        raise ValueError(f"its columns are {list(rows[0]) if rows else []}")
+        raise DatasetError(f"its columns are {list(rows[0]) if rows else []}")
     named = (row for row in rows if (row["case"] or "").strip())  # spreadsheets save empty rows at the end
     return _each_once((row["case"], (row[column] or "").strip()) for row in named)
 
@@ -92,6 +93,6 @@ def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for case, value in pairs:
         if case in table:
-            raise ValueError(f"it has '{case}' twice: '{table[case]}' and '{value}'")
+            raise DatasetError(f"it has '{case}' twice: '{table[case]}' and '{value}'")
         table[case] = value
     return table

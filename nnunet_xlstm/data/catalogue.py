@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.data.catalogue_fields import DATASET, POOL, shown, table_faults
-from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.io.files import read_json
 
 POOL_PREFIX = "pool_"
 
@@ -139,7 +140,7 @@ def _shipped_files() -> list[str]:
 
 def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     if name not in known:
-        raise ValueError(f"The catalogue has no {what} {shown(name)}; it has {', '.join(known)}.")
+        raise DatasetError(f"The catalogue has no {what} {shown(name)}; it has {', '.join(known)}.")
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
 
 
@@ -147,7 +148,7 @@ def _read(path: Path) -> Any:
     try:
         return read_json(path)
     except RecursionError as error:
-        raise ValueError(f"{path}: nested too deeply; an entry has no more than four levels") from error
+        raise DatasetError(f"{path}: nested too deeply; an entry has no more than four levels") from error
 
 
 def _name_faults(content: dict[str, Any], path: Path) -> list[str]:
@@ -160,7 +161,7 @@ def _name_faults(content: dict[str, Any], path: Path) -> list[str]:
 
 def _raise(path: Path, faults: list[str]) -> None:
     if faults:
-        raise ValueError("\n- ".join([f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}", *faults]))
+        raise DatasetError("\n- ".join([f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}", *faults]))
 
 
 def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]]:
@@ -230,7 +231,7 @@ def _pool_rules(content: dict[str, Any]) -> Iterator[str]:
         where = f"sources, {row['catalogue']}"
         try:
             entry = load_dataset(row["catalogue"])
-        except ValueError as error:
+        except UserError as error:
             yield f"{where}: {error}"
             continue
         mapped = _source_targets(row, set(names))

@@ -13,12 +13,13 @@ from typing import Any
 from nnunet_xlstm.data.catalogue import DataSet, load_dataset, read_dataset
 from nnunet_xlstm.data.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
 from nnunet_xlstm.data.convert_layout import NativeCase, find_native
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.inputs import Reasons, Scan
 from nnunet_xlstm.data.intake import ENDING, readable_in_place
 from nnunet_xlstm.data.raw_build import Summary, build, run_jobs
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import CaseNames, safe_name, subject_of, subject_pattern
+from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
@@ -56,7 +57,7 @@ def convert(
         ValueError, OSError: another converter serves; nothing is found; a value that is no label; no room.
     """
     if processes < 1:
-        raise ValueError(f"-np {processes}: give the number of cases to convert at a time, 1 or more")
+        raise DatasetError(f"-np {processes}: give the number of cases to convert at a time, 1 or more")
     entry = find_entry(name)
     check_served(entry, root, number)
     subject = subject or (entry.layout or {}).get("subject")
@@ -103,9 +104,9 @@ def check_served(entry: DataSet, root: Path | None = None, number: int | None = 
         call = CALLS.get(entry.nnunet_converter, f"{MODULE}{entry.nnunet_converter} --help").format(
             input=root or "DIR", number=number or "ID"
         )
-        raise ValueError(f"nnU-Net itself converts {entry.name}, with {entry.nnunet_converter}. Call: {call}")
+        raise DatasetError(f"nnU-Net itself converts {entry.name}, with {entry.nnunet_converter}. Call: {call}")
     if not entry.layout:
-        raise ValueError(
+        raise DatasetError(
             f"the layout of {entry.name} is not known. Write the patterns of your files under `layout` in a copy of "
             f"dataset_json/{entry.name}.json, as docs/reference/dataset-json.md says, and give its path as the name"
         )
@@ -124,7 +125,7 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
         ValueError: a name that nnU-Net gives a meaning of its own.
     """
     if taken := {"background", "ignore"} & entry.labels.keys():
-        raise ValueError(f"{entry.name}: nnU-Net keeps the name {min(taken)} for itself; name the label differently")
+        raise DatasetError(f"{entry.name}: nnU-Net keeps the name {min(taken)} for itself; name the label differently")
     names = [channel_names([c["name"]], c["modality"] == "CT")["0"] for c in entry.channels]
     return {
         "name": entry.name,
@@ -162,7 +163,7 @@ def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
     content = read_json(file) if file.is_file() else {}
     other = content.get("name") if content.get("made_by") == MAKER else None
     if other not in (None, entry.name):
-        raise ValueError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
+        raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
 
 
 def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[CaseJob]) -> None:
@@ -195,7 +196,7 @@ def _state_disk_use(train: Sequence[CaseJob], tests: Sequence[CaseJob], folder: 
         len(missing), len(train) + len(tests), need / 1e6, folder, free / 1e6,
     )  # fmt: skip
     if need > free:
-        raise OSError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
+        raise UserError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
 
 
 def _is_there(folder: Path, case: str, channel: str = "") -> bool:

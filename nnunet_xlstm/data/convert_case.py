@@ -12,11 +12,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xlstm.data.inputs import Reasons, Scan, stamp_of
-from nnunet_xlstm.data.intake import ENDING, NIFTI, Entry, readable_in_place
-from nnunet_xlstm.data.label_maps import Grid, as_label_map, check_same_grid, read_header, read_image, write_image
-from nnunet_xlstm.data.nifti_file import bad_voxels_per_frame
+from nnunet_xlstm.data.intake import ENDING, Entry, readable_in_place
 from nnunet_xlstm.data.pool_cases import CaseRow
 from nnunet_xlstm.data.pool_codes import look_up
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.grid import Grid, check_same_grid
+from nnunet_xlstm.imaging.images import as_label_map, read_grid, read_image, write_image
+from nnunet_xlstm.imaging.integrity import check_length, check_whole
+from nnunet_xlstm.io.files import replacing
 
 
 @dataclass(frozen=True)
@@ -148,27 +151,15 @@ def _checked_grid(paths: Sequence[str]) -> Grid:
     grids = []
     for path in paths:
         try:
-            _bad_voxels(path)
-            header = read_header(Path(path))
-            if header.GetNumberOfComponents() != 1:
-                raise ValueError(f"{header.GetNumberOfComponents()} values per voxel (colour or vector image)")
-            grids.append(header if header.GetDimension() == 3 else _volume(read_image(Path(path))))
+            check_whole(Path(path))
+            grid = read_grid(Path(path))
+            if grid.components != 1:
+                raise DatasetError(f"{grid.components} values per voxel (colour or vector image)")
+            grids.append(grid if grid.dimension == 3 else Grid.of(_volume(read_image(Path(path)))))
             check_same_grid(grids[0], grids[-1], ("first channel", "other"))
-        except ValueError as error:
+        except DatasetError as error:
             raise LeftOut(path, error) from error
     return grids[0]
-
-
-def _bad_voxels(path: str) -> int:
-    """NaN and infinity, and whether the file is complete: SimpleITK reads all of that as 0 in a NIfTI file.
-
-    Raises:
-        ValueError: the file is damaged or cut off.
-    """
-    if path.lower().endswith(NIFTI):
-        return sum(bad_voxels_per_frame(Path(path)))
-    read_image(Path(path))
-    return 0
 
 
 def _volume(image: sitk.Image) -> sitk.Image:
@@ -177,40 +168,45 @@ def _volume(image: sitk.Image) -> sitk.Image:
     if len(size) == 4 and size[3] == 1:
         return image[:, :, :, 0]
     if len(size) != 3:
-        raise ValueError(f"{len(size)} dimensions, {' x '.join(map(str, size))}; 3 are needed")
+        raise DatasetError(f"{len(size)} dimensions, {' x '.join(map(str, size))}; 3 are needed")
     return image
 
 
 def _in_place(path: str) -> bool:
-    return readable_in_place(Scan((path,), path, "", path)) and read_header(Path(path)).GetDimension() == 3
+    return readable_in_place(Scan((path,), path, "", path)) and read_grid(Path(path)).dimension == 3
 
 
 def _converted(path: str, folder: Path, name: str | Path) -> str:
     try:
         image = _volume(read_image(Path(path)))
-    except ValueError as error:
+    except DatasetError as error:
         raise LeftOut(path, error) from error
     write_image(image, folder / name)
     return str(name)
 
 
 def _link(path: str, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary.unlink(missing_ok=True)
-    try:
-        temporary.symlink_to(path)
-    except OSError:  # a file system or a user without links
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        try:
+            temporary.symlink_to(path)
+        except OSError:  # a file system or a user without links
+            shutil.copyfile(path, temporary)
 
 
 def _is_newer(target: Path, sources: Sequence[str]) -> bool:
-    """There is nothing to make, or it is there: as a link to its source, or as a file that is not older."""
+    """There is nothing to make, or it is there: as a link to its source, or as a whole file that is not older."""
+    if not sources:
+        return True
     if target.is_symlink():
         return [os.readlink(target)] == list(sources) and target.is_file()
-    newest = max((os.stat(path).st_mtime_ns for path in sources), default=0)
-    return not sources or (target.is_file() and target.stat().st_mtime_ns >= newest)
+    newest = max(os.stat(path).st_mtime_ns for path in sources)
+    if not target.is_file() or target.stat().st_mtime_ns < newest:
+        return False
+    try:
+        check_length(target)
+    except DatasetError:
+        return False
+    return True
 
 
 # Labels -------------------------------------------------------------------------------------------------------------
@@ -229,22 +225,18 @@ def _label_map(job: CaseJob, grid: Grid) -> sitk.Image:
         array = _relabelled(job.table, job.table.table, job.labels[""], grid)
     else:
         array = _merged(job.table, job.labels, grid)
-    result = sitk.GetImageFromArray(array)
-    result.SetSpacing(grid.GetSpacing())
-    result.SetOrigin(grid.GetOrigin())
-    result.SetDirection(grid.GetDirection())
-    return result
+    return grid.set_on(sitk.GetImageFromArray(array))
 
 
 def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarray:
     own = table.own
     if unknown := sorted(masks.keys() - own.keys()):
-        raise ValueError(
+        raise DatasetError(
             f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
         )
     if missing := [name for name in own if name not in masks.keys() | table.optional]:
         raise LeftOut(min(masks.values()), f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
-    result = np.zeros(grid.GetSize()[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
+    result = np.zeros(grid.size[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
     for name, number in ((name, number) for name, number in own.items() if name in masks):
         result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number
     return result
@@ -252,19 +244,16 @@ def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarr
 
 def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid) -> np.ndarray:
     try:
-        bad = _bad_voxels(path)
         image = _volume(read_image(Path(path)))
         check_same_grid(grid, image, ("image", "label map"))
-    except ValueError as error:
+    except DatasetError as error:
         raise LeftOut(path, error) from error
-    if bad:
-        raise ValueError(f"{path}: {bad} voxels are NaN or infinite; give a label map, not an image")
     labels = as_label_map(image, Path(path))  # the view below does not keep it alive
     try:
         return look_up(sitk.GetArrayViewFromImage(labels), lut)
     except ValueError as error:
         known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {dict(table.ids)}"
-        raise ValueError(
+        raise DatasetError(
             f"{path} {error} of {table.entry}: {known}. Check that it is this data set and version; to accept the "
             f"value, list it under `stray` in a copy of {table.entry}.json and convert that"
         ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nnunet_xlstm.data.catalogue import DataSet
 from nnunet_xlstm.data.inputs import Reasons, absolute, files_below
+from nnunet_xlstm.errors import DatasetError
 
 PARTS = {"case": "[^/]+", "phase": "ED|ES", "label": "[^/]+"}
 WILD = {"**/": "(?:[^/]+/)*", "*": "[^/]*"}
@@ -61,7 +62,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         ValueError: no case is found; or two files fit one case.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"--input {root}: no such folder")
+        raise DatasetError(f"--input {root}: no such folder")
     top = absolute(root)
     files = sorted(relative for path in files_below(top) if "__MACOSX" not in (relative := _below(path, top)))
     patterns = entry.layout
@@ -70,7 +71,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
     left_out: Reasons = []
     train = _join(labels, images, labels, left_out)
     if not train:
-        raise ValueError(_nothing_found(entry, root, files, (patterns["label"], *patterns["image"].values())))
+        raise DatasetError(_nothing_found(entry, root, files, (patterns["label"], *patterns["image"].values())))
     tests: tuple[NativeCase, ...] = ()
     if test:
         own = patterns.get("test_image")
@@ -80,7 +81,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         tests = _join(keys, hidden, answers, left_out)
         if not tests:
             wanted = own.values() if own else patterns["image"].values()
-            raise ValueError("--test: " + _nothing_found(entry, root, files, wanted, "test case"))
+            raise DatasetError("--test: " + _nothing_found(entry, root, files, wanted, "test case"))
     return NativeFiles(train, tests, left_out)
 
 
@@ -111,7 +112,7 @@ def _match(files: Iterable[str], pattern: str, top: Path) -> Matches:
             labels = found.setdefault((groups["case"], groups.get("phase", "")), {})
             first = labels.setdefault(groups.get("label", ""), os.path.join(top, file))
             if first != os.path.join(top, file):
-                raise ValueError(f"{first} and {top / file} both fit the pattern {pattern} of one case; keep one")
+                raise DatasetError(f"{first} and {top / file} both fit the pattern {pattern} of one case; keep one")
     return found
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from nnunet_xlstm.data.dicom import find_series
 from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.data.subjects import subject_of
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.dicom import find_series
 
 ENDINGS = (
     ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz", ".hdr", ".tif", ".tiff",
@@ -100,7 +101,7 @@ def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan],
     several = sum(path.is_dir() for path in inputs) > 1
     for path in inputs:
         if not path.exists():
-            raise FileNotFoundError(f"--input {path}: no such file or folder")
+            raise DatasetError(f"--input {path}: no such file or folder")
         if path.is_dir():
             roots = [(path, absolute(path).parent if several else absolute(path))]
         elif is_image(path):
@@ -116,7 +117,7 @@ def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan],
     if not scans and not missing:
         what = "DICOM series" if dicom else f"image ({', '.join(ENDINGS)})"
         hint = "" if dicom else "; for DICOM files add --dicom"
-        raise ValueError(f"--input {' '.join(map(str, inputs))}: there is no {what} in it{hint}")
+        raise DatasetError(f"--input {' '.join(map(str, inputs))}: there is no {what} in it{hint}")
     return sorted(scans.values(), key=lambda scan: (scan.relative, scan.key)), missing
 
 
@@ -135,12 +136,12 @@ def _read_list(path: Path) -> tuple[list[Path], Reasons]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise DatasetError(
             f"--input {path}: neither an image ({', '.join(ENDINGS)}) nor a text file with a path per line"
         ) from error
     entries = [path.parent / line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not entries:
-        raise ValueError(f"--input {path}: it lists no path; write one per line")
+        raise DatasetError(f"--input {path}: it lists no path; write one per line")
     gone = [(str(entry), "no such file or folder") for entry in entries if not entry.exists()]
     return [entry for entry in entries if entry.exists()], gone
 

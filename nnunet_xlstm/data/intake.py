@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.data.body_mask import body_mask
-from nnunet_xlstm.data.dicom import read_series
-from nnunet_xlstm.data.image_checks import check_frame, check_image
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan
-from nnunet_xlstm.data.label_maps import TIFF, check_same_grid, read_header, read_image, write_image
-from nnunet_xlstm.data.nifti_file import bad_voxels_per_frame
 from nnunet_xlstm.data.pool_cases import CaseRow
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.body_mask import body_mask
+from nnunet_xlstm.imaging.checks import check_frame, check_image
+from nnunet_xlstm.imaging.dicom import read_series
+from nnunet_xlstm.imaging.grid import check_same_grid
+from nnunet_xlstm.imaging.images import TIFF, read_grid, read_image, write_image
+from nnunet_xlstm.imaging.integrity import check_length
 
 ENDING = ".nii.gz"
 NIFTI = (".nii", ".nii.gz")
@@ -61,8 +63,7 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
         stacks = [_load(scan, item.modality) for scan in item.scans]
         if len(stacks) > 1:
             _check_channels(stacks)
-        bad = [sum(counts) for counts in zip(*(_bad_voxels(scan, len(stacks[0])) for scan in item.scans), strict=True)]
-    except ValueError as error:
+    except DatasetError as error:
         return {}, [(path, _one_line(error, item.scans))]
     entries: dict[str, Entry] = {}
     left_out: Reasons = []
@@ -71,15 +72,13 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
         case = base if frames == 1 else f"{base}_t{t:0{max(2, len(str(frames - 1)))}d}"
         time = (None, None) if frames == 1 else (t, frames)
         try:
-            if bad[t]:
-                raise ValueError(f"{bad[t]} voxels are NaN or infinite")
             for scan, image in zip(item.scans, images, strict=True):
                 check_frame(image, Path(scan.path))
             files = tuple(
                 scan.path if frames == 1 and readable_in_place(scan) else _write(image, folder, case, channel)
                 for channel, (scan, image) in enumerate(zip(item.scans, images, strict=True))
             )
-        except ValueError as error:
+        except DatasetError as error:
             left_out.append((f"{path} (frame {t})", _one_line(error, item.scans)))
             continue
         label = _write(_mask(images, item.modality), folder, case)
@@ -92,7 +91,7 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
 
 
 def _labelled(item: Item, base: str, folder: Path, origin: tuple[str, ...]) -> tuple[dict[str, Entry], Reasons]:
-    """A case with a label map of its own; of the images only the headers are read, nnU-Net checks the rest.
+    """A case with a label map of its own; of the images only headers and lengths are read (`check` reads all).
 
     Raises:
         ValueError: the label map holds a value that is no label: the whole mapping may be wrong.
@@ -100,19 +99,24 @@ def _labelled(item: Item, base: str, folder: Path, origin: tuple[str, ...]) -> t
     label, valid = item.relabel.make()
     try:
         for scan in item.scans:
-            if not readable_in_place(scan):
-                raise ValueError("nnU-Net's SimpleITK reader cannot read this image in place; convert it to .nii.gz")
-            check_same_grid(read_header(Path(scan.path)), label, ("image", "label map"))
-    except ValueError as error:
+            check_length(Path(scan.path))
+            check_same_grid(read_grid(Path(scan.path)), label, ("image", "label map"))
+        images = tuple(
+            scan.path if readable_in_place(scan) else _write(read_image(Path(scan.path)), folder, base, channel)
+            for channel, scan in enumerate(item.scans)
+        )
+    except DatasetError as error:
         return {}, [(" | ".join(scan.path for scan in item.scans), _one_line(error, item.scans))]
     row = CaseRow(item.source, item.subject, item.modality, item.frame, item.frames, origin, valid)
-    images = tuple(scan.path for scan in item.scans)
     return {base: Entry(images, _write(label, folder, base), row)}, []
 
 
 def readable_in_place(scan: Scan) -> bool:
-    """nnU-Net reads this 3D file as it is: SimpleITK alone knows its geometry, and no `$` in its path is expanded."""
-    return not (scan.dicom or scan.path.lower().endswith(TIFF) or os.path.expandvars(scan.path) != scan.path)
+    """Whether nnU-Net reads this 3D file as it is: SimpleITK alone knows its geometry, and no `$` in its path is
+    expanded."""
+    if scan.dicom or scan.path.lower().endswith(TIFF) or os.path.expandvars(scan.path) != scan.path:
+        return False
+    return not scan.path.lower().endswith(NIFTI) or read_grid(Path(scan.path)).is_orthonormal()
 
 
 def _load(scan: Scan, modality: str) -> list[sitk.Image]:
@@ -131,21 +135,9 @@ def _load(scan: Scan, modality: str) -> list[sitk.Image]:
     return [image] if image.GetDimension() == 3 else [image[:, :, :, t] for t in range(image.GetSize()[3])]
 
 
-def _bad_voxels(scan: Scan, frames: int) -> list[int]:
-    """Per frame, the voxels that are no number and that SimpleITK does not show.
-
-    Raises:
-        ValueError: the file is cut off.
-    """
-    if scan.dicom or not scan.path.lower().endswith(NIFTI):
-        return [0] * frames
-    counts = bad_voxels_per_frame(Path(scan.path))
-    return counts if len(counts) == frames else [sum(counts)] * frames
-
-
 def _check_channels(stacks: Sequence[Sequence[sitk.Image]]) -> None:
     if any(len(stack) > 1 for stack in stacks):
-        raise ValueError("a 4D image in a case of several channels")
+        raise DatasetError("a 4D image in a case of several channels")
     for stack in stacks[1:]:
         check_same_grid(stacks[0][0], stack[0], ("first channel", "other"))
 

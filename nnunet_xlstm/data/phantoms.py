@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from nnunet_xlstm.data.catalogue import load_dataset
+from nnunet_xlstm.errors import DatasetError
 
 MODALITIES = ("CT", "MR")
 PHASES = (0.0, 0.5)  # end diastole and end systole
@@ -63,9 +64,9 @@ def make_case(seed: int, modality: str, phase: float) -> tuple[sitk.Image, sitk.
         phase: time in the cardiac cycle; 0 and 1 are end diastole, 0.5 is end systole.
     """
     if modality not in MODALITIES:
-        raise ValueError(f"Unknown modality '{modality}'. Valid modalities are {list(MODALITIES)}.")
+        raise DatasetError(f"Unknown modality '{modality}'. Valid modalities are {list(MODALITIES)}.")
     if not 0 <= phase <= 1:
-        raise ValueError(f"Phase {phase} is outside the cardiac cycle 0..1; 0 is end diastole, 0.5 end systole.")
+        raise DatasetError(f"Phase {phase} is outside the cardiac cycle 0..1; 0 is end diastole, 0.5 end systole.")
     key = MODALITIES.index(modality)
     anatomy_rng, scan_rng, noise_rng = (
         np.random.default_rng(np.random.SeedSequence(seed, spawn_key=spawn_key))
@@ -300,7 +301,7 @@ def write_dataset(
     """
     n_train_subjects = -(-n_train // len(phases))
     if n_train_subjects < n_folds:
-        raise ValueError(
+        raise DatasetError(
             f"{n_train} training images of {len(phases)} phases are {n_train_subjects} subjects; {n_folds} folds by "
             f"subject need at least {n_folds}, so use {n_folds * len(phases)} images or more."
         )

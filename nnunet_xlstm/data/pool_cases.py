@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_xlstm.errors import DatasetError
+
 NAME = "pool_cases.json"
 FORMAT = 1
 MODALITIES = ("CT", "MR", "PET")
@@ -88,13 +90,15 @@ def read_pool_cases(path: Path) -> PoolCases:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); run `unlabelled` or `pool build` again") from error
+        raise DatasetError(f"{path}: not valid JSON ({error}); run `unlabelled` or `pool build` again") from error
     known = content.get("format") if isinstance(content, dict) else None
     if known != FORMAT or not isinstance(content.get("cases"), dict):
-        raise ValueError(f"{path}: format {known!r}; this version reads format {FORMAT}; run the command that made it")
+        raise DatasetError(
+            f"{path}: format {known!r}; this version reads format {FORMAT}; run the command that made it"
+        )
     sampling = content.get("sampling", "sqrt")
     if sampling not in SAMPLING:
-        raise ValueError(f"{path}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
+        raise DatasetError(f"{path}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
     rows = {case: _row(path, case, values) for case, values in content["cases"].items()}
     return PoolCases(rows, sampling, content.get("inputs", {}))
 
@@ -103,17 +107,17 @@ def _row(path: Path, case: str, values: Any) -> CaseRow:
     try:
         row = CaseRow(**values)
     except TypeError as error:
-        raise ValueError(f"{path}: case '{case}' has other keys than source, subject, ... ({error})") from error
+        raise DatasetError(f"{path}: case '{case}' has other keys than source, subject, ... ({error})") from error
     times = (row.frame, row.frames)
     good_times = times == (None, None) or (all(isinstance(t, int) for t in times) and 0 <= row.frame < row.frames)
     texts = (row.source, row.subject)
     if not all(isinstance(t, str) and t for t in texts) or row.modality not in MODALITIES or not good_times:
-        raise ValueError(
+        raise DatasetError(
             f"{path}: case '{case}': source and subject must be texts, modality one of {', '.join(MODALITIES)}, and "
             f"frame a number below frames, or both null; got {values}"
         )
     if row.valid is not None and not (isinstance(row.valid, list) and all(isinstance(t, str) for t in row.valid)):
-        raise ValueError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
+        raise DatasetError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
     return replace(row, images=tuple(row.images), valid=None if row.valid is None else tuple(row.valid))
 
 
@@ -134,14 +138,14 @@ def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], sc
         ValueError: a key without a row, no key, or an unknown scheme.
     """
     if scheme not in SAMPLING:
-        raise ValueError(f"sampling '{scheme}' is unknown; use one of {', '.join(SAMPLING)}")
+        raise DatasetError(f"sampling '{scheme}' is unknown; use one of {', '.join(SAMPLING)}")
     if missing := [key for key in keys if key not in cases]:
-        raise ValueError(
+        raise DatasetError(
             f"{NAME} has no row of case '{missing[0]}' ({len(missing)} missing); it does not belong to these "
             "preprocessed data: preprocess again, or run `unlabelled` or `pool build` again"
         )
     if not len(keys):
-        raise ValueError("there is no case to draw from; give at least one")
+        raise DatasetError("there is no case to draw from; give at least one")
     if scheme == "uniform":
         return np.full(len(keys), 1 / len(keys))
     # (modality, source) is a group: a source of one modality is one group under both schemes

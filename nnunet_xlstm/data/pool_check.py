@@ -19,6 +19,7 @@ from nnunet_xlstm.data.pool_labels import LabelPlan, plan_labels
 from nnunet_xlstm.data.pool_sources import items_of_pool
 from nnunet_xlstm.data.raw_dataset import nnunet_folder
 from nnunet_xlstm.data.relabel import Relabel
+from nnunet_xlstm.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
         ValueError, OSError: as in build_pool; or a pool without labels.
     """
     if processes < 1:
-        raise ValueError(f"-np {processes}: give the number of label maps to read at a time, 1 or more")
+        raise DatasetError(f"-np {processes}: give the number of label maps to read at a time, 1 or more")
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
     if pool.rules is None:
-        raise ValueError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
+        raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
     plan = plan_labels(pool)
     items, _ = items_of_pool(pool, plan)
     found = list(_measure([item.relabel for item in items], plan.codes.order, processes))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_xlstm.data.catalogue_fields import GROUPS
+from nnunet_xlstm.errors import DatasetError
 
 MAX_CODE = 30_000  # nnU-Net keeps label maps as int16
 UNKNOWN = -1
@@ -78,7 +79,7 @@ def make_codes(
     rank = {t: i for i, t in enumerate(targets)}
     ordered = sorted(sets, key=lambda members: (len(members), sorted(rank[t] for t in members)))
     if len(ordered) >= MAX_CODE:
-        raise ValueError(f"{len(ordered)} different sets of targets; a label map holds {MAX_CODE}: use fewer targets")
+        raise DatasetError(f"{len(ordered)} different sets of targets; a label map holds {MAX_CODE}: use fewer targets")
     code_of = {members: i for i, members in enumerate(ordered, start=1)}
     painted = {t: code_of[frozenset(members)] for t, members in including.items()}
     by_code = {code: members for members, code in code_of.items()}
@@ -129,7 +130,7 @@ def painting_order(targets: Sequence[str], groups: Mapping[str, str], over: Sequ
                 if not after[t]:
                     heapq.heappush(ready, (rank[t], t))
     if left := [t for t in targets if t not in order]:
-        raise ValueError(f"over: {', '.join(left)} would each have to be painted before the other; drop one chain")
+        raise DatasetError(f"over: {', '.join(left)} would each have to be painted before the other; drop one chain")
     return order
 
 
@@ -142,13 +143,13 @@ def look_up(label: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
     ids = np.array([0, *table])
     for wrong in (int(label.min(initial=0)), int(label.max(initial=0))):
         if not 0 <= wrong <= ids.max():
-            raise ValueError(f"holds the value {wrong} in {int((label == wrong).sum())} voxels, which is no label")
+            raise DatasetError(f"holds the value {wrong} in {int((label == wrong).sum())} voxels, which is no label")
     lut = np.full(ids.max() + 1, UNKNOWN, np.int32)
     lut[ids] = [0, *table.values()]
     if (lut == UNKNOWN).any():
         present = np.bincount(label.ravel().astype(np.intp, copy=False), minlength=len(lut))
         if wrong := np.flatnonzero((present > 0) & (lut == UNKNOWN)).tolist():
-            raise ValueError(f"holds the value {wrong[0]} in {int(present[wrong[0]])} voxels, which is no label")
+            raise DatasetError(f"holds the value {wrong[0]} in {int(present[wrong[0]])} voxels, which is no label")
     kind = np.uint8 if max(table.values(), default=0) <= np.iinfo(np.uint8).max else np.uint16
     lut = lut.clip(0).astype(kind)
     if label.dtype == kind == np.uint8:  # the usual case; twice as fast as take, four times as indexing

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_cases import MODALITIES, SAMPLING
 from nnunet_xlstm.data.pool_rules import (
     RULE_KEYS,
@@ -20,6 +19,8 @@ from nnunet_xlstm.data.pool_rules import (
     read_source_rules,
 )
 from nnunet_xlstm.data.subjects import subject_pattern
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 
 POOL_KEYS = ("name", "sampling", "sources", "channels", *RULE_KEYS)
 SOURCE_KEYS = ("dataset", "name", "cohort", "modality", "channels", "subjects", "exclude", "include", *SOURCE_RULE_KEYS)
@@ -79,16 +80,16 @@ def read_pool(path: Path, raw: Path) -> Pool:
     rules = read_rules(content, where)
     sampling = content.get("sampling", (rules.sampling if rules else None) or "sqrt")
     if sampling not in SAMPLING:
-        raise ValueError(f"{where}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
+        raise DatasetError(f"{where}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
     channels = content.get("channels", ["image"])
     if not _texts(channels) or not channels or len(set(channels)) < len(channels):
-        raise ValueError(f'{where}: channels {channels!r}; give a list of different names, such as ["image"]')
+        raise DatasetError(f'{where}: channels {channels!r}; give a list of different names, such as ["image"]')
     name = content.get("name")
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", name)):
-        raise ValueError(f"{where}: name {name!r}; use letters, digits, - and _ alone")
+        raise DatasetError(f"{where}: name {name!r}; use letters, digits, - and _ alone")
     rows = content.get("sources")
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f'{where}: sources must be a list of at least one {{"dataset": ..., "modality": ...}}')
+        raise DatasetError(f'{where}: sources must be a list of at least one {{"dataset": ..., "modality": ...}}')
     sources: list[Source] = []
     for i, row in enumerate(rows):
         sources.append(_source(row, f"{where}, source {i + 1}", path.parent, raw, tuple(channels), sources, rules))
@@ -107,18 +108,18 @@ def _source(
     _check_keys(row, SOURCE_KEYS, where)
     dataset, modality = row.get("dataset"), row.get("modality")
     if not isinstance(dataset, str) or not dataset:
-        raise ValueError(f"{where}: dataset {dataset!r}; give the name of a data set in nnUNet_raw, or a path")
+        raise DatasetError(f"{where}: dataset {dataset!r}; give the name of a data set in nnUNet_raw, or a path")
     folder = _folder(dataset, where, base, raw)
     where = f"{where} ({dataset})"
     if modality not in MODALITIES:
-        raise ValueError(f"{where}: modality {modality!r}; use one of {', '.join(MODALITIES)}")
+        raise DatasetError(f"{where}: modality {modality!r}; use one of {', '.join(MODALITIES)}")
     name = row.get("name", folder.name)
     if not isinstance(name, str) or not name or name in {source.name for source in earlier}:
-        raise ValueError(f"{where}: name {name!r} is empty or another source's; give every source a name of its own")
+        raise DatasetError(f"{where}: name {name!r} is empty or another source's; give every source a name of its own")
     same = next((source.cohort for source in earlier if source.folder == folder), name)
     cohort = row.get("cohort", same)
     if not isinstance(cohort, str) or not cohort:
-        raise ValueError(f"{where}: cohort {cohort!r}; give sources of the same people one name")
+        raise DatasetError(f"{where}: cohort {cohort!r}; give sources of the same people one name")
     pattern, subject_of = _subjects(row.get("subjects"), where, base, folder)
     exclude = _names(row.get("exclude", []), f"{where}: exclude", base, folder)
     include = row.get("include")
@@ -132,13 +133,13 @@ def _folder(dataset: str, where: str, base: Path, raw: Path) -> Path:
     for candidate in (raw / dataset, base / Path(dataset).expanduser()):
         if candidate.exists():
             return candidate.resolve()
-    raise ValueError(f"{where}: there is neither a data set '{dataset}' in {raw} nor {base / dataset}")
+    raise DatasetError(f"{where}: there is neither a data set '{dataset}' in {raw} nor {base / dataset}")
 
 
 def _channels(value: Any, where: str, channels: tuple[str, ...]) -> dict[str, int | str] | None:
     if value is None:
         if len(channels) > 1:
-            raise ValueError(
+            raise DatasetError(
                 f"{where}: the pool has {len(channels)} channels; give channels, such as "
                 f"{{{', '.join(f'{json_text(c)}: {i}' for i, c in enumerate(channels))}}}"
             )
@@ -147,7 +148,7 @@ def _channels(value: Any, where: str, channels: tuple[str, ...]) -> dict[str, in
         isinstance(v, (int, str)) and not isinstance(v, bool) for v in value.values()
     )
     if not good or set(value) != set(channels):
-        raise ValueError(
+        raise DatasetError(
             f"{where}: channels {value!r}; name an index or a channel of this source for every channel of the pool "
             f"({', '.join(channels)})"
         )
@@ -163,14 +164,14 @@ def _subjects(value: Any, where: str, base: Path, folder: Path) -> tuple[re.Patt
         return None, None
     _check_keys(value, SUBJECT_KEYS, f"{where}: subjects")
     if len(value) != 1 or not all(isinstance(v, str) for v in value.values()):
-        raise ValueError(
+        raise DatasetError(
             f'{where}: subjects {value!r}; give {{"pattern": REGEX}} or {{"file": JSON of case -> subject}}'
         )
     if "pattern" in value:
         return subject_pattern(value["pattern"]), None
     table = read_json(_file(value["file"], f"{where}: subjects", base, folder))
     if not isinstance(table, dict) or not all(isinstance(v, str) and v for v in table.values()):
-        raise ValueError(f"{where}: {value['file']} must hold an object case -> subject, both texts")
+        raise DatasetError(f"{where}: {value['file']} must hold an object case -> subject, both texts")
     return None, table
 
 
@@ -183,14 +184,14 @@ def _names(value: Any, where: str, base: Path, folder: Path, within: tuple[Path,
     if isinstance(value, str):
         path = _file(value, where, base, folder)
         if path in within:
-            raise ValueError(f"{where}: {path} names itself; give the subjects there, or a list beside it")
+            raise DatasetError(f"{where}: {path} names itself; give the subjects there, or a list beside it")
         within = (*within, path)
         content = read_json(path)
         value = content.get(LIST_KEY) if isinstance(content, dict) else content
         if not _texts(value):
-            raise ValueError(f'{where}: {path} must hold a list of subjects, or {{"{LIST_KEY}": [...]}}')
+            raise DatasetError(f'{where}: {path} must hold a list of subjects, or {{"{LIST_KEY}": [...]}}')
     if not _texts(value):
-        raise ValueError(f"{where} {value!r}; give a list of subjects, or the path of a JSON file with one")
+        raise DatasetError(f"{where} {value!r}; give a list of subjects, or the path of a JSON file with one")
     # an entry that ends with .json is a file: several lists for one source
     found: list[str] = []
     for entry in value:
@@ -202,7 +203,7 @@ def _file(name: str, where: str, base: Path, folder: Path) -> Path:
     for candidate in (base / Path(name).expanduser(), folder / name):
         if candidate.is_file():
             return candidate
-    raise ValueError(f"{where}: there is no file {name}, neither in {base} nor in {folder}")
+    raise DatasetError(f"{where}: there is no file {name}, neither in {base} nor in {folder}")
 
 
 def _texts(value: Any) -> bool:
@@ -211,8 +212,8 @@ def _texts(value: Any) -> bool:
 
 def _check_keys(value: Any, known: Sequence[str], where: str) -> None:
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: holds a {type(value).__name__}; write an object with {', '.join(known)}")
+        raise DatasetError(f"{where}: holds a {type(value).__name__}; write an object with {', '.join(known)}")
     if unknown := [key for key in value if key not in known]:
         near = difflib.get_close_matches(unknown[0], known, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"{where}: key '{unknown[0]}' is unknown{hint}; valid keys: {', '.join(known)}")
+        raise DatasetError(f"{where}: key '{unknown[0]}' is unknown{hint}; valid keys: {', '.join(known)}")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import Any
 
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_codes import Codes, make_codes, members_of
 from nnunet_xlstm.data.pool_file import Pool
 from nnunet_xlstm.data.pool_rules import LabelRules, SourceLabels, prefixed, source_labels
 from nnunet_xlstm.data.pool_targets import PoolSource, PoolTargets
 from nnunet_xlstm.data.relabel import Relabel
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def plan_labels(pool: Pool) -> LabelPlan:
     for source in pool.sources:
         file = source.folder / "dataset.json"
         if not file.is_file():
-            raise ValueError(
+            raise DatasetError(
                 f"source {source.name}: {source.folder} has no dataset.json; a pool with labels unites raw data sets "
                 "of nnU-Net: see `nnunet_xlstm convert --list`"
             )

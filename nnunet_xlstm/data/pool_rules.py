@@ -11,6 +11,7 @@ from nnunet_xlstm.data.catalogue import DataSet, load_dataset, load_pool
 from nnunet_xlstm.data.catalogue_fields import MERGES, REGIONS, TARGET, groups, shown, table_faults
 from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.pool_targets import PoolTarget
+from nnunet_xlstm.errors import DatasetError, UserError
 
 RULE_KEYS = ("pool", "targets", "over", "exclusive", "merge")  # of POOL.json
 SOURCE_RULE_KEYS = ("catalogue", "targets", "not_annotated")  # of a source
@@ -89,7 +90,7 @@ def read_rules(content: Mapping[str, Any], where: str) -> LabelRules | None:
         return None
     if "pool" in content:
         if clash := set(given) - {"pool", "merge"}:
-            raise ValueError(f"{where}: pool and {min(clash)} are both given; a pool of the catalogue brings its own")
+            raise DatasetError(f"{where}: pool and {min(clash)} are both given; a pool of the catalogue brings its own")
         plan = _named(content["pool"], load_pool, f"{where}: pool")
         targets = tuple(PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets)
         merge = _merge(content.get("merge", plan.merge), where)
@@ -97,24 +98,24 @@ def read_rules(content: Mapping[str, Any], where: str) -> LabelRules | None:
         return LabelRules(targets, _tuples(plan.over), _tuples(plan.exclusive), merge, plan.sampling, entries)
     rows = content.get("targets")
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f'{where}: targets {shown(rows)}; list {{"name": "liver", "group": "organ"}} and so on')
+        raise DatasetError(f'{where}: targets {shown(rows)}; list {{"name": "liver", "group": "organ"}} and so on')
     table = {name: row for name, row in TARGET.items() if name != "id"}
     for i, row in enumerate(rows, start=1):
         filled = TARGET_DEFAULTS | row if isinstance(row, dict) else row
         if faults := list(table_faults(filled, table, "the target")):
-            raise ValueError(f"{where}: targets, {i}: {faults[0]}")
+            raise DatasetError(f"{where}: targets, {i}: {faults[0]}")
     filled = [TARGET_DEFAULTS | row for row in rows]
     targets = tuple(PoolTarget(t["name"], t["group"], tuple(t["modality"]), tuple(t["region"])) for t in filled)
     names = [target.name for target in targets]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{where}: target {min(twice)} is listed twice; keep one")
+        raise DatasetError(f"{where}: target {min(twice)} is listed twice; keep one")
     if taken := {"background", "ignore"} & set(names):
-        raise ValueError(f"{where}: nnU-Net keeps the name {min(taken)} for itself; name the target differently")
+        raise DatasetError(f"{where}: nnU-Net keeps the name {min(taken)} for itself; name the target differently")
     for key in ("over", "exclusive"):
         for fault in groups(content.get(key, [])):
-            raise ValueError(f"{where}: {key}: {fault}")
+            raise DatasetError(f"{where}: {key}: {fault}")
         for name in (name for group in content.get(key, []) for name in group if name not in names):
-            raise ValueError(f"{where}: {key}: there is no target {shown(name)}; use {', '.join(names)}")
+            raise DatasetError(f"{where}: {key}: there is no target {shown(name)}; use {', '.join(names)}")
     merge = _merge(content.get("merge", "unified"), where)
     return LabelRules(targets, _tuples(content.get("over", [])), _tuples(content.get("exclusive", [])), merge)
 
@@ -128,18 +129,18 @@ def read_source_rules(row: Mapping[str, Any], rules: LabelRules | None, where: s
     given = [name for name in SOURCE_RULE_KEYS if name in row]
     if rules is None:
         if given:
-            raise ValueError(f"{where}: {given[0]} says how to use labels, but the file lists no targets (or pool)")
+            raise DatasetError(f"{where}: {given[0]} says how to use labels, but the file lists no targets (or pool)")
         return None
     entry = _named(row["catalogue"], load_dataset, f"{where}: catalogue") if "catalogue" in row else None
     targets = row.get("targets")
     if entry is None and targets is None:
-        raise ValueError(
+        raise DatasetError(
             f'{where}: which of its labels make the targets? Give "catalogue": NAME, or "targets": {{"liver": [1, 2]}}'
         )
     missing = row.get("not_annotated") or {}
     for key, value, kind in (("targets", targets, int), ("not_annotated", missing, str)):
         for fault in _mapping_faults(value, rules.names, kind):
-            raise ValueError(f"{where}: {key}: {fault}")
+            raise DatasetError(f"{where}: {key}: {fault}")
     return SourceRules(entry, targets, missing)
 
 
@@ -160,16 +161,16 @@ def _mapping_faults(value: Any, names: Sequence[str], kind: type):
 
 def _named(value: Any, load, where: str):
     if not isinstance(value, str):
-        raise ValueError(f"{where}: {shown(value)} is no name")
+        raise DatasetError(f"{where}: {shown(value)} is no name")
     try:
         return load(value)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    except UserError as error:
+        raise DatasetError(f"{where}: {error}") from error
 
 
 def _merge(value: Any, where: str) -> str:
     if value not in MERGES:
-        raise ValueError(f"{where}: merge {shown(value)}; use one of {', '.join(MERGES)}")
+        raise DatasetError(f"{where}: merge {shown(value)}; use one of {', '.join(MERGES)}")
     return value
 
 
@@ -192,10 +193,10 @@ def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json:
     where = f"source {name}"
     own = dataset_json.get("labels") if isinstance(dataset_json, dict) else None
     if not isinstance(own, dict) or "background" not in own:
-        raise ValueError(f"{where}: its dataset.json has no `labels` with a background; it is no nnU-Net v2 data set")
+        raise DatasetError(f"{where}: its dataset.json has no `labels` with a background; it is no nnU-Net v2 data set")
     numbers = chain.from_iterable(v if isinstance(v, (list, tuple)) else [v] for v in own.values())
     if wrong := [v for v in numbers if not str(v).isdecimal()]:  # nnU-Net takes 1 and "1"
-        raise ValueError(f"{where}: `labels` of its dataset.json has {shown(wrong[0])}; write whole numbers from 0")
+        raise DatasetError(f"{where}: `labels` of its dataset.json has {shown(wrong[0])}; write whole numbers from 0")
     ignore = own.get("ignore")
     plain = {k: v for k, v in own.items() if k not in ("background", "ignore")}
     ids = {int(i) for v in plain.values() for i in (v if isinstance(v, (list, tuple)) else [v])}
@@ -207,9 +208,9 @@ def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json:
         chosen = pool.entries.get(entry.name, entry.targets)
         native = {t: [own_id[i] for i in group] for t, group in chosen.items() if t in pool.names}
     elif unknown := {i for group in native.values() for i in group} - ids:
-        raise ValueError(f"{where}: targets name the id {min(unknown)}, which its dataset.json has not: {shown(own)}")
+        raise DatasetError(f"{where}: targets name the id {min(unknown)}, which its dataset.json has not: {shown(own)}")
     if not native:
-        raise ValueError(f"{where}: labels none of the pool's targets {', '.join(pool.names)}; leave it out")
+        raise DatasetError(f"{where}: labels none of the pool's targets {', '.join(pool.names)}; leave it out")
     optional = () if entry is None else (own_id[entry.labels[label]] for label in entry.optional_labels)
     return SourceLabels(
         named | {str(i): i for i in sorted(ids - set(named.values()))},  # ids that only regions hold
@@ -227,7 +228,7 @@ def _own_ids(where: str, entry: DataSet, named: Mapping[str, int], ids: set[int]
         return {number: named[label] for label, number in entry.labels.items()}
     if set(entry.labels.values()) == ids:
         return {i: i for i in ids}
-    raise ValueError(
+    raise DatasetError(
         f"{where}: the labels of its dataset.json, {shown(dict(named))}, are not those of the catalogue's "
         f"{entry.name}, {shown(entry.labels)}: convert the data set with `nnunet_xlstm convert {entry.name}`, or give "
         "targets with the ids of its dataset.json"

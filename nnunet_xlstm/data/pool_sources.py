@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan, find_scans
 from nnunet_xlstm.data.pool_cases import NAME, CaseRow, read_pool_cases
 from nnunet_xlstm.data.pool_file import Pool, Source, read_pool
@@ -18,6 +17,8 @@ from nnunet_xlstm.data.pool_labels import LabelPlan, plan_labels
 from nnunet_xlstm.data.raw_build import Summary, build
 from nnunet_xlstm.data.raw_dataset import BODY, RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.data.subjects import subject_of
+from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm pool build"
 DEFAULT_NAME = "Pool"
@@ -31,13 +32,13 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
         ValueError, OSError: the file is wrong, a source is missing, or an exclusion meets nobody.
     """
     if processes < 1:
-        raise ValueError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+        raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
     labels = plan_labels(pool) if pool.rules else None
     names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))
     dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, MAKER)
     if clash := [source.name for source in pool.sources if source.folder == dataset.folder.resolve()]:
-        raise ValueError(f"{path}: source {clash[0]} is the pool itself; give another -d")
+        raise DatasetError(f"{path}: source {clash[0]} is the pool itself; give another -d")
     items, left_out = items_of_pool(pool, labels)
     header = {"channel_names": names, "image_channels": list(pool.channels)} | (labels.header() if labels else {})
     if labels:
@@ -58,7 +59,7 @@ def _state_disk_use(items: Sequence[Item], folder: Path) -> None:
     free = shutil.disk_usage(existing).free
     log.info("%d label maps take about %.1f MB in %s; %.0f MB are free", len(items), need / 1e6, folder, free / 1e6)
     if need > free:
-        raise OSError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
+        raise UserError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
 
 
 def items_of_pool(pool: Pool, labels: LabelPlan | None = None) -> tuple[list[Item], Reasons]:
@@ -79,7 +80,7 @@ def items_of_pool(pool: Pool, labels: LabelPlan | None = None) -> tuple[list[Ite
         left_out += reasons
         for item in _chosen(source, own, banned[source.cohort]):
             if owner.setdefault(item.key, source.name) != source.name:
-                raise ValueError(
+                raise DatasetError(
                     f"{item.scans[0].path} is in the sources {owner[item.key]} and {source.name}; keep one"
                 )
             items.append(item)
@@ -96,17 +97,17 @@ def _chosen(source: Source, items: Sequence[Item], banned: set[str]) -> list[Ite
     subjects = {item.subject for item in items}
     example = f"its subjects are called {', '.join(sorted(subjects)[:3])}, ...; give `subjects` a pattern that fits"
     if source.exclude and not subjects & set(source.exclude):
-        raise ValueError(
+        raise DatasetError(
             f"source {source.name}: none of the excluded subjects ({source.exclude[0]}, ...) is in it; {example}"
         )
     if unknown := sorted(set(source.exclude) - subjects):
         log.warning("source %s: excluded but not in it: %s", source.name, ", ".join(unknown[:10]))
     if unknown := sorted(set(source.include or ()) - subjects):
-        raise ValueError(f"source {source.name}: included subject {unknown[0]} is not in it; {example}")
+        raise DatasetError(f"source {source.name}: included subject {unknown[0]} is not in it; {example}")
     wanted = subjects if source.include is None else set(source.include)
     chosen = [item for item in items if item.subject in wanted - banned]
     if not chosen:
-        raise ValueError(f"source {source.name}: no image is left after `exclude` and `include`")
+        raise DatasetError(f"source {source.name}: no image is left after `exclude` and `include`")
     return [replace(item, subject=f"{source.cohort}/{item.subject}") for item in chosen]
 
 
@@ -133,7 +134,7 @@ def source_items(
     if (source.folder / "dataset.json").is_file():
         return _items_of_dataset(source, channels, labels), []
     if source.channels and set(source.channels.values()) != {0}:
-        raise ValueError(f"source {source.name}: a folder of images has one channel, 0; got {dict(source.channels)}")
+        raise DatasetError(f"source {source.name}: a folder of images has one channel, 0; got {dict(source.channels)}")
     scans, left_out = find_scans([source.folder])
     items = [
         Item((scan,), f"{source.name}_{scan.relative}", source.name, _subject(source, scan.relative), source.modality)
@@ -146,7 +147,7 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
     content = read_json(source.folder / "dataset.json")
     names = content.get("channel_names") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not names:
-        raise ValueError(
+        raise DatasetError(
             f"{source.folder / 'dataset.json'}: has no 'channel_names'; it is not that of an nnU-Net v2 set"
         )
     names = list(content.get("image_channels") or names.values())
@@ -178,13 +179,13 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
 
 def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str]) -> None:
     if gone := [item.relabel.path for item in items if not os.path.isfile(item.relabel.path)]:
-        raise ValueError(
+        raise DatasetError(
             f"source {source.name}: {gone[0]} is missing ({len(gone)} of {len(items)} label maps are); bring the files "
             "back, or leave these subjects out with `exclude`"
         )
     for target, named in source.labels.not_annotated.items():
         if unknown := sorted(set(named) - set(cases)):
-            raise ValueError(f"source {source.name}: not_annotated names {unknown[0]} for {target}, which is no case")
+            raise DatasetError(f"source {source.name}: not_annotated names {unknown[0]} for {target}, which is no case")
 
 
 def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list[str], str]]:
@@ -196,12 +197,14 @@ def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list
     if "dataset" in content:
         rows = content["dataset"].values() if isinstance(content["dataset"], dict) else [None]
         if not all(isinstance(row, dict) and isinstance(row.get("images"), list) and "label" in row for row in rows):
-            raise ValueError(f'{folder}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}')
+            raise DatasetError(
+                f'{folder}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}'
+            )
         cases = {k: ([full(i) for i in v["images"]], full(v["label"])) for k, v in content["dataset"].items()}
     else:
         ending = content.get("file_ending", ".nii.gz")
         if not isinstance(ending, str) or not ending.startswith("."):
-            raise ValueError(f'{folder / "dataset.json"}: file_ending is {ending!r}; write one, such as ".nii.gz"')
+            raise DatasetError(f'{folder / "dataset.json"}: file_ending is {ending!r}; write one, such as ".nii.gz"')
         cut = len(ending) + len("_0000")
         cases = {}
         for path in sorted((folder / "imagesTr").glob(f"*{ending}")):
@@ -209,9 +212,9 @@ def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list
             cases.setdefault(case, ([], full(f"labelsTr/{case}{ending}")))[0].append(os.path.abspath(path))
     for case, (images, _) in cases.items():
         if len(images) != n_channels:
-            raise ValueError(f"{folder}: case {case} has {len(images)} images, dataset.json {n_channels} channels")
+            raise DatasetError(f"{folder}: case {case} has {len(images)} images, dataset.json {n_channels} channels")
     if not cases:
-        raise ValueError(f"{folder}: holds no training image")
+        raise DatasetError(f"{folder}: holds no training image")
     return cases
 
 
@@ -220,7 +223,7 @@ def _channel_index(source: Source, channel: int | str, names: Sequence[str]) -> 
         return list(names).index(channel)
     if isinstance(channel, int) and 0 <= channel < len(names):
         return channel
-    raise ValueError(f"source {source.name}: there is no channel {channel!r}; it has {dict(enumerate(names))}")
+    raise DatasetError(f"source {source.name}: there is no channel {channel!r}; it has {dict(enumerate(names))}")
 
 
 def _subject(source: Source, case: str, row: CaseRow | None = None) -> str:
@@ -228,6 +231,6 @@ def _subject(source: Source, case: str, row: CaseRow | None = None) -> str:
         return subject_of(source.pattern, case)
     if source.subject_of is not None:
         if case not in source.subject_of:
-            raise ValueError(f"source {source.name}: the subjects' file has no entry '{case}'; add it")
+            raise DatasetError(f"source {source.name}: the subjects' file has no entry '{case}'; add it")
         return source.subject_of[case]
     return row.subject if row else case

@@ -27,6 +27,7 @@ from nnunet_xlstm.data.catalogue_fields import (
 )
 from nnunet_xlstm.data.catalogue_fields import labels as label_ids
 from nnunet_xlstm.data.pool_cases import MODALITIES
+from nnunet_xlstm.errors import DatasetError
 
 KEY = "pool"
 
@@ -91,7 +92,7 @@ class PoolTargets:
     def source(self, name: str) -> PoolSource:
         """Raises ValueError with the sources that there are."""
         if name not in self.sources:
-            raise ValueError(f"the pool has no source {shown(name)}; it has {', '.join(self.sources)}")
+            raise DatasetError(f"the pool has no source {shown(name)}; it has {', '.join(self.sources)}")
         return self.sources[name]
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class PoolTargets:
             ValueError: no pool with labels, or everything that is wrong with it.
         """
         if not isinstance(content, Mapping) or KEY not in content:
-            raise ValueError(
+            raise DatasetError(
                 f"{where}: has no key `{KEY}`: its data set is no pool with labels; make one with `nnunet_xlstm pool "
                 "build`, and predict with a model that was trained on it"
             )
@@ -136,7 +137,7 @@ class PoolTargets:
             pool = {key: value for key, value in pool.items() if key in POOL}  # a later version may say more
         faults = list(table_faults(pool, POOL, f"`{KEY}`")) or list(_rules(pool)) or list(_nnunet_faults(content, pool))
         if faults:
-            raise ValueError("\n- ".join([f"{where}: the key `{KEY}` is damaged; build the pool again", *faults]))
+            raise DatasetError("\n- ".join([f"{where}: the key `{KEY}` is damaged; build the pool again", *faults]))
         names = [row["name"] for row in pool["targets"]]
         return cls(
             tuple(

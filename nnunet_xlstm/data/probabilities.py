@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_xlstm.errors import DatasetError
+
 KEY = "probabilities"
 FIX = "predict the case again with --save_probabilities, or delete the file to use the merged map"
 
@@ -32,20 +34,20 @@ def read_probabilities(path: Path, n_outputs: int, shape: tuple[int, ...]) -> It
         with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as file:
             found, fortran, dtype = _header(file)
             if dtype.kind != "f":
-                raise ValueError(f"{path}: holds {dtype} values; probabilities are floats: {FIX}")
+                raise DatasetError(f"{path}: holds {dtype} values; probabilities are floats: {FIX}")
             expected = (n_outputs, *((1,) if len(shape) == 2 else ()), *shape)
             if found not in (expected, (n_outputs, *shape)):
-                raise ValueError(
+                raise DatasetError(
                     f"{path}: has the shape {found}, but the pool has {n_outputs} targets and the label map "
                     f"{shape} voxels (z, y, x), so {expected} is needed: {FIX}"
                 )
             yield from _outputs(file, path, n_outputs, shape, fortran, dtype)
     except KeyError as error:
-        raise ValueError(f"{path}: has no array `{KEY}`: {FIX}") from error
+        raise DatasetError(f"{path}: has no array `{KEY}`: {FIX}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # not there, or not ours to read
             raise
-        raise ValueError(f"{path}: damaged or cut off ({error}): {FIX}") from error
+        raise DatasetError(f"{path}: damaged or cut off ({error}): {FIX}") from error
 
 
 def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -64,7 +66,7 @@ def _outputs(file, path: Path, n: int, shape: tuple[int, ...], fortran: bool, dt
     for i in range(n):
         values = _values(file, size, dtype).reshape(shape) if whole is None else whole[i]
         if size and not (values.min() >= 0 and values.max() <= 1):  # also NaN
-            raise ValueError(f"{path}: output {i} has values outside of 0 to 1, or NaN: {FIX}")
+            raise DatasetError(f"{path}: output {i} has values outside of 0 to 1, or NaN: {FIX}")
         yield values
     if file.read(1):  # the end, so that the checksum is looked at
         raise EOFError("longer than its header says")

@@ -18,6 +18,7 @@ from nnunet_xlstm.data.inputs import Item, Reasons
 from nnunet_xlstm.data.intake import Entry, process
 from nnunet_xlstm.data.raw_dataset import RawDataset
 from nnunet_xlstm.data.subjects import CaseNames
+from nnunet_xlstm.errors import DatasetError, UserError
 
 SAVE_SECONDS = 20.0  # what a kill may cost
 Make = Callable[[Item, str, Path], tuple[dict[str, Entry], Reasons]]
@@ -97,7 +98,7 @@ def build(
     reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
     if not entries:
         table = dataset.write_excluded(reasons)
-        raise ValueError(f"none of {len(reasons)} inputs can be used; the reasons are in {table}")
+        raise DatasetError(f"none of {len(reasons)} inputs can be used; the reasons are in {table}")
     entries = {case: entries[case] for case in sorted(entries)}
     dataset.save(header, entries, sampling, inputs)
     folds = dataset.finish(entries, reasons)
@@ -137,7 +138,9 @@ def run_jobs(jobs: Sequence[tuple], processes: int) -> Iterator[Any]:
             with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
                 yield from tqdm(pool.map(_call, jobs), **bar)
         except BrokenProcessPool as error:
-            raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
+            raise UserError(
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+            ) from error
     else:
         yield from tqdm(map(_call, jobs), **bar)
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.files import read_json, write_json, write_text
 from nnunet_xlstm.data.inputs import Reasons
 from nnunet_xlstm.data.intake import ENDING, Entry
 from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.data.subjects import folds_by_subject
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json, remove_leftovers, write_json, write_text
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 SPLITS = "splits_final.json"
@@ -61,7 +62,7 @@ class RawDataset:
         return entries, dict(pool.inputs)
 
     def _refuse(self) -> None:
-        raise ValueError(f"{self.folder}: holds a data set that `{self.maker}` did not make; give another -d")
+        raise DatasetError(f"{self.folder}: holds a data set that `{self.maker}` did not make; give another -d")
 
     def claim(self) -> None:
         """From now on the folder is known as ours, also if the run is killed before its first case is saved."""
@@ -81,8 +82,7 @@ class RawDataset:
     def remove_leftovers(self) -> None:
         """Files that a killed run was about to write."""
         for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
-            for path in (self.folder / name).glob(".*.tmp*"):
-                path.unlink(missing_ok=True)
+            remove_leftovers(self.folder / name)
 
     def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
         """dataset.json and pool_cases.json, in an order in which a kill between them loses nothing."""
@@ -143,7 +143,7 @@ class RawDataset:
 def nnunet_folder(variable: str) -> Path:
     """Raises ValueError where nnU-Net's variable is not set."""
     if not os.environ.get(variable):
-        raise ValueError(f"{variable} is not set; give it the folder that nnU-Net uses: export {variable}=...")
+        raise DatasetError(f"{variable} is not set; give it the folder that nnU-Net uses: export {variable}=...")
     return Path(os.environ[variable])
 
 
@@ -159,9 +159,9 @@ def open_dataset(number: int, name: str | None, default: str, maker: str) -> Raw
     roots = {variable: os.environ.get(variable, "") for variable in VARIABLES}
     raw, preprocessed = (nnunet_folder(variable) for variable in VARIABLES[:2])
     if not 1 <= number <= MAX_ID:
-        raise ValueError(f"-d {number}: give a number from 1 to {MAX_ID}")
+        raise DatasetError(f"-d {number}: give a number from 1 to {MAX_ID}")
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"--name '{name}': use letters, digits, - and _ alone")
+        raise DatasetError(f"--name '{name}': use letters, digits, - and _ alone")
     prefix = f"Dataset{number:03d}_"
     existing = {
         path.name
@@ -172,7 +172,7 @@ def open_dataset(number: int, name: str | None, default: str, maker: str) -> Raw
     }
     full = f"{prefix}{name or default}" if name or not existing else min(existing)
     if existing - {full}:
-        raise ValueError(
+        raise DatasetError(
             f"-d {number} is {', '.join(sorted(existing - {full}))} already; give another -d, or its --name"
         )
     return RawDataset(raw / full, preprocessed / full, maker)
@@ -188,7 +188,7 @@ def channel_names(names: Sequence[str], all_ct: bool) -> dict[str, str]:
     if all_ct:
         return {str(i): "CT" for i in range(len(names))}
     if wrong := [name for name in names if name.casefold() in RESERVED_CHANNELS]:
-        raise ValueError(
+        raise DatasetError(
             f"channel '{wrong[0]}': nnU-Net takes this name as a normalisation, but images that are not all CT need "
             "the z-score; use another name"
         )

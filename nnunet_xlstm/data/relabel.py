@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.data.label_maps import read_label_map
 from nnunet_xlstm.data.pool_codes import Codes, look_up
 from nnunet_xlstm.data.pool_rules import SourceLabels
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.images import read_label_map
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Relabel:
         try:
             result = sitk.GetImageFromArray(look_up(array, table))
         except ValueError as error:
-            raise ValueError(
+            raise DatasetError(
                 f"{self.path} {error}; its labels are {dict(self.labels.labels)}: correct the file or its dataset.json"
             ) from error
         result.CopyInformation(image)

@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_xlstm.data.label_maps import read_label_map
 from nnunet_xlstm.data.pool_targets import PoolSource, PoolTargets
 from nnunet_xlstm.data.probabilities import read_probabilities
 from nnunet_xlstm.data.restrict import THRESHOLD, compete, layers_of, masks_of, merged_of, paint
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.images import read_label_map
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _codes(path: Path, codes: np.ndarray, pool: PoolTargets) -> np.ndarray:
     else:
         present = np.unique(codes)
     if unknown := sorted(set(present.tolist()) - set(known.tolist())):
-        raise ValueError(
+        raise DatasetError(
             f"{path}: holds the value {unknown[0]}, which is no code of the pool (0 to {known.max()}): the map and "
             "dataset.json are not of one prediction; predict again"
         )

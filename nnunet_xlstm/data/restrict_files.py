@@ -17,12 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from nnunet_xlstm.data.files import read_json, write_json, write_text
-from nnunet_xlstm.data.label_maps import TIFF
-from nnunet_xlstm.data.nifti_file import copy_geometry
 from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import THRESHOLD, LeftOut, Scan, including, layers_of, left_out, same_targets
 from nnunet_xlstm.data.restrict_cases import Count, add_up, read_evidence, restrict_case
+from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.imaging.images import TIFF
+from nnunet_xlstm.imaging.nifti import copy_geometry
+from nnunet_xlstm.io.files import read_json, write_json, write_text
 
 REPORT, TABLE, LEGEND, MASKS = "restrict.json", "restrict.csv", "legend.json", "masks"
 FORMAT = 1
@@ -72,7 +73,7 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
     """
     file = predictions / "dataset.json"
     if not file.is_file():
-        raise ValueError(
+        raise DatasetError(
             f"{predictions}: has no dataset.json; give a folder that `nnUNetv2_predict` wrote, or copy the one of the "
             "model's folder into it"
         )
@@ -80,9 +81,9 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
     pool = PoolTargets.from_dataset_json(content, str(file))
     ending = content.get("file_ending")
     if not isinstance(ending, str) or not ending.startswith("."):
-        raise ValueError(f'{file}: file_ending is {ending!r}; nnU-Net writes one, such as ".nii.gz"')
+        raise DatasetError(f'{file}: file_ending is {ending!r}; nnU-Net writes one, such as ".nii.gz"')
     if out.resolve() == predictions.resolve():
-        raise ValueError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
+        raise DatasetError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
     skipped = left_out(pool, Scan(request.modality, request.regions), request.source, request.universal)
     kept = [name for name in pool.names if name not in skipped]
     cases = _cases(predictions, ending)
@@ -133,12 +134,12 @@ def _cases(folder: Path, ending: str) -> dict[str, Path | None]:
     maps = sorted(path.name[: -len(ending)] for path in folder.glob(f"*{ending}") if not path.name.startswith("."))
     npz = {path.name[: -len(".npz")] for path in folder.glob("*.npz") if not path.name.startswith(".")}
     if alone := sorted(npz - set(maps)):
-        raise ValueError(
+        raise DatasetError(
             f"{folder}: {alone[0]}.npz has no label map {alone[0]}{ending}, which brings the geometry; predict the "
             "case again, or delete the file"
         )
     if not maps:
-        raise ValueError(f"{folder}: holds no predictions (*{ending}); give the -o folder of `nnUNetv2_predict`")
+        raise DatasetError(f"{folder}: holds no predictions (*{ending}); give the -o folder of `nnUNetv2_predict`")
     if without := [case for case in maps if case not in npz]:
         log.warning("%d of %d cases have no .npz (%s, ...). %s", len(without), len(maps), without[0], NOT_FROM_MAPS)
     return {case: folder / f"{case}.npz" if case in npz else None for case in maps}
@@ -183,7 +184,7 @@ def _write(path: Path, array: np.ndarray, like: sitk.Image, source: Path) -> Non
             write_text(path.with_name(beside.name), beside.read_text(encoding="utf-8"))
         os.replace(zipped, path)
     except RuntimeError as error:
-        raise OSError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+        raise UserError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
     finally:
         for file in {temporary, zipped}:
             file.unlink(missing_ok=True)

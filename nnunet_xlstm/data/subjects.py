@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from nnunet_xlstm.errors import DatasetError
+
 N_FOLDS = 5
 MAX_NAME = 120  # file names may have 255 characters, and nnU-Net adds to ours
 FRAME = re.compile(r"_t\d+$")  # what a frame's case name ends with
@@ -21,7 +23,7 @@ def subject_pattern(text: str) -> re.Pattern:
     try:
         return re.compile(text)
     except re.error as error:
-        raise ValueError(rf"'{text}' is not a regular expression ({error}); an example: '(patient\d+)'") from error
+        raise DatasetError(rf"'{text}' is not a regular expression ({error}); an example: '(patient\d+)'") from error
 
 
 def subject_of(pattern: re.Pattern, text: str) -> str:
@@ -33,7 +35,7 @@ def subject_of(pattern: re.Pattern, text: str) -> str:
     found = pattern.search(text)
     subject = (found.group(1) if pattern.groups else found.group()) if found else ""
     if not subject:
-        raise ValueError(f"the pattern '{pattern.pattern}' finds no subject in '{text}'; widen it")
+        raise DatasetError(f"the pattern '{pattern.pattern}' finds no subject in '{text}'; widen it")
     return subject
 
 

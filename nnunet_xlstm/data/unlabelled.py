@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.inputs import find_scans, items_of_channels, items_of_scans
 from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.raw_build import Summary, build
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import subject_pattern
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm unlabelled"
 DEFAULT_NAME = "Unlabelled"
@@ -40,9 +41,9 @@ def make_unlabelled(
         ValueError, OSError: wrong options, inputs without images, or none that can be used.
     """
     if modality not in MODALITIES:
-        raise ValueError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
+        raise DatasetError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
     if processes < 1:
-        raise ValueError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+        raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     globs = parse_channels(channels)
     pattern = subject_pattern(subject) if subject else None
     scans, left_out = find_scans(inputs, dicom)
@@ -69,7 +70,7 @@ def parse_channels(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, glob = text.partition("=")
         if not (name and equals and glob) or name in channels:
-            raise ValueError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
+            raise DatasetError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
         channels[name] = glob
     return channels
 
@@ -79,7 +80,7 @@ def _check_same_kind(dataset: RawDataset, header: Mapping) -> None:
     content = read_json(file) if file.is_file() else {}
     for key in ("image_modality", "image_channels"):
         if content.get("made_by") == dataset.maker and content.get(key) != header[key]:
-            raise ValueError(
+            raise DatasetError(
                 f"{dataset.folder.name} has {content.get(key)}, and {header[key]} cannot join it: make another data "
                 "set with another -d, and unite both with `nnunet_xlstm pool build`"
             )

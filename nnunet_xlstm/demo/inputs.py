@@ -11,6 +11,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from nnunet_xlstm.errors import DatasetError
+
 MARKER = "demo.json"
 PRODUCTS = (
     "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "predictions", "pictures", "logs",
@@ -85,23 +87,23 @@ def read_dataset(folder: Path) -> Dataset:
     """
     folder = folder.resolve()
     if not folder.is_dir():
-        raise FileNotFoundError(f"--data {folder}: no such folder. Give a raw nnU-Net dataset ({LAYOUT}).")
+        raise DatasetError(f"--data {folder}: no such folder. Give a raw nnU-Net dataset ({LAYOUT}).")
     if not re.fullmatch(r"Dataset\d{3}_.+", folder.name):
-        raise ValueError(
+        raise DatasetError(
             f"--data {folder}: the folder is named '{folder.name}'; nnU-Net wants DatasetXXX_Name with three digits. "
             f"Rename it, for example to Dataset123_{re.sub(r'[^A-Za-z0-9]+', '', folder.name) or 'Name'}."
         )
     path = folder / "dataset.json"
     if not path.is_file():
-        raise ValueError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
+        raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); correct the file.") from error
+        raise DatasetError(f"{path}: not valid JSON ({error}); correct the file.") from error
     needed = ("channel_names", "labels", "numTraining", "file_ending")
     missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
     if missing:
-        raise ValueError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
+        raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
     dataset = Dataset(folder, facts)
     _check_cases(dataset)
     return dataset
@@ -110,14 +112,14 @@ def read_dataset(folder: Path) -> Dataset:
 def _check_cases(dataset: Dataset) -> None:
     cases = dataset.cases("Tr")
     if len(cases) < MIN_CASES:
-        raise ValueError(
+        raise DatasetError(
             f"--data {dataset.folder}: {len(cases)} labelled training cases (labelsTr/*{dataset.ending}); five folds "
             f"need {MIN_CASES} or more. Add cases, or check that file_ending in dataset.json is right."
         )
     for part in ("Tr", "Ts"):
         for case in dataset.cases(part):
             if not dataset.image(case, part).is_file():
-                raise ValueError(
+                raise DatasetError(
                     f"--data {dataset.folder}: case '{case}' has a label but no image {dataset.image(case, part)}; "
                     "every label needs its image, named CASE_0000 for the first channel."
                 )
@@ -130,11 +132,11 @@ def check_out(out: Path, data: Path | None) -> None:
         ValueError: with the rule and the way out.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder that is new or empty.")
+        raise DatasetError(f"--out {out} is a file; give a folder that is new or empty.")
     if data is not None and data.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
+        raise DatasetError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
     if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise ValueError(
+        raise DatasetError(
             f"--out {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
             "give a folder that is new, empty, or of an earlier demo."
         )

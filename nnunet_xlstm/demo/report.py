@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.intensity import intensity_classifier_dice
 from nnunet_xlstm.demo.inputs import Dataset
 from nnunet_xlstm.figures.overlay import draw_overlay
 from nnunet_xlstm.figures.quicklook import CT_WINDOW
+from nnunet_xlstm.io.files import read_json
 
 MAX_PICTURES = 4
 MAX_BASELINE_CASES = 40

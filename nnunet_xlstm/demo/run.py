@@ -22,12 +22,13 @@ from nnunet_xlstm.commands.environment import (
     plan_command,
     stock_command,
 )
-from nnunet_xlstm.data.files import read_json, write_json
 from nnunet_xlstm.data.phantoms import write_dataset
 from nnunet_xlstm.demo.inputs import Dataset, check_out, place_dataset, prepare_out, read_dataset
 from nnunet_xlstm.demo.page import build_page
 from nnunet_xlstm.demo.progress import EpochBar, Stages
 from nnunet_xlstm.demo.report import Scores, draw_pictures, intensity_baseline, quality
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json, write_json
 
 PLANNER = "nnUNetPlannerXLSTMUNetTiny"
 PLANS = "nnUNetXLSTMUNetTinyPlans"
@@ -134,9 +135,11 @@ def run_demo(
 def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:
     """The user's dataset, if any, after all checks."""
     if data is not None and cases is not None:
-        raise ValueError(f"--cases {cases} is the number of phantoms, which --data {data} replaces; give one of them.")
+        raise DatasetError(
+            f"--cases {cases} is the number of phantoms, which --data {data} replaces; give one of them."
+        )
     if cases is not None and cases < 10:
-        raise ValueError(f"--cases {cases} is too few: five folds of two phases per subject need 10 or more.")
+        raise DatasetError(f"--cases {cases} is too few: five folds of two phases per subject need 10 or more.")
     check_out(out, data)
     return None if data is None else read_dataset(Path(data))
 

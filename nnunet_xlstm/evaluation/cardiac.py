@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.data.label_maps import read_label_map
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes
+from nnunet_xlstm.imaging.images import read_label_map
 
 DENSITY = 1.05  # g/mL
 PHASES = ("ED", "ES")
@@ -83,18 +84,18 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
             continue
         hits = [name for name in named if _plain(name) in SYNONYMS[structure]]
         if len(hits) > 1:
-            raise ValueError(
+            raise DatasetError(
                 f"{' and '.join(hits)} could both be the {WHAT[structure]}; choose with {_flag(structure)}"
             )
         if hits:
             found[structure] = named[hits[0]]
     if "LV" not in found and "RV" not in found:
-        raise ValueError(
+        raise DatasetError(
             f"no ventricle among the labels {list(named)}; give -djfile, or --lv and --rv with their ids or names"
         )
     for one, other in combinations(found, 2):
         if common := set(found[one]) & set(found[other]):
-            raise ValueError(
+            raise DatasetError(
                 f"{one} = {list(found[one])} and {other} = {list(found[other])} both hold the label {min(common)}; a "
                 f"voxel belongs to one structure: choose with {_flag(one)} and {_flag(other)}"
             )
@@ -106,11 +107,11 @@ def _chosen(structure: str, wish: str, classes: Classes | None, named: Mapping[s
         ids = tuple(int(part) for part in wish.split(","))
         unknown = sorted(set(ids) - classes.known) if classes else []
         if 0 in ids or unknown:
-            raise ValueError(f"{_flag(structure)} {wish}: there is no label {0 if 0 in ids else unknown[0]}; {named}")
+            raise DatasetError(f"{_flag(structure)} {wish}: there is no label {0 if 0 in ids else unknown[0]}; {named}")
         return ids
     hits = [ids for name, ids in named.items() if name == wish or _plain(name) == _plain(wish)]
     if len(hits) != 1:
-        raise ValueError(f"{_flag(structure)} '{wish}' is not the name of one label; the names are {list(named)}")
+        raise DatasetError(f"{_flag(structure)} '{wish}' is not the name of one label; the names are {list(named)}")
     return hits[0]
 
 
@@ -143,12 +144,12 @@ def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: fr
     """
     image = read_label_map(path)
     if image.GetDimension() != 3:
-        raise ValueError(f"{path}: {image.GetDimension()} dimensions; volumes need a label map in 3D")
+        raise DatasetError(f"{path}: {image.GetDimension()} dimensions; volumes need a label map in 3D")
     labels = sitk.GetArrayViewFromImage(image)
     present = np.unique(labels)
     unknown = [] if known is None else sorted(set(present.tolist()) - known)
     if unknown:
-        raise ValueError(
+        raise DatasetError(
             f"{path}: it holds the label {unknown[0]}, which dataset.json does not have ({sorted(known)}); "
             "correct the label map, or give the dataset.json that belongs to it"
         )

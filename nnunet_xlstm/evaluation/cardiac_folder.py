@@ -13,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.data.label_maps import check_same_grid, read_label_map
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.cardiac import DENSITY, agreement, flags, measure, measure_phase, quantities
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.summary import case_name, finite
+from nnunet_xlstm.imaging.grid import check_same_grid
+from nnunet_xlstm.imaging.images import read_label_map
 
 SUFFIXES = ("_ED", "_ES")
 BSA_RANGE = (0.1, 4.0)  # m2: a newborn to the largest adults
@@ -38,12 +40,12 @@ def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = SUFFIXES) -> list[
         ValueError: a file has neither suffix, or has no partner.
     """
     if suffixes[0] == suffixes[1] or not all(suffixes):
-        raise ValueError(f"the suffixes '{suffixes[0]}' and '{suffixes[1]}' must be two different texts")
+        raise DatasetError(f"the suffixes '{suffixes[0]}' and '{suffixes[1]}' must be two different texts")
     found: dict[str, dict[str, Path]] = {}
     for case, path in find_cases(folder).items():
         hits = [suffix for suffix in suffixes if case.endswith(suffix) and case != suffix]
         if not hits:
-            raise ValueError(
+            raise DatasetError(
                 f"{path}: its name ends neither with {suffixes[0]} nor with {suffixes[1]}; give --ed-suffix and "
                 "--es-suffix, or a table with --pairs"
             )
@@ -53,7 +55,7 @@ def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = SUFFIXES) -> list[
         if len(files) == 1:
             ((suffix, path),) = files.items()
             other = suffixes[1 - suffixes.index(suffix)]
-            raise ValueError(f"{path}: there is no {name}{other} beside it; both phases of a subject are needed")
+            raise DatasetError(f"{path}: there is no {name}{other} beside it; both phases of a subject are needed")
     return [Subject(name, files[suffixes[0]], files[suffixes[1]]) for name, files in sorted(found.items())]
 
 
@@ -70,9 +72,9 @@ def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
         for entry in (row["ed"], row["es"]):
             path = folder / entry if (folder / entry).is_file() else cases.get(entry)
             if path is None:
-                raise ValueError(f"{table}, line {line}: there is no label map '{entry}' in {folder}")
+                raise DatasetError(f"{table}, line {line}: there is no label map '{entry}' in {folder}")
             if (file := path.resolve()) in used:
-                raise ValueError(
+                raise DatasetError(
                     f"{table}, line {line}: '{entry}' stands in line {used[file]} too; every subject has two files of "
                     "its own"
                 )
@@ -96,11 +98,11 @@ def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
             area = math.nan
         if not BSA_RANGE[0] <= area <= BSA_RANGE[1]:
             low, high = BSA_RANGE
-            raise ValueError(f"{table}, line {line}: bsa '{row['bsa']}'; give m2, from {low:g} to {high:g}")
+            raise DatasetError(f"{table}, line {line}: bsa '{row['bsa']}'; give m2, from {low:g} to {high:g}")
         areas[row["subject"]] = area
     missing = [subject.name for subject in subjects if subject.name not in areas]
     if missing:
-        raise ValueError(f"{table}: there is no body surface area of {', '.join(missing[:10])}; add a line for each")
+        raise DatasetError(f"{table}: there is no body surface area of {', '.join(missing[:10])}; add a line for each")
     return areas
 
 
@@ -109,11 +111,11 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{table}: cannot be read as text ({error}); give a CSV file in UTF-8") from error
+        raise DatasetError(f"{table}: cannot be read as text ({error}); give a CSV file in UTF-8") from error
     reader = csv.DictReader(text.splitlines(), restval="")
     header = [(name or "").strip().lower() for name in reader.fieldnames or ()]
     if missing := [column for column in columns if column not in header]:
-        raise ValueError(
+        raise DatasetError(
             f"{table}: no column {', '.join(missing)}; the first line must name {','.join(columns)} with commas"
         )
     reader.fieldnames = header
@@ -121,12 +123,12 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]
     lines: dict[str, int] = {}
     for line, row in rows:
         if empty := [column for column in columns if not row[column]]:
-            raise ValueError(f"{table}, line {line}: {empty[0]} is empty")
+            raise DatasetError(f"{table}, line {line}: {empty[0]} is empty")
         first = lines.setdefault(row["subject"], line)
         if first != line:
-            raise ValueError(f"{table}, line {line}: subject '{row['subject']}' stands in line {first} too; keep one")
+            raise DatasetError(f"{table}, line {line}: subject '{row['subject']}' stands in line {first} too; keep one")
     if not rows:
-        raise ValueError(f"{table}: it has no line after the first")
+        raise DatasetError(f"{table}: it has no line after the first")
     return rows
 
 
@@ -142,9 +144,11 @@ def references_of(subjects: Sequence[Subject], folder: Path, complete: bool) -> 
     cases = find_cases(folder)
     used = {case_name(path) for subject in subjects for path in (subject.ed, subject.es)}
     if missing := sorted(used - set(cases)):
-        raise ValueError(f"{folder}: there is no reference {missing[0]} ({len(missing)} missing); add or remove")
+        raise DatasetError(f"{folder}: there is no reference {missing[0]} ({len(missing)} missing); add or remove")
     if complete and (extra := sorted(set(cases) - used)):
-        raise ValueError(f"{cases[extra[0]]}: there is no segmentation of that name ({len(extra)} missing); predict it")
+        raise DatasetError(
+            f"{cases[extra[0]]}: there is no segmentation of that name ({len(extra)} missing); predict it"
+        )
     return [Subject(s.name, cases[case_name(s.ed)], cases[case_name(s.es)]) for s in subjects]
 
 
@@ -163,7 +167,7 @@ def measure_subjects(
         ValueError: a density out of range, a file that cannot be measured, or a reference on another grid.
     """
     if not 0.5 <= density <= 2:
-        raise ValueError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
+        raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
     table = quantities(structures, density, bsa is not None)
     rows = []
     for i, subject in enumerate(tqdm(subjects, desc="cardiac", unit="subject")):
@@ -210,8 +214,8 @@ def _measure(subject: Subject, structures, known, density, area) -> tuple[dict[s
 def _check_grid(reference: Path, prediction: Path) -> None:
     try:
         check_same_grid(read_label_map(reference), read_label_map(prediction))
-    except ValueError as error:
-        raise ValueError(f"{prediction}: {error}") from error
+    except DatasetError as error:
+        raise DatasetError(f"{prediction}: {error}") from error
 
 
 def csv_rows(content: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[list[str], list[list[Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import case_name
 
 ENDINGS = (
@@ -21,16 +22,16 @@ def find_cases(source: Path) -> dict[str, Path]:
     if source.is_file():
         return {case_name(source): source}
     if not source.is_dir():
-        raise FileNotFoundError(f"{source}: no such file or folder; give a label map or a folder of them")
+        raise DatasetError(f"{source}: no such file or folder; give a label map or a folder of them")
     cases: dict[str, Path] = {}
     for path in sorted(source.iterdir()):
         if not path.name.lower().endswith(ENDINGS) or path.name.startswith(".") or not path.is_file():
             continue
         other = cases.setdefault(case_name(path), path)
         if other != path:
-            raise ValueError(
+            raise DatasetError(
                 f"{other.name} and {path.name} in {source} are both case '{case_name(path)}'; rename or remove one"
             )
     if not cases:
-        raise ValueError(f"{source}: there is no label map in it; files must end with one of {', '.join(ENDINGS)}")
+        raise DatasetError(f"{source}: there is no label map in it; files must end with one of {', '.join(ENDINGS)}")
     return cases

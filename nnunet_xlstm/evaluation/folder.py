@@ -17,10 +17,12 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.data.label_maps import check_same_grid, read_label_map
+from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, METRICS, finite, mean_of_known
+from nnunet_xlstm.imaging.grid import check_same_grid
+from nnunet_xlstm.imaging.images import read_label_map
 
 MAX_LISTED = 10
 
@@ -49,15 +51,17 @@ def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = F
     names = {}
     for what, folder in (("reference", references), ("prediction", predictions)):
         if not folder.is_dir():
-            raise ValueError(f"{folder}: the {what} folder does not exist; give a folder of *{ending} files")
+            raise DatasetError(f"{folder}: the {what} folder does not exist; give a folder of *{ending} files")
         names[what] = {p.name for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith(".")}
         if not names[what]:
-            raise ValueError(f"{folder}: holds no *{ending} file; give the {what} folder, or check 'file_ending'")
+            raise DatasetError(f"{folder}: holds no *{ending} file; give the {what} folder, or check 'file_ending'")
     missing, extra = names["reference"] - names["prediction"], names["prediction"] - names["reference"]
     if extra:
-        raise ValueError(f"{_listed(extra)} in {predictions}: no reference of that name in {references}; remove or add")
+        raise DatasetError(
+            f"{_listed(extra)} in {predictions}: no reference of that name in {references}; remove or add"
+        )
     if missing and not chill:
-        raise ValueError(
+        raise DatasetError(
             f"{_listed(missing)} in {references}: no prediction in {predictions}; predict them, or score the others "
             "alone with --chill"
         )
@@ -96,20 +100,22 @@ def score_pairs(
             with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
                 results = list(tqdm(pool.map(_try, jobs), **bar))
         except BrokenProcessPool as error:
-            raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
+            raise UserError(
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+            ) from error
     else:
         results = list(tqdm(map(_try, jobs), **bar))
     failed = [f"{pair.case}: {result}" for pair, result in zip(pairs, results, strict=True) if isinstance(result, str)]
     if failed:
         more = f"\n... and {len(failed) - MAX_LISTED} more" if len(failed) > MAX_LISTED else ""
-        raise ValueError(f"{len(failed)} of {len(pairs)} cases:\n" + "\n".join(failed[:MAX_LISTED]) + more)
+        raise DatasetError(f"{len(failed)} of {len(pairs)} cases:\n" + "\n".join(failed[:MAX_LISTED]) + more)
     return results
 
 
 def _try(job: tuple[Pair, Classes, Settings]) -> CaseScores | str:
     try:
         return score_pair(*job)
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (UserError, MemoryError) as error:
         return str(error) or type(error).__name__
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.errors import DatasetError
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -39,7 +41,7 @@ class Classes:
         """
         rows = dataset.get("labels") if isinstance(dataset, Mapping) else None
         if not isinstance(rows, Mapping) or not rows:
-            raise ValueError(
+            raise DatasetError(
                 "dataset.json has no 'labels'; it must hold a table name -> id, such as "
                 '{"background": 0, "left ventricle": 1}'
             )
@@ -49,19 +51,23 @@ class Classes:
         for name, ids in all_ids.items():
             if name == "ignore":
                 if len(ids) > 1:
-                    raise ValueError(f"dataset.json: label 'ignore' is {list(ids)}; it must be one id")
+                    raise DatasetError(f"dataset.json: label 'ignore' is {list(ids)}; it must be one id")
                 ignore = ids[0]
             elif set(ids) != {0}:
                 key = str(ids) if regions and not isinstance(rows[name], int) else str(ids[0])  # as nnU-Net does
                 if key in labels:
-                    raise ValueError(f"dataset.json: '{names[key]}' and '{name}' are both {key}; give each its own id")
+                    raise DatasetError(
+                        f"dataset.json: '{names[key]}' and '{name}' are both {key}; give each its own id"
+                    )
                 labels[key], names[key] = ids, name
         if not labels:
-            raise ValueError("dataset.json: 'labels' holds the background only; give at least one structure")
+            raise DatasetError("dataset.json: 'labels' holds the background only; give at least one structure")
         for key, ids in labels.items():
             if 0 in ids or ignore in ids:
                 what = "the background, 0" if 0 in ids else f"the ignore label, {ignore}"
-                raise ValueError(f"dataset.json: label '{names[key]}' is {list(ids)}, which holds {what}; take it out")
+                raise DatasetError(
+                    f"dataset.json: label '{names[key]}' is {list(ids)}, which holds {what}; take it out"
+                )
         return cls(labels, names, frozenset({0}.union(*all_ids.values())), ignore)
 
     def definition(self) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def _ids(name: str, value: int | list[int]) -> tuple[int, ...]:
     ids = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids)
     if not ids or not whole or len(set(ids)) < len(ids):
-        raise ValueError(
+        raise DatasetError(
             f"dataset.json: label '{name}' is {value!r}; use a whole number from 0 on, or a list of different ones"
         )
     return ids
@@ -104,15 +110,17 @@ def read_dataset(path: Path) -> Dataset:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error}); give the dataset.json of the data set") from error
+        raise DatasetError(
+            f"{path}: cannot be read as JSON ({error}); give the dataset.json of the data set"
+        ) from error
     try:
         classes = Classes.from_dataset(content)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
     ending = content.get("file_ending", ".nii.gz")
     channels = content.get("channel_names") or content.get("modality") or {}
     if not isinstance(ending, str) or not ending.startswith(".") or not isinstance(channels, Mapping):
-        raise ValueError(
+        raise DatasetError(
             f"{path}: file_ending {ending!r}, channel_names {channels!r}; they must be a text such as '.nii.gz' and a "
             'table such as {"0": "CT"}'
         )

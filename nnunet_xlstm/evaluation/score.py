@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.evaluation.surface import surface_distances
@@ -38,9 +39,9 @@ class Settings:
     def __post_init__(self):
         for name, valid in (("hd95", ("max", "pooled")), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
             if getattr(self, name) not in valid:
-                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(valid)}")
+                raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(valid)}")
         if not (math.isfinite(self.nsd_tolerance) and self.nsd_tolerance >= 0):
-            raise ValueError(f"nsd_tolerance {self.nsd_tolerance}: give a distance in mm, 0 or more")
+            raise DatasetError(f"nsd_tolerance {self.nsd_tolerance}: give a distance in mm, 0 or more")
 
     def definition(self) -> dict[str, object]:
         """The settings and what they mean, for summary.json."""
@@ -80,7 +81,7 @@ def score_case(
         ValueError: shapes differ, or a map holds an id that the data set does not have.
     """
     if reference.shape != prediction.shape:
-        raise ValueError(
+        raise DatasetError(
             f"the reference has shape {reference.shape}, the prediction {prediction.shape}; they must lie on one grid, "
             "so resample the prediction with nearest neighbours"
         )
@@ -145,7 +146,7 @@ def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Classes) -> None:
         known = classes.known - ({classes.ignore} if what == "prediction" else set())
         unknown = [int(i) for i, n in zip(ids, counts, strict=True) if n and int(i) not in known]
         if unknown:
-            raise ValueError(
+            raise DatasetError(
                 f"the {what} holds the label {unknown[0]}, which dataset.json does not have for it (it has {allowed}); "
                 "correct the label map, or give the dataset.json that belongs to it"
             )
@@ -157,7 +158,7 @@ def _boxes(reference: np.ndarray, prediction: np.ndarray) -> dict[int, tuple[sli
     for what, labels in (("reference", reference), ("prediction", prediction)):
         low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
         if low < 0 or high > MAX_ID:
-            raise ValueError(f"the {what} has label ids from {low} to {high}; they must be 0 to {MAX_ID}")
+            raise DatasetError(f"the {what} has label ids from {low} to {high}; they must be 0 to {MAX_ID}")
         for i, box in enumerate(find_objects(labels), 1):
             if box is not None:
                 boxes.setdefault(i, []).append(box)

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.data.files import write_text
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import write_text
 
 
 @dataclass(frozen=True)
@@ -120,26 +121,28 @@ def read_scores(path: Path) -> Scores:
         if not all(isinstance(name, str) for name in names.values()):
             raise TypeError(f"the names of its classes are {list(names.values())}")
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise DatasetError(
             f"{path}: not a summary.json ({type(error).__name__}: {error}); "
             "give one written by `nnunet_xlstm evaluate` or nnUNetv2_evaluate_folder"
         ) from error
     if not rows or not all(rows.values()):
-        raise ValueError(f"{path}: it holds no case, or a case without classes; evaluate a folder with predictions")
+        raise DatasetError(f"{path}: it holds no case, or a case without classes; evaluate a folder with predictions")
     if len(rows) != len(listed):
-        raise ValueError(f"{path}: two of its cases have the same name; evaluate each folder into a file of its own")
+        raise DatasetError(f"{path}: two of its cases have the same name; evaluate each folder into a file of its own")
     cases = sorted(rows)
     keys = list(rows[cases[0]])
     for case in cases:
         if list(rows[case]) != keys:
-            raise ValueError(
+            raise DatasetError(
                 f"{path}: case '{case}' has the classes {list(rows[case])}, '{cases[0]}' has {keys}; "
                 "evaluate all cases with one dataset.json"
             )
     metrics = [m for m in METRICS if any(m in row for found in rows.values() for row in found.values())]
     for m, case, key in ((m, case, key) for m in metrics for case in cases for key in keys):
         if m not in rows[case][key]:
-            raise ValueError(f"{path}: case '{case}' has no {m} of class {key}, others have; evaluate the folder anew")
+            raise DatasetError(
+                f"{path}: case '{case}' has no {m} of class {key}, others have; evaluate the folder anew"
+            )
     values = {m: np.array([[rows[case][key][m] for key in keys] for case in cases]) for m in metrics}
     return Scores(cases, {key: names.get(key, key) for key in keys}, values, definition)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from nnunet_xlstm.errors import DatasetError
+
 
 def border(mask: np.ndarray) -> np.ndarray:
     """Border voxels of a boolean mask of any dimension."""
@@ -64,7 +66,7 @@ def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Se
         ValueError: a mask is empty: there is no distance.
     """
     if not reference.any() or not prediction.any():
-        raise ValueError("surface distances need two masks that are not empty; decide about empty ones before")
+        raise DatasetError("surface distances need two masks that are not empty; decide about empty ones before")
     box = _box(reference | prediction)
     a, b = border(reference[box]), border(prediction[box])
     both = a & b

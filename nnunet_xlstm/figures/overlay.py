@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nnunet_xlstm.data.label_maps import check_same_grid
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import (
     STYLES,
     Plane,
@@ -25,6 +25,7 @@ from nnunet_xlstm.figures.planes import (
     grey_window,
     patient_array,
 )
+from nnunet_xlstm.imaging.grid import check_same_grid
 
 WIDTH_INCH, MAX_HEIGHT_INCH = 10.0, 16.0
 SHEET_ROW_INCH, MAX_ROW_INCH = 2.4, 3.6
@@ -105,7 +106,7 @@ def draw_sheet(
         ValueError: no case, or as `draw_overlay`.
     """
     if not cases:
-        raise ValueError("A contact sheet of no cases was asked for; give at least one.")
+        raise DatasetError("A contact sheet of no cases was asked for; give at least one.")
     rows, labels = [], set()
     for load in cases:
         case = load()
@@ -137,10 +138,10 @@ def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane]
     """Planes, label ids and grey window of a case, after all checks."""
     for name, value, valid in (("style", style, STYLES), ("focus", focus, ("structure", "errors"))):
         if value not in valid:
-            raise ValueError(f"Unknown {name} '{value}'. Valid are {list(valid)}.")
+            raise DatasetError(f"Unknown {name} '{value}'. Valid are {list(valid)}.")
     maps = {"reference": case.reference, "prediction": case.prediction}
     if style == "errors" and None in maps.values():
-        raise ValueError("Style 'errors' compares a reference with a prediction; give both, or use 'outline'.")
+        raise DatasetError("Style 'errors' compares a reference with a prediction; give both, or use 'outline'.")
     pixels, spacing = patient_array(case.image)
     for what, label_map in maps.items():
         if label_map is not None:

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from nnunet_xlstm.errors import DatasetError
+
 # Labels 1 to 12, told apart also in print and on grey; later ids get hues a golden angle apart.
 PALETTE = (
     "#e6443a", "#3aa0ff", "#37c837", "#ffb000", "#c061ff", "#00cfc8",
@@ -51,7 +53,7 @@ class Plane:
 def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
     """Array ([z,] y, x) with z to the head, y to the back, x to the left, and its spacing in mm in that order."""
     if image.GetDimension() not in (2, 3):
-        raise ValueError(f"An image of {image.GetDimension()} dimensions was given; use 2D or 3D (one frame of 4D).")
+        raise DatasetError(f"An image of {image.GetDimension()} dimensions was given; use 2D or 3D (one frame of 4D).")
     if image.GetDimension() == 3:
         image = sitk.DICOMOrient(image, "LPS")
     array = sitk.GetArrayFromImage(image)
@@ -109,7 +111,9 @@ def cut_planes(
         masks = {kind: cut(array) for kind, array in arrays.items()}
         planes.append(Plane(name, cut(pixels), masks, (spacing[rows], spacing[columns])))
     if not planes:
-        raise ValueError(f"An image of {pixels.shape} voxels (z, y, x) has no plane to show; two axes need 2 or more.")
+        raise DatasetError(
+            f"An image of {pixels.shape} voxels (z, y, x) has no plane to show; two axes need 2 or more."
+        )
     return planes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_xlstm.figures.style import DPI, SOFT, clean, colour, new_figure, note, plain, styled
+from nnunet_xlstm.io.files import replacing
 
 # title, (key, label) of the lines, whether the axis is a share from 0 to 1, what a healthy run looks like
 PANELS = (
@@ -87,6 +87,5 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
         "Epoch -1: before training. The numbers are in pretraining.jsonl; docs/how-to/pretrain.md explains them.",
         10,
     )
-    temporary = Path(path).with_name(f"{Path(path).name}.tmp")
-    figure.savefig(temporary, dpi=DPI * 3 // 4, format="png")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI * 3 // 4, format="png")

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_xlstm.data.label_maps import check_same_grid, read_image
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import Case, draw_overlay
+from nnunet_xlstm.imaging.grid import check_same_grid
+from nnunet_xlstm.imaging.images import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,8 @@ class Files:
             for label_map, what in zip(maps, ("reference", "prediction"), strict=True):
                 if label_map is not None:
                     check_same_grid(image, label_map, ("image", what))
-        except ValueError as error:
-            raise ValueError(f"case '{self.case}': {error}") from error
+        except DatasetError as error:
+            raise DatasetError(f"case '{self.case}': {error}") from error
         return Case(image, *maps, title)
 
 
@@ -55,19 +57,19 @@ def find_files(
     suffix = f"_{channel:04d}{ending}"
     for folder in (images, references, predictions):
         if folder is not None and not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder; give folders of images and of label maps")
+            raise DatasetError(f"{folder}: no such folder; give folders of images and of label maps")
     with_image = _names(images, suffix)
     if not with_image:
-        raise ValueError(f"{images}: holds no *{suffix}; give nnU-Net's image folder, and check --channel")
+        raise DatasetError(f"{images}: holds no *{suffix}; give nnU-Net's image folder, and check --channel")
     predicted = with_image if predictions is None else _names(predictions, ending)
     cases = predicted if references is None else predicted & _names(references, ending)
     for what, missing in (("image", cases - with_image), ("reference", predicted - cases if predictions else set())):
         if missing:
-            raise ValueError(
+            raise DatasetError(
                 f"no {what} of {', '.join(sorted(missing)[:5])}; give the folder that belongs to the others"
             )
     if not cases:
-        raise ValueError(f"no case of {images} has a label map *{ending} in every folder given; check the names")
+        raise DatasetError(f"no case of {images} has a label map *{ending} in every folder given; check the names")
     if with_image - cases:
         logger.info("%d of %d images have no label map and are not drawn", len(with_image - cases), len(with_image))
     found = []
@@ -116,7 +118,9 @@ def worst(files: Sequence[Files], scores: Mapping[str, float], k: int) -> list[F
     """
     missing = sorted(row.case for row in files if math.isnan(scores.get(row.case, math.nan)))
     if missing:
-        raise ValueError(f"no score of {', '.join(missing[:5])} among {len(scores)} cases; evaluate these predictions")
+        raise DatasetError(
+            f"no score of {', '.join(missing[:5])} among {len(scores)} cases; evaluate these predictions"
+        )
     return sorted(files, key=lambda row: (scores[row.case], row.case))[:k]
 
 

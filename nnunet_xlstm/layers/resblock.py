@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
+
 KINDS = ("preact", "post_noact", "post")
 
 
@@ -44,9 +46,9 @@ class ResidualBlock(nn.Module):
     ):
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f"block '{kind}' is unknown; use {', '.join(KINDS)}")
+            raise ConfigError(f"block '{kind}' is unknown; use {', '.join(KINDS)}")
         if norm_op is None or nonlin is None:
-            raise ValueError("residual blocks need norm_op and nonlin, got None; give those of nnU-Net's plans")
+            raise ConfigError("residual blocks need norm_op and nonlin, got None; give those of nnU-Net's plans")
         self.kind = kind
         padding = [(k - 1) // 2 for k in kernel_size]
         self.conv1 = conv_op(input_channels, output_channels, kernel_size, stride, padding, bias=conv_bias)

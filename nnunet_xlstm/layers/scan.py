@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from nnunet_xlstm.errors import ConfigError
+
 AXES = {1: ("s",), 2: ("hw", "wh"), 3: ("dhw", "hwd", "wdh")}
 SHUFFLED = "shuffled"
 SETS = ("forward", "reverse", "pair", "six", "shuffled")
@@ -36,14 +38,14 @@ def resolve_orders(orders: str | list[str] | tuple[str, ...], dim: int) -> tuple
     }
     if isinstance(orders, str):
         if orders not in named:
-            raise ValueError(f"scan orders '{orders}': unknown set; use one of {', '.join(SETS)} or a list of orders")
+            raise ConfigError(f"scan orders '{orders}': unknown set; use one of {', '.join(SETS)} or a list of orders")
         return named[orders]
     valid = [f"{axes}{sign}" for axes in (*AXES[dim], SHUFFLED) for sign in "+-"]
     for order in orders:
         if order not in valid:
-            raise ValueError(f"scan order '{order}': unknown for a {dim}D grid; use {', '.join(valid)}")
+            raise ConfigError(f"scan order '{order}': unknown for a {dim}D grid; use {', '.join(valid)}")
     if not orders:
-        raise ValueError("scan orders []: at least one order is needed; use 'pair' for both directions")
+        raise ConfigError("scan orders []: at least one order is needed; use 'pair' for both directions")
     return tuple(orders)
 
 

@@ -17,6 +17,7 @@ from dynamic_network_architectures.building_blocks.regularization import DropPat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.chunkwise import no_autocast
 from nnunet_xlstm.layers.mlstm import mlstm
 from nnunet_xlstm.layers.scan import to_grid, to_sequence
@@ -71,7 +72,7 @@ class MLSTM(nn.Module):
         for name, part in (("n_heads", n_heads), ("qkv_block", qkv_block)):
             if part < 1 or dim % part:
                 fitting = ", ".join(str(i) for i in range(1, 17) if dim % i == 0)
-                raise ValueError(
+                raise ConfigError(
                     f"{name} {part} does not divide {dim}, the width of the xLSTM block's tokens (expansion * "
                     f"channels); set xlstm_kwargs['{name}'] to one of {fitting}, or change the channels"
                 )
@@ -169,7 +170,7 @@ class ViLBlock(nn.Module):
         elif conv == "none":
             self.conv = nn.Identity()
         else:
-            raise ValueError(f"conv '{conv}' of the ViL block is unknown; use dw, causal1d or none")
+            raise ConfigError(f"conv '{conv}' of the ViL block is unknown; use dw, causal1d or none")
         self.mlstm = nn.ModuleList(
             MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in _weight_sets(orders, share_weights)
         )
@@ -231,7 +232,7 @@ class SegSyncBlock(nn.Module):
     ):
         super().__init__()
         if merge not in ("mul", "add", "concat"):
-            raise ValueError(f"merge '{merge}' of the SegSync block is unknown; use mul, add or concat")
+            raise ConfigError(f"merge '{merge}' of the SegSync block is unknown; use mul, add or concat")
         inner = expansion * dim
         self.merge = merge
         self.conv = nn.Sequential(
@@ -292,7 +293,7 @@ class ChannelTokens(nn.Module):
             ValueError: another grid than the one built for.
         """
         if tuple(x.shape[2:]) != self.grid:
-            raise ValueError(
+            raise ConfigError(
                 f"feature map {tuple(x.shape[2:])}: channel tokens were built for {self.grid} and fit no other size; "
                 "use that patch size, or patch tokens (channel_token_patch=None)"
             )

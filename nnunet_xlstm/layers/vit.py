@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.recompute import run
 
 MLP_RATIO = 4
@@ -60,7 +61,7 @@ class ViT(nn.Module):
     def __init__(self, channels: int, dim: int, layers: int, heads: int, grid: Sequence[int], recompute: bool = False):
         super().__init__()
         if dim % heads:
-            raise ValueError(f"vit: {heads} heads do not divide dim {dim}; use a divisor")
+            raise ConfigError(f"vit: {heads} heads do not divide dim {dim}; use a divisor")
         self.recompute = recompute
         self.embed = nn.Linear(channels, dim)  # on channels: the 1x1x1 convolution
         self.position = nn.Parameter(torch.empty(1, dim, *grid))

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import label_colour
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterise
@@ -50,7 +51,7 @@ def choose_renderer(wanted: str = "auto", timeout_s: float = 120) -> str:
         ValueError: pyvista was asked for and does not work here, or there is no such renderer.
     """
     if wanted not in RENDERERS:
-        raise ValueError(f"Unknown renderer '{wanted}'. Valid renderers are {list(RENDERERS)}.")
+        raise DatasetError(f"Unknown renderer '{wanted}'. Valid renderers are {list(RENDERERS)}.")
     if wanted == "numpy":
         return "numpy"
     why = "it is not installed (pip install 'nnunet_xlstm[mesh]')"
@@ -63,7 +64,9 @@ def choose_renderer(wanted: str = "auto", timeout_s: float = 120) -> str:
         except subprocess.TimeoutExpired:
             why = f"a test picture took more than {timeout_s:g} s"
     if wanted == "pyvista":
-        raise ValueError(f"The renderer pyvista does not work here: {why}. Use numpy, which needs no graphics library.")
+        raise DatasetError(
+            f"The renderer pyvista does not work here: {why}. Use numpy, which needs no graphics library."
+        )
     return "numpy"
 
 

@@ -16,10 +16,11 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.data.files import write_json
-from nnunet_xlstm.data.label_maps import read_label_map
+from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.labels import read_classes
+from nnunet_xlstm.imaging.images import read_label_map
+from nnunet_xlstm.io.files import write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.smooth import STEPS, smooth
@@ -55,13 +56,13 @@ class Settings:
         known = (("backend", BACKENDS), ("space", tuple(SPACES)), ("render", (None, *RENDERERS)))
         for name, valid in known:
             if getattr(self, name) not in valid:
-                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(map(str, valid))}")
+                raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(map(str, valid))}")
         if not self.formats or not set(self.formats) <= set(WRITERS):
-            raise ValueError(f"formats {list(self.formats)}: give one or more of {list(WRITERS)}")
+            raise DatasetError(f"formats {list(self.formats)}: give one or more of {list(WRITERS)}")
         if self.steps < 0:
-            raise ValueError(f"{self.steps} smoothing steps were asked for; use 0 (none) or more")
+            raise DatasetError(f"{self.steps} smoothing steps were asked for; use 0 (none) or more")
         if any(label < 1 for label in self.labels):
-            raise ValueError(f"labels {list(self.labels)}: ids are 1 or more; 0 is the background, which has no mesh")
+            raise DatasetError(f"labels {list(self.labels)}: ids are 1 or more; 0 is the background, which has no mesh")
 
 
 def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) 
     unknown = [label for label in settings.labels if label not in settings.names]
     absent = [label for label in unknown if all(label in row["absent"] for row in rows.values())]
     if absent:
-        raise ValueError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
+        raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
     content = {
         "nnunet_xlstm": __version__,
         "space": settings.space,
@@ -114,7 +115,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     classes = read_classes(path)
     unknown = sorted(set(labels) - classes.known)
     if unknown:
-        raise ValueError(f"label {unknown[0]} was asked for, but {path} has only {sorted(classes.known - {0})}")
+        raise DatasetError(f"label {unknown[0]} was asked for, but {path} has only {sorted(classes.known - {0})}")
     names = {ids[0]: classes.names[key] for key, ids in classes.labels.items() if len(ids) == 1}
     return names if classes.ignore is None else names | {classes.ignore: "ignore"}
 
@@ -122,7 +123,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
 def _each(cases: Mapping[str, Path], out: Path, settings: Settings, processes: int):
     """(case, row of meshes.json) as they come."""
     if processes < 1:
-        raise ValueError(f"{processes} processes were asked for; use 1 or more")
+        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
     if processes == 1 or len(cases) == 1:
         yield from ((case, mesh_case(path, out / case, settings)) for case, path in cases.items())
         return
@@ -132,7 +133,9 @@ def _each(cases: Mapping[str, Path], out: Path, settings: Settings, processes: i
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise OSError(f"one of {processes} processes was ended, perhaps for its memory; use a lower -np") from error
+            raise UserError(
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -143,7 +146,7 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     counts = np.bincount(labels.ravel())
     present = [int(label) for label in np.flatnonzero(counts) if label]
     if len(present) > MAX_LABELS:
-        raise ValueError(f"{path}: {len(present)} different values; that is an image, give a label map")
+        raise DatasetError(f"{path}: {len(present)} different values; that is an image, give a label map")
     chosen = [label for label in settings.labels or present if label in present]
     make = mesh_with_vtk if settings.backend == "vtk" else lambda array, steps: smooth(surface_nets(array), steps)
     mesh = make(labels, settings.steps)
@@ -199,9 +202,9 @@ def _read(path: Path) -> tuple[np.ndarray, sitk.Image]:
     """A label map as an array (z, y, x), and the image with its geometry."""
     image = read_label_map(path)
     if image.GetDimension() != 3:
-        raise ValueError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")
+        raise DatasetError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")
     labels = sitk.GetArrayFromImage(image)
     low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
     if low < 0 or high > 65535:
-        raise ValueError(f"{path}: its values reach from {low} to {high}; label ids must be 0 to 65535")
+        raise DatasetError(f"{path}: its values reach from {low} to {high}; label ids must be 0 to 65535")
     return labels.astype(np.uint16), image

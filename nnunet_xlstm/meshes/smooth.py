@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.meshes.mesh import Mesh, cross, cut
 from nnunet_xlstm.meshes.surface_nets import Net
 
@@ -38,7 +39,7 @@ def smooth(net: Net, steps: int = STEPS) -> Mesh:
         ValueError: steps are negative.
     """
     if steps < 0:
-        raise ValueError(f"{steps} smoothing steps were asked for; use 0 (none) or more")
+        raise DatasetError(f"{steps} smoothing steps were asked for; use 0 (none) or more")
     if steps == 0 or not len(net.quads):
         return cut(net)
     home, points = net.points, net.points

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
+from nnunet_xlstm.errors import DatasetError
+
 
 @dataclass(frozen=True, eq=False)
 class Net:
@@ -39,7 +41,7 @@ def surface_nets(labels: np.ndarray) -> Net:
         ValueError: not three axes, or no whole numbers.
     """
     if labels.ndim != 3 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
-        raise ValueError(
+        raise DatasetError(
             f"a label map of {labels.ndim} axes and type {labels.dtype} was given; give whole numbers on 3 axes"
         )
     if not labels.any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.meshes.mesh import Mesh, cut
 from nnunet_xlstm.meshes.smooth import restore_volumes
 from nnunet_xlstm.meshes.surface_nets import Net
@@ -39,7 +40,7 @@ def _surface_nets(padded: np.ndarray, present: list[int], steps: int) -> Net:
         from vtkmodules.vtkCommonDataModel import vtkImageData
         from vtkmodules.vtkFiltersCore import vtkSurfaceNets3D
     except ImportError as error:
-        raise ValueError(
+        raise DatasetError(
             f"The backend vtk needs VTK 9.3 or later ({error}); pip install 'nnunet_xlstm[mesh]', or use numpy."
         ) from error
     image = vtkImageData()

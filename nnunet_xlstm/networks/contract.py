@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from nnunet_xlstm.errors import ConfigError
+
 
 def stride_products(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """What each axis of a patch must be divisible by: the product of its strides over all stages."""
@@ -21,7 +23,7 @@ def check_patch_size(patch_size: Sequence[int], divisors: Sequence[int]) -> None
         if size % divisor or size < divisor:
             below = size // divisor * divisor
             nearest = f"{below} or {below + divisor}" if below else f"{divisor}"
-            raise ValueError(
+            raise ConfigError(
                 f"patch size {tuple(int(s) for s in patch_size)}: axis {axis} is not divisible by {divisor}, "
                 f"the product of its strides; use {nearest}"
             )
@@ -31,7 +33,7 @@ def per_stage(value: int | Sequence[int], n: int, name: str) -> list[int]:
     """Expand a number to a list of `n`; a list is copied after its length is checked."""
     values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
-        raise ValueError(f"{name} {values}: {len(values)} entries for {n} stages; give one number or {n} of them")
+        raise ConfigError(f"{name} {values}: {len(values)} entries for {n} stages; give one number or {n} of them")
     return values
 
 
@@ -40,7 +42,7 @@ def blocks_per_stage(
 ) -> list[int]:
     """nnU-Net's plans name the blocks of the encoder's stages in one of two ways."""
     if (n_conv is None) == (n_blocks is None):
-        raise ValueError(
+        raise ConfigError(
             "the network needs one of n_conv_per_stage and n_blocks_per_stage (two names of the same thing), got "
             f"{n_conv} and {n_blocks}"
         )

@@ -18,6 +18,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunet_xlstm.errors import ConfigError
+
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WARM_UP = 2
 
@@ -116,7 +118,7 @@ def measure(build: Callable[[], nn.Module], input_shape: Sequence[int], repeats:
     """
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
-        raise ValueError(f"device {device}: torch finds no CUDA GPU here; use cpu")
+        raise ConfigError(f"device {device}: torch finds no CUDA GPU here; use cpu")
     gc.collect()  # an earlier network that is part of a reference cycle would count as memory of this one
     network = build().to(device).eval()
     x = torch.randn(tuple(input_shape), device=device)

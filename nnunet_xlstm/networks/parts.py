@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class EncoderParts:
@@ -34,7 +36,7 @@ class EncoderParts:
         try:
             encoder = network.get_submodule(root)
         except AttributeError as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{type(network).__name__} has no part named {root}; transfer needs a network with encoder.stages, or "
                 "one that names its encoder in key_to_encoder"
             ) from error

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from nnunet_xlstm.errors import ConfigError
+
 XLSTM_UNET = "nnunet_xlstm.networks.XLSTMUNet"
 TSFM = "nnunet_xlstm.networks.TSFM"
 PLAIN_UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -145,7 +147,7 @@ def get_preset(name: str) -> Preset:
         ValueError: unknown name; the message lists the known ones.
     """
     if name not in PRESETS:
-        raise ValueError(f"preset '{name}' is unknown; use one of {', '.join(PRESETS)}")
+        raise ConfigError(f"preset '{name}' is unknown; use one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

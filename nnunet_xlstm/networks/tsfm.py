@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements
 from nnunet_xlstm.layers.recompute import run
 from nnunet_xlstm.layers.resblock import ResidualBlock
@@ -144,7 +145,7 @@ def _vit(vit: dict | None, grid: Sequence[int] | None, channels: int, dim: int, 
     if vit is None:
         return None
     if set(vit) != set(VIT_KEYS):
-        raise ValueError(f"vit {vit}: give {', '.join(VIT_KEYS)} and no other keys, or null for no transformer")
+        raise ConfigError(f"vit {vit}: give {', '.join(VIT_KEYS)} and no other keys, or null for no transformer")
     if grid is None or len(grid) != dim:
-        raise ValueError(f"vit_grid {grid}: give the tokens per axis of the planned patch, {dim} numbers")
+        raise ConfigError(f"vit_grid {grid}: give the tokens per axis of the planned patch, {dim} numbers")
     return ViT(channels, **vit, grid=[int(n) for n in grid], recompute=recompute)

@@ -8,6 +8,7 @@ import torch
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.conv import conv_output_elements
 from nnunet_xlstm.layers.recompute import run
 from nnunet_xlstm.networks.contract import check_patch_size, stride_products
@@ -92,7 +93,7 @@ class UNet(nn.Module):
             ValueError: wrong number of channels, or a size that the strides do not divide.
         """
         if x.shape[1] != self.input_channels:
-            raise ValueError(
+            raise ConfigError(
                 f"image with {x.shape[1]} channels: the network was built for {self.input_channels}; "
                 "give the channels of dataset.json"
             )

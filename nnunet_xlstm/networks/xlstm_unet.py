@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements, residual_block
 from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.vil import BLOCKS, ChannelTokens
@@ -147,17 +148,17 @@ def _xlstm_stages(
     if from_stage is None:
         return [[] for _ in features]
     if not -n_stages <= from_stage < n_stages:
-        raise ValueError(
+        raise ConfigError(
             f"xlstm_from_stage {from_stage}: the encoder has stages 0 to {n_stages - 1} (or -1 to -{n_stages})"
         )
     if block not in BLOCKS:
-        raise ValueError(f"xlstm_block '{block}' is unknown; use {' or '.join(BLOCKS)}")
+        raise ConfigError(f"xlstm_block '{block}' is unknown; use {' or '.join(BLOCKS)}")
     if scan_mode not in ("parallel", "alternate"):
-        raise ValueError(f"scan_mode '{scan_mode}' is unknown; use parallel or alternate")
+        raise ConfigError(f"scan_mode '{scan_mode}' is unknown; use parallel or alternate")
     valid = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in BLOCK_OWN_KEYS]
     for key in kwargs:
         if key not in valid:
-            raise ValueError(f"xlstm_kwargs '{key}' is unknown to the block '{block}'; use {', '.join(valid)}")
+            raise ConfigError(f"xlstm_kwargs '{key}' is unknown to the block '{block}'; use {', '.join(valid)}")
     orders = resolve_orders(scan_orders, dim)
     first = from_stage % n_stages
     n_blocks = (n_stages - first) * blocks_per_stage

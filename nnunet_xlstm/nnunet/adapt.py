@@ -14,10 +14,11 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor, nn
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.io.files import replacing
 from nnunet_xlstm.layers.vit import resize_grid
 from nnunet_xlstm.networks.parts import EncoderParts, named_once
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.checkpoint import write_atomically
 from nnunet_xlstm.nnunet.transfer_source import Source
 from nnunet_xlstm.nnunet.transfer_target import Target
 from nnunet_xlstm.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, Table
@@ -72,7 +73,7 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     """
     differences = architecture_differences(source.architecture, target.row.get("architecture"))
     if differences and not options.force:
-        raise ValueError(
+        raise CheckpointError(
             "the target's network is not the one that was trained: " + "; ".join(differences) + ". Plan the data set "
             "after the checkpoint (nnunet_xlstm plan_like), or accept what is lost with --force"
         )
@@ -81,13 +82,13 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     table = Table(tuple(rows), frozenset(wanted))
     if table.share() < options.least:
         missing = "; ".join(table.details()[:4])
-        raise ValueError(
+        raise CheckpointError(
             f"only {table.share():.1%} of the numbers in {_said(wanted)} come from the source, and at least "
             f"{options.least:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
             "(--map OLD=NEW)? A lower limit is --least"
         )
     if (empty := table.empty_parts()) and not options.force:
-        raise ValueError(
+        raise CheckpointError(
             f"nothing in the source fits {', '.join(empty)}, so the rest of the encoder would see noise; are tensors "
             "named otherwise (--map OLD=NEW), or is it the wrong plans file? --force goes on"
         )
@@ -168,7 +169,9 @@ def _fit(
                 rows.append(Row(action=SKIPPED, note=note, **row))
                 continue
             if not new.isfinite().all():
-                raise ValueError(f"{name} holds NaN or infinite numbers: that training failed; take another checkpoint")
+                raise CheckpointError(
+                    f"{name} holds NaN or infinite numbers: that training failed; take another checkpoint"
+                )
             rows.append(Row(action=ADAPTED if note else LOADED, note=note, **row))
             for n in names:
                 state[n] = new.to(tensor.dtype).clone()
@@ -221,7 +224,7 @@ def _grids(source: Mapping | None, target: Mapping) -> tuple[list[int], list[int
     """Tokens per axis of both patches, for networks that cut the patch into tokens of `patch_embed_size`."""
     token = target["architecture"]["arch_kwargs"].get("patch_embed_size")
     if source is None or not source.get("patch_size") or not token:
-        raise ValueError(
+        raise CheckpointError(
             "the position embedding has another size, and the file does not say for which patch; give a checkpoint "
             "with plans, or use its patch size"
         )
@@ -280,7 +283,8 @@ def write(adapted: Adapted, source: Source, target: Target, options: Options, pa
     }
     content = checkpoints.plain({"network_weights": adapted.state, checkpoints.KEY: own})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
 
 
 def report(adapted: Adapted, source: Source, target: Target, options: Options) -> dict[str, Any]:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from nnunet_xlstm.errors import CheckpointError
+
 NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary file beside `path`, flush it to the disk, and put it in place in one step.
-
-    A kill at any moment leaves either the old file or the new one. If `write` makes no file, nothing happens.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    write(temporary)
-    if not temporary.is_file():
-        return
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":  # Windows cannot open a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def read_header(path: Path) -> dict | None:
@@ -48,12 +27,14 @@ def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
     """`requested` if it can be read, else (with `fall_back`) the newest readable checkpoint beside it, by epoch.
 
     Raises:
-        RuntimeError: none can be read.
+        CheckpointError: none can be read.
     """
     if read_header(requested) is not None:
         return requested
     if not fall_back:
-        raise RuntimeError(f"{requested} is truncated or not a checkpoint; continue the training with --c to mend it")
+        raise CheckpointError(
+            f"{requested} is truncated or not a checkpoint; continue the training with --c to mend it"
+        )
     found = []
     for name in NAMES:
         candidate = requested.with_name(name)
@@ -61,7 +42,7 @@ def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
         if header is not None:
             found.append((int(header["current_epoch"]), candidate))
     if not found:
-        raise RuntimeError(
+        raise CheckpointError(
             f"{requested} is truncated or not a checkpoint, and no other checkpoint in {requested.parent} can be read; "
             "delete the damaged file and start the fold anew"
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.figures.feature_maps import draw_feature_maps
 from nnunet_xlstm.nnunet.frozen_encoder import FrozenEncoder, Observation
 from nnunet_xlstm.nnunet.raw_cases import Cases
@@ -135,7 +136,7 @@ class Study:
             present = self._present(plan.train)
             declared = self.cases.dataset.label_ids()
             if unknown := sorted(self._present(plan.test) - present - {0}):
-                raise ValueError(
+                raise ConfigError(
                     f"label {unknown[0]} is in the test cases but in none of the {len(plan.train)} training cases; "
                     "fit the probe on more cases (--cases), or choose other test subjects"
                 )
@@ -143,7 +144,7 @@ class Study:
                 logger.warning("labels %s are in no case and are not predicted", unused)
             self.ids = sorted(present | {0})
             if len(self.ids) < 2:
-                raise ValueError("the training cases hold no label besides the background; there is nothing to probe")
+                raise ConfigError("the training cases hold no label besides the background; there is nothing to probe")
             drawn.counts = np.zeros(len(self.ids))
         for number, case in enumerate(self._bar(plan.cases, "preprocess")):
             rng = np.random.default_rng([plan.seed, 0, number])  # of its own: what other cases draw changes nothing

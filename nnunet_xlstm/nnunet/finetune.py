@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.parts import EncoderParts, named_once
 from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import StagedSchedule, make_optimizer
@@ -24,11 +25,11 @@ class FinetuneTrainer(XLSTMTrainer):
         config, network = self.config, self.bare_network()
         self.parts = EncoderParts.of(network)
         if config.decoder_epochs and config.trainable == "decoder":
-            raise ValueError("decoder_epochs and trainable = decoder: the decoder alone learns all the time; drop one")
+            raise ConfigError("decoder_epochs and trainable = decoder: the decoder alone learns all the time; drop one")
         if config.decoder_epochs >= self.num_epochs:
-            raise ValueError(f"decoder_epochs {config.decoder_epochs}: must be below num_epochs ({self.num_epochs})")
+            raise ConfigError(f"decoder_epochs {config.decoder_epochs}: must be below num_epochs ({self.num_epochs})")
         if config.lr_schedule == "poly" and (config.lr_decay != 1 or config.decoder_epochs):
-            raise ValueError("lr_schedule poly is nnU-Net's and knows one rate; use warmup_poly with these keys")
+            raise ConfigError("lr_schedule poly is nnU-Net's and knows one rate; use warmup_poly with these keys")
         self._set_trainable(config.trainable)
         optimizer = make_optimizer(network, config, learning_rate_scales(network, self.parts, config.lr_decay))
         self.guard = FiniteGuard(optimizer, config.max_bad_steps)

@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.errors import CheckpointError
 from nnunet_xlstm.networks.contract import stride_products
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.pretraining.probe import LinearModel, apply_linear, hypercolumns, permute_weights
@@ -72,7 +73,7 @@ class Pretrained:
             if name.startswith(prefix)
         }
         if not weights:
-            raise ValueError(f"{path}: its network has no part named `encoder`; it cannot be probed")
+            raise CheckpointError(f"{path}: its network has no part named `encoder`; it cannot be probed")
         return cls(
             plans,
             plans.get_configuration(name),
@@ -99,14 +100,14 @@ class Pretrained:
                     name, row["arch_kwargs"], row["_kw_requires_import"], len(self.channel_names), 2
                 )
         except ImportError as error:
-            raise ValueError(f"the network {name} cannot be imported ({error}); install its package") from error
+            raise CheckpointError(f"the network {name} cannot be imported ({error}); install its package") from error
         encoder = network.encoder
         if arm != "untrained":
             try:
                 encoder.load_state_dict(self.weights)
             except RuntimeError as error:
                 reason = str(error).splitlines()[-1].strip()
-                raise ValueError(f"the weights of {self.origin['file']} do not fit {name}: {reason}") from error
+                raise CheckpointError(f"the weights of {self.origin['file']} do not fit {name}: {reason}") from error
         if arm == "permuted":
             permute_weights(encoder, torch.Generator().manual_seed(seed))
         return encoder
@@ -122,7 +123,9 @@ def _with_spacing(plans: dict[str, Any], name: str, spacing: list[float]) -> dic
     own = PlansManager(plans).get_configuration(name).spacing
     if len(spacing) != len(own) or min(spacing) <= 0:
         given = " ".join(f"{value:g}" for value in spacing)
-        raise ValueError(f"spacing {given}: give {len(own)} positive numbers in mm, in the order of the plans ({own})")
+        raise CheckpointError(
+            f"spacing {given}: give {len(own)} positive numbers in mm, in the order of the plans ({own})"
+        )
     plans = copy.deepcopy(plans)
     plans["configurations"][name]["spacing"] = spacing
     return plans
@@ -216,7 +219,7 @@ class FrozenEncoder:
         if self.stages is None:
             return maps
         if beyond := [s for s in self.stages if not -len(maps) <= s < len(maps)]:
-            raise ValueError(f"stage {beyond[0]}: this encoder has {len(maps)} stages, 0 to {len(maps) - 1}")
+            raise CheckpointError(f"stage {beyond[0]}: this encoder has {len(maps)} stages, 0 to {len(maps) - 1}")
         return [maps[s] for s in self.stages]
 
     def _runs(self, image: np.ndarray) -> Iterator[tuple[list[int], list[int], list[Tensor], Tensor]]:

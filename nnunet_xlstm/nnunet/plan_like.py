@@ -14,7 +14,8 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 
-from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.networks.contract import stride_products
 from nnunet_xlstm.nnunet.transfer_source import Source
 from nnunet_xlstm.nnunet.transfer_target import preprocessed_folder
@@ -58,7 +59,7 @@ class LikePlanner(ExperimentPlanner):
 
     def save_plans(self, plans: dict[str, Any]) -> None:
         if self.configuration not in plans["configurations"]:
-            raise ValueError(f"the source is a network for 3D; {plans['dataset_name']} holds 2D images")
+            raise CheckpointError(f"the source is a network for 3D; {plans['dataset_name']} holds 2D images")
         row = plans["configurations"][self.configuration]
         there = self.source.row
         if self.mode == "no_resample":
@@ -135,22 +136,22 @@ def plan_like(
             none or that of other plans.
     """
     if not NAME.fullmatch(plans_name):
-        raise ValueError(f"-p {plans_name}: becomes a file's name; use letters, digits, _ and -")
+        raise CheckpointError(f"-p {plans_name}: becomes a file's name; use letters, digits, _ and -")
     if source.row is None or source.architecture is None:
-        raise ValueError("the file holds no plans; plan_like needs a checkpoint of nnU-Net, of nnssl or of ours")
+        raise CheckpointError("the file holds no plans; plan_like needs a checkpoint of nnU-Net, of nnssl or of ours")
     if (mode == "fixed") != (spacing is not None):
-        raise ValueError("--spacing fixed needs --mm with a number per axis, and no other mode takes it")
+        raise CheckpointError("--spacing fixed needs --mm with a number per axis, and no other mode takes it")
     dim = len(source.row["patch_size"])
     if spacing is not None:
         given = f"--mm {' '.join(f'{s:g}' for s in spacing)}"
         if len(spacing) != dim or not all(0 < s < math.inf for s in spacing):
-            raise ValueError(f"{given}: give {dim} positive numbers in mm")
+            raise CheckpointError(f"{given}: give {dim} positive numbers in mm")
         if dim == 3 and spacing[0] < max(spacing):
-            raise ValueError(f"{given}: the distance of slices, the largest, comes first; see `spacing` in plans")
+            raise CheckpointError(f"{given}: the distance of slices, the largest, comes first; see `spacing` in plans")
     folder = preprocessed_folder(dataset, "dataset_fingerprint.json", "nnUNetv2_extract_fingerprint")
     path = folder / f"{plans_name}.json"
     if path.is_file() and "pretrained" not in read_json(path):
-        raise ValueError(f"-p {plans_name}: {path} was not made by plan_like and would be lost; give another name")
+        raise CheckpointError(f"-p {plans_name}: {path} was not made by plan_like and would be lost; give another name")
     planner = LikePlanner(dataset, source, mode, spacing, path)
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
         planner.plan_experiment()

@@ -11,6 +11,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_xlstm.errors import CheckpointError
+
 
 @dataclass(frozen=True)
 class PlannedNetwork:
@@ -36,9 +38,9 @@ def planned_network(path: Path, configuration: str, channels: int, classes: int)
         known = plans["configurations"]
         manager = PlansManager(plans)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a plans file of nnU-Net ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{path}: not a plans file of nnU-Net ({type(error).__name__}: {error})") from error
     if configuration not in known:
-        raise ValueError(f"{path}: has no configuration '{configuration}'; use -c with one of {', '.join(known)}")
+        raise CheckpointError(f"{path}: has no configuration '{configuration}'; use -c with one of {', '.join(known)}")
     row = manager.get_configuration(configuration)
 
     def build() -> nn.Module:

@@ -12,10 +12,11 @@ import torch
 from torch import distributed as dist
 
 from nnunet_xlstm.config import PoolConfig
-from nnunet_xlstm.data.files import read_json, write_json
 from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import impossible
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import read_json, write_json
 from nnunet_xlstm.losses.partial import PartialLabelLoss
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
 
@@ -57,14 +58,14 @@ class PoolTrainer(XLSTMTrainer):
         path = Path(self.preprocessed_dataset_folder_base) / NAME
         pool = read_pool_cases(path) if path.is_file() else None
         if pool is None or any(row.valid is None for row in pool.cases.values()):
-            raise ValueError(
+            raise ConfigError(
                 f"{type(self).__name__} trains on a pool with labels, which {self.plans_manager.dataset_name} is not "
                 f"({path} {'says nothing of targets' if pool else 'is missing'}): make one with `nnunet_xlstm pool "
                 "build`, or use another -tr"
             )
         for case, row in pool.cases.items():
             if unknown := set(row.valid) - set(self.targets):
-                raise ValueError(
+                raise ConfigError(
                     f"{path}: case {case} has the target {min(unknown)}, which dataset.json has not; build the pool "
                     "again, then plan and preprocess with --clean"
                 )
@@ -74,7 +75,7 @@ class PoolTrainer(XLSTMTrainer):
 
     def _build_loss(self) -> PartialLabelLoss:
         if not self.label_manager.has_regions:
-            raise ValueError(
+            raise ConfigError(
                 f"{self.plans_manager.dataset_name}: its labels are no regions; make it with `nnunet_xlstm pool build`"
             )
         return PartialLabelLoss(
@@ -132,7 +133,7 @@ class PoolTrainer(XLSTMTrainer):
         for case in one_of_each.values():
             found = dataset.load_case(case)[-1]["class_locations"]
             if missing := [target for target, region in regions.items() if region not in found]:
-                raise ValueError(
+                raise ConfigError(
                     f"{self.preprocessed_dataset_folder}: {case} was preprocessed with other codes for {missing[0]} "
                     f"than dataset.json has, {regions[missing[0]]}; plan and preprocess again with --clean"
                 )

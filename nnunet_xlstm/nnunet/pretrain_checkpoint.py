@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nnunet_xlstm import __version__
 from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases
+from nnunet_xlstm.errors import CheckpointError
 from nnunet_xlstm.nnunet.checkpoint import random_state
 
 if TYPE_CHECKING:
@@ -199,14 +200,16 @@ def read(path: Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the checkpoint_final.pth of a pre-training run")
+        raise CheckpointError(f"{path}: no such file; give the checkpoint_final.pth of a pre-training run")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign pickle can raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: not a readable checkpoint of tensors and plain types ({reason})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain types ({reason})") from error
     if not isinstance(content, dict) or content.get(KEY, {}).get("kind") != "pretraining":
-        raise ValueError(f"{path}: not a checkpoint of pre-training; give one of an nnUNetTrainerDINO* or ..Masked run")
+        raise CheckpointError(
+            f"{path}: not a checkpoint of pre-training; give one of an nnUNetTrainerDINO* or ..Masked run"
+        )
     return content
 
 

@@ -16,6 +16,7 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from threadpoolctl import threadpool_limits
 
 from nnunet_xlstm.data.pool_cases import FramePartner, PoolCases
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.contract import check_patch_size
 from nnunet_xlstm.pretraining.view_batch import ViewBatch
 from nnunet_xlstm.pretraining.views import Views
@@ -164,7 +165,7 @@ def view_loaders(
 def _frame_partner(pool: PoolCases | None, identifiers: Sequence[str]) -> FramePartner:
     partner = pool.frame_partner(identifiers) if pool else None
     if partner is None or not any(partner.partners.values()):
-        raise ValueError(
+        raise ConfigError(
             "frames = pair: no case of this data set has another frame (pool_cases.json says which belong "
             "together); make it from 4D images with `nnunet_xlstm unlabelled`, or set frames to random"
         )
@@ -180,10 +181,10 @@ def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[i
     default = [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
     local = list(wanted or default)
     if len(local) != len(patch):
-        raise ValueError(f"local_patch_size {local}: give {len(patch)} numbers, as the patch {list(patch)} has")
+        raise ConfigError(f"local_patch_size {local}: give {len(patch)} numbers, as the patch {list(patch)} has")
     check_patch_size(local, strides)
     if np.prod(local) == np.prod(strides):
-        raise ValueError(
+        raise ConfigError(
             f"local views of {local} are one cell at the bottom of this network (strides {list(map(int, strides))}), "
             "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local 0"
         )

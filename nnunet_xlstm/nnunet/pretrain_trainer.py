@@ -15,8 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import remove_leftovers, replacing
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.checkpoint import readable_checkpoint, write_atomically
+from nnunet_xlstm.nnunet.checkpoint import readable_checkpoint
 from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import local_patch, view_batch, view_loaders
@@ -82,7 +84,7 @@ class PretrainTrainer(XLSTMTrainer):
         network = self.bare_network()
         encoder = getattr(network, "encoder", None)
         if encoder is None:
-            raise ValueError(
+            raise ConfigError(
                 f"{type(network).__name__} has no part named `encoder`; pre-training needs a network whose encoder "
                 "returns one map per stage, such as those of our planners or nnU-Net's own"
             )
@@ -123,7 +125,7 @@ class PretrainTrainer(XLSTMTrainer):
         try:
             self.method.load_teacher(own["method"], keep_heads=self.config.keep_heads)
         except (RuntimeError, KeyError) as error:
-            raise ValueError(
+            raise ConfigError(
                 f"init_checkpoint {path}: its encoder ({own['architecture']['network_class_name']}, "
                 f"{own['dataset']}) does not fit this network: {str(error).splitlines()[0]}; plan both stages with one "
                 "planner, and use the plans of the first (nnUNetv2_move_plans_between_datasets)"
@@ -161,7 +163,7 @@ class PretrainTrainer(XLSTMTrainer):
     def on_train_start(self):
         super().on_train_start()
         if self._missing_start and not self._resumed:
-            raise FileNotFoundError(
+            raise ConfigError(
                 f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
             )
         if not self._resumed and not self.lineage:
@@ -320,7 +322,9 @@ class PretrainTrainer(XLSTMTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         content = checkpoints.content(self)
-        write_atomically(Path(filename), lambda path: torch.save(content, path))
+        remove_leftovers(Path(filename).parent)
+        with replacing(Path(filename)) as temporary:
+            torch.save(content, temporary)
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
         """Continue a run exactly: student, teacher, heads, centre, optimiser, random states.
@@ -343,7 +347,7 @@ class PretrainTrainer(XLSTMTrainer):
             self.optimizer.load_state_dict(content["optimizer_state"])
         except (RuntimeError, ValueError) as error:
             changed = sorted(k for k, v in to_dict(self.config).items() if own["config"].get(k) != v)
-            raise ValueError(
+            raise ConfigError(
                 f"{chosen}: this run was started with other objectives, targets or heads and cannot go on with these "
                 f"keys ({', '.join(changed) or 'none differs'}); set them back, or start anew with init_checkpoint"
             ) from error

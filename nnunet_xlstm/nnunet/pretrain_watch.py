@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nnunet_xlstm.data.files import write_text
 from nnunet_xlstm.data.pool_cases import PoolCases
 from nnunet_xlstm.figures.pretraining_chart import draw_progress
+from nnunet_xlstm.io.files import write_text
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.monitor import Monitor, Observations, knn_accuracy
 from nnunet_xlstm.pretraining.verdict import Finding, verdict

@@ -20,6 +20,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
 
 CACHE_BYTES = 2 << 30  # of preprocessed images that are needed more than once
@@ -47,7 +48,7 @@ class RawImages:
             try:
                 folder = Path(str(nnUNet_raw)) / maybe_convert_to_dataset_name(int(name) if name.isdigit() else name)
             except (RuntimeError, ValueError) as error:
-                raise ValueError(
+                raise DatasetError(
                     f"-d {name}: no data set of this id or name in nnUNet_raw ({nnUNet_raw!r}), and no folder with a "
                     "dataset.json"
                 ) from error
@@ -55,9 +56,9 @@ class RawImages:
             content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
             files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
+            raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
         if not files:
-            raise ValueError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
+            raise DatasetError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
         return cls(
             folder,
             content,
@@ -104,7 +105,7 @@ class Cases:
         try:
             self.reader = determine_reader_writer_from_dataset_json(dataset.content, first, verbose=False)()
         except RuntimeError as error:
-            raise ValueError(f"{first}: nnU-Net has no reader for it; check file_ending in dataset.json") from error
+            raise DatasetError(f"{first}: nnU-Net has no reader for it; check file_ending in dataset.json") from error
         self.preprocessor = pretrained.configuration.preprocessor_class(verbose=False)
         self._cache: dict[str, Prepared] = {}
         self._room = CACHE_BYTES
@@ -113,11 +114,11 @@ class Cases:
         names, wanted = self.dataset.channel_names, self.pretrained.channel_names
         where = self.dataset.folder.name
         if self.channel is not None and not 0 <= self.channel < len(names):
-            raise ValueError(f"--channel {self.channel}: {where} has the channels 0 to {len(names) - 1} ({names})")
+            raise DatasetError(f"--channel {self.channel}: {where} has the channels 0 to {len(names) - 1} ({names})")
         given = names if self.channel is None else (names[self.channel],)
         if len(given) != len(wanted):
             fix = "; choose one of them with --channel N" if len(wanted) == 1 else ""
-            raise ValueError(
+            raise DatasetError(
                 f"{where} gives {len(given)} channel(s) {given}, the encoder was trained on {len(wanted)} {wanted}{fix}"
             )
         if [n.lower() for n in given] != [n.lower() for n in wanted]:
@@ -142,15 +143,15 @@ class Cases:
     def _load(self, case: str, with_labels: bool) -> Prepared:
         images, label = self.dataset.images[case], self.dataset.labels[case]
         if with_labels and not label.is_file():
-            raise ValueError(f"case '{case}' has no label map {label}; --probe needs the labels of all cases")
+            raise DatasetError(f"case '{case}' has no label map {label}; --probe needs the labels of all cases")
         try:
             data, properties = self.reader.read_images(images if self.channel is None else [images[self.channel]])
             seg = self.reader.read_seg(str(label))[0] if with_labels else None
         except (RuntimeError, OSError) as error:
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"case '{case}' cannot be read ({reason}); mend its files or take it out") from error
+            raise DatasetError(f"case '{case}' cannot be read ({reason}); mend its files or take it out") from error
         if seg is not None and seg.shape[1:] != data.shape[1:]:
-            raise ValueError(f"case '{case}': image {data.shape[1:]} and label map {seg.shape[1:]} differ in size")
+            raise DatasetError(f"case '{case}': image {data.shape[1:]} and label map {seg.shape[1:]} differ in size")
         # ids alone: regions are unions of them
         ids = {0} if seg is None else {int(v) for v in np.unique(seg)} - {0}
         plain = {"labels": {"background": 0, **{str(i): i for i in sorted(ids) if i}}}

@@ -2,6 +2,7 @@
 
 import importlib
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.names import TRAINERS
 
 
@@ -12,5 +13,5 @@ def load_recipe(name: str):
         ValueError: not one of ours.
     """
     if name not in TRAINERS:
-        raise ValueError(f"{name} is not a trainer of this package; use one of {', '.join(TRAINERS)}")
+        raise ConfigError(f"{name} is not a trainer of this package; use one of {', '.join(TRAINERS)}")
     return getattr(importlib.import_module(TRAINERS[name]), name).recipe

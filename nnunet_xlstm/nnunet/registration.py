@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.names import PLANNERS, TRAINERS
 
 SHIM = Path(__file__).resolve().parents[1] / "shim" / "nnunet_xlstm_shim.py"
@@ -34,7 +35,7 @@ def nnunetv2_folder() -> Path:
         found = (
             "is not installed" if spec is None else f"is only a leftover folder {list(spec.submodule_search_locations)}"
         )
-        raise FileNotFoundError(f'nnunetv2 {found} in {sys.prefix}; run: pip install "nnunetv2>=2.8.1,<2.9"')
+        raise ConfigError(f'nnunetv2 {found} in {sys.prefix}; run: pip install "nnunetv2>=2.8.1,<2.9"')
     return Path(spec.origin).parent
 
 
@@ -128,7 +129,7 @@ def load_class(name: str) -> type:
     """
     modules = {**TRAINERS, **PLANNERS}
     if name not in modules:
-        raise ValueError(f"nnunet_xlstm has no class {name!r}; it has {', '.join(modules)}.")
+        raise ConfigError(f"nnunet_xlstm has no class {name!r}; it has {', '.join(modules)}.")
     return getattr(importlib.import_module(modules[name]), name)
 
 
@@ -144,7 +145,7 @@ def planners_findable() -> Iterator[None]:
             return load_class(class_name)
         found = stock(folder, class_name, *args, **kwargs)
         if found is None:  # stock would go on to call None
-            raise ValueError(
+            raise ConfigError(
                 f"Neither nnunetv2 nor nnunet_xlstm has a class {class_name!r} for planning. "
                 f"The planners of nnunet_xlstm are {', '.join(PLANNERS)}."
             )
@@ -187,7 +188,7 @@ def _states_of_ours(paths: dict[str, Path]) -> dict[str, str]:
 
 def _copy_atomically(source: Path, target: Path) -> None:
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent} is no folder, so this is no nnU-Net v2 (nnunet_xlstm needs 2.8.x).")
+        raise ConfigError(f"{target.parent} is no folder, so this is no nnU-Net v2 (nnunet_xlstm needs 2.8.x).")
     # Not a .py name: nnU-Net imports every module that it sees in the folder.
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

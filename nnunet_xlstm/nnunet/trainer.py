@@ -22,6 +22,8 @@ from torch import nn
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import remove_leftovers, replacing
 from nnunet_xlstm.networks.contract import check_patch_size, stride_products
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
@@ -29,7 +31,6 @@ from nnunet_xlstm.nnunet.checkpoint import (
     readable_checkpoint,
     restore_random_state,
     seed_everything,
-    write_atomically,
 )
 from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
@@ -54,7 +55,7 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
         ValueError: unknown configuration, wrong number of axes, or a patch that the strides do not divide.
     """
     if configuration not in plans["configurations"]:
-        raise ValueError(
+        raise ConfigError(
             f"configuration '{configuration}' is not in the plans {plans['plans_name']}; "
             f"use one of {', '.join(plans['configurations'])}"
         )
@@ -64,7 +65,7 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
     )
     if config.patch_size is not None:
         if len(config.patch_size) != len(manager.patch_size):
-            raise ValueError(
+            raise ConfigError(
                 f"patch_size {config.patch_size}: {len(config.patch_size)} axes for configuration '{configuration}' "
                 f"with {len(manager.patch_size)}; give one number per axis, in the order of the plans"
             )
@@ -251,7 +252,9 @@ class XLSTMTrainer(nnUNetTrainer):
             EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_state": random_state()}
         }
         try:
-            write_atomically(Path(filename), lambda path: super(XLSTMTrainer, self).save_checkpoint(str(path)))
+            remove_leftovers(Path(filename).parent)
+            with replacing(Path(filename)) as temporary:  # nothing is written on the other ranks
+                super().save_checkpoint(str(temporary))
         finally:
             self.my_init_kwargs = arguments
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import CheckpointError
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 
 WRAPPERS = ("module.", "_orig_mod.", "backbone.")  # DDP, torch.compile, DINO
@@ -64,18 +65,18 @@ def read_source(
     content = _load(path, trust)
     origin = {"file": path.name, "sha256": checkpoints.sha256(path)}
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: holds a {type(content).__name__}; a checkpoint or a state dict is needed")
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; a checkpoint or a state dict is needed")
     try:
         source = _of_kind(path, content, origin, branch)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise CheckpointError(
             f"{path}: not complete, or of another version than this package reads ({type(error).__name__}: {error})"
         ) from error
     if branch is not None and source.kind not in ("pre-training", "state dict"):
-        raise ValueError(f"--weights {branch}: {path} has no teacher and no student; leave the option out")
+        raise CheckpointError(f"--weights {branch}: {path} has no teacher and no student; leave the option out")
     weights = _rename(_clean(source.weights), renames or {})
     if not weights:
-        raise ValueError(f"{path}: holds no tensors")
+        raise CheckpointError(f"{path}: holds no tensors")
     return Source(**{**source.__dict__, "weights": weights})
 
 
@@ -86,7 +87,9 @@ def _of_kind(path: Path, content: Mapping, origin: dict, branch: str | None) -> 
         return _of_pretraining(content, origin, branch)
     if kind == "adapted":
         first = own["lineage"][-1]["file"]
-        raise ValueError(f"{path}: was made by `nnunet_xlstm adapt` for another plan; give what it came from, {first}")
+        raise CheckpointError(
+            f"{path}: was made by `nnunet_xlstm adapt` for another plan; give what it came from, {first}"
+        )
     if checkpoints.ADAPTATION in content:
         return _of_nnssl(content, origin)
     if "network_weights" in content and "init_args" in content:
@@ -96,12 +99,12 @@ def _of_kind(path: Path, content: Mapping, origin: dict, branch: str | None) -> 
 
 def _load(path: Path, trust: bool) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give a checkpoint (.pth)")
+        raise CheckpointError(f"{path}: no such file; give a checkpoint (.pth)")
     with contextlib.suppress(pickle.UnpicklingError), torch.serialization.safe_globals(_harmless()):
         return _torch_load(path, weights_only=True)
     if trust:
         return _torch_load(path, weights_only=False)
-    raise ValueError(
+    raise CheckpointError(
         f"{path}: holds pickled objects besides tensors, and unpickling can run any code; if you know who made the "
         "file, add --trust"
     )
@@ -119,9 +122,9 @@ def _torch_load(path: Path, weights_only: bool) -> Any:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"{path}: not a readable checkpoint ({reason})")
+    return CheckpointError(f"{path}: not a readable checkpoint ({reason})")
 
 
 def _harmless() -> list:
@@ -140,7 +143,9 @@ def _of_pretraining(content: Mapping, origin: dict, branch: str | None) -> Sourc
             f"encoder.{k.removeprefix(prefix)}": v for k, v in own.get("method", {}).items() if k.startswith(prefix)
         }
         if not chosen:
-            raise ValueError(f"--weights {branch}: {origin['file']} does not hold the {branch}; leave the option out")
+            raise CheckpointError(
+                f"--weights {branch}: {origin['file']} does not hold the {branch}; leave the option out"
+            )
         weights = {name: chosen.get(name, tensor) for name, tensor in weights.items()}
     # decoder and heads were never trained
     weights = {k: v for k, v in weights.items() if not k.startswith("decoder.")}
@@ -208,7 +213,7 @@ def _of_state_dict(path: Path, content: Mapping, origin: dict, branch: str | Non
         inner = inner.state_dict()
     weights = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
     if not weights:
-        raise ValueError(
+        raise CheckpointError(
             f"{path}: not a checkpoint of our pre-training, of nnU-Net or of nnssl, and no state dict of tensors "
             f"either (its keys: {', '.join(map(str, list(content)[:6]))})"
         )
@@ -241,7 +246,7 @@ def _rename(weights: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str,
         ValueError: a prefix that no name has, or two tensors of one new name.
     """
     if unused := [old for old in renames if not any(name.startswith(old) for name in weights)]:
-        raise ValueError(
+        raise CheckpointError(
             f"--map {unused[0]}={renames[unused[0]]}: no tensor's name starts so; the first are "
             f"{', '.join(list(weights)[:4])}"
         )
@@ -250,6 +255,6 @@ def _rename(weights: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str,
         old = max((p for p in renames if name.startswith(p)), key=len, default=None)
         new = name if old is None else renames[old] + name.removeprefix(old)
         if new in result:
-            raise ValueError(f"--map: two tensors would be named {new}; give longer prefixes")
+            raise CheckpointError(f"--map: two tensors would be named {new}; give longer prefixes")
         result[new] = tensor
     return result

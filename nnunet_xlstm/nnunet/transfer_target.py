@@ -15,7 +15,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.io.files import read_json
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,20 @@ class Target:
         path = folder / f"{plans_name}.json"
         if not path.is_file():
             known = sorted(p.stem for p in folder.glob("*Plans*.json"))
-            raise ValueError(
+            raise CheckpointError(
                 f"-p {plans_name}: {folder} has no such plans; "
                 + (f"it has {', '.join(known)}" if known else "plan first, or use `nnunet_xlstm plan_like`")
             )
         plans = PlansManager(read_json(path))
         if configuration not in plans.available_configurations:
-            raise ValueError(
+            raise CheckpointError(
                 f"-c {configuration}: {plans_name} has {', '.join(plans.available_configurations)} and no other"
             )
         target = cls(plans, configuration, read_json(folder / "dataset.json"))
         try:
             _ = target.row["architecture"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"-p {plans_name}: {configuration} names no network ({error}); plan anew") from error
+            raise CheckpointError(f"-p {plans_name}: {configuration} names no network ({error}); plan anew") from error
         return target
 
     @property
@@ -96,7 +97,7 @@ def _importable(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"the network {name} cannot be imported ({error}); install its package") from error
+        raise CheckpointError(f"the network {name} cannot be imported ({error}); install its package") from error
 
 
 def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
@@ -110,12 +111,12 @@ def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
     """
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
-        raise ValueError("nnUNet_preprocessed is not set; give it the folder that nnU-Net uses")
+        raise CheckpointError("nnUNet_preprocessed is not set; give it the folder that nnU-Net uses")
     try:
         name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
+        raise CheckpointError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
     folder = Path(root) / name
     if not (folder / needs).is_file():
-        raise ValueError(f"-d {dataset}: {folder} has no {needs}; run {made_by} -d {dataset}")
+        raise CheckpointError(f"-d {dataset}: {folder} has no {needs}; run {made_by} -d {dataset}")
     return folder

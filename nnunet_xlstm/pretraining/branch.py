@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.pretraining.config import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.pretraining.heads import ProjectionHead
 from nnunet_xlstm.pretraining.standardise import Standardise
@@ -41,7 +42,7 @@ class Layout:
         """
         cells = self.cells[stage]
         if any(p % c for p, c in zip(self.patch_size, cells, strict=True)):
-            raise ValueError(
+            raise ConfigError(
                 f"patch size {self.patch_size}: stage {stage} has {cells} cells, which do not divide it; give a patch "
                 "size that all strides of the network divide"
             )
@@ -66,7 +67,7 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
         for module, mode in modes:
             module.training = mode
     if not isinstance(maps, (list, tuple)):
-        raise ValueError(
+        raise ConfigError(
             f"the encoder returns {type(maps).__name__}; pre-training needs a list of maps, one per stage, highest "
             "resolution first (for dynamic-network-architectures: return_skips=True)"
         )

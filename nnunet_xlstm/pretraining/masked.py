@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.pretraining.branch import Layout
 from nnunet_xlstm.pretraining.config import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.pretraining.objective import Objective, Seen
@@ -43,7 +44,7 @@ class BlockMask:
         grid = tuple(-(-c // b) for c, b in zip(cells, block, strict=True))
         n_blocks = torch.Size(grid).numel()
         if n_blocks < 2:
-            raise ValueError(
+            raise ConfigError(
                 f"mask_block = {config.mask_block}: blocks of {block} cells of {stride} voxels cover the whole "
                 f"patch of {layout.patch_size}; give a smaller mask_block or a larger patch"
             )
@@ -78,7 +79,7 @@ class MaskedObjective(Objective):
         for stage in self.stages:
             channels, last = layout.channels[stage], layout.cells[layout.stages[-1]]
             if any(n % c for n, c in zip(layout.cells[stage], last, strict=True)):
-                raise ValueError(
+                raise ConfigError(
                     f"patch size {layout.patch_size}: the cells of stage {stage}, {layout.cells[stage]}, are no "
                     f"multiple of the last one's, {last}; give a patch size that all strides of the network divide"
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.dense import DenseObjective
 from nnunet_xlstm.pretraining.koleo import KoLeoObjective
@@ -29,5 +30,5 @@ def active_weights(config: PretrainingConfig) -> dict[str, float]:
     weights = {name: weight for name, weight in weights.items() if weight > 0}
     if not weights:
         keys = ", ".join(f"{name}_weight" for name in OBJECTIVES)
-        raise ValueError(f"all weights are 0, so there is nothing to learn; set one of {keys} above 0")
+        raise ConfigError(f"all weights are 0, so there is nothing to learn; set one of {keys} above 0")
     return weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.pretraining.branch import Layout
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.objective import Objective, Seen
@@ -48,7 +49,7 @@ def mean_over_pairs(distances: Tensor) -> Tensor:
     n_teacher, n_student = distances.shape
     n_pairs = n_teacher * n_student - min(n_teacher, n_student)
     if not n_pairs:
-        raise ValueError(
+        raise ConfigError(
             f"{n_student} student and {n_teacher} teacher views: no pair of different views; give two global views"
         )
     return (distances.sum() - distances.diagonal().sum()) / n_pairs

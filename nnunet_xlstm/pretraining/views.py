@@ -22,6 +22,7 @@ from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResol
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.pretraining.config import ViewKeys
 
 THICK = 3.0  # an axis whose spacing is this many times the finest is one of thick slices
@@ -134,12 +135,12 @@ class Views:
     ):
         for name, low in (("crop_scale_min", config.crop_scale_min), ("through_scale_min", config.through_scale_min)):
             if low > config.crop_scale_max or config.crop_scale_max > 1:
-                raise ValueError(
+                raise ConfigError(
                     f"{name} = {low:g}, crop_scale_max = {config.crop_scale_max:g}: give 0 < {name} <= crop_scale_max "
                     "<= 1, shares of the parent crop's edge"
                 )
         if config.min_overlap > 1:
-            raise ValueError(f"min_overlap = {config.min_overlap:g}: it is a share of a view's volume; give 0 to 1")
+            raise ConfigError(f"min_overlap = {config.min_overlap:g}: it is a share of a view's volume; give 0 to 1")
         self.patch_size = np.array(patch_size, int)
         self.local_patch_size = None if local_patch_size is None else np.array(local_patch_size, int)
         self.config, self.mirroring = config, mirroring

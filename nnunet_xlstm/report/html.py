@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from nnunet_xlstm.errors import DatasetError
+
 STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #5b6570; --line: #d5dae0; --page: #fff; --shade: #f4f6f8; }
 @media (prefers-color-scheme: dark) {
@@ -137,7 +139,7 @@ class Picture:
     def html(self) -> str:
         kind = MEDIA.get(Path(self.path).suffix.lower())
         if kind is None:
-            raise ValueError(f"{self.path}: a report shows {', '.join(MEDIA)}; save the picture as one of these")
+            raise DatasetError(f"{self.path}: a report shows {', '.join(MEDIA)}; save the picture as one of these")
         data = base64.b64encode(Path(self.path).read_bytes()).decode("ascii")
         text = escape(self.caption)
         return f'<figure><img src="data:{kind};base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>'

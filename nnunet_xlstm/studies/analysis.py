@@ -16,8 +16,9 @@ import numpy as np
 
 from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyse, means_of_groups
 from nnunet_xlstm.comparison.inputs import read_models
-from nnunet_xlstm.data.files import read_json, write_json
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.summary import EXTRAS, case_name, finite, mean_of_known, read_scores
+from nnunet_xlstm.io.files import read_json, write_json
 from nnunet_xlstm.statistics.wilcoxon import holm
 from nnunet_xlstm.studies.study import Run, Study
 
@@ -82,7 +83,7 @@ def find(study: Study) -> Findings:
     done = [run for run in study.runs() if run.is_done]
     missing = [run.id for run in study.runs() if not run.is_done]
     if not done:
-        raise ValueError(f"{study.folder}: none of the {len(missing)} runs is finished, so there is nothing to report")
+        raise ConfigError(f"{study.folder}: none of the {len(missing)} runs is finished, so there is nothing to report")
     scored = [_score(study, run) for run in done]
     points = []
     for labels in study.labels:
@@ -94,7 +95,7 @@ def find(study: Study) -> Findings:
 def _score(study: Study, run: Run) -> RunScore:
     scores = read_scores(run.summary)
     if scores.cases != study.test_cases:
-        raise ValueError(
+        raise ConfigError(
             f"{run.summary}: its cases are not the test cases of the study; remove it and run {run.id} anew"
         )
     subjects = [study.subjects[case] for case in scores.cases]

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_xlstm.data.files import write_text
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import write_text
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,12 @@ def write_job_array(
         ValueError: no commands, an unknown scheduler, or a line end in a command.
     """
     if scheduler not in SCHEDULERS:
-        raise ValueError(f"scheduler '{scheduler}': there are {', '.join(SCHEDULERS)}")
+        raise ConfigError(f"scheduler '{scheduler}': there are {', '.join(SCHEDULERS)}")
     if not commands:
-        raise ValueError("there is nothing left to run, so there are no jobs to write")
+        raise ConfigError("there is nothing left to run, so there are no jobs to write")
     lines = [shlex.join(command) for command in (*commands, last)]
     if any("\n" in line for line in lines):
-        raise ValueError("a command holds a line end, and commands.txt has one command per line; rename the file")
+        raise ConfigError("a command holds a line end, and commands.txt has one command per line; rename the file")
     header, task, submit = SCHEDULERS[scheduler]
     exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
     paths = {key: folder / f"{key}.sh" for key in ("array", "last", "submit")}

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import read_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ARM_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
@@ -34,11 +35,13 @@ class Arm:
 
     def __post_init__(self):
         if not NAME.fullmatch(self.name):
-            raise ValueError(
+            raise ConfigError(
                 f"arm '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
             )
         if self.adapt and self.checkpoint is None:
-            raise ValueError(f"arm '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out")
+            raise ConfigError(
+                f"arm '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
+            )
 
 
 def parse_arm(text: str) -> Arm:
@@ -51,7 +54,7 @@ def parse_arm(text: str) -> Arm:
     name, equals, checkpoint = left.partition("=")
     trainer, at, plans = right.partition("@")
     if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
-        raise ValueError(f"arm '{text}': give {ARM_RULE}")
+        raise ConfigError(f"arm '{text}': give {ARM_RULE}")
     return Arm(name, trainer, plans or None, checkpoint or None)
 
 
@@ -73,14 +76,14 @@ class Request:
     def __post_init__(self):
         for name, value in (("seeds", self.seeds), ("iterations", self.iterations)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} {value}: give 1 or more")
+                raise ConfigError(f"{name} {value}: give 1 or more")
         if self.labels is not None and (not self.labels or min(self.labels) < 1):
-            raise ValueError(f"labels {self.labels}: give numbers of subjects, each 1 or more")
+            raise ConfigError(f"labels {self.labels}: give numbers of subjects, each 1 or more")
         if self.subjects is not None and self.subject is not None:
-            raise ValueError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
+            raise ConfigError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
         names = [arm.name.casefold() for arm in self.arms or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
+            raise ConfigError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
 
     def over(self, other: Request) -> Request:
         """What this one says, and the other where this one says nothing."""
@@ -104,13 +107,13 @@ def read_preset(path: Path) -> Request:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f'{path}: write an object such as {{"labels": [5], "arms": ["scratch:TRAINER@PLANS"]}}')
+        raise ConfigError(f'{path}: write an object such as {{"labels": [5], "arms": ["scratch:TRAINER@PLANS"]}}')
     _check_keys(f"{path}", content, TYPES)
     for key, value in content.items():
         if not isinstance(value, TYPES[key]) or isinstance(value, bool):
-            raise ValueError(f"{path}: {key} = {value!r}; give {' or '.join(t.__name__ for t in TYPES[key])}")
+            raise ConfigError(f"{path}: {key} = {value!r}; give {' or '.join(t.__name__ for t in TYPES[key])}")
     if not all(isinstance(n, int) and not isinstance(n, bool) for n in content.get("labels", ())):
-        raise ValueError(f"{path}: labels = {content['labels']!r}; give numbers of subjects, such as [2, 5, 10]")
+        raise ConfigError(f"{path}: labels = {content['labels']!r}; give numbers of subjects, such as [2, 5, 10]")
     values = dict(content)
     if "dataset" in values:
         values["dataset"] = str(values["dataset"])
@@ -124,14 +127,14 @@ def read_preset(path: Path) -> Request:
 
 def _arm(path: Path, row: Any) -> Arm:
     if not isinstance(row, dict) or not {"name", "trainer"} <= set(row):
-        raise ValueError(f'{path}: arm {row!r}; give "{ARM_RULE}", or an object with name and trainer')
+        raise ConfigError(f'{path}: arm {row!r}; give "{ARM_RULE}", or an object with name and trainer')
     kinds = {f.name: {"config": dict, "adapt": list}.get(f.name, str) for f in dataclasses.fields(Arm)}
     _check_keys(f"{path}, arm '{row['name']}'", row, kinds)
     for key, value in row.items():
         fits = isinstance(value, kinds[key]) and (key != "adapt" or all(isinstance(word, str) for word in value))
         if not fits:
             words = "list of words" if key == "adapt" else kinds[key].__name__
-            raise ValueError(f"{path}, arm '{row['name']}': {key} = {value!r}; give a {words}")
+            raise ConfigError(f"{path}, arm '{row['name']}': {key} = {value!r}; give a {words}")
     return Arm(**row)
 
 
@@ -140,4 +143,4 @@ def _check_keys(where: str, content: Mapping[str, Any], known: Mapping[str, Any]
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{where}: unknown key '{key}'{hint}; valid: {', '.join(known)}")
+            raise ConfigError(f"{where}: unknown key '{key}'{hint}; valid: {', '.join(known)}")

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from nnunet_xlstm.data.case_table import TEST_SUBJECTS, case_subjects, listed, read_test_subjects
-from nnunet_xlstm.data.files import read_json
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.nnunet.pretrain_checkpoint import sha256
 from nnunet_xlstm.nnunet.raw_cases import RawImages
 from nnunet_xlstm.studies.request import Arm, Request
@@ -32,7 +33,7 @@ def open_study(request: Request, out: Path) -> Study:
     if stored is None:
         needed = {"dataset (-d)": request.dataset, "labels": request.labels, "arms": request.arms}
         if missing := [name for name, value in needed.items() if value is None]:
-            raise ValueError(f"{out} holds no study yet; to begin one, say: {', '.join(missing)}")
+            raise ConfigError(f"{out} holds no study yet; to begin one, say: {', '.join(missing)}")
     dataset = RawImages.find(request.dataset or str(stored.raw))
     preprocessed = _preprocessed(dataset.folder.name, stored)
     subjects, test_cases = _people(request, stored, dataset)
@@ -75,7 +76,7 @@ def _preprocessed(dataset: str, stored: Study | None) -> Path:
     root = os.environ.get("nnUNet_preprocessed")
     folder = stored.preprocessed if stored and root is None else Path(root or "") / dataset
     if not (root or stored) or not (folder / "dataset.json").is_file():
-        raise ValueError(
+        raise ConfigError(
             f"{dataset} is not preprocessed: no {folder}/dataset.json (nnUNet_preprocessed={root!r}); run "
             "nnUNetv2_plan_and_preprocess first"
         )
@@ -95,7 +96,7 @@ def _people(request: Request, stored: Study | None, dataset: RawImages) -> tuple
     named = read_test_subjects(path)
     absent = sorted(named - set(subjects.values()))
     if not named or len(absent) == len(named):
-        raise ValueError(
+        raise ConfigError(
             f"{path}: none of its test subjects ({listed(absent)}) has a labelled case; those of the data set are such "
             f"as {listed(list(subjects.values())[:2])}. Say what a case's subject is with --subjects or --subject"
         )
@@ -113,14 +114,14 @@ def _arms(request: Request, stored: Study | None, preprocessed: Path) -> list[Ar
         plans = arm.plans or known or _only_plans(arm, preprocessed)
         arms[arm.name] = replace(arm, plans=plans, checkpoint=checkpoint)
     if len({name.casefold() for name in arms}) < len(arms):
-        raise ValueError(f"arms {', '.join(arms)}: two names differ in case alone; give each a name of its own")
+        raise ConfigError(f"arms {', '.join(arms)}: two names differ in case alone; give each a name of its own")
     return list(arms.values())
 
 
 def _only_plans(arm: Arm, preprocessed: Path) -> str:
     found = sorted(path.stem for path in preprocessed.glob("*.json") if "plans_name" in read_json(path))
     if len(found) != 1:
-        raise ValueError(
+        raise ConfigError(
             f"arm '{arm.name}': say which plans, {arm.name}:{arm.trainer}@PLANS; {preprocessed} has "
             f"{', '.join(found) or 'none'}"
         )
@@ -135,7 +136,7 @@ def _hashes(arms: list[Arm], preprocessed: Path) -> dict[str, str]:
         for name, path in files.items():
             if not path.is_file():
                 what = "plans" if name == arm.plans else "checkpoint"
-                raise ValueError(f"arm '{arm.name}': there is no {path}; name the {what} as it is called")
+                raise ConfigError(f"arm '{arm.name}': there is no {path}; name the {what} as it is called")
             hashes[name] = hashes.get(name) or sha256(path)
     return hashes
 
@@ -143,7 +144,7 @@ def _hashes(arms: list[Arm], preprocessed: Path) -> dict[str, str]:
 def _check_labels(study: Study) -> None:
     there = len(study.orders["0"])
     if max(study.labels) > there:
-        raise ValueError(
+        raise ConfigError(
             f"labels {max(study.labels)}: {study.dataset} has {there} training subjects with labels (test subjects do "
             "not count); give smaller numbers"
         )
@@ -154,7 +155,7 @@ def _check_preprocessed(study: Study, arm: Arm) -> None:
     configurations = read_json(study.preprocessed / f"{arm.plans}.json").get("configurations", {})
     row = configurations.get(study.configuration)
     if row is None:
-        raise ValueError(
+        raise ConfigError(
             f"arm '{arm.name}': {arm.plans} has no configuration {study.configuration}; -c takes one of "
             f"{', '.join(configurations)}"
         )
@@ -163,7 +164,7 @@ def _check_preprocessed(study: Study, arm: Arm) -> None:
     folder = study.preprocessed / row.get("data_identifier", f"{arm.plans}_{study.configuration}")
     drawn = {case for seed in range(study.seeds) for case in study.cases(max(study.labels), seed)}
     if missing := sorted(case for case in drawn if not (folder / f"{case}.pkl").is_file()):
-        raise ValueError(
+        raise ConfigError(
             f"arm '{arm.name}': {listed(missing)} not preprocessed in {folder}; run nnUNetv2_plan_and_preprocess for "
             f"{arm.plans} and {study.configuration}"
         )

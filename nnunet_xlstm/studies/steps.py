@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nnunet_xlstm.commands.children import Commands
 from nnunet_xlstm.commands.environment import FEW_CORES, child_variables, own_command, stock_command
-from nnunet_xlstm.data.files import write_json
+from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.io.files import write_json
 from nnunet_xlstm.nnunet.raw_cases import RawImages
 from nnunet_xlstm.studies.study import Run, Study
 from nnunet_xlstm.studies.trainer_config import trainer_config
@@ -149,7 +150,7 @@ def link(path: Path, target: Path) -> None:
     except FileExistsError:  # another process was faster
         return
     except OSError as error:
-        raise OSError(
+        raise UserError(
             f"{path}: no symbolic link can be made ({error}); a study needs them. On Windows switch on the developer "
             "mode, elsewhere give an -o on a file system that has links"
         ) from error

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.data.files import read_json, write_json
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import read_json, write_json
 from nnunet_xlstm.studies.request import Arm
 
 FILE = "study.json"
@@ -113,13 +114,13 @@ def read_study(folder: Path) -> Study | None:
     content = read_json(path)
     try:
         if content.pop("kind") != KIND:
-            raise ValueError(f"not of the kind {KIND}")
+            raise ConfigError(f"not of the kind {KIND}")
         arms = [Arm(**row) for row in content.pop("arms")]
         places = {name: Path(content.pop(name)) for name in ("raw", "preprocessed")}
         content.pop("folder")  # it may have been moved
         return Study(folder=folder, arms=arms, **places, **content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a study of this version ({error}); give another -o") from error
+        raise ConfigError(f"{path}: not a study of this version ({error}); give another -o") from error
 
 
 def draw_order(subjects: Iterable[str], seed: int) -> list[str]:
@@ -148,7 +149,7 @@ def check_same(stored: Study, wanted: Study) -> None:
 
 def _check(what: str, was: Any, now: Any) -> None:
     if was != now:
-        raise ValueError(
+        raise ConfigError(
             f"this study was begun with another setting; {what}: was {was!r}, is {now!r}. Leave it as it was "
             "(arms, labels and seeds may be added), or give another -o"
         )
@@ -162,5 +163,5 @@ def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
     """
     for pattern in patterns:
         if not any(fnmatchcase(run.id, pattern) for run in runs):
-            raise ValueError(f"--only {pattern}: no such run; there are {', '.join(run.id for run in runs)}")
+            raise ConfigError(f"--only {pattern}: no such run; there are {', '.join(run.id for run in runs)}")
     return [run for run in runs if not patterns or any(fnmatchcase(run.id, pattern) for pattern in patterns)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_xlstm.config import override
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.names import TRAINERS
 from nnunet_xlstm.nnunet.recipes import load_recipe
 from nnunet_xlstm.pretraining.config import PretrainingConfig
@@ -29,11 +30,11 @@ def schedule(arms: Sequence[Arm], config: Mapping[str, Any], asked: int | None) 
     epochs = {n: config.get("num_iterations_per_epoch", r.num_iterations_per_epoch) for n, r in recipes.items()}
     totals = {name: recipe.num_epochs * epochs[name] for name, recipe in recipes.items()}
     if asked is None and len(set(totals.values())) > 1:
-        raise ValueError(f"the trainers of the arms take {totals} iterations; give --iterations, the same for all")
+        raise ConfigError(f"the trainers of the arms take {totals} iterations; give --iterations, the same for all")
     iterations, epoch = asked or next(iter(totals.values())), next(iter(epochs.values()))
     fitting = math.gcd(iterations, epoch)
     if fitting < min(SHORTEST_EPOCH, iterations):
-        raise ValueError(
+        raise ConfigError(
             f"--iterations {iterations} with {epoch} per epoch would make epochs of {fitting}; give a multiple of 50, "
             "or num_iterations_per_epoch in --config"
         )
@@ -54,13 +55,13 @@ def trainer_config(arm: Arm, config: Mapping[str, Any], iterations: int, epoch: 
         (f"config of arm '{arm.name}'", arm.config, (*OWN_KEYS, "num_iterations_per_epoch")),
     ):
         if taken := [key for key in own if key in keys]:
-            raise ValueError(f"{where}: {taken[0]} is the same for all arms; use --iterations and --seeds instead")
+            raise ConfigError(f"{where}: {taken[0]} is the same for all arms; use --iterations and --seeds instead")
     values = {"num_val_iterations_per_epoch": 1, **config, **arm.config}  # nothing depends on the pseudo-Dice
     values |= {"num_epochs": iterations // epoch, "num_iterations_per_epoch": epoch, "seed": seed}
     used = override(_recipe(arm), values, f"config of arm '{arm.name}' ({arm.trainer})")
     stage = getattr(used, "decoder_epochs", 0)  # the recipes of fine-tuning trainers are made for longer runs
     if stage >= used.num_epochs:
-        raise ValueError(
+        raise ConfigError(
             f"arm '{arm.name}': {arm.trainer} trains the decoder alone for {stage} epochs, and a run has "
             f"{used.num_epochs} of {epoch} iterations; set decoder_epochs in the arm's config (a preset), or smaller "
             "epochs (num_iterations_per_epoch in --config)"
@@ -75,11 +76,11 @@ def _recipe(arm: Arm):
         f"{arm.name}:nnUNetTrainerXLSTMUNet@{arm.plans}"
     )
     if arm.trainer not in TRAINERS:
-        raise ValueError(
+        raise ConfigError(
             f"arm '{arm.name}': {arm.trainer} does not read the iterations and the seed that a study sets; {fix} "
             f"(ours: {', '.join(TRAINERS)})"
         )
     recipe = load_recipe(arm.trainer)
     if isinstance(recipe, PretrainingConfig):
-        raise ValueError(f"arm '{arm.name}': {arm.trainer} trains without labels; {fix}")
+        raise ConfigError(f"arm '{arm.name}': {arm.trainer} trains without labels; {fix}")
     return recipe

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.vit import resize_grid
 
 
@@ -30,7 +31,7 @@ def channel_map(
     for j, sources in chosen.items():
         wrong = [j] if not 0 <= j < len(target) else [i for i in sources if not 0 <= i < len(source)]
         if wrong or not sources:
-            raise ValueError(
+            raise ConfigError(
                 f"channel map {j}={','.join(map(str, sources))}: the target has the channels 0 to {len(target) - 1} "
                 f"({', '.join(target)}), the source 0 to {len(source) - 1} ({', '.join(source)})"
             )
@@ -91,7 +92,7 @@ def resize_position_embedding(embedding: Tensor, old: Sequence[int], new: Sequen
     """
     prefix = embedding.shape[1] - math.prod(old)
     if prefix < 0:
-        raise ValueError(
+        raise ConfigError(
             f"position embedding of {embedding.shape[1]} tokens: too few for a grid of {tuple(old)}; the patch size or "
             "the token size of the source is wrong"
         )

@@ -10,6 +10,7 @@ import pytest
 from nnunet_xlstm import __version__
 from nnunet_xlstm.cli import main as cli
 from nnunet_xlstm.cli.table import COMMANDS, STAGES, Command
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet import registration
 
 
@@ -98,21 +99,29 @@ def test_wrong_usage_of_a_command_exits_with_2(toy):
     assert stop.value.code == 2
 
 
-@pytest.mark.parametrize("error", [ValueError("too big"), FileNotFoundError("gone"), PermissionError("denied")])
+@pytest.mark.parametrize("error", [UserError("too big"), FileNotFoundError("gone"), PermissionError("denied")])
 def test_errors_of_the_user_are_one_line(toy, capsys, error):
     toy.error = error
     assert cli.main(["toy"]) == 1
     assert capsys.readouterr().err == f"nnunet_xlstm toy: error: {error}\n"
 
 
-def test_errors_of_ours_keep_their_traceback(toy):
-    toy.error = AttributeError("a bug")
-    with pytest.raises(AttributeError):
+@pytest.mark.parametrize("error", [AttributeError("a bug"), ValueError("a bug"), RuntimeError("a bug")])
+def test_errors_of_ours_keep_their_traceback(toy, error):
+    toy.error = error
+    with pytest.raises(type(error), match="a bug"):
         cli.main(["toy"])
 
 
+def test_the_reader_of_the_output_may_go(tmp_path):
+    """`nnunet_xlstm status | head -1` ends quietly."""
+    command = f"{sys.executable} -m nnunet_xlstm status --no-torch | head -1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert ended.stderr == "" and len(ended.stdout.splitlines()) == 1
+
+
 def test_debug_shows_the_traceback(toy, monkeypatch):
-    toy.error = ValueError("too big")
+    toy.error = UserError("too big")
     for argv in (["--debug", "toy"], ["toy", "--debug"]):
         with pytest.raises(ValueError):
             cli.main(argv)

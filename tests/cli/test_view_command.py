@@ -101,4 +101,4 @@ def test_worst_needs_the_scores_of_these_cases(folders, capsys):
 def test_damaged_image(folders, capsys):
     (folders / "images" / "a_0000.nii.gz").write_bytes(b"nothing")
     assert view(folders) == 1
-    assert "a_0000.nii.gz: SimpleITK cannot read it" in capsys.readouterr().err
+    assert "a_0000.nii.gz: is not a NIfTI file" in capsys.readouterr().err

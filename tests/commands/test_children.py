@@ -8,6 +8,7 @@ import pytest
 
 from nnunet_xlstm.commands import children, environment
 from nnunet_xlstm.commands.children import CommandFailed, Commands, Stopped
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet import registration
 
 
@@ -57,7 +58,7 @@ def test_fallback_where_not_registered(tmp_path, monkeypatch, registered):
 
 
 def test_missing_nnunet_command():
-    with pytest.raises(FileNotFoundError, match="pip install"):
+    with pytest.raises(UserError, match="pip install"):
         environment.stock_command("nnUNetv2_no_such_command")
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from support.image_files import tree, write
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data import convert_case, raw_build
@@ -17,12 +18,12 @@ from nnunet_xlstm.data.catalogue import load_dataset, shipped
 from nnunet_xlstm.data.convert import CALLS, catalogue_rows, convert
 from nnunet_xlstm.data.convert_case import LabelTable
 from nnunet_xlstm.data.convert_layout import compile_pattern
-from nnunet_xlstm.data.files import read_json
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_codes import look_up
 from nnunet_xlstm.data.pool_sources import build_pool
-
-from .image_files import tree, write
+from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.io import files
+from nnunet_xlstm.io.files import read_json
 
 SHAPE = (5, 10, 12)  # (z, y, x)
 
@@ -333,7 +334,8 @@ def test_a_killed_run_leaves_no_half_file_and_goes_on(root, monkeypatch):
     def killed(map_, path):
         made.append(path)
         if len(made) == 3:
-            path.with_name(f".{path.name}.tmp.nii.gz").write_bytes(b"half")
+            host = files._owner().rpartition("-")[0]
+            path.with_name(f".{path.name}.{host}-99999999.1.tmp.nii.gz").write_bytes(b"half")
             raise KeyboardInterrupt
         real(map_, path)
 
@@ -354,7 +356,7 @@ def test_disk_use_is_stated_and_must_be_there(root, monkeypatch, caplog):
     assert "2 of 2 training and test cases are to be made: about 0.0 MB" in caplog.text
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1))
     convert("MMWHS_CT", source, 60)  # it is there already
-    with pytest.raises(OSError, match="make room"):
+    with pytest.raises(UserError, match="make room"):
         convert("MMWHS_CT", source, 61)
 
 
@@ -384,7 +386,7 @@ def test_nothing_found_says_where_it_fits(root):
     (source / "ct_train/ct_train_1001_label.nii.gz").unlink()
     with pytest.raises(ValueError, match="such as ct_train/ct_train_1001_image.nii.gz.*The layout is not verified"):
         convert("WHSpp_CT", source, 60)
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         convert("MMWHS_CT", root / "gone", 60)
 
 
@@ -450,7 +452,7 @@ def test_a_value_that_is_no_label_is_named(root, kind):
         with pytest.raises(ValueError, match="ct_train_1001_label.nii.gz") as error:
             convert("MMWHS_CT", source, 60)
         text = str(error.value)
-        assert any(part in text for part in ("no label", "whole numbers", "2^31", "1 voxels are NaN or infinite"))
+        assert any(part in text for part in ("no label", "whole number", "2^31"))
         if "no label" in text:
             assert str(int(stored)) in text
 

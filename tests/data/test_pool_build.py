@@ -4,12 +4,12 @@ import json
 
 import pytest
 import SimpleITK as sitk
+from support.image_files import body_image, cine, tree, write
 
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.unlabelled import make_unlabelled
-
-from .image_files import body_image, cine, tree, write
+from nnunet_xlstm.errors import UserError
 
 
 def raw_dataset(folder, cases, channels=("MR",), ending=".nii.gz"):
@@ -201,7 +201,7 @@ def test_not_json_and_not_there(sources):
     (sources / "POOL.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
         build_pool(sources / "POOL.json", 50)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError):
         build_pool(sources / "GONE.json", 50)
 
 

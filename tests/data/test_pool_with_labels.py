@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+from support.image_files import body_image, tree, write
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_check import check_pool
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.pool_targets import PoolTargets
-
-from .image_files import body_image, tree, write
 
 TARGETS = [
     {"name": "liver", "group": "organ"},

@@ -7,13 +7,13 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from support.dicom_files import volume, write_series
+from support.image_files import body_image, cine, tree, write
 
 from nnunet_xlstm.data import intake, raw_build
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.unlabelled import make_unlabelled
-
-from .dicom_files import volume, write_series
-from .image_files import body_image, cine, tree, write
+from nnunet_xlstm.errors import UserError
 
 
 def make(*inputs, modality="MR", number=7, **options):
@@ -105,8 +105,8 @@ def unusable(folder):
     return reasons | {
         "rgb.nii.gz": "3 values per voxel",
         "broken.nii.gz (frame 1)": "constant",
-        "empty.nii.gz": "cannot read",
-        "text.nrrd": "cannot read",
+        "empty.nii.gz": "is not a NIfTI file",
+        "text.nrrd": "is no NRRD file",
         "cut.nii.gz": "cut off",
     }
 
@@ -304,7 +304,7 @@ def test_folders_without_images(tmp_path, nnunet_folders):
         make(tmp_path / "in")
     with pytest.raises(ValueError, match="no DICOM series"):
         make(tmp_path / "in", dicom=True)
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+    with pytest.raises(UserError, match="no such file or folder"):
         make(tmp_path / "nowhere")
     (tmp_path / "in" / "a.pdf").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="neither an image"):

@@ -128,7 +128,7 @@ def cases_of_errors(tmp_path, dataset_json):
     good, names = ["-i", "good.nii"], ["-djfile", dataset_json.name]
     return {
         "2 dimensions": ["-i", "flat.nii"],
-        "between whole numbers": ["-i", "image.nii"],
+        "is no whole number": ["-i", "image.nii"],
         "reach from -1 to": ["-i", "negative.nii"],
         "4095 different values": ["-i", "many.nii"],
         "broken.nii": ["-i", "broken.nii"],

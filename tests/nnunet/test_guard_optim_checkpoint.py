@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from nnunet_xlstm.config import OptimiserKeys
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet import checkpoint as ck
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
@@ -76,34 +77,18 @@ def test_adam_decays_matrices_only():
     assert len(groups[1]["params"]) == 3 and groups[1]["weight_decay"] == 0
 
 
-def test_write_atomically_leaves_the_old_file_when_the_write_fails(tmp_path):
-    path = tmp_path / "checkpoint_latest.pth"
-    ck.write_atomically(path, lambda p: p.write_bytes(b"old"))
-
-    def fail(p):
-        p.write_bytes(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError):
-        ck.write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    ck.write_atomically(path, lambda p: p.write_bytes(b"new"))
-    assert path.read_bytes() == b"new" and [f.name for f in tmp_path.iterdir()] == [path.name]
-    ck.write_atomically(tmp_path / "disabled.pth", lambda p: None)
-    assert not (tmp_path / "disabled.pth").exists()
-
-
 def test_kill_while_writing_leaves_a_readable_file(tmp_path):
     path = tmp_path / "checkpoint_latest.pth"
     torch.save({"current_epoch": 1}, path)
     script = f"""
         import os, signal
         from pathlib import Path
-        from nnunet_xlstm.nnunet.checkpoint import write_atomically
+        from nnunet_xlstm.io.files import replacing
         def write(p):
             p.write_bytes(b"x" * 1000)
             os.kill(os.getpid(), signal.SIGKILL)
-        write_atomically(Path({str(path)!r}), write)
+        with replacing(Path({str(path)!r})) as temporary:
+            write(temporary)
     """
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)]).returncode == -signal.SIGKILL
     assert ck.read_header(path)["current_epoch"] == 1
@@ -119,12 +104,12 @@ def test_newest_readable_checkpoint(tmp_path):
     assert ck.readable_checkpoint(final) == best
     best.write_bytes(b"")
     assert ck.readable_checkpoint(final) == latest
-    with pytest.raises(RuntimeError, match="best.pth is truncated or not a checkpoint; continue"):
+    with pytest.raises(UserError, match="best.pth is truncated or not a checkpoint; continue"):
         ck.readable_checkpoint(best, fall_back=False)
     torch.save([1, 2], latest)
     assert ck.read_header(latest) is None
     latest.write_bytes(b"not a checkpoint")
-    with pytest.raises(RuntimeError, match="truncated or not a checkpoint, and no other"):
+    with pytest.raises(UserError, match="truncated or not a checkpoint, and no other"):
         ck.readable_checkpoint(final)
 
 

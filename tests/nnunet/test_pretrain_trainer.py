@@ -11,6 +11,7 @@ import torch
 
 from nnunet_xlstm import names
 from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.nnunet.pretrain_trainer import _Finished
 
@@ -179,7 +180,7 @@ def test_the_next_stage_starts_from_the_teacher_with_fresh_heads(trained, make):
 
 
 def test_a_start_that_is_missing_or_foreign_is_an_error(make, trained, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.pth: no such file"):
+    with pytest.raises(UserError, match="nowhere.pth: no such file"):
         make(init_checkpoint="nowhere.pth").initialize()
     other = tmp_path / "other.pth"
     torch.save({"network_weights": {}}, other)

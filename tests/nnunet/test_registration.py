@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet import registration
 from nnunet_xlstm.nnunet.registration import FOLDERS, SHIM, register, remove, shim_paths, shim_state
 
@@ -130,7 +131,7 @@ def test_removal_refused_by_the_system_is_explained(nnunetv2, monkeypatch):
 
 
 def test_not_an_nnunet_v2(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no nnU-Net v2"):
+    with pytest.raises(UserError, match="no nnU-Net v2"):
         register(tmp_path)
 
 
@@ -147,7 +148,7 @@ site.addsitedir(sys.path[0] + "/site")
 from nnunet_xlstm.nnunet import registration
 try:
     out = {"folder": str(registration.nnunetv2_folder()), "done": registration.register()}
-except FileNotFoundError as error:
+except ValueError as error:
     out = {"error": str(error)}
 print(json.dumps({**out, "imported": "nnunetv2" in sys.modules}))
 """

@@ -11,6 +11,7 @@ import torch
 
 from nnunet_xlstm import names
 from nnunet_xlstm.config import PoolConfig
+from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 QUICK = {
@@ -187,7 +188,7 @@ def test_truncated_checkpoint_falls_back_to_the_newest_readable(make):
     final, best = (os.path.join(trainer.output_folder, f"checkpoint_{n}.pth") for n in ("final", "best"))
     with open(final, "rb+") as file:
         file.truncate(10_000)
-    with pytest.raises(RuntimeError, match="truncated or not a checkpoint; continue"):
+    with pytest.raises(UserError, match="truncated or not a checkpoint; continue"):
         make().load_checkpoint(final)
     again = make()
     again.continuing = True
@@ -196,7 +197,7 @@ def test_truncated_checkpoint_falls_back_to_the_newest_readable(make):
     os.remove(best)
     again = make()
     again.continuing = True
-    with pytest.raises(RuntimeError, match="no other checkpoint"):
+    with pytest.raises(UserError, match="no other checkpoint"):
         again.load_checkpoint(final)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.images import quiet
+
 MODALITY_TAGS = {"CT": ("CT",), "MR": ("MR",), "PET": ("PT", "PET")}
 PARALLEL = 1e-3  # greatest difference of direction cosines within a volume
 UNEVEN = 0.1  # greatest deviation of a gap between slices from their median, and of the stack's axis from its normal
@@ -55,7 +58,7 @@ def find_series(root: Path) -> Iterator[Series]:
         seen.add(real)
         if not files:
             continue
-        with _quiet():
+        with quiet():
             uids = sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder))
             names = {uid: tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, uid)) for uid in uids}
         for uid, series in names.items():
@@ -66,7 +69,7 @@ def find_series(root: Path) -> Iterator[Series]:
 def _first(file: str) -> tuple[str, str, str]:
     try:
         reader = _information(file)
-    except ValueError:
+    except DatasetError:
         return "", "", ""
     number, description = _tag(reader, "0020|0011"), _tag(reader, "0008|103e")
     return _tag(reader, "0010|0020"), _tag(reader, "0008|0060"), "_".join(t for t in (number, description) if t)
@@ -90,7 +93,7 @@ def read_series(files: Sequence[str], modality: str) -> list[sitk.Image]:
 def _check_modality(reader: sitk.ImageFileReader, modality: str) -> None:
     found = _tag(reader, "0008|0060")
     if found and found not in MODALITY_TAGS[modality]:
-        raise ValueError(f"its modality is {found}, not {modality}")
+        raise DatasetError(f"its modality is {found}, not {modality}")
 
 
 def _read_one(file: str, modality: str) -> sitk.Image:
@@ -98,12 +101,12 @@ def _read_one(file: str, modality: str) -> sitk.Image:
     reader = _information(file)
     _check_modality(reader, modality)
     if len(reader.GetSize()) < 3 or reader.GetSize()[2] < 2:
-        raise ValueError("a single slice")
+        raise DatasetError("a single slice")
     try:
-        with _quiet():
+        with quiet():
             return reader.Execute()
     except RuntimeError as error:
-        raise ValueError(_reason(error)) from error
+        raise DatasetError(_reason(error)) from error
 
 
 def _slice(file: str, modality: str) -> Slice:
@@ -111,12 +114,12 @@ def _slice(file: str, modality: str) -> Slice:
     _check_modality(reader, modality)
     position, cosines = _numbers(reader, "0020|0032", 3), _numbers(reader, "0020|0037", 6)
     if position is None or cosines is None:
-        raise ValueError(f"{Path(file).name} has no position or orientation of its slice")
+        raise DatasetError(f"{Path(file).name} has no position or orientation of its slice")
     number = _numbers(reader, "0020|0013", 1)
     times = tuple(_tag(reader, tag) for tag in TIME_TAGS)
     size, spacing = tuple(reader.GetSize()[:2]), tuple(reader.GetSpacing()[:2])
     if len(reader.GetSize()) > 2 and reader.GetSize()[2] > 1:
-        raise ValueError("several files that each hold a volume")
+        raise DatasetError("several files that each hold a volume")
     return Slice(
         file, position, cosines, size, spacing, times, int(number[0]) if number is not None else 0,
         _tag(reader, "0018|0086"),
@@ -131,25 +134,25 @@ def _frames(slices: list[Slice]) -> list[list[Slice]]:
     """
     first = slices[0]
     if any(s.size != first.size for s in slices):
-        raise ValueError(f"mixed sizes of slices: {sorted({s.size for s in slices})}")
+        raise DatasetError(f"mixed sizes of slices: {sorted({s.size for s in slices})}")
     if any(not np.allclose(s.spacing, first.spacing, rtol=1e-3) for s in slices):
-        raise ValueError(f"mixed pixel spacings: {sorted({s.spacing for s in slices})}")
+        raise DatasetError(f"mixed pixel spacings: {sorted({s.spacing for s in slices})}")
     if any(np.abs(s.cosines - first.cosines).max() > PARALLEL for s in slices):
-        raise ValueError("mixed orientation of slices: a localiser, or several stacks in one series")
+        raise DatasetError("mixed orientation of slices: a localiser, or several stacks in one series")
     normal = np.cross(first.cosines[:3], first.cosines[3:])
     places: dict[float, list[Slice]] = {}
     for one in slices:
         places.setdefault(round(float(one.position @ normal), 2), []).append(one)
     if len(places) < 2:
-        raise ValueError("all slices at one position")
+        raise DatasetError("all slices at one position")
     stacks = [places[place] for place in sorted(places)]
     counts = sorted({len(stack) for stack in stacks})
     if counts == [1]:
         return [[stack[0] for stack in stacks]]
     if len(counts) > 1:
-        raise ValueError(f"missing slices: between {counts[0]} and {counts[-1]} slices at one position")
+        raise DatasetError(f"missing slices: between {counts[0]} and {counts[-1]} slices at one position")
     if len({one.echo for one in slices}) > 1:
-        raise ValueError("several echoes in one series")
+        raise DatasetError("several echoes in one series")
     order = _time_order(stacks)
     return [[order[i][t] for i in range(len(stacks))] for t in range(counts[0])]
 
@@ -160,7 +163,7 @@ def _time_order(stacks: list[list[Slice]]) -> list[list[Slice]]:
         values = [[one.times[tag] for one in stack] for stack in stacks]
         if all(all(v) and len(set(v)) == len(v) for v in values):
             return [sorted(stack, key=lambda one: (_number(one.times[tag]), one.number)) for stack in stacks]  # noqa: B023
-    raise ValueError(f"{len(stacks[0])} slices at one position, and no time that tells them apart")
+    raise DatasetError(f"{len(stacks[0])} slices at one position, and no time that tells them apart")
 
 
 def _check_geometry(slices: list[Slice]) -> None:
@@ -177,12 +180,12 @@ def _check_geometry(slices: list[Slice]) -> None:
     if wide.any():
         missing = int(np.rint(gaps[wide] / usual - 1).sum())
         at = slices[int(np.argmax(wide))].position @ normal
-        raise ValueError(f"missing slices: {missing} of a spacing of {usual:.3g} mm, the first after {at:.4g} mm")
+        raise DatasetError(f"missing slices: {missing} of a spacing of {usual:.3g} mm, the first after {at:.4g} mm")
     if np.abs(gaps - usual).max() > UNEVEN * usual:
-        raise ValueError(f"uneven gaps between slices: {gaps.min():.3g} to {gaps.max():.3g} mm")
+        raise DatasetError(f"uneven gaps between slices: {gaps.min():.3g} to {gaps.max():.3g} mm")
     aside = np.linalg.norm(steps - gaps[:, None] * normal, axis=1)
     if aside.max() > UNEVEN * usual:
-        raise ValueError(f"the stack leans by {aside.max():.3g} mm per slice (gantry tilt); resample it first")
+        raise DatasetError(f"the stack leans by {aside.max():.3g} mm per slice (gantry tilt); resample it first")
 
 
 def _read(slices: list[Slice]) -> sitk.Image:
@@ -190,10 +193,10 @@ def _read(slices: list[Slice]) -> sitk.Image:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([one.file for one in slices])
     try:
-        with _quiet():
+        with quiet():
             image = reader.Execute()
     except RuntimeError as error:
-        raise ValueError(_reason(error)) from error
+        raise DatasetError(_reason(error)) from error
     depth = np.linalg.norm(slices[-1].position - slices[0].position) / (len(slices) - 1)
     image.SetSpacing((*image.GetSpacing()[:2], float(depth)))
     return image
@@ -204,10 +207,10 @@ def _information(file: str) -> sitk.ImageFileReader:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(file)
     try:
-        with _quiet():
+        with quiet():
             reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ValueError(f"{Path(file).name} is not a DICOM image ({_reason(error)})") from error
+        raise DatasetError(f"{Path(file).name} is not a DICOM image ({_reason(error)})") from error
     return reader
 
 
@@ -234,14 +237,3 @@ def _number(text: str) -> float:
 
 def _reason(error: RuntimeError) -> str:
     return " ".join(str(error).strip().splitlines()[-1].split())
-
-
-class _quiet:
-    """GDCM's warnings about private tags and odd files stay off the terminal."""
-
-    def __enter__(self) -> None:
-        self.before = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
-    def __exit__(self, *_) -> None:
-        sitk.ProcessObject.SetGlobalWarningDisplay(self.before)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nnunet_xlstm.data.body_mask import MAX_EDGE, body_mask, otsu, threshold
+from nnunet_xlstm.imaging.body_mask import MAX_EDGE, body_mask, otsu, threshold
 
 
 def body(shape=(12, 40, 40), outside=-1000.0, inside=40.0):

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from support.dicom_files import CORONAL, volume, write_series
 
-from nnunet_xlstm.data.dicom import find_series, read_series
-
-from .dicom_files import CORONAL, volume, write_series
+from nnunet_xlstm.imaging.dicom import find_series, read_series
 
 
 def only(folder):

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xlstm.errors import DatasetError
+
 MIN_IN_PLANE = 8  # voxels
 MAX_LABELS = 16  # an image with no more distinct values is a label map
 SAMPLE = 1_000_000  # voxels looked at first
@@ -24,11 +26,11 @@ def check_image(image: sitk.Image) -> None:
     """
     components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
     if components > 1:
-        raise ValueError(f"{components} values per voxel (colour or vector image)")
+        raise DatasetError(f"{components} values per voxel (colour or vector image)")
     if dimension not in (3, 4):
-        raise ValueError(f"{dimension} dimensions; 3, or 4 with time, are needed")
+        raise DatasetError(f"{dimension} dimensions; 3, or 4 with time, are needed")
     if "complex" in image.GetPixelIDTypeAsString():
-        raise ValueError("complex values")
+        raise DatasetError("complex values")
 
 
 def check_frame(image: sitk.Image, path: Path) -> None:
@@ -39,17 +41,17 @@ def check_frame(image: sitk.Image, path: Path) -> None:
     """
     size = image.GetSize()
     if sorted(size)[-2] < MIN_IN_PLANE:
-        raise ValueError(f"{' x '.join(map(str, size))} voxels; in plane {MIN_IN_PLANE} x {MIN_IN_PLANE} are needed")
+        raise DatasetError(f"{' x '.join(map(str, size))} voxels; in plane {MIN_IN_PLANE} x {MIN_IN_PLANE} are needed")
     array = sitk.GetArrayViewFromImage(image)
     whole = not np.issubdtype(array.dtype, np.floating)
     if not whole and not np.isfinite(array).all():
-        raise ValueError(f"{int(np.count_nonzero(~np.isfinite(array)))} voxels are NaN or infinite")
+        raise DatasetError(f"{int(np.count_nonzero(~np.isfinite(array)))} voxels are NaN or infinite")
     if array.min() == array.max():
-        raise ValueError(f"constant: every voxel is {array.min():g}")
+        raise DatasetError(f"constant: every voxel is {array.min():g}")
     if _few_values(array, MAX_LABELS):
-        raise ValueError(f"a label map: no more than {MAX_LABELS} distinct values")
+        raise DatasetError(f"a label map: no more than {MAX_LABELS} distinct values")
     if whole and LABEL_NAME.search("/".join(path.parts[-2:]).lower()) and _few_values(array, 256):
-        raise ValueError("a label map, by its name and its few whole numbers")
+        raise DatasetError("a label map, by its name and its few whole numbers")
 
 
 def _few_values(array: np.ndarray, most: int) -> bool:

@@ -1,0 +1,254 @@
+"""Images and label maps on disk: the one reader, which refuses what is not whole, and the one writer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging import integrity, nifti
+from nnunet_xlstm.imaging.grid import Grid
+from nnunet_xlstm.io.files import WriteError, read_json, replacing
+
+TIFF = integrity.TIFF
+MAX_LABEL = 2**31 - 1
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def read_grid(path: Path) -> Grid:
+    """Read size, spacing, origin and direction of an image, without its voxels.
+
+    A NIfTI file whose axes are not at right angles is read as nnU-Net's NibabelIO does, with the spacing of its header.
+
+    Raises:
+        DatasetError: not readable, or a geometry with zero, NaN or infinity.
+    """
+    path = Path(path)
+    if path.name.lower().endswith(nifti.ENDINGS):
+        nifti.read_header(path)  # what makes no sense; ITK prints pages about it
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+        grid = Grid.of(reader)
+    except RuntimeError as error:
+        if "orthonormal" not in str(error):
+            raise DatasetError(f"{path}: {_reason(path, error)}; mend or convert the file") from error
+        grid = _sheared_grid(path)
+    if path.suffix.lower() in TIFF and grid.dimension == 3:
+        grid = Grid(grid.size, _tiff_spacing(path), grid.origin, grid.direction, grid.components)
+    if not all(map(math.isfinite, (*grid.spacing, *grid.origin, *grid.direction))) or min(grid.spacing) <= 0:
+        raise DatasetError(
+            f"{path}: its geometry is not usable (spacing, origin, direction: {grid}); correct the header (NIfTI: "
+            "pixdim, sform, qform)"
+        )
+    return grid
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read an image with its spacing; that of a 3D TIFF stands in a JSON file beside it, as in nnU-Net.
+
+    Raises:
+        DatasetError: not readable, not whole, a geometry with zero or NaN, or a 3D TIFF without its spacing.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(nifti.ENDINGS):
+        return _read_with_itk(path)
+    header = nifti.read_header(path)
+    grid = read_grid(path)
+    if header.dtype is None or grid.components > 1:
+        return _read_with_itk(path)
+    voxels = nifti.read_voxels(path, header)
+    return grid.set_on(sitk.GetImageFromArray(_fitted(path, voxels, grid), isVector=False))
+
+
+def read_label_map(path: Path) -> sitk.Image:
+    """Read a label map: 2D or 3D, one whole number per voxel.
+
+    Floating-point files become the smallest integer type, slice by slice, so that they are never in memory as floats.
+
+    Raises:
+        DatasetError: as `read_image`; or several values per voxel, more than 3 dimensions, NaN, values between whole
+            numbers or beyond 2^31.
+    """
+    path = Path(path)
+    header = nifti.read_header(path) if path.name.lower().endswith(nifti.ENDINGS) else None
+    if header is None or header.dtype is None or (header.scale is None and header.dtype.kind != "f"):
+        return as_label_map(read_image(path), path)
+    grid = read_grid(path)
+    _check_label_grid(path, grid)
+    labels = _whole_numbers(nifti.iterate_slices(path, header), grid.size[::-1], path)
+    return grid.set_on(sitk.GetImageFromArray(labels))
+
+
+def as_label_map(image: sitk.Image, path: Path) -> sitk.Image:
+    """Return the same image with whole numbers; `path` and errors as in `read_label_map`."""
+    grid = Grid.of(image)
+    _check_label_grid(path, grid)
+    if "float" not in image.GetPixelIDTypeAsString():
+        return image
+    array = sitk.GetArrayViewFromImage(image)
+    return grid.set_on(sitk.GetImageFromArray(_whole_numbers(array, array.shape, path)))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep ITK's and GDCM's warnings about headers off the terminal: what matters is checked and said here."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def _read_with_itk(path: Path) -> sitk.Image:
+    integrity.check_whole(path)
+    grid = read_grid(path)
+    try:
+        with quiet():
+            image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise DatasetError(f"{path}: {_reason(path, error)}; mend or convert the file") from error
+    return grid.set_on(image)
+
+
+def _fitted(path: Path, voxels: np.ndarray, grid: Grid) -> np.ndarray:
+    """The voxels in ITK's shape, which drops last axes of one."""
+    if voxels.size != math.prod(grid.size):
+        raise DatasetError(
+            f"{path}: {voxels.shape[::-1]} voxels by its header, {grid.size} by SimpleITK; convert the file"
+        )
+    return voxels.reshape(grid.size[::-1])
+
+
+def _sheared_grid(path: Path) -> Grid:
+    """The grid of a NIfTI file whose axes are not at right angles, in ITK's coordinates (LPS)."""
+    import nibabel
+
+    image = nibabel.load(path)
+    matrix = np.diag([-1.0, -1.0, 1.0]) @ image.affine[:3]
+    size = tuple(int(n) for n in image.shape[:3])
+    spacing = tuple(float(v) for v in image.header.get_zooms()[: len(size)])
+    directions = matrix[:, :3] / spacing[:3]
+    if len(size) < 3 or any(n > 1 for n in image.shape[3:]):
+        raise DatasetError(f"{path}: its axes are not at right angles, and it is no 3D image; convert the file")
+    return Grid(size, spacing, tuple(map(float, matrix[:, 3])), tuple(map(float, directions.ravel())))
+
+
+def _tiff_spacing(path: Path) -> tuple[float, ...]:
+    """Spacing (x, y, z) from `<case>.json`, which holds {"spacing": [z, y, x]}; an image may end with its channel."""
+    stem = path.name[: -len(path.suffix)]
+    for name in (stem, stem[:-5] if stem[-5:-4] == "_" and stem[-4:].isdecimal() else stem):
+        beside = path.with_name(f"{name}.json")
+        if beside.is_file():
+            try:
+                spacing = [float(v) for v in read_json(beside, dict)["spacing"]]
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
+                raise DatasetError(f'{beside}: must hold {{"spacing": [z, y, x]}} in mm ({error})') from error
+            if len(spacing) == 3 and all(map(math.isfinite, spacing)) and min(spacing) > 0:
+                return tuple(spacing[::-1])
+            raise DatasetError(f"{beside}: spacing {spacing}; give three numbers in mm, z, y and x, above 0")
+    raise DatasetError(f'{path}: a 3D TIFF holds no spacing; write {{"spacing": [z, y, x]}} to {stem}.json beside it')
+
+
+def _check_label_grid(path: Path, grid: Grid) -> None:
+    if grid.components == 1 and grid.dimension <= 3:
+        return
+    raise DatasetError(
+        f"{path}: {grid.dimension} dimensions with {grid.components} values per voxel; a label map has 2 or 3 "
+        "dimensions and one value per voxel"
+    )
+
+
+def _whole_numbers(slices: Iterable[np.ndarray], shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """The slices as one array (shape) of the smallest integer type that holds them.
+
+    Raises:
+        DatasetError: a value that is no label.
+    """
+    labels = np.empty(shape, np.uint8)
+    flat, position = labels.reshape(-1), 0
+    for values in slices:
+        whole = np.rint(values)
+        if not np.array_equal(values, whole):  # also NaN
+            wrong = values[values != whole].flat[0]
+            what = "NaN" if np.isnan(wrong) else f"{np.float64(wrong)!s}, which is no whole number"
+            raise DatasetError(f"{path}: holds {what}; give a label map, not an image or probabilities")
+        low, high = (float(whole.min()), float(whole.max())) if whole.size else (0.0, 0.0)
+        if low < -MAX_LABEL or high > MAX_LABEL:  # also infinity
+            raise DatasetError(f"{path}: holds values beyond 2^31 or infinite; give a label map, not an image")
+        kind = np.result_type(labels.dtype, np.min_scalar_type(int(low)), np.min_scalar_type(int(high)))
+        if kind != labels.dtype:
+            labels = labels.astype(kind)
+            flat = labels.reshape(-1)
+        flat[position : position + values.size] = whole.ravel()
+        position += values.size
+    return labels
+
+
+def _reason(path: Path, error: RuntimeError) -> str:
+    """What ITK says, in its last line, or what is plainly wrong."""
+    if not path.exists():
+        return "no such file"
+    text = str(error).strip().splitlines()[-1]
+    return f"SimpleITK cannot read it ({text.removeprefix('sitk::ERROR: ')})"
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
+    """Write an image whole or not at all; the format follows the name; makes the folder.
+
+    ITK says nothing of a full disk when it writes NIfTI, so the file is read to its end before it takes its place. Axes
+    that are not at right angles become the nearest that are, because SimpleITK could not read the file again.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    path = Path(path)
+    grid = Grid.of(image)
+    if grid.dimension == 3 and not grid.is_orthonormal():
+        left, _, right = np.linalg.svd(grid.matrix)
+        image = sitk.Image(image)
+        image.SetDirection((left @ right).ravel().tolist())
+    ending = next((e for e in (".nii.gz", ".gipl.gz") if path.name.endswith(e)), path.suffix)
+    with replacing(path, ending) as temporary:
+        write_checked(image, temporary, path, compress)
+
+
+def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool = True) -> None:
+    """Write a temporary file and read it to its end.
+
+    Args:
+        path: what it will become, for the message.
+
+    Raises:
+        WriteError: it cannot be written, or is not whole.
+    """
+    try:
+        with quiet():
+            sitk.WriteImage(image, str(temporary), compress)
+        integrity.check_whole(temporary)
+    except (RuntimeError, DatasetError) as error:
+        raise WriteError(path, full_or_failed(path, error)) from error
+
+
+def full_or_failed(path: Path, error: Exception) -> OSError:
+    """Return the likely reason of a write that ITK made badly: no room, else what it says."""
+    import errno
+    import os
+    import shutil
+
+    if shutil.disk_usage(path.parent).free < 1 << 20:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(str(error).strip().splitlines()[-1])

@@ -1,0 +1,1 @@
+"""Files: JSON and text, written whole or not at all."""

@@ -1,0 +1,261 @@
+"""Reading JSON and text, and writing files whole or not at all.
+
+Every file that this package writes goes through `replacing`: a temporary file beside the target is written, flushed to
+the disk and renamed. A kill, a full disk or a second writer leaves the old file or the new one, never a part of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.errors import ConfigError, DatasetError, UserError
+
+ADVICE = {
+    errno.ENOSPC: "make room on that disk and run the command again",
+    errno.EDQUOT: "your quota is used up: make room and run the command again",
+    errno.EACCES: "you may not write there; choose another folder, or change its permissions",
+    errno.EPERM: "you may not write there; choose another folder, or change its permissions",
+    errno.EROFS: "that disk is read-only; choose another folder",
+    errno.EISDIR: "a folder of that name is there; choose another name",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another name",
+    errno.EEXIST: "a file stands where a folder is needed; choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
+}
+
+ABANDONED_AFTER = 24 * 3600  # seconds
+
+
+class WriteError(UserError):
+    """A file cannot be written; the text names it, the reason and the fix."""
+
+    def __init__(self, path: Path, error: OSError):
+        reason = error.strerror or str(error)
+        super().__init__(f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno, 'choose another place')}")
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def read_text(path: Path) -> str:
+    """Return a text file in UTF-8, with or without byte-order mark.
+
+    Raises:
+        DatasetError: it is not there, cannot be read, or is not text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise DatasetError(f"{path}: is not text in UTF-8 ({error})") from error
+
+
+def read_json(path: Path, kind: type | None = None) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        kind: dict or list, where the content must be one.
+
+    Raises:
+        DatasetError: it is not there, is not JSON, is nested too deeply, or is of another kind.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{path}: not valid JSON ({error}); correct the file") from error
+    except RecursionError:
+        raise DatasetError(f"{path}: not usable JSON (nested too deeply); correct the file") from None
+    if kind is not None and not isinstance(content, kind):
+        names = {dict: "an object {...}", list: "a list [...]"}
+        raise DatasetError(f"{path}: holds a {type(content).__name__}; it must hold {names[kind]}")
+    return content
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path, ending: str = "") -> Iterator[Path]:
+    """Yield the path of a temporary file beside `path`, and put it in place of `path` if the body raises nothing.
+
+    Where `path` is a link, the link is replaced; the file that it leads to stays as it is. If the body writes no file,
+    nothing happens.
+
+    Args:
+        ending: of the temporary name, for writers that choose a format by it.
+
+    Raises:
+        WriteError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{_owner()}.{uuid.uuid4().hex[:8]}.tmp{ending}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_symlink() or temporary.is_file():
+            if not temporary.is_symlink():
+                _flush(temporary)
+            os.replace(temporary, path)
+            _flush_folder(path.parent)
+    except OSError as error:
+        if _is_about(error, temporary):
+            raise WriteError(path, error) from error
+        raise
+    finally:
+        _unlink(temporary)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; leave it untouched where its content is the same.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    if not _holds(path, data):
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text as `write_bytes` does."""
+    write_bytes(path, _encoded(text))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON as `write_bytes` does; NaN and infinity are errors."""
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Return the text that `write_json` writes."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write several text files; none is replaced before all are written.
+
+    Raises:
+        WriteError: one cannot be written; all old files are still there.
+    """
+    with ExitStack() as stack:
+        for path, text in reversed(texts.items()):  # the stack puts the last one in place first
+            data = _encoded(text)
+            if not _holds(path, data):
+                temporary = stack.enter_context(replacing(path))
+                temporary.write_bytes(data)
+                _flush(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of `replacing` in a folder whose process has ended (kill -9, loss of power)."""
+    for path in Path(folder).glob(".*.tmp*"):
+        owner = path.name.rpartition(".tmp")[0].split(".")[-2:-1]
+        if owner and _is_abandoned(path, owner[0]):
+            _unlink(path)
+
+
+def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str = "-o") -> None:
+    """Refuse to replace a file that is read, also where a link or another spelling of its path leads to it.
+
+    Args:
+        outputs, inputs: files, there or not. option: the one that names the outputs, for the message.
+
+    Raises:
+        ConfigError: an output is an input.
+    """
+    taken = {}
+    for path in inputs:
+        for key in _identities(path):
+            taken.setdefault(key, path)
+    for path in outputs:
+        for key in _identities(path):
+            if key in taken:
+                raise ConfigError(
+                    f"{option}: {path} would replace {taken[key]}, which this command reads; give another name or "
+                    "folder"
+                )
+
+
+def _identities(path: Path) -> Iterator[Any]:
+    path = Path(path)
+    yield path.parent.resolve() / path.name
+    if path.exists():
+        facts = path.stat()
+        yield path.resolve()
+        yield facts.st_dev, facts.st_ino
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether `path` is a file, no link, with this content."""
+    path = Path(path)
+    try:
+        return (
+            path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data
+        )
+    except OSError:
+        return False
+
+
+def _owner() -> str:
+    """Name the process in a temporary file's name, so that `remove_leftovers` knows whether it still runs."""
+    host = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")[:40]
+    return f"{host}-{os.getpid()}"
+
+
+def _is_abandoned(path: Path, owner: str) -> bool:
+    """Whether the process of a temporary file has ended; of another machine's: whether nobody wrote for a day."""
+    own_host = _owner().rpartition("-")[0]
+    host, _, number = owner.rpartition("-")
+    if not number.isdecimal():
+        return False
+    try:
+        if os.name != "posix" or host != own_host:  # on Windows, os.kill(pid, 0) is Ctrl-C
+            return time.time() - path.stat().st_mtime > ABANDONED_AFTER
+        os.kill(int(number), 0)
+    except (ProcessLookupError, FileNotFoundError):
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "posix":  # Windows cannot open a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # a folder that may no longer be written; the first error is the one to tell
+        pass
+
+
+def _is_about(error: OSError, temporary: Path) -> bool:
+    """Whether writing failed, not something that the body reads."""
+    named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, (str, os.PathLike))]
+    return not named or any(name == temporary or name in temporary.parents for name in named)

@@ -1,0 +1,125 @@
+"""Files: whole, or not there at all; inputs are never outputs; JSON of strangers."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.io import files
+from nnunet_xlstm.io.files import (
+    WriteError,
+    protect_inputs,
+    read_json,
+    remove_leftovers,
+    replacing,
+    write_json,
+    write_text,
+    write_together,
+)
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    """The jobs of an array write what they share at the same time."""
+    path = tmp_path / "shared.json"
+    texts = [str(number) * 1000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda turn: write_text(path, texts[turn % 8]), range(400)))
+    assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    path = tmp_path / "taken"
+    path.mkdir()  # a folder, which no file can replace
+    with pytest.raises(WriteError, match="taken: cannot be written .*folder of that name"):
+        write_text(path, "text")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_stays_when_the_body_fails(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    with pytest.raises(WriteError, match=r"a.json: cannot be written \(No space left on device\); make room"):
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+    with pytest.raises(FileNotFoundError), replacing(path):  # of another file: not about writing
+        open(tmp_path / "input")
+    assert read_json(path) == {"old": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "target").read_text() == "precious" and not (tmp_path / "link").is_symlink()
+
+
+def test_several_files_are_replaced_together_or_not(tmp_path, monkeypatch):
+    one, two, three = (tmp_path / name for name in "abc")
+    write_together({one: "1", two: "2", three: "3"})
+    real = files._flush
+    monkeypatch.setattr(
+        files, "_flush", lambda path: (_ for _ in ()).throw(OSError(28, "full")) if ".a." in path.name else real(path)
+    )
+    with pytest.raises(WriteError, match="a: cannot be written"):
+        write_together({one: "x", two: "y", three: "z"})
+    assert [path.read_text() for path in (one, two, three)] == ["1", "2", "3"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+
+
+def test_leftovers_of_a_killed_process_go_and_those_of_a_running_one_stay(tmp_path):
+    code = (
+        "import os, sys, signal; from pathlib import Path; from nnunet_xlstm.io.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as t: t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=False)
+    (left,) = tmp_path.iterdir()
+    foreign = tmp_path / ".b.otherhost-1.12345678.tmp"
+    foreign.write_text("")
+    with replacing(tmp_path / "c") as own:
+        own.write_text("")
+        remove_leftovers(tmp_path)
+        assert not left.exists() and own.exists() and foreign.exists()
+    os.utime(foreign, (0, 0))  # nobody has written for years
+    remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_no_input_is_an_output(tmp_path):
+    source = tmp_path / "data" / "a.json"
+    write_json(source, {})
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "b.json").symlink_to(source)
+    os.link(source, tmp_path / "c.json")
+    other_ways = ("link/a.json", "b.json", "c.json", "x/../data/a.json")
+    for output in (source, *(tmp_path / way for way in other_ways)):
+        with pytest.raises(ConfigError, match=r"-o: .* would replace .*a\.json, which this command reads"):
+            protect_inputs([output], [source])
+    protect_inputs([tmp_path / "data" / "new.json"], [source, tmp_path / "missing"])
+    for gone in (tmp_path / "missing", tmp_path / "link" / "gone"):  # not there yet is no excuse
+        with pytest.raises(ConfigError):
+            protect_inputs([gone], [tmp_path / "missing", tmp_path / "data" / "gone"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"[" * 100_000, "nested too deeply"), (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
+     (b"\xff\xfe", "UTF-8"), (b"{", "not valid JSON"), (b"9" * 10_000, "not valid JSON"), (b"[1]", "holds a list")],
+)  # fmt: skip
+def test_json_that_is_not_usable(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_json(tmp_path / "a.json", dict)
+
+
+def test_json_that_is_not_there(tmp_path):
+    for path in (tmp_path / "a.json", tmp_path):
+        with pytest.raises(DatasetError, match=f"{path}: cannot be read"):
+            read_json(path)
