@@ -444,7 +444,7 @@ def test_the_converters_of_nnunet_take_these_arguments(name, monkeypatch):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("RVSC", "RVSC has contours, no masks: there is no label map .* unlabelled --input .+ --modality MR -d (ID|60)"),
+        ("RVSC", r"RVSC has contours, no masks: there is no label map.* --input .+ --modality MR -d (ID|60)\."),
         ("DSB2015", "DSB2015 has values, no masks"),
         ("NLST", "NLST has no annotation: .* --modality CT"),
         ("LVSC", "the layout of LVSC is not known"),
