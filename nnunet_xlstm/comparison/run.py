@@ -20,9 +20,10 @@ from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_
 from nnunet_xlstm.comparison.words import answer, notes, significance_text
 from nnunet_xlstm.data.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv
+from nnunet_xlstm.evaluation.summary import METRICS, finite
 from nnunet_xlstm.figures.relation_charts import agreement
 from nnunet_xlstm.io.files import write_json, write_text
+from nnunet_xlstm.io.tables import write_csv
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,13 @@ class WriteError(UserError):
 
 
 def read_text(path: Path) -> str:
-    """Return a text file in UTF-8, with or without byte-order mark.
+    """Return a text file in UTF-8, with or without byte-order mark; line ends stay as they are.
 
     Raises:
         DatasetError: it is not there, cannot be read, or is not text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
@@ -66,10 +66,11 @@ def read_json(path: Path, kind: type | None = None) -> Any:
         kind: dict or list, where the content must be one.
 
     Raises:
-        DatasetError: it is not there, is not JSON, is nested too deeply, or is of another kind.
+        DatasetError: it is not there, is not JSON, is nested too deeply, has a key twice (readers would each take
+            another one), or is of another kind.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), object_pairs_hook=_each_once)
     except DatasetError:
         raise
     except ValueError as error:
@@ -80,6 +81,15 @@ def read_json(path: Path, kind: type | None = None) -> Any:
         names = {dict: "an object {...}", list: "a list [...]"}
         raise DatasetError(f"{path}: holds a {type(content).__name__}; it must hold {names[kind]}")
     return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"it has '{key}' twice")
+        table[key] = value
+    return table
 
 
 # Writing --------------------------------------------------------------------------------------------------------------

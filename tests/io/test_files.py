@@ -111,7 +111,8 @@ def test_no_input_is_an_output(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"[" * 100_000, "nested too deeply"), (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
-     (b"\xff\xfe", "UTF-8"), (b"{", "not valid JSON"), (b"9" * 10_000, "not valid JSON"), (b"[1]", "holds a list")],
+     (b"\xff\xfe", "UTF-8"), (b"{", "not valid JSON"), (b"9" * 10_000, "not valid JSON"), (b"[1]", "holds a list"),
+     (b'{"labels": {"a": 1, "b": 2, "a": 3}}', "it has 'a' twice")],
 )  # fmt: skip
 def test_json_that_is_not_usable(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
