@@ -2,6 +2,7 @@
 
 Every file that this package writes goes through `replacing`: a temporary file beside the target is written, flushed to
 the disk and renamed. A kill, a full disk or a second writer leaves the old file or the new one, never a part of one.
+`staging` does so for all files of a result together.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,12 @@ class WriteError(UserError):
     """A file cannot be written; the text names it, the reason and the fix."""
 
     def __init__(self, path: Path, error: OSError):
+        self.path, self.error = Path(path), error
         reason = error.strerror or str(error)
         super().__init__(f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno, 'choose another place')}")
+
+    def __reduce__(self):  # it may come from a process of its own
+        return type(self), (self.path, self.error)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -109,7 +115,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
         WriteError: the folder or the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{_owner()}.{uuid.uuid4().hex[:8]}.tmp{ending}")
+    temporary = path.with_name(f".{path.name[:40]}.{_owner()}.{uuid.uuid4().hex[:8]}.tmp{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -119,7 +125,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
             os.replace(temporary, path)
             _flush_folder(path.parent)
     except OSError as error:
-        if _is_about(error, temporary):
+        if _is_about(error, temporary, path):
             raise WriteError(path, error) from error
         raise
     finally:
@@ -152,27 +158,97 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def write_together(texts: Mapping[Path, str]) -> None:
-    """Write several text files; none is replaced before all are written.
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write several files; none is replaced before all are written. They are put in place in the order given.
 
     Raises:
         WriteError: one cannot be written; all old files are still there.
     """
     with ExitStack() as stack:
-        for path, text in reversed(texts.items()):  # the stack puts the last one in place first
-            data = _encoded(text)
+        for path, content in reversed(contents.items()):  # the stack puts the last one in place first
+            data = content if isinstance(content, bytes) else _encoded(content)
             if not _holds(path, data):
                 temporary = stack.enter_context(replacing(path))
                 temporary.write_bytes(data)
                 _flush(temporary)
 
 
+@contextmanager
+def staging(folder: Path, last: Collection[str] = ()) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; in the end, put its files in place of those of the same names.
+
+    Until the body has ended without an error, what an earlier run wrote stays as it is.
+
+    Args:
+        last: names of files that are put in place after all others, because they speak of them.
+
+    Raises:
+        WriteError: a file cannot be written; the text names it as it is called in `folder`.
+    """
+    folder = Path(folder)
+    fresh = folder / f".staging.{_owner()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise WriteError(folder, error) from error
+    try:
+        remove_leftovers(folder)
+        yield fresh
+        _put_in_place(fresh, folder, last)
+    except (WriteError, OSError) as error:
+        reason = error.error if isinstance(error, WriteError) else error
+        name = error.path if isinstance(error, WriteError) else error.filename
+        if not isinstance(name, (str, os.PathLike)) or not Path(name).is_relative_to(fresh):
+            raise
+        raise WriteError(folder / Path(name).relative_to(fresh), reason) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, folder: Path, last: Collection[str]) -> None:
+    files = [path for path in sorted(fresh.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    files.sort(key=lambda path: path.relative_to(fresh).as_posix() in last)
+    targets = {path: folder / path.relative_to(fresh) for path in files}
+    for path, target in targets.items():
+        try:
+            if not path.is_symlink():
+                _flush(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir() and not target.is_symlink():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except OSError as error:
+            raise WriteError(target, error) from error
+    for path, target in targets.items():
+        os.replace(path, target)
+    for parent in {target.parent for target in targets.values()}:
+        _flush_folder(parent)
+
+
+def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
+    """Check, before work that takes long, that files can be written at these paths.
+
+    Args:
+        nbytes: for which there must be room, all files together.
+
+    Raises:
+        WriteError: a folder or the disk does not let them be written, or a folder of that name is there.
+    """
+    for path in map(Path, paths):
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"0")
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if shutil.disk_usage(path.parent).free < nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            temporary.unlink()
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of `replacing` in a folder whose process has ended (kill -9, loss of power)."""
+    """Delete what `replacing` and `staging` left in a folder whose process has ended (kill -9, loss of power)."""
     for path in Path(folder).glob(".*.tmp*"):
         owner = path.name.rpartition(".tmp")[0].split(".")[-2:-1]
         if owner and _is_abandoned(path, owner[0]):
-            _unlink(path)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else _unlink(path)
 
 
 def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str = "-o") -> None:
@@ -265,7 +341,7 @@ def _unlink(path: Path) -> None:
         pass
 
 
-def _is_about(error: OSError, temporary: Path) -> bool:
+def _is_about(error: OSError, temporary: Path, path: Path) -> bool:
     """Whether writing failed, not something that the body reads."""
     named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, (str, os.PathLike))]
-    return not named or any(name == temporary or name in temporary.parents for name in named)
+    return not named or any(name in (temporary, path, *path.parents) for name in named)
