@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.evaluation import cardiac_folder
     from nnunet_xlstm.evaluation.cardiac import find_structures, quantities
     from nnunet_xlstm.evaluation.labels import read_classes
-    from nnunet_xlstm.evaluation.summary import write_csv
     from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.io.tables import write_csv
 
     out = args.out or args.source / "cardiac.json"
     if out.suffix != ".json":

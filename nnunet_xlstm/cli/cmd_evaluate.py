@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.evaluation.page import build_page
     from nnunet_xlstm.evaluation.score import Settings
-    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
+    from nnunet_xlstm.evaluation.summary import EXTRAS
     from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.io.tables import write_csv
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.np < 1:

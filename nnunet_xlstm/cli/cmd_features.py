@@ -223,8 +223,9 @@ def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     from nnunet_xlstm.evaluation import folder
     from nnunet_xlstm.evaluation.labels import Classes
     from nnunet_xlstm.evaluation.score import Settings
-    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
+    from nnunet_xlstm.evaluation.summary import EXTRAS
     from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.io.tables import write_csv
 
     classes, settings = Classes.from_dataset(dataset.content), Settings()
     ending = dataset.content["file_ending"]

@@ -10,11 +10,9 @@ A class is named as nnU-Net names it: "1", or "(1, 2)" for a region. NaN and inf
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import write_text
 
 
 @dataclass(frozen=True)
@@ -163,13 +160,3 @@ def finite(value: float | int | None) -> float | int | None:
     if value is None or not math.isfinite(value):
         return None
     return int(value) if isinstance(value, (int, np.integer)) else float(value)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table as CSV; None and non-finite numbers become empty cells."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([finite(v) if isinstance(v, (float, np.floating)) else v for v in row])
-    write_text(path, file.getvalue())

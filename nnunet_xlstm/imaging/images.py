@@ -238,8 +238,23 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     try:
         with quiet():
             sitk.WriteImage(image, str(temporary), compress)
+    except RuntimeError as error:
+        raise WriteError(path, full_or_failed(path, error)) from error
+    check_written(temporary, path)
+
+
+def check_written(temporary: Path, path: Path) -> None:
+    """Read an image that was just written to its end.
+
+    Args:
+        path: what it will become, for the message.
+
+    Raises:
+        WriteError: it is not whole.
+    """
+    try:
         integrity.check_whole(temporary)
-    except (RuntimeError, DatasetError) as error:
+    except DatasetError as error:
         raise WriteError(path, full_or_failed(path, error)) from error
 
 

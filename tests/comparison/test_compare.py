@@ -125,9 +125,9 @@ def test_earlier_figures_go_and_others_stay(tmp_path):
     theirs = {"scores-final.png", "scores_final.png", "costly.png", "boxes_HD95.pdf", "cost_2025.svg", "volumes_a.png"}
     for name in ("scores.png", "boxes_HD95.svg", "volumes_7.png", "cost_Dice.png", "modality_NSD.svg", *theirs):
         (tmp_path / name).write_text("x")
-    remove_earlier(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == theirs
-    remove_earlier(tmp_path / "none")
+    remove_earlier(tmp_path, {"cost_Dice.png"})
+    assert {path.name for path in tmp_path.iterdir()} == theirs | {"cost_Dice.png"}
+    remove_earlier(tmp_path / "none", set())
 
 
 def missing_class(summary):
@@ -162,12 +162,13 @@ def test_what_fails_leaves_the_earlier_result(summary, dice, tmp_path, no_drawin
     with pytest.raises(ValueError, match="no cost of 'a' is known"):
         compare(sources, out, cost_file=costs)
 
-    def fails(job, folder):
+    def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("nnunet_xlstm.comparison.run.draw", fails)
-    with pytest.raises(OSError, match="disk full"):
-        compare(sources, out, Settings(alpha=0.01))
+    for step in ("build_page", "draw"):
+        monkeypatch.setattr(f"nnunet_xlstm.comparison.run.{step}", fails)
+        with pytest.raises(OSError, match="disk full"):
+            compare(sources, out, Settings(alpha=0.01))
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 

@@ -275,7 +275,7 @@ def test_missing_partner_names_the_file(folder, capsys):
             "line 4: subject 'a' stands in line 2 too",
         ),
         (lambda f: (f / "t.csv").write_text("subject;bsa\na;2\n"), ["--bsa", "t.csv"], "subject,bsa with commas"),
-        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe"), ["--bsa", "t.csv"], "give a CSV file in UTF-8"),
+        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe"), ["--bsa", "t.csv"], "is not text in UTF-8"),
         (lambda f: None, ["--rv", "3"], "LV = [3] and RV = [3] both hold the label 3"),
         (
             lambda f: (f / "t.csv").write_text("subject,ed,es\na,a_ED,a_ED\n"),
