@@ -1,0 +1,100 @@
+"""nnU-Net's splits_final.json: read, checked against the subjects, and made: folds, or one part held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_xlstm.data.case_table import listed
+from nnunet_xlstm.data.subjects import folds_by_subject
+from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.io.files import read_json
+
+SPLITS = "splits_final.json"
+Fold = dict[str, list[str]]
+
+
+def read_folds(path: Path) -> list[Fold]:
+    """Read a splits_final.json.
+
+    Raises:
+        DatasetError: it is missing, or no list of {"train": [...], "val": [...]}.
+    """
+    folds = read_json(path, list)
+    for fold in folds:
+        parts = [fold.get(name) if isinstance(fold, dict) else None for name in ("train", "val")]
+        if not all(isinstance(part, list) and part and all(isinstance(case, str) for case in part) for part in parts):
+            raise DatasetError(f'{path}: must hold a list of {{"train": [cases], "val": [cases]}}; make it anew')
+    return folds
+
+
+def check_folds(folds: Sequence[Mapping[str, Sequence[str]]], subjects: Mapping[str, str], where: str) -> None:
+    """Raise DatasetError for a case that is unknown, or a subject on both sides of a fold.
+
+    Args:
+        subjects: of every labelled case. where: what the folds come from, for the message.
+    """
+    for number, fold in enumerate(folds):
+        if unknown := sorted({*fold["train"], *fold["val"]} - set(subjects)):
+            raise DatasetError(f"{where}, fold {number}: {listed(unknown)} has no label map here; make the folds anew")
+        both = {subjects[case] for case in fold["train"]} & {subjects[case] for case in fold["val"]}
+        if both:
+            raise DatasetError(
+                f"{where}, fold {number}: subject {listed(sorted(both))} is in the training and the validation part, "
+                "and scores too well; make folds by subject with `nnunet_xlstm split`"
+            )
+
+
+def make_folds(subjects: Mapping[str, str], groups: Mapping[str, str], n: int, seed: int) -> list[Fold]:
+    """Folds in which all cases of a subject are on one side; groups are spread evenly.
+
+    Args:
+        subjects, groups: of every case; a group is such as a source or a modality. n: folds. seed: of the order in
+            which the subjects of a group are dealt out.
+
+    Raises:
+        ConfigError: fewer than two folds, or fewer subjects than folds.
+    """
+    there = len(set(subjects.values()))
+    if n < 2 or there < n:
+        raise ConfigError(f"--folds {n}: give 2 or more, and at most as many as there are subjects ({there})")
+    return folds_by_subject(subjects, groups, n=n, seed=seed)
+
+
+def held_out(subjects: Mapping[str, str], groups: Mapping[str, str], share: float, seed: int) -> list[str]:
+    """Subjects drawn to be left out of training: this share of all, spread over the groups as evenly as it can be.
+
+    Args:
+        as `make_folds`. share: of the subjects; at least one is drawn and one stays.
+
+    Raises:
+        ConfigError: a share outside (0, 1), or a single subject.
+    """
+    group_of = {subjects[case]: groups[case] for case in sorted(subjects, reverse=True)}
+    total = len(group_of)
+    if not 0 < share < 1 or total < 2:
+        raise ConfigError(f"share {share:g} of {total} subjects: give a share between 0 and 1, and 2 subjects or more")
+    wanted = min(max(round(share * total), 1), total - 1)
+    sizes = Counter(group_of.values())
+    count = {group: int(share * size) for group, size in sizes.items()}
+    rest = sorted(sizes, key=lambda group: (-(share * sizes[group] - count[group]), group))  # largest remainders
+    for group in rest[: max(wanted - sum(count.values()), 0)]:
+        count[group] += 1
+    rng = np.random.default_rng(seed)
+    drawn: list[str] = []
+    for group in sorted(sizes):
+        members = sorted(subject for subject, own in group_of.items() if own == group)
+        drawn += rng.permutation(members)[: count[group]].tolist()
+    return sorted(drawn)
+
+
+def fold_without(subjects: Mapping[str, str], out: Sequence[str]) -> Fold:
+    """One fold: the cases of these subjects are its validation part."""
+    chosen = set(out)
+    return {
+        "train": [case for case in sorted(subjects) if subjects[case] not in chosen],
+        "val": [case for case in sorted(subjects) if subjects[case] in chosen],
+    }
