@@ -59,7 +59,7 @@ def read_sets(path: Path) -> list[ModelSet]:
         files = list(models.values()) if isinstance(models, dict) else []
         if not name or not files or not all(isinstance(file, str) for file in files):
             raise DatasetError(
-                f"{path}: '{name}' must hold {{\"model\": \"summary.json\", ...}}; a summary.json itself is given as "
+                f'{path}: \'{name}\' must hold {{"model": "summary.json", ...}}; a summary.json itself is given as '
                 "NAME=FILE"
             )
     return [

@@ -15,6 +15,6 @@ KIND = Kind(
     length="recipe",
     reading="Each subject is scored once, by the network of the fold that has not seen it. Intervals: bootstrap over "
     "these subjects. The networks of the folds share most of their training subjects, so intervals say how far the "
-    "result holds for other subjects, not for other training data. SD of folds mixes both.",
+    "result holds for other subjects, not for other training data. SD of folds: subjects and networks differ together.",
     compared=True,
 )
