@@ -89,7 +89,7 @@ def overall_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], list[
             rows.append([name, *[DASH] * 6])
             continue
         bounds = " to ".join(number(v, r.metric) for v in r.overall_interval[:, m])
-        ranks = [f"{r.overall_rank[m]:g}", f"{r.rank_low[m]:g} to {r.rank_high[m]:g}", f"{r.first[m]:.0%}"]
+        ranks = [f"{r.overall_rank[m]:g}", f"{r.rank_low[m]:g} to {r.rank_high[m]:g}", f"{100 * r.first[m]:.0f} %"]
         rows.append([name, number(r.overall[m], r.metric), bounds, *ranks, f"{r.mean_rank[m]:.2f}"])
     return header, rows
 
@@ -110,12 +110,11 @@ def answer(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResu
     if len(leaders) > 1:
         return f"{start} {listed([names[m] for m in leaders])} share the first rank by the mean {r.metric}."
     m = int(leaders[0])
-    kind = "lowest" if METRICS[r.metric].better == "low" else "highest"
     wins = int((r.rank[:, m] == 1).sum())
     return (
-        f"{start} By the {OVERALL}, {names[m]} ranks first by {r.metric} ({kind} is best; "
-        f"{number(r.overall[m], r.metric)}), in {r.first[m]:.0%} of the resamples; it ranks first in {wins} of the "
-        f"{_count(len(sets), 'data set')} by itself."
+        f"{start} By the {OVERALL}, {names[m]} ranks first by {r.metric} "
+        f"({number(r.overall[m], r.metric)}), and so in {100 * r.first[m]:.0f} % of the resamples. By itself it ranks "
+        f"first in {wins} of the {_count(len(sets), 'data set')}."
     )
 
 

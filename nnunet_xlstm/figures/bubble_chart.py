@@ -49,7 +49,7 @@ def accuracy_bubbles(
     shown = [i for i in range(len(names)) if np.isfinite([mean[i], across[i], area[i]]).all() and area[i] > 0]
     if not shown:
         raise ValueError("no method has a score and both costs; draw one of the costs alone")
-    texts = labels([names[i] for i in shown], 28, 2)
+    texts = labels([f"{names[i]} ({area[i]:.3g})" for i in shown], 28, 2)
     columns, legend_height = legend_shape(texts, WIDTH_INCH)
     figure = new_figure(WIDTH_INCH, 3.9 + legend_height)
     ax = figure.subplots()
@@ -73,13 +73,6 @@ def accuracy_bubbles(
     ax.set_ylabel(plain(label))
     handles = [Line2D([], [], color=colour(i), marker="o", linestyle="", markersize=7) for i in shown]
     legend(figure, handles, texts, loc="outside upper left", ncols=columns)
-    smallest = min(area[i] for i in shown)
-    steps = [largest] if smallest == largest else [smallest, largest]
-    ends = " and ".join(f"{names[next(i for i in shown if area[i] == step)]} {step:.3g}" for step in steps)
-    note(
-        figure,
-        f"Area of a bubble: {area_label} (from the smallest to the largest: {ends}). Dot and line: mean and 95 % "
-        "bootstrap interval.",
-        WIDTH_INCH,
-    )
+    text = f"Area of a bubble, and in brackets: {area_label}. Dot and line: mean and 95 % bootstrap interval."
+    note(figure, text, WIDTH_INCH)
     return figure

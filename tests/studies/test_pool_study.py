@@ -73,7 +73,7 @@ def test_pool_against_single_sets(study, tree, fake, capsys):
         ("train", "single@Balls_s0"), ("predict", "single@Balls_s0"), ("evaluate", "single@Balls_s0"),
         ("train", "single@Halves_s0"), ("predict", "single@Halves_s0"), ("evaluate", "single@Halves_s0"),
         ("train", "full_s0"),
-        *((f"{stage}_{name}", "full_s0") for name in ("Balls", "Halves") for stage in ("predict", "restrict", "evaluate")),
+        *((f"{s}_{name}", "full_s0") for name in ("Balls", "Halves") for s in ("predict", "restrict", "evaluate")),
     ]  # fmt: skip
     trained = {v["nnUNet_results"].split("/")[-2]: c[1] for s, c, v in fake.seen if s == "train"}
     assert trained == {"single@Balls_s0": "321", "single@Halves_s0": "322", "full_s0": "420"}
