@@ -158,9 +158,11 @@ def _report(study, args: argparse.Namespace) -> None:
     from nnunet_xlstm.studies.analysis import find
     from nnunet_xlstm.studies.compared import write_comparison
     from nnunet_xlstm.studies.report import text_rows, write_report
+    from nnunet_xlstm.studies.steps import link_models
     from nnunet_xlstm.studies.words import answer, remarks
 
     found = find(study)
+    link_models(study)
     comparison = write_comparison(found) if study.kind.compared else None
     page = write_report(found, shlex.join(["nnunet_xlstm", *_resume(args, study.folder)[3:]]), comparison)
     header, rows = text_rows(found)

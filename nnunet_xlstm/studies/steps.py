@@ -188,6 +188,22 @@ def link_scored_cases(study: Study) -> None:
             link(folder / "labels" / f"{case}{ending}", dataset.labels[case])
 
 
+def link_models(study: Study) -> None:
+    """All finished folds of an arm as one model of nnU-Net: models/ARM serves stock commands as nnUNet_results.
+
+    Of several seeds the first, of several values the largest.
+    """
+    value = study.values[-1] if study.values else None
+    for run in study.runs():
+        fold = fold_folder(study, run)
+        if run.fold is None or run.seed or run.value != value or not run.is_done:
+            continue
+        model = study.folder / "models" / run.arm / fold.parent.relative_to(run.folder / "results")
+        model.mkdir(parents=True, exist_ok=True)
+        for entry in (fold, *fold.parent.glob("*.json")):
+            link(model / entry.name, entry)
+
+
 def link(path: Path, target: Path) -> None:
     """A symbolic link; one that leads elsewhere is replaced.
 

@@ -78,6 +78,9 @@ def test_every_subject_is_scored_once(study, tree, fake, folds, capsys):
     assert content["metrics"]["Dice"]["models"]["full"]["mean"] == pytest.approx(float(table["full"]["mean"]))
     assert len(set(content["subjects"].values())) == 8
     assert (out / "compare" / "index.html").is_file()
+    (model,) = (out / "models" / "full" / DATASET).iterdir()  # as stock commands find it
+    assert sorted(p.name for p in model.iterdir()) == ["fold_0", "fold_1", "fold_2"]
+    assert (model / "fold_2" / "checkpoint_final.pth").is_file()
     text = capsys.readouterr().out
     assert "full has the highest Dice" in text and "SD of folds" in text and "share most of their training" in text
 
