@@ -31,7 +31,7 @@ ALLOWED = {
     "errors": (set(), set()),
     "config": (set(), set()),
     "io": (set(), set()),
-    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL"}),
+    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
     "shim": ({"names"}, set()),
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),

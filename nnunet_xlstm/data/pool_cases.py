@@ -30,6 +30,7 @@ class CaseRow:
         frame, frames: its number from 0 and how many the sequence has; None for an image without time.
         images: the files it was made from, before frames were split or series converted.
         valid: targets of the pool that are annotated in it; None in a pool without labels.
+        tags: of DICOM: keyword -> text, what tells sequence and view.
     """
 
     source: str
@@ -39,6 +40,7 @@ class CaseRow:
     frames: int | None = None
     images: tuple[str, ...] = ()
     valid: tuple[str, ...] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,11 @@ class PoolCases:
         return FramePartner(self.cases, keys)
 
     def to_json(self) -> dict[str, Any]:
-        cases = {case: asdict(row) | {"images": list(row.images)} for case, row in sorted(self.cases.items())}
+        cases = {}
+        for case, row in sorted(self.cases.items()):
+            cases[case] = asdict(row) | {"images": list(row.images)}
+            if not row.tags:
+                del cases[case]["tags"]
         return {
             "format": FORMAT,
             "sampling": self.sampling,
@@ -118,6 +124,8 @@ def _row(path: Path, case: str, values: Any) -> CaseRow:
         )
     if row.valid is not None and not (isinstance(row.valid, list) and all(isinstance(t, str) for t in row.valid)):
         raise DatasetError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
+    if not isinstance(row.tags, dict) or not all(isinstance(text, str) for text in row.tags.values()):
+        raise DatasetError(f"{path}: case '{case}': tags must map keywords to texts; got {row.tags!r}")
     return replace(row, images=tuple(row.images), valid=None if row.valid is None else tuple(row.valid))
 
 

@@ -161,17 +161,18 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
         # a mask of ours serves again; the labels of other data sets are no masks of the body
         mask = label if row is not None and content.get("labels") == BODY else ""
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
+        tags = row.tags if row else {}
         scans = [Scan((image,), image, case, image) for image in images]
         relabel = labels.relabel(source.name, case, label) if labels else None
         if source.channels is None:
             several = len(scans) > 1
             for scan, channel in zip(scans, names, strict=True):
                 name = f"{source.name}_{case}_{channel}" if several else f"{source.name}_{case}"
-                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel))
+                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel, tags))
         else:
             picked = tuple(scans[_channel_index(source, source.channels[c], names)] for c in channels)
             name = f"{source.name}_{case}"
-            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel))
+            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel, tags))
     if labels:
         _check_labels(source, items, cases)
     return items
@@ -207,7 +208,7 @@ def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list
             raise DatasetError(f'{folder / "dataset.json"}: file_ending is {ending!r}; write one, such as ".nii.gz"')
         cut = len(ending) + len("_0000")
         cases = {}
-        for path in sorted((folder / "imagesTr").glob(f"*{ending}")):
+        for path in sorted((folder / "imagesTr").glob(f"[!.]*{ending}")):
             case = path.name[:-cut]
             cases.setdefault(case, ([], full(f"labelsTr/{case}{ending}")))[0].append(os.path.abspath(path))
     for case, (images, _) in cases.items():

@@ -26,6 +26,8 @@ def make_unlabelled(
     dicom: bool = False,
     subject: str | None = None,
     channels: Sequence[str] = (),
+    min_slices: int = 1,
+    last_axis_is_time: bool = False,
     processes: int = 1,
 ) -> tuple[RawDataset, Summary]:
     """Makes or extends the data set.
@@ -36,6 +38,8 @@ def make_unlabelled(
         number, name: of DatasetXXX_Name.
         subject: regular expression for the path below the input.
         channels: NAME=GLOB of every channel; empty for images of one channel.
+        min_slices: images with fewer are left out; 1 takes 2D images.
+        last_axis_is_time: of a 3D file too (2D+t).
 
     Raises:
         ValueError, OSError: wrong options, inputs without images, or none that can be used.
@@ -44,6 +48,8 @@ def make_unlabelled(
         raise DatasetError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
     if processes < 1:
         raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+    if min_slices < 1:
+        raise DatasetError(f"--min-slices {min_slices}: give the fewest slices that an image may have, 1 or more")
     globs = parse_channels(channels)
     pattern = subject_pattern(subject) if subject else None
     scans, left_out = find_scans(inputs, dicom)
@@ -52,11 +58,12 @@ def make_unlabelled(
     header = {"channel_names": names, "image_modality": modality, "image_channels": list(globs) or [modality]}
     _check_same_kind(dataset, header)
     source = dataset.folder.name
+    options = {"min_slices": min_slices, "last_axis_is_time": last_axis_is_time}
     if globs:
-        items, reasons = items_of_channels(scans, source, modality, pattern, globs)
+        items, reasons = items_of_channels(scans, source, modality, pattern, globs, **options)
         left_out = [*left_out, *reasons]
     else:
-        items = items_of_scans(scans, source, modality, pattern)
+        items = items_of_scans(scans, source, modality, pattern, **options)
     return dataset, build(dataset, header, items, left_out, processes=processes)
 
 

@@ -1,0 +1,298 @@
+"""Headers of DICOM files: whose they are, which images they hold, and where each lies.
+
+pydicom reads them: SimpleITK shows neither sequences, where enhanced multi-frame files keep the geometry of each frame,
+nor the bytes of a text in another encoding than UTF-8, so that two PatientIDs could become one.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnunet_xlstm.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# What an enhanced file says of each frame, and the functional groups that say it (DICOM PS3.3 C.7.6.16)
+GROUPS = {
+    "ImagePositionPatient": ("PlanePositionSequence",),
+    "ImageOrientationPatient": ("PlaneOrientationSequence",),
+    "PixelSpacing": ("PixelMeasuresSequence",),
+    "SliceThickness": ("PixelMeasuresSequence",),
+    "StackID": ("FrameContentSequence",),
+    "TemporalPositionIndex": ("FrameContentSequence",),
+    "FrameAcquisitionNumber": ("FrameContentSequence",),
+    "FrameAcquisitionDateTime": ("FrameContentSequence",),
+    "FrameReferenceDateTime": ("FrameContentSequence",),
+    "NominalCardiacTriggerDelayTime": ("CardiacSynchronizationSequence",),
+    "EffectiveEchoTime": ("MREchoSequence",),
+    "InversionTimes": ("MRModifierSequence",),
+    "DiffusionBValue": ("MRDiffusionSequence",),
+    "FrameType": ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
+    "RescaleSlope": ("PixelValueTransformationSequence",),
+    "RescaleIntercept": ("PixelValueTransformationSequence",),
+}
+# Kept for every case: what tells sequence and view. Of several keywords the first that the file has.
+TAGS = {
+    "Modality": ("Modality",),
+    "SeriesDescription": ("SeriesDescription",),
+    "ImageType": ("FrameType", "ImageType"),
+    "ImageOrientationPatient": ("ImageOrientationPatient",),
+    "TriggerTime": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
+    "EchoTime": ("EffectiveEchoTime", "EchoTime"),
+    "InversionTime": ("InversionTimes", "InversionTime"),
+}
+# What tells images at one place apart, other than time; tried in this order
+KINDS = (
+    ("FrameType", "ImageType"),
+    ("EffectiveEchoTime", "EchoTime"),
+    ("InversionTimes", "InversionTime"),
+    ("DiffusionBValue",),
+)
+# Time; tried in this order. AcquisitionTime and ContentTime follow their dates.
+TIMES = (
+    ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    ("NominalCardiacTriggerDelayTime", "TriggerTime"),
+    ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime"),
+    ("FrameReferenceDateTime", "ContentTime"),
+    ("FrameAcquisitionNumber", "AcquisitionNumber"),
+)
+DATE_OF = {"AcquisitionTime": "AcquisitionDate", "ContentTime": "ContentDate"}
+ORTHONORMAL = 0.01  # greatest deviation of the direction cosines from unit length and right angles
+IDENTITY = (
+    "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "PatientID", "Modality",
+    "Rows",
+)  # fmt: skip
+IMAGES = (
+    "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "SpacingBetweenSlices",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+EVERYTHING = sorted(
+    {*IMAGES, *GROUPS, *DATE_OF, *DATE_OF.values()}
+    | {keyword for keywords in (*TAGS.values(), *KINDS, *TIMES) for keyword in keywords}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One 2D image of a file: its place, and what tells it from others at the same place.
+
+    Attributes:
+        index: number of the image within its file, from 0.
+        instance: SOPInstanceUID. number: InstanceNumber, 0 where the file has none.
+        size: (columns, rows). spacing: (x, y) in mm. position: (3,) of the first pixel in mm, LPS.
+        cosines: (6,) direction cosines of row and column. thickness: of the slice in mm, 0 where unknown.
+        stack: StackID. kinds, times: values in the order of KINDS and TIMES, empty where unknown.
+        rescale: (slope, intercept) of its true values. gdcm_rescale: that of the first image of the file, which GDCM
+            gives to all.
+        tags: as TAGS, without those that the file lacks.
+    """
+
+    file: str
+    index: int
+    instance: str
+    number: int
+    size: tuple[int, int]
+    spacing: tuple[float, float]
+    position: np.ndarray
+    cosines: np.ndarray
+    thickness: float
+    stack: str
+    kinds: tuple[str, ...]
+    times: tuple[str, ...]
+    rescale: tuple[float, float]
+    gdcm_rescale: tuple[float, float]
+    tags: dict[str, str]
+
+    @property
+    def normal(self) -> np.ndarray:
+        """(3,) unit vector across the slice."""
+        return np.cross(self.cosines[:3], self.cosines[3:])
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return Path(self.file).name
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file starts as DICOM does: `DICM` after 128 bytes, or, in old files, an element of group 2 or 8."""
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return False
+    if start[128:] == b"DICM":
+        return True
+    if len(start) < 132:
+        return False
+    group, element, length = struct.unpack_from("<2HI", start)
+    return group in (2, 8) and element <= 0x18 and (start[4:6].isalpha() or length <= 64)
+
+
+def read_identity(file: Path) -> dict[str, str]:
+    """Read the texts of IDENTITY; empty where the file has none.
+
+    Raises:
+        DatasetError: no DICOM file, or damaged.
+    """
+    dataset = _read(file, IDENTITY)
+    return {keyword: _text(dataset.get(keyword)) for keyword in IDENTITY}
+
+
+def read_planes(file: str, modality: Sequence[str]) -> list[Plane]:
+    """Read the places of all images of a file.
+
+    Args:
+        modality: values of the tag Modality that are wanted; a file without it is taken.
+
+    Raises:
+        DatasetError: not readable, another modality, colour, a Siemens mosaic, or without place or pixel spacing.
+    """
+    dataset, name = _read(Path(file), EVERYTHING), Path(file).name
+    found = _text(dataset.get("Modality"))
+    if found and found not in modality:
+        raise DatasetError(f"its modality is {found}, not {modality[0]}")
+    if (_integer(dataset.get("SamplesPerPixel")) or 1) > 1:
+        raise DatasetError(f"{name} is a colour image")
+    if "MOSAIC" in _text(dataset.get("ImageType")).split("\\"):
+        raise DatasetError("a mosaic of slices (Siemens); convert it with dcm2niix and take it in without --dicom")
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    claimed = _integer(dataset.get("NumberOfFrames")) or 1
+    if claimed > 1 and len(frames) != claimed:
+        raise DatasetError(f"{name} has {claimed} frames, and the places of {len(frames)} of them")
+    with _named_errors(name):
+        shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+        headers = [_Header(dataset, shared, frame) for frame in frames or [None]]
+        return [_plane(header, file, i, headers[0].rescale()) for i, header in enumerate(headers)]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The elements of one frame: its own functional groups, those that all frames share, then the data set."""
+
+    dataset: Dataset
+    shared: Dataset | None
+    frame: Dataset | None
+
+    def value(self, *keywords: str) -> Any:
+        """Return the first of these elements that is there and not empty, else None."""
+        for keyword in keywords:
+            for groups in (self.frame, self.shared):
+                for name in GROUPS.get(keyword, ()) if groups is not None else ():
+                    inner = (groups.get(name) or [{}])[0].get(keyword)
+                    if inner not in (None, ""):
+                        return inner
+            outer = self.dataset.get(keyword)
+            if outer not in (None, ""):
+                return outer
+        return None
+
+    def text(self, *keywords: str) -> str:
+        return _text(self.value(*keywords))
+
+    def numbers(self, keyword: str, n: int) -> np.ndarray | None:
+        """Return (n,) finite numbers, or None where the element is missing or something else."""
+        try:
+            values = np.array(self.text(keyword).split("\\"), dtype=float)
+        except ValueError:
+            return None
+        return values if values.shape == (n,) and np.isfinite(values).all() else None
+
+    def time(self, *keywords: str) -> str:
+        for keyword in keywords:
+            if text := self.text(keyword):
+                return self.text(DATE_OF[keyword]) + text if keyword in DATE_OF else text
+        return ""
+
+    def rescale(self) -> tuple[float, float]:
+        slope, intercept = (self.numbers(keyword, 1) for keyword in ("RescaleSlope", "RescaleIntercept"))
+        return (
+            1.0 if slope is None or slope[0] == 0 else float(slope[0]),  # as GDCM
+            0.0 if intercept is None else float(intercept[0]),
+        )
+
+
+def _plane(header: _Header, file: str, index: int, gdcm_rescale: tuple[float, float]) -> Plane:
+    position, cosines = header.numbers("ImagePositionPatient", 3), header.numbers("ImageOrientationPatient", 6)
+    spacing, rows, columns = header.numbers("PixelSpacing", 2), header.value("Rows"), header.value("Columns")
+    where = f"{Path(file).name} has no"
+    if position is None or cosines is None or not _is_orthonormal(cosines.reshape(2, 3)):
+        raise DatasetError(f"{where} position or orientation of its slice")
+    if spacing is None or spacing.min() <= 0:
+        raise DatasetError(f"{where} usable PixelSpacing")
+    if not rows or not columns:
+        raise DatasetError(f"{where} pixels")
+    thickness = [header.numbers(k, 1) for k in ("SliceThickness", "SpacingBetweenSlices")]
+    tags = {name: header.text(*keywords) for name, keywords in TAGS.items()}
+    return Plane(
+        file=file,
+        index=index,
+        instance=header.text("SOPInstanceUID"),
+        number=_integer(header.value("InstanceNumber")) or 0,
+        size=(int(columns), int(rows)),
+        spacing=(float(spacing[1]), float(spacing[0])),
+        position=position,
+        cosines=cosines,
+        thickness=next((float(t[0]) for t in thickness if t is not None and t[0] > 0), 0.0),
+        stack=header.text("StackID"),
+        kinds=tuple(header.text(*keywords) for keywords in KINDS),
+        times=tuple(header.time(*keywords) for keywords in TIMES),
+        rescale=header.rescale(),
+        gdcm_rescale=gdcm_rescale,
+        tags={name: text for name, text in tags.items() if text},
+    )
+
+
+def _read(file: Path, keywords: Sequence[str]) -> Dataset:
+    """Read these elements. Text that does not fit its encoding becomes Latin-1, so that two texts never become one."""
+    import pydicom
+
+    with _named_errors(Path(file).name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that break a rule of the standard; what matters is checked here
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords], force=True)
+        for keyword in keywords:
+            data = getattr(dataset.get_item(keyword), "value", None)
+            value = dataset.get(keyword)  # decodes it
+            if isinstance(data, bytes) and "\ufffd" in _text(value):  # another encoding than the file names
+                setattr(dataset, keyword, data.decode("latin-1"))
+        return dataset
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DatasetError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{name} cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # pydicom raises whatever a damaged file leads to
+        raise DatasetError(f"{name} is not a DICOM file, or damaged ({error})") from error
+
+
+def _is_orthonormal(axes: np.ndarray) -> bool:
+    return bool(np.abs(axes @ axes.T - np.eye(len(axes))).max() < ORTHONORMAL)
+
+
+def _text(value: Any) -> str:
+    several = not isinstance(value, (str, bytes)) and isinstance(value, Sequence)
+    text = "\\".join(map(str, value)) if several else "" if value is None else str(value)
+    return text.strip(" \0")
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        number = float(_text(value))
+    except ValueError:
+        return None
+    return int(number) if math.isfinite(number) else None
