@@ -8,8 +8,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Makes nnUNet_raw/DatasetXXX_NAME from images of one modality, or adds new images to it: 3D files are left "
         "where they are, 2D images become volumes of one slice, 4D images one case per frame, DICOM series are "
-        "converted. A body mask takes the place of the label, so that stock planning and preprocessing run. What cannot "
-        "be used is listed in excluded.csv."
+        "converted. A body mask takes the place of the label, so that stock planning and preprocessing run. What "
+        "cannot be used is listed in excluded.csv."
     )
     parser.add_argument(
         "--input", type=Path, nargs="+", required=True, metavar="PATH", help="images, folders, lists of paths (text)"

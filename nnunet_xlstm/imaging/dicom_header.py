@@ -69,8 +69,8 @@ TIMES = (
 DATE_OF = {"AcquisitionTime": "AcquisitionDate", "ContentTime": "ContentDate"}
 ORTHONORMAL = 0.01  # greatest deviation of the direction cosines from unit length and right angles
 IDENTITY = (
-    "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "PatientID", "Modality",
-    "Rows",
+    "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "PatientID",
+    "Modality", "Rows",
 )  # fmt: skip
 IMAGES = (
     "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "SpacingBetweenSlices",

@@ -161,8 +161,8 @@ def _check_geometry(slices: Sequence[Plane]) -> None:
     if aside[worst] > MAX_ASIDE_PIXELS * min(slices[0].spacing):
         angle = math.degrees(math.atan2(aside[worst], along[worst]))
         raise DatasetError(
-            f"a gantry tilt of {angle:.2g} degrees: a slice lies {aside[worst]:.3g} mm beside the line along the normal "
-            "of the first, more than half a pixel; resample the series first, for instance with dcm2niix"
+            f"a gantry tilt of {angle:.2g} degrees: a slice lies {aside[worst]:.3g} mm beside the line along the "
+            "normal of the first, more than half a pixel; resample the series first, for instance with dcm2niix"
         )
 
 
