@@ -38,8 +38,12 @@ class WriteError(UserError):
     """A file cannot be written; the text names it, the reason and the fix."""
 
     def __init__(self, path: Path, error: OSError):
-        reason = error.strerror or str(error)
-        super().__init__(f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno, 'choose another place')}")
+        super().__init__(path, error)  # both arguments, so that it can be sent from one process to another
+
+    def __str__(self) -> str:
+        path, error = self.args
+        advice = ADVICE.get(error.errno, "choose another place")
+        return f"{path}: cannot be written ({error.strerror or error}); {advice}"
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
