@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.errors import CommandFailed
+
 LAST_LINES = 15
-
-
-class CommandFailed(RuntimeError):
-    """A command ended with an error; the text shows the command, its last lines and where its log is."""
 
 
 class Stopped(RuntimeError):
@@ -42,7 +40,8 @@ class Commands:
             on_line: called with each line.
 
         Raises:
-            CommandFailed: exit status other than 0. Stopped: see `stop`.
+            CommandFailed: exit status other than 0; its text shows the command, its last lines and where its log is.
+            Stopped: see `stop`.
         """
         if self._stopped:
             raise Stopped(stage)

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from nnunet_xlstm.commands import children, environment
-from nnunet_xlstm.commands.children import CommandFailed, Commands, Stopped
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.commands.children import Commands, Stopped
+from nnunet_xlstm.errors import CommandFailed, UserError
 from nnunet_xlstm.nnunet import registration
 
 
