@@ -81,7 +81,8 @@ class RawDataset:
 
     def remove_leftovers(self) -> None:
         """Files that a killed run was about to write."""
-        for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+        remove_leftovers(self.preprocessed)
+        for name in ("", "imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             remove_leftovers(self.folder / name)
 
     def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
