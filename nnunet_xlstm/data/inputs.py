@@ -6,35 +6,33 @@ import hashlib
 import logging
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from nnunet_xlstm.data.image_files import (
+    APPLE_DOUBLE,
+    DICOM_ENDINGS,
+    ENDINGS,
+    OTHER_ENDINGS,
+    absolute,
+    companions,
+    files_below,
+    is_half_of_a_pair,
+    is_image,
+    relative_to,
+    stem,
+)
 from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.data.subjects import subject_of
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom import Reasons, find_series
 from nnunet_xlstm.imaging.dicom_header import is_dicom
-from nnunet_xlstm.imaging.integrity import PICTURES, TIFF
 
-ENDINGS = (
-    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz", ".hdr", *TIFF, *PICTURES,
-)  # fmt: skip
-DICOM_ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
-# What holds images, and is not read; packed folders too. Files of any other ending are no images.
-OTHER_ENDINGS = (
-    ".img", ".img.gz", ".hdr.gz", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".head", ".brik", ".v", ".vti", ".vtk",
-    ".gif", ".webp", ".jp2", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar",
-)  # fmt: skip
-APPLE_DOUBLE = "._"  # what macOS writes beside a file on other file systems
-# Files that belong to an image, by its ending: they may be missing at first, and come later
-COMPANIONS = {
-    ".tif": (".json",), ".tiff": (".json",), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"),
-    ".hdr": (".img", ".img.gz"),
-}  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -97,7 +95,7 @@ class Item:
 
     def stamp(self) -> str:
         """Changes when a file does, or what it means: hash of modality, options, paths, sizes and times of change."""
-        files = [name for scan in self.scans for file in scan.files for name in (file, *_companions(file))]
+        files = [name for scan in self.scans for file in scan.files for name in (file, *companions(file))]
         meaning = self.modality
         if (self.min_slices, self.last_axis_is_time) != (1, False):
             meaning += f" {self.min_slices} {self.last_axis_is_time}"
@@ -120,14 +118,6 @@ def stamp_of(meaning: str, files: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _companions(file: str) -> list[str]:
-    base, ending = os.path.splitext(file)
-    names = [base + other for other in COMPANIONS.get(ending.lower(), ())]
-    if ending.lower() in TIFF and re.search(r"_\d{4}$", base):
-        names.append(base[:-5] + ".json")
-    return names
-
-
 def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan], Reasons]:
     """Find all scans that the inputs lead to, each once.
 
@@ -148,14 +138,15 @@ def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan],
     for path in inputs:
         if not path.exists():
             raise DatasetError(f"--input {path}: no such file or folder")
+        entry = absolute(path)
         if path.is_dir():
-            roots.append((path, absolute(path).parent if several else absolute(path)))
+            roots.append((entry, entry.parent if several else entry))
         elif is_image(path) or (dicom and is_dicom(path)):
-            roots.append((path, absolute(path).parent))
+            roots.append((entry, entry.parent))
         else:
             listed, gone = _read_list(path)
             missing += gone
-            common = Path(os.path.commonpath([absolute(p).parent for p in listed])) if listed else path
+            common = Path(os.path.commonpath([p.parent for p in listed])) if listed else entry
             roots += [(p, common) for p in listed]
     scans, left_out = _dicom_scans(roots) if dicom else _file_scans(roots)
     if not scans and not missing:
@@ -165,17 +156,6 @@ def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan],
     return sorted(scans, key=lambda scan: (scan.relative, scan.key)), missing + left_out
 
 
-def is_image(path: Path) -> bool:
-    """By its ending."""
-    return path.name.lower().endswith(ENDINGS)
-
-
-def stem(name: str) -> str:
-    """A file's name without the ending of an image."""
-    ending = max((e for e in ENDINGS if name.lower().endswith(e)), key=len, default="")
-    return name[: len(name) - len(ending)]
-
-
 def _read_list(path: Path) -> tuple[list[Path], Reasons]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -183,7 +163,8 @@ def _read_list(path: Path) -> tuple[list[Path], Reasons]:
         raise DatasetError(
             f"--input {path}: neither an image ({', '.join(ENDINGS)}) nor a text file with a path per line"
         ) from error
-    entries = [path.parent / line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    entries = [absolute(path.parent / name) for name in names]
     if not entries:
         raise DatasetError(f"--input {path}: it lists no path; write one per line")
     gone = [(str(entry), "no such file or folder") for entry in entries if not entry.exists()]
@@ -202,13 +183,13 @@ def _file_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reasons
             elif file.name.startswith(APPLE_DOUBLE):
                 left_out.append((str(file), "what macOS keeps beside a file, not an image"))
             elif not is_image(file) and file.name.lower().endswith(OTHER_ENDINGS):
-                if not _is_half_of_a_pair(file):
+                if not is_half_of_a_pair(file):
                     left_out.append((str(file), "a format that is not read; unpack it, or convert it to .nii.gz"))
             elif is_image(file) or file == entry:
                 real = file.resolve()
                 # a link may lead to a store of files without endings
-                path = str(real if is_image(real) else absolute(file))
-                scan = Scan((path,), path, stem(_relative(file, root)), str(real))
+                path = str(real if is_image(real) else file)
+                scan = Scan((path,), path, stem(relative_to(file, root)), str(real))
                 scans.setdefault(scan.key, scan)
     left_out += [
         (str(folder), f"{count} DICOM file{'s'[: count > 1]}; take the folder in by a run with --dicom")
@@ -226,13 +207,13 @@ def _dicom_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reason
         for file in _files_at(entry, left_out):
             if is_dicom(file):
                 if (real := file.resolve()) not in seen:
-                    root_of[absolute(file)] = root
+                    root_of[file] = root
                 seen.add(real)
             elif file.name.lower().endswith(DICOM_ENDINGS):
                 left_out.append((str(file), "is not a DICOM file, or damaged"))
             elif file.name.lower().endswith((*ENDINGS, *OTHER_ENDINGS)):
                 left_out.append((str(file), "not a DICOM file; take it in by a run without --dicom"))
-    series, unusable = find_series(root_of)
+    series, unusable = find_series(tqdm(root_of, unit="file", desc="headers", disable=None))
     if anonymous := [one for one in series if not one.has_patient]:
         log.warning(
             "%d DICOM series have no PatientID (%s, ...): all series of one study count as one subject; a person with "
@@ -240,7 +221,7 @@ def _dicom_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reason
         )  # fmt: skip
     scans = []
     for one in series:
-        folder = _relative(one.folder, root_of[Path(one.files[0])])
+        folder = relative_to(one.folder, root_of[Path(one.files[0])])
         relative = "/".join(part for part in (folder, one.description) if part != ".")
         scans.append(Scan(one.files, str(one.folder), relative, one.key, True, one.patient, one.description))
     return scans, left_out + unusable
@@ -248,49 +229,6 @@ def _dicom_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reason
 
 def _files_at(entry: Path, unreadable: Reasons) -> Iterator[Path]:
     return files_below(entry, unreadable) if entry.is_dir() else iter((entry,))
-
-
-def _is_half_of_a_pair(file: Path) -> bool:
-    """The voxels of a header that is taken in."""
-    return file.suffix.lower() == ".img" and file.with_suffix(".hdr").is_file()
-
-
-def files_below(folder: Path, unreadable: Reasons | None = None) -> Iterator[Path]:
-    """Yield all files but the hidden ones, also behind links, each folder once.
-
-    Args:
-        unreadable: gets the folders that cannot be read; without it they are errors.
-
-    Raises:
-        DatasetError: a folder cannot be read.
-    """
-
-    def _refused(error: OSError) -> None:
-        if unreadable is None:
-            raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})") from error
-        unreadable.append((str(error.filename), f"a folder that cannot be read ({error.strerror})"))
-
-    seen = set()
-    for place, subfolders, names in os.walk(folder, onerror=_refused, followlinks=True):
-        subfolders.sort()
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
-
-
-def absolute(path: Path) -> Path:
-    """Without `..`, and links as they are."""
-    return Path(os.path.abspath(path))
-
-
-def _relative(path: Path, root: Path) -> str:
-    """Composed letters: file systems differ in how they keep an accent."""
-    path = absolute(path)
-    relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return unicodedata.normalize("NFC", relative)
 
 
 def items_of_scans(
