@@ -31,7 +31,7 @@ from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.data.subjects import subject_of
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom import Reasons, find_series
-from nnunet_xlstm.imaging.dicom_header import is_dicom
+from nnunet_xlstm.imaging.dicom_elements import is_dicom
 
 log = logging.getLogger(__name__)
 

@@ -1,16 +1,9 @@
-"""Headers of DICOM files: whose they are, which images they hold, and where each lies.
-
-pydicom reads them: SimpleITK shows neither sequences, where enhanced multi-frame files keep the geometry of each frame,
-nor the bytes of a text in another encoding than UTF-8, so that two PatientIDs could become one.
-"""
+"""Headers of DICOM files: whose they are, which images they hold, and where each lies."""
 
 from __future__ import annotations
 
 import math
-import struct
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.dicom_elements import as_text, named_errors, read_elements
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -124,29 +118,14 @@ class Plane:
         return Path(self.file).name
 
 
-def is_dicom(file: Path) -> bool:
-    """Whether a file starts as DICOM does: `DICM` after 128 bytes, or, in old files, an element of group 2 or 8."""
-    try:
-        with open(file, "rb") as stream:
-            start = stream.read(132)
-    except OSError:
-        return False
-    if start[128:] == b"DICM":
-        return True
-    if len(start) < 132:
-        return False
-    group, element, length = struct.unpack_from("<2HI", start)
-    return group in (2, 8) and element <= 0x18 and (start[4:6].isalpha() or length <= 64)
-
-
 def read_identity(file: Path) -> dict[str, str]:
     """Read the texts of IDENTITY; empty where the file has none.
 
     Raises:
         DatasetError: no DICOM file, or damaged.
     """
-    dataset = _read(file, IDENTITY)
-    return {keyword: _text(dataset.get(keyword)) for keyword in IDENTITY}
+    dataset = read_elements(file, IDENTITY)
+    return {keyword: as_text(dataset.get(keyword)) for keyword in IDENTITY}
 
 
 def read_planes(file: str, modality: Sequence[str]) -> list[Plane]:
@@ -158,19 +137,19 @@ def read_planes(file: str, modality: Sequence[str]) -> list[Plane]:
     Raises:
         DatasetError: not readable, another modality, colour, a Siemens mosaic, or without place or pixel spacing.
     """
-    dataset, name = _read(Path(file), EVERYTHING), Path(file).name
-    found = _text(dataset.get("Modality"))
+    dataset, name = read_elements(Path(file), EVERYTHING, whole=True), Path(file).name
+    found = as_text(dataset.get("Modality"))
     if found and found not in modality:
         raise DatasetError(f"its modality is {found}, not {modality[0]}")
     if (_integer(dataset.get("SamplesPerPixel")) or 1) > 1:
         raise DatasetError(f"{name} is a colour image")
-    if "MOSAIC" in _text(dataset.get("ImageType")).split("\\"):
+    if "MOSAIC" in as_text(dataset.get("ImageType")).split("\\"):
         raise DatasetError("a mosaic of slices (Siemens); convert it with dcm2niix and take it in without --dicom")
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     claimed = _integer(dataset.get("NumberOfFrames")) or 1
     if claimed > 1 and len(frames) != claimed:
         raise DatasetError(f"{name} has {claimed} frames, and the places of {len(frames)} of them")
-    with _named_errors(name):
+    with named_errors(name):
         shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
         headers = [_Header(dataset, shared, frame) for frame in frames or [None]]
         return [_plane(header, file, i, headers[0].rescale()) for i, header in enumerate(headers)]
@@ -198,7 +177,7 @@ class _Header:
         return None
 
     def text(self, *keywords: str) -> str:
-        return _text(self.value(*keywords))
+        return as_text(self.value(*keywords))
 
     def numbers(self, keyword: str, n: int) -> np.ndarray | None:
         """Return (n,) finite numbers, or None where the element is missing or something else."""
@@ -253,46 +232,13 @@ def _plane(header: _Header, file: str, index: int, gdcm_rescale: tuple[float, fl
     )
 
 
-def _read(file: Path, keywords: Sequence[str]) -> Dataset:
-    """Read these elements. Text that does not fit its encoding becomes Latin-1, so that two texts never become one."""
-    import pydicom
-
-    with _named_errors(Path(file).name), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that break a rule of the standard; what matters is checked here
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords], force=True)
-        for keyword in keywords:
-            data = getattr(dataset.get_item(keyword), "value", None)
-            value = dataset.get(keyword)  # decodes it
-            if isinstance(data, bytes) and "\ufffd" in _text(value):  # another encoding than the file names
-                setattr(dataset, keyword, data.decode("latin-1"))
-        return dataset
-
-
-@contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    try:
-        yield
-    except DatasetError:
-        raise
-    except OSError as error:
-        raise DatasetError(f"{name} cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # pydicom raises whatever a damaged file leads to
-        raise DatasetError(f"{name} is not a DICOM file, or damaged ({error})") from error
-
-
 def _is_orthonormal(axes: np.ndarray) -> bool:
     return bool(np.abs(axes @ axes.T - np.eye(len(axes))).max() < ORTHONORMAL)
 
 
-def _text(value: Any) -> str:
-    several = not isinstance(value, (str, bytes)) and isinstance(value, Sequence)
-    text = "\\".join(map(str, value)) if several else "" if value is None else str(value)
-    return text.strip(" \0")
-
-
 def _integer(value: Any) -> int | None:
     try:
-        number = float(_text(value))
+        number = float(as_text(value))
     except ValueError:
         return None
     return int(number) if math.isfinite(number) else None

@@ -271,14 +271,45 @@ def test_damaged_files_are_named(tmp_path):
     packed.compress(RLELossless)
     save(packed, files[2])
     np.testing.assert_array_equal(arrays(read(tmp_path)[0])[0], volume(1, (6, 40, 44)))
-    for data in (files[2].read_bytes(), whole):
-        files[2].write_bytes(data[:-200])
-        with pytest.raises(DatasetError, match="s1_002.dcm is damaged, cut off"):
-            read(tmp_path)
+    for data in (files[2].read_bytes()[:-200], whole[:-200]):
+        files[2].write_bytes(data)
+        (stack,), left_out = plan_series(only(tmp_path).files, "CT")
+        assert [file for file, reason in left_out] == [str(files[2])] and "missing slices: 1" in stack.reason
     files[2].write_bytes(whole[:400])  # within the header
-    _, damaged = series_in(tmp_path)
-    _, unreadable = plan_series([str(file) for file in files], "CT")
-    assert [file for file, _ in (*damaged, *unreadable)].count(str(files[2])) >= 1
+    assert [file for file, _ in series_in(tmp_path)[1]] == [str(files[2])]
+
+
+def test_a_file_that_claims_much_is_refused_before_it_takes_memory(tmp_path):
+    """A text of 1.5 GB in a file of 1 kB."""
+    write_series(tmp_path, volume(shape=(1, 12, 14)), tags=lambda z: {"StudyDescription": "abcd"})
+    (file,) = tmp_path.glob("*.dcm")
+    data, text = file.read_bytes(), b"LO\4\0abcd"
+    assert data.count(text) == 1
+    file.write_bytes(data.replace(text, b"UT\0\0" + (1500_000_000).to_bytes(4, "little")))
+    with pytest.raises(DatasetError, match="ends beyond the file"):
+        plan_series([str(file)], "CT")
+
+
+def test_spoiled_files_end_in_errors_for_users(tmp_path):
+    frames = [place(z % 3) | {"TemporalPositionIndex": z // 3 + 1} for z in range(6)]
+    write_enhanced(tmp_path / "seed.dcm", volume(), frames)
+    write_series(tmp_path, volume(shape=(1, 12, 14)), modality="MR")
+    seeds = [file.read_bytes() for file in tmp_path.glob("*.dcm")]
+    rng, file = np.random.default_rng(0), tmp_path / "spoiled.dcm"
+    outcomes = set()
+    for i in range(150):
+        data = bytearray(seeds[i % 2])
+        for _ in range(rng.integers(1, 4)):
+            at = int(rng.integers(132, len(data) - 340))
+            data[at : at + int(rng.integers(0, 5))] = rng.bytes(int(rng.integers(0, 5)))
+        file.write_bytes(data)
+        try:
+            stacks, _ = plan_series([str(file)], "MR")
+            [read_volume(frame, pixel_reader(stacks)) for stack in stacks for frame in stack.frames]
+            outcomes.add("read")
+        except DatasetError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
 
 
 def test_files_without_image_are_listed_and_directories_are_not(tmp_path):
