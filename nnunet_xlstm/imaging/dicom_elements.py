@@ -63,7 +63,7 @@ def read_elements(file: Path, keywords: Sequence[str], whole: bool = False) -> D
         return dataset
 
 
-def asas_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return the value of an element as text, several values joined by a backslash."""
     several = not isinstance(value, (str, bytes)) and isinstance(value, Sequence)
     text = "\\".join(map(str, value)) if several else "" if value is None else str(value)

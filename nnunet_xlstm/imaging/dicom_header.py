@@ -151,29 +151,28 @@ def read_planes(file: str, modality: Sequence[str]) -> list[Plane]:
         raise DatasetError(f"{name} has {claimed} frames, and the places of {len(frames)} of them")
     with named_errors(name):
         shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-        headers = [_Header(dataset, shared, frame) for frame in frames or [None]]
-        return [_plane(header, file, i, headers[0].rescale()) for i, header in enumerate(headers)]
+        headers = [_Header(name, dataset, shared, frame) for frame in frames or [None]]
+    return [_plane(header, file, i, headers[0].rescale()) for i, header in enumerate(headers)]
 
 
 @dataclass(frozen=True)
 class _Header:
     """The elements of one frame: its own functional groups, those that all frames share, then the data set."""
 
+    name: str
     dataset: Dataset
     shared: Dataset | None
     frame: Dataset | None
 
     def value(self, *keywords: str) -> Any:
         """Return the first of these elements that is there and not empty, else None."""
-        for keyword in keywords:
-            for groups in (self.frame, self.shared):
-                for name in GROUPS.get(keyword, ()) if groups is not None else ():
-                    inner = (groups.get(name) or [{}])[0].get(keyword)
-                    if inner not in (None, ""):
-                        return inner
-            outer = self.dataset.get(keyword)
-            if outer not in (None, ""):
-                return outer
+        with named_errors(self.name):  # pydicom decodes functional groups when they are asked for
+            for keyword in keywords:
+                names = GROUPS.get(keyword, ())
+                groups = [group.get(name) for group in (self.frame, self.shared) if group is not None for name in names]
+                for found in (*(items[0].get(keyword) for items in groups if items), self.dataset.get(keyword)):
+                    if found not in (None, ""):
+                        return found
         return None
 
     def text(self, *keywords: str) -> str:
