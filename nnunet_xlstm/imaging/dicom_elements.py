@@ -52,14 +52,14 @@ def read_elements(file: Path, keywords: Sequence[str], whole: bool = False) -> D
     with named_errors(Path(file).name), _quiet(), open(file, "rb") as stream:
         dataset = pydicom.dcmread(stream, stop_before_pixels=not whole, specific_tags=[*keywords], force=True)
         list(dataset.file_meta)  # decodes it
-        elements = [dataset.get_item(keyword) for keyword in keywords if keyword in dataset]
-        short = any(isinstance(e.value, bytes) and len(e.value) < e.length < UNDEFINED for e in elements if e.is_raw)
-        if short or stream.tell() > os.fstat(stream.fileno()).st_size:
+        elements = {tag: dataset.get_item(tag) for tag in [*dataset.keys()]}
+        raw = [e for e in elements.values() if e.is_raw and isinstance(e.value, bytes) and e.length < UNDEFINED]
+        if any(len(e.value) < e.length for e in raw) or stream.tell() > os.fstat(stream.fileno()).st_size:
             raise DatasetError(f"{Path(file).name} is cut off or damaged: an element ends beyond the file")
-        for keyword, element in zip([k for k in keywords if k in dataset], elements, strict=True):
-            value = dataset.get(keyword)  # decodes it
+        for tag, element in elements.items():
+            value = dataset[tag].value  # decodes it
             if isinstance(element.value, bytes) and "\ufffd" in as_text(value):  # another encoding than the file names
-                setattr(dataset, keyword, element.value.decode("latin-1"))
+                dataset[tag].value = element.value.decode("latin-1")
         return dataset
 
 
