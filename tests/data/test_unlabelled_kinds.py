@@ -16,6 +16,7 @@ from support.dicom_files import CORONAL, volume, write_enhanced, write_series
 from support.image_files import body_image, cine, tree, write
 
 from nnunet_xlstm.data.pool_cases import read_pool_cases
+from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.unlabelled import make_unlabelled
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging import images
@@ -182,14 +183,16 @@ def test_sheared_headers_are_converted_and_read_as_nnunet_reads_them(tmp_path, n
 
     affine = np.diag([1.0, 1.5, 3.0, 1.0])
     affine[0, 1] = 0.03
-    header = nibabel.Nifti1Image(body_image().T, affine)
     (tmp_path / "in").mkdir()
-    nibabel.save(header, tmp_path / "in" / "a.nii.gz")
+    for name, array in (("a", body_image()), ("cine", cine(2))):
+        nibabel.save(nibabel.Nifti1Image(array.T, affine), tmp_path / "in" / f"{name}.nii.gz")
+    zooms = nibabel.load(tmp_path / "in" / "a.nii.gz").header.get_zooms()
     dataset, summary = make(tmp_path / "in")
-    image = cases(dataset)["a"]
+    found = cases(dataset)
     assert (dataset.folder / "imagesTr" / "a_0000.nii.gz").is_file() and summary.excluded == 0
-    assert image.GetSpacing() == pytest.approx(header.header.get_zooms())
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), body_image())
+    for case, array in (("a", body_image()), ("cine_t00", cine(2)[0]), ("cine_t01", cine(2)[1])):
+        assert found[case].GetSpacing() == pytest.approx(zooms)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(found[case]), array)
 
 
 # DICOM ----------------------------------------------------------------------------------------------------------------
@@ -270,6 +273,42 @@ def test_what_looks_like_an_image_is_listed(tmp_path, nnunet_folders):
         "._a.nii.gz": "what macOS keeps beside a file, not an image",
         "b.mgz": "a format that is not read; unpack it, or convert it to .nii.gz",
     }
+
+
+def test_apple_double_files_in_a_pool_are_no_cases(tmp_path, nnunet_folders):
+    source = tmp_path / "Dataset001_A"
+    write(source / "imagesTr" / "a_0000.nii.gz")
+    write(source / "labelsTr" / "a.nii.gz", (body_image() > 25).astype(np.uint8))
+    (source / "imagesTr" / "._a_0000.nii.gz").write_bytes(b"Mac OS X")
+    labels = {"background": 0, "x": 1}
+    content = {"channel_names": {"0": "MR"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
+    (source / "dataset.json").write_text(json.dumps(content))
+    (tmp_path / "POOL.json").write_text(json.dumps({"sources": [{"dataset": str(source), "modality": "MR"}]}))
+    dataset, summary = build_pool(tmp_path / "POOL.json", 9)
+    assert list(cases(dataset)) == ["Dataset001_A_a"] and summary.excluded == 0
+
+
+def test_a_pool_keeps_tags_and_takes_2d_images_with_their_labels(tmp_path, nnunet_folders):
+    write_series(tmp_path / "in", volume(shape=(1, 12, 14)), modality="MR")
+    unlabelled, _ = make(tmp_path / "in", dicom=True)
+    source = tmp_path / "Dataset001_A"
+    picture(source / "imagesTr" / "a_0000.png", grey())
+    picture(source / "labelsTr" / "a.png", (grey() > 100).astype(np.uint8))
+    labels = {"background": 0, "x": 1}
+    content = {"channel_names": {"0": "MR"}, "labels": labels, "numTraining": 1, "file_ending": ".png"}
+    (source / "dataset.json").write_text(json.dumps(content))
+    sources = [{"dataset": str(folder), "modality": "MR"} for folder in (unlabelled.folder, source)]
+    (tmp_path / "IMAGES.json").write_text(json.dumps({"sources": sources}))
+    dataset, _ = build_pool(tmp_path / "IMAGES.json", 9, "Images")
+    found = rows(dataset)
+    assert found["Dataset007_Unlabelled_1_thorax"].tags == rows(unlabelled)["1_thorax"].tags != {}
+    assert found["Dataset001_A_a"].tags == {}
+    sources[1] |= {"targets": {"x": [1]}}
+    (tmp_path / "LABELS.json").write_text(json.dumps({"sources": sources[1:], "targets": [{"name": "x"}]}))
+    dataset, summary = build_pool(tmp_path / "LABELS.json", 10, "Labels")
+    label = sitk.ReadImage(str(dataset.folder / "labelsTr" / "Dataset001_A_a.nii.gz"))
+    assert label.GetSize() == cases(dataset)["Dataset001_A_a"].GetSize() == (24, 20, 1) and summary.cases == 1
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label)[0] > 0, grey() > 100)
 
 
 def test_folders_that_cannot_be_read_are_listed(tmp_path, nnunet_folders, monkeypatch):
