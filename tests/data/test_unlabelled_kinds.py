@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from unittest import mock
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from PIL import Image
 from support.dicom_files import CORONAL, volume, write_enhanced, write_series
 from support.image_files import body_image, cine, tree, write
 
+from nnunet_xlstm.data import raw_build
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.unlabelled import make_unlabelled
@@ -398,39 +399,31 @@ def clear(folder):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and SIGKILL")
-@pytest.mark.parametrize("save_seconds", [0.0, 1e9])
-def test_killed_before_any_write_a_second_run_ends_alike(tmp_path, nnunet_folders, monkeypatch, save_seconds):
+def test_killed_before_any_write_a_second_run_ends_alike(tmp_path, nnunet_folders, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)  # slow, and of no account here
+    monkeypatch.setattr(raw_build, "SAVE_SECONDS", 0.0)
     inputs(tmp_path / "in")
     stock, count = os.replace, 0
 
-    def counted(*paths):
+    def replace(*paths, fatal=None):
         nonlocal count
+        if count == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
         count += 1
         stock(*paths)
 
-    with mock.patch.object(os, "replace", counted):
-        make(tmp_path / "in")
-    expected = {name: data for name, (data, _) in tree(nnunet_folders).items()}
-    assert count > 10
-    for fatal in range(count + (save_seconds == 0.0) * 4):
+    monkeypatch.setattr(os, "replace", replace)
+    make(tmp_path / "in")
+    expected, writes = {name: data for name, (data, _) in tree(nnunet_folders).items()}, count
+    assert writes > 10
+    for fatal in range(writes):
         clear(nnunet_folders)
         child = os.fork()
         if child == 0:
-            left = [fatal]
-
-            def dies(*paths, left=left):
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
-                stock(*paths)
-
-            with (
-                mock.patch.object(os, "replace", dies),
-                mock.patch("nnunet_xlstm.data.raw_build.SAVE_SECONDS", save_seconds),
-            ):
-                make(tmp_path / "in")
+            count = 0
+            os.replace = partial(replace, fatal=fatal)
+            make(tmp_path / "in")
             os._exit(0)
-        os.waitpid(child, 0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
         make(tmp_path / "in")
         assert {name: data for name, (data, _) in tree(nnunet_folders).items()} == expected, fatal

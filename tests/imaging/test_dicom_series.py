@@ -9,6 +9,7 @@ from support.dicom_files import CORONAL, save, volume, write_enhanced, write_ser
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom import find_series, pixel_reader, plan_series, read_volume
+from nnunet_xlstm.imaging.dicom_elements import is_dicom
 
 
 def series_in(folder):
@@ -83,6 +84,20 @@ def test_two_series_in_one_folder_and_one_series_in_several(tmp_path):
     for series, seed in zip(found, (1, 2, 3), strict=True):
         (stack,), _ = plan_series(series.files, "CT")
         np.testing.assert_array_equal(arrays([read_volume(stack.frames[0], pixel_reader([stack]))]), [volume(seed)])
+
+
+def test_old_files_without_preamble_are_dicom(tmp_path):
+    write_series(tmp_path, volume())
+    for file in tmp_path.glob("*.dcm"):
+        dataset = dcmread(file)
+        del dataset.file_meta
+        dataset.preamble = None
+        dataset.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert file.read_bytes()[:2] == b"\x08\0" and is_dicom(file)
+    np.testing.assert_array_equal(arrays(read(tmp_path)[0]), [volume()])
+    (tmp_path / "text").write_bytes(b"no DICOM " * 40)
+    (tmp_path / "short").write_bytes(b"\x08\0")
+    assert not any(is_dicom(tmp_path / name) for name in ("text", "short", "missing"))
 
 
 def test_equal_uids_of_two_people_stay_apart(tmp_path):
