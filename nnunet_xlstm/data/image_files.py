@@ -30,12 +30,12 @@ COMPANIONS = {
 
 
 def is_image(path: Path) -> bool:
-    """By its ending."""
+    """Whether a file is an image, by its ending."""
     return path.name.lower().endswith(ENDINGS)
 
 
 def stem(name: str) -> str:
-    """A file's name without the ending of an image."""
+    """Return a file's name without the ending of an image."""
     ending = max((e for e in ENDINGS if name.lower().endswith(e)), key=len, default="")
     return name[: len(name) - len(ending)]
 
@@ -81,7 +81,7 @@ def files_below(folder: Path, unreadable: Reasons | None = None) -> Iterator[Pat
 
 
 def absolute(path: Path) -> Path:
-    """Without `..`, and links as they are."""
+    """Return the path from the root, without `..`, and with links as they are."""
     return Path(os.path.abspath(path))
 
 

@@ -94,7 +94,8 @@ class Item:
         return " | ".join(scan.key for scan in self.scans)
 
     def stamp(self) -> str:
-        """Changes when a file does, or what it means: hash of modality, options, paths, sizes and times of change."""
+        """Return a hash of modality, options, paths, sizes and times of change: it changes when a file does, or what it
+        means."""
         files = [name for scan in self.scans for file in scan.files for name in (file, *companions(file))]
         meaning = self.modality
         if (self.min_slices, self.last_axis_is_time) != (1, False):
@@ -105,8 +106,10 @@ class Item:
 
 
 def stamp_of(meaning: str, files: Sequence[str]) -> str:
-    """Changes when one of the files does, may be read, or what they mean: hash of the meaning, paths, sizes and times
-    of change."""
+    """Return a hash of a meaning, and of the paths, sizes and times of change of files.
+
+    It changes too when a file appears or becomes readable.
+    """
     digest = hashlib.sha1(meaning.encode("utf-8", "surrogatepass"))
     for file in files:
         try:
@@ -234,7 +237,7 @@ def _files_at(entry: Path, unreadable: Reasons) -> Iterator[Path]:
 def items_of_scans(
     scans: Sequence[Scan], source: str, modality: str, pattern: re.Pattern | None, **options: Any
 ) -> list[Item]:
-    """One item per scan. The subject: by the pattern in the relative path, else as DICOM says, else the scan itself.
+    """Make one item per scan. The subject: by the pattern in the relative path, else as DICOM says, else the scan.
 
     Args:
         options: of Item: min_slices and last_axis_is_time.
@@ -257,7 +260,7 @@ def items_of_channels(
     channels: Mapping[str, str],
     **options: Any,
 ) -> tuple[list[Item], Reasons]:
-    """One item per subject, or per folder of a subject that has several, with one scan for every channel.
+    """Make one item per subject, or per folder of a subject that has several, with one scan for every channel.
 
     Without pattern and DICOM, files of one folder belong together.
 

@@ -133,7 +133,8 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
     first = volumes[0]
     if first.stack is not None:
         origin = tuple(f"{name}#{first.stack}" for name in origin)
-    row = CaseRow(item.source, item.subject, item.modality, first.frame, first.frames, origin, tags=first.tags)
+    time = (first.frame, first.frames) if first.frames else (item.frame, item.frames)
+    row = CaseRow(item.source, item.subject, item.modality, *time, origin, tags=first.tags or item.tags)
     return Entry(files, label, row, tuple(sorted(remarks)))
 
 
@@ -178,13 +179,13 @@ def _mask(images: Sequence[sitk.Image], modality: str) -> sitk.Image:
 
 
 def _write(image: sitk.Image, folder: Path, case: str, channel: int | None = None) -> str:
-    """Writes a mask, or a channel of an image; returns the path as dataset.json names it, relative to `folder`."""
+    """Write a mask, or a channel of an image; return the path as dataset.json names it, relative to `folder`."""
     relative = f"labelsTr/{case}{ENDING}" if channel is None else f"imagesTr/{case}_{channel:04d}{ENDING}"
     write_image(image, folder / relative)
     return relative
 
 
-def _one_line(error: ValueError, scans: Sequence[Scan]) -> str:
+def _one_line(error: DatasetError, scans: Sequence[Scan]) -> str:
     text = " ".join(str(error).split())
     for scan in scans:
         text = text.removeprefix(f"{scan.path}: ")

@@ -10,7 +10,7 @@ from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.raw_build import Summary, build
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import subject_pattern
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm unlabelled"
@@ -30,7 +30,7 @@ def make_unlabelled(
     last_axis_is_time: bool = False,
     processes: int = 1,
 ) -> tuple[RawDataset, Summary]:
-    """Makes or extends the data set.
+    """Make the data set, or add to it.
 
     Args:
         inputs: see find_scans.
@@ -42,14 +42,16 @@ def make_unlabelled(
         last_axis_is_time: of a 3D file too (2D+t).
 
     Raises:
-        ValueError, OSError: wrong options, inputs without images, or none that can be used.
+        ConfigError: a wrong option.
+        DatasetError: inputs without images, or none that can be used.
+        WriteError: a file cannot be written.
     """
     if modality not in MODALITIES:
-        raise DatasetError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
+        raise ConfigError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
     if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+        raise ConfigError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     if min_slices < 1:
-        raise DatasetError(f"--min-slices {min_slices}: give the fewest slices that an image may have, 1 or more")
+        raise ConfigError(f"--min-slices {min_slices}: give the fewest slices that an image may have, 1 or more")
     globs = parse_channels(channels)
     pattern = subject_pattern(subject) if subject else None
     scans, left_out = find_scans(inputs, dicom)
@@ -68,16 +70,16 @@ def make_unlabelled(
 
 
 def parse_channels(texts: Sequence[str]) -> dict[str, str]:
-    """Name -> shell pattern, from NAME=GLOB.
+    """Return name -> shell pattern, from NAME=GLOB.
 
     Raises:
-        ValueError: another form, or a name twice.
+        ConfigError: another form, or a name twice.
     """
     channels: dict[str, str] = {}
     for text in texts:
         name, equals, glob = text.partition("=")
         if not (name and equals and glob) or name in channels:
-            raise DatasetError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
+            raise ConfigError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
         channels[name] = glob
     return channels
 

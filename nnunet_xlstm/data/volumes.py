@@ -60,7 +60,8 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     """
     if scan.dicom:
         return _volumes_of_series(scan, modality)
-    image = as_grey(read_image(Path(scan.path)))
+    stored = read_image(Path(scan.path))
+    image = as_grey(stored)
     check_image(image)
     dimension = image.GetDimension()
     has_spacing = dimension > 2 or not scan.path.lower().endswith((*PICTURES, *TIFF))
@@ -69,7 +70,7 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     if dimension == 4 or (dimension == 3 and last_axis_is_time):
         frames = image.GetSize()[-1]
         return [Volume(read=partial(_frame, image, t), **_in_series(None, 1, t, frames)) for t in range(frames)], []
-    return [Volume(read=lambda: image, whole_file=dimension == 3, has_spacing=has_spacing)], []
+    return [Volume(read=lambda: image, whole_file=image is stored and dimension == 3, has_spacing=has_spacing)], []
 
 
 def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons]:

@@ -19,7 +19,7 @@ from nnunet_xlstm.data import raw_build
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.unlabelled import make_unlabelled
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.imaging import images
 from nnunet_xlstm.io import files
 from nnunet_xlstm.io.files import WriteError
@@ -81,6 +81,14 @@ def test_pictures_are_volumes_of_one_slice(tmp_path, nnunet_folders, caplog):
     }  # fmt: skip
     assert "7 of the images taken in now are pictures without a pixel size" in caplog.text
     assert "7 of the images taken in now are single slices" in caplog.text
+
+
+def test_a_grey_volume_in_colours_is_not_left_in_colours(tmp_path, nnunet_folders):
+    array = np.random.default_rng(0).integers(0, 200, (10, 20, 24)).astype(np.uint8)
+    write(tmp_path / "in" / "a.nii.gz", np.stack([array] * 3, -1), isVector=True)
+    image = cases(make(tmp_path / "in")[0])["a"]
+    assert image.GetNumberOfComponentsPerPixel() == 1 and image.GetSpacing() == (1, 1, 3)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), array)
 
 
 def test_2d_files_keep_their_pixel_size_and_are_never_thinner(tmp_path, nnunet_folders):
@@ -154,7 +162,7 @@ def test_slices_and_volumes_in_one_set_are_counted(tmp_path, nnunet_folders, cap
     dataset, summary = make(tmp_path / "in", min_slices=4)
     assert (summary.cases, summary.single_slices) == (1, 0)
     assert excluded(dataset)["picture.png"] == "1 slices; --min-slices asks for 4"
-    with pytest.raises(DatasetError, match="--min-slices 0"):
+    with pytest.raises(ConfigError, match="--min-slices 0"):
         make(tmp_path / "in", min_slices=0)
 
 
