@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
-from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.errors import ConfigError, DatasetError
 
 ARMS = ("trained", "untrained", "permuted")
 
@@ -219,20 +219,19 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 
 
 def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
-    """Scores the label maps of an arm as `nnunet_xlstm evaluate` does; Dice per class and mean."""
-    from nnunet_xlstm.evaluation import folder
+    """Score the label maps of an arm as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
+    from nnunet_xlstm.evaluation.cases import Pair
+    from nnunet_xlstm.evaluation.folder import failed_text
     from nnunet_xlstm.evaluation.labels import Classes
+    from nnunet_xlstm.evaluation.run import evaluate
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS
-    from nnunet_xlstm.io.files import write_json
-    from nnunet_xlstm.io.tables import write_csv
 
-    classes, settings = Classes.from_dataset(dataset.content), Settings()
-    ending = dataset.content["file_ending"]
-    pairs = [folder.Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
-    summary = folder.summarise(pairs, folder.score_pairs(pairs, classes, settings, progress=True), classes, settings)
-    write_json(out / f"{arm}.json", summary)
-    write_csv(out / f"{arm}.csv", *folder.csv_rows(pairs, summary))
+    ending, classes = dataset.content["file_ending"], Classes.from_dataset(dataset.content)
+    pairs = [Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
+    summary, failed = evaluate(pairs, classes, Settings(), out / f"{arm}.json", f"Probe, {arm}", progress=True)
+    if failed:
+        raise DatasetError(failed_text(failed, len(pairs)))
     names = summary[EXTRAS]["classes"]
     dice = {names[key]: row["Dice"] for key, row in summary["mean"].items()}
     return {"Dice": dice, "mean Dice": summary["foreground_mean"]["Dice"]}

@@ -99,6 +99,7 @@ def record(
         "notes": notes(material, results, settings),
         "cases": material.cases,
         "left_out": material.left_out,
+        "failed_cases": material.failed,
         "subjects": None if subjects is None else dict(zip(material.cases, subjects, strict=True)),
         "modality": None if modality is None else dict(zip(material.cases, modality, strict=True)),
         "classes": material.classes,

@@ -9,6 +9,7 @@ import numpy as np
 from nnunet_xlstm.comparison.analysis import MetricResult, Settings
 from nnunet_xlstm.comparison.inputs import Material
 from nnunet_xlstm.comparison.tables import best_marks, number, title
+from nnunet_xlstm.data.case_table import listed
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.statistics.wilcoxon import units_needed
 
@@ -63,6 +64,9 @@ def notes(material: Material, results: Sequence[MetricResult], settings: Setting
     if material.left_out:
         names = ", ".join(f"{len(cases)} of {name}" for name, cases in material.left_out.items())
         found.append(f"Cases left out because not all models have them: {names}.")
+    if material.failed:
+        names = ", ".join(f"{listed(cases)} of {name}" for name, cases in material.failed.items())
+        found.append(f"Cases that could not be scored and so count nowhere: {names}.")
     if not material.definition:
         found.append("The summaries are nnU-Net's own and do not say how their metrics were computed.")
     return found

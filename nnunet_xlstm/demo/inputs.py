@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.files import read_json, write_json
+from nnunet_xlstm.io.files import read_json, visible_files, write_json
 
 MARKER = "demo.json"
 PRODUCTS = (
@@ -45,8 +45,9 @@ class Dataset:
         """Names of the labelled cases."""
         if part == "Tr" and "dataset" in self.facts:
             return sorted(self.facts["dataset"])
-        found = (self.folder / f"labels{part}").glob(f"*{self.ending}")
-        return sorted(path.name.removesuffix(self.ending) for path in found)
+        folder = self.folder / f"labels{part}"
+        found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
+        return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
 
     def image(self, case: str, part: str) -> Path:
         """First channel of a case."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.evaluation.summary import EXTRAS, METRICS, case_name
+from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, case_name
 from nnunet_xlstm.report.html import Block, Heading, Page, Table, Text
 
 SHOWN = ("Dice", "IoU", "HD", "HD95", "ASSD", "NSD", "AVD", "RVE")
@@ -21,7 +21,7 @@ COUNTS = {
 
 
 def build_page(summary: Mapping[str, Any], title: str) -> Page:
-    """Classes, counts of empty masks, cases from the worst on, definition.
+    """Cases that could not be scored, classes, counts of empty masks, cases from the worst on, definition.
 
     Args:
         summary: the content of a summary.json of ours.
@@ -32,7 +32,12 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     dice, hd95 = (extras["case_mean"][name] for name in ("Dice", "HD95"))
     lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {len(cases)} cases."
     counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
+    failed = extras[FAILED]
+    if failed:
+        total = len(cases) + len(failed)
+        lead = f"Incomplete: {len(failed)} of {total} cases could not be scored and are missing in all numbers. {lead}"
     sections: list[Block] = [
+        *([Heading("Not scored"), Table(["case", "why"], [list(row) for row in failed.items()])] if failed else []),
         Heading("Classes"),
         _class_table(summary, head),
         Heading("Empty masks"),

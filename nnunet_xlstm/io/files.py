@@ -51,6 +51,20 @@ class WriteError(UserError):
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder by name, also links to files, without the hidden ones.
+
+    macOS leaves a hidden `._NAME` beside each file that it copies to another file system, with the same ending.
+
+    Raises:
+        DatasetError: the folder is not there, or cannot be read.
+    """
+    try:
+        return [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".") and path.is_file()]
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read as a folder ({error.strerror or error})") from error
+
+
 def read_text(path: Path) -> str:
     """Return a text file in UTF-8, with or without byte-order mark; line ends stay as they are.
 

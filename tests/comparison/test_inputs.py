@@ -116,7 +116,7 @@ def test_costs(tmp_path):
         read_costs(path, ["b"])
     for text in ('{"a": 1}', "[1]", "[{}]", '[{"name": "b", "gmac": "x"}]', "{"):
         path.write_text(text)
-        with pytest.raises(ValueError, match="not a list of costs"):
+        with pytest.raises(ValueError, match="give the output of `nnunet_xlstm cost"):
             read_costs(path, ["b"])
     path.write_text('[{"name": "b", "gmac": null}, {"name": "z", "gmac": 3}]')
     with pytest.raises(ValueError, match="no cost of 'b' is known"):

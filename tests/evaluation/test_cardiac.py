@@ -252,7 +252,7 @@ def test_missing_partner_names_the_file(folder, capsys):
         (lambda f: None, ["-ref", "nowhere"], "no such file or folder"),
         (lambda f: None, ["--density", "0"], "density 0"),
         (lambda f: None, ["--ed-suffix", "_ES"], "two different texts"),
-        (lambda f: None, ["-djfile", "none.json"], "cannot be read as JSON"),
+        (lambda f: None, ["-djfile", "none.json"], "none.json: cannot be read"),
         (lambda f: (f / "t.csv").write_text("subject,bsa\na,2\n"), ["--bsa", "t.csv"], "no body surface area of b"),
         (lambda f: (f / "t.csv").write_text("subject,bsa\na,180\n"), ["--bsa", "t.csv"], "line 2: bsa '180'; give m2"),
         (lambda f: (f / "t.csv").write_text("who,bsa\na,2\n"), ["--bsa", "t.csv"], "no column subject"),
