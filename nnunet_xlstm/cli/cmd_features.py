@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from nnunet_xlstm import __version__
     from nnunet_xlstm.data.case_table import case_subjects
-    from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.io.files import protect_inputs, write_json
     from nnunet_xlstm.nnunet import features
     from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
     from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
@@ -102,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         device=args.device,
     )
-    args.out.mkdir(parents=True, exist_ok=True)
+    tables = [Path(text.partition("=")[2]) for text in args.knn if "=" in text]
+    read = [path for images in dataset.images.values() for path in images] + list(dataset.labels.values())
+    read += [dataset.folder / name for name in ("dataset.json", "pool_cases.json", "test_subjects.json")]
+    given = [path for path in (args.checkpoint, args.subjects, args.test_subjects) if path]
+    protect_inputs(_outputs(args.out, plan, dataset.content["file_ending"]), map(Path, [*given, *tables, *read]))
     study = features.Study(cases, plan, args.out, progress=True)
     numbers = study.run()
     if args.probe:
@@ -142,6 +146,19 @@ def run(args: argparse.Namespace) -> int:
             f"-o {args.out / 'comparison'}"
         )
     return 0
+
+
+def _outputs(out: Path, plan, ending: str) -> list[Path]:
+    """All files that the command may write."""
+    from nnunet_xlstm.evaluation.run import Outputs
+
+    files = [out / "features.json", *(out / f"pca_{case}.png" for case in plan.shown)]
+    if plan.train:
+        files.append(out / "subjects.json")
+        for arm in plan.arms:
+            files += [*Outputs(out / f"{arm}.json"), out / arm / "dataset.json"]
+            files += [out / arm / f"{case}{ending}" for case in plan.test]
+    return files
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

@@ -181,7 +181,7 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             key: np.array([math.nan if (v := rows.get(name, {}).get(key)) is None else float(v) for name in names])
             for key in COSTS
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DatasetError(f"{path}: not a list of costs ({type(error).__name__}: {error}); {GIVE_COSTS}") from error
     if not set(rows) & set(names):
         raise DatasetError(

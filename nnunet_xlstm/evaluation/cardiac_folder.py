@@ -17,7 +17,7 @@ from nnunet_xlstm.evaluation.cardiac import DENSITY, agreement, flags, measure, 
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.summary import case_name, finite
 from nnunet_xlstm.imaging.grid import check_same_grid
-from nnunet_xlstm.imaging.images import read_label_map
+from nnunet_xlstm.imaging.images import read_grid
 from nnunet_xlstm.io.tables import read_csv
 
 SUFFIXES = ("_ED", "_ES")
@@ -208,7 +208,7 @@ def _measure(subject: Subject, structures, known, density, area) -> tuple[dict[s
 
 def _check_grid(reference: Path, prediction: Path) -> None:
     try:
-        check_same_grid(read_label_map(reference), read_label_map(prediction))
+        check_same_grid(read_grid(reference), read_grid(prediction))
     except DatasetError as error:
         raise DatasetError(f"{prediction}: {error}") from error
 

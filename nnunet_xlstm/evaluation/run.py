@@ -16,8 +16,8 @@ from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.page import build_page
 from nnunet_xlstm.evaluation.score import Settings
 from nnunet_xlstm.evaluation.summary import EXTRAS
-from nnunet_xlstm.imaging.images import spacing_files
-from nnunet_xlstm.io.files import json_text, protect_inputs, read_json, try_writing, write_together
+from nnunet_xlstm.imaging.images import files_read
+from nnunet_xlstm.io.files import json_text, protect_inputs, protect_other_json, read_json, try_writing, write_together
 from nnunet_xlstm.io.tables import csv_text
 
 BYTES_PER_ROW = 3000  # of a case and class, in all files together
@@ -97,8 +97,8 @@ def evaluate(
     """
     files = Outputs.at(out)
     read = [path for pair in pairs for path in (pair.reference, pair.prediction)]
-    protect_inputs(files, [*inputs, *read, *(beside for path in read for beside in spacing_files(path))])
-    _check_replaceable(files.summary)
+    protect_inputs(files, [*inputs, *files_read(read)])
+    protect_other_json(files.summary, "metric_per_case")
     try_writing(files, BYTES_PER_ROW * len(pairs) * len(classes.labels))
     journal = Journal(files.journal, pairs, classes, settings)
     scores, failed = score_pairs(pairs, classes, settings, processes, progress, journal)
@@ -122,21 +122,8 @@ def evaluate(
     return summary, failed
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse to replace a file that no evaluation wrote, such as a dataset.json or plans.json."""
-    if path.is_file() and path.stat().st_size and "metric_per_case" not in _content(path):
-        raise ConfigError(f"-o {path}: this file is there and is no summary.json; give another name, or move it away")
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path, dict)
-    except DatasetError:
-        return {}
-
-
 def _stock_summary(path: Path) -> bytes | None:
     """What nnU-Net wrote there, which its other commands read; None where there is nothing, or a file of ours."""
-    if path.name != "summary.json" or not path.is_file():
+    if path.name != "summary.json" or not path.is_file() or not path.stat().st_size or EXTRAS in read_json(path, dict):
         return None
-    return None if EXTRAS in _content(path) or not path.stat().st_size else path.read_bytes()
+    return path.read_bytes()

@@ -144,6 +144,13 @@ def _sheared_grid(path: Path) -> Grid:
     return Grid(size, spacing, tuple(map(float, matrix[:, 3])), tuple(map(float, directions.ravel())))
 
 
+def files_read(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of images, and those that are read with them."""
+    for path in paths:
+        yield path
+        yield from spacing_files(path)
+
+
 def spacing_files(path: Path) -> list[Path]:
     """Return where the spacing of a 3D TIFF may stand: `<case>.json`; an image may end with its channel."""
     if path.suffix.lower() not in TIFF:

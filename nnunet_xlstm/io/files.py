@@ -287,6 +287,26 @@ def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str 
                 )
 
 
+def protect_other_json(path: Path, key: str, option: str = "-o") -> None:
+    """Refuse to replace a JSON file of another kind, such as a dataset.json or plans.json.
+
+    Args:
+        key: that every file of this kind has.
+
+    Raises:
+        ConfigError: the file is there, is not empty, and does not have the key.
+    """
+    try:
+        if not Path(path).is_file() or not os.path.getsize(path) or key in read_json(path, dict):
+            return
+    except DatasetError:
+        pass
+    raise ConfigError(
+        f"{option}: {path} is there, and no file that this command wrote (it has no '{key}'); give another name, or "
+        "move it away"
+    )
+
+
 def _identities(path: Path) -> Iterator[Any]:
     path = Path(path)
     yield path.parent.resolve() / path.name

@@ -20,7 +20,7 @@ from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.labels import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
-from nnunet_xlstm.io.files import read_json, staging, write_json
+from nnunet_xlstm.io.files import protect_inputs, read_json, staging, write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.smooth import STEPS, smooth
@@ -66,18 +66,25 @@ class Settings:
             raise DatasetError(f"labels {list(self.labels)}: ids are 1 or more; 0 is the background, which has no mesh")
 
 
-def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) -> dict[str, Any]:
+def mesh_files(
+    source: Path, out: Path, settings: Settings, processes: int = 1, inputs: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Write the meshes of a label map, or of all in a folder, and meshes.json; returns its content.
 
     A case gets a folder `out/CASE` with one file per label and format, named ID_NAME. With the format vtp there is also
     walls.vtp: every wall once, with the two labels of each triangle (BoundaryLabels, 0 where there is none). The meshes
     of an earlier run stay until all new ones are written; then those that were not made again are removed.
 
+    Args:
+        inputs: further files that must not be replaced.
+
     Raises:
+        ConfigError: meshes.json is a file that is read.
         DatasetError: no label map, one that cannot be meshed, or a label without a name that no case has.
         WriteError: a file cannot be written. UserError: a process was ended from outside.
     """
     cases = find_cases(source)
+    protect_inputs([out / INDEX], [*cases.values(), *inputs])
     earlier = _files_of(out)
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))

@@ -17,6 +17,7 @@ from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.report.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.studies.analysis import METRICS, Findings, Point
 
+REPORTS = ("results.csv", "table.csv", "table.md", "learning_curve.png", "learning_curve.svg", "report.html")
 MAX_LISTED = 12
 DIGITS = {"HD95": 2}
 

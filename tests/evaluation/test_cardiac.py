@@ -301,7 +301,7 @@ def test_an_input_is_not_replaced(folder, capsys, option):
     name = "out.json" if option == "-djfile" else "out.csv"
     (folder / name).write_text("precious")
     assert cardiac(folder, option, folder / name) == 1
-    assert "would replace the input" in capsys.readouterr().err and (folder / name).read_text() == "precious"
+    assert "would replace" in capsys.readouterr().err and (folder / name).read_text() == "precious"
 
 
 def test_bsa_reader(folder):
