@@ -81,7 +81,11 @@ def table(content: dict) -> list[str]:
     n counts the subjects (or pairs with a reference) that have the value.
     """
     labels = ", ".join(f"{name} = {' + '.join(map(str, ids))}" for name, ids in content["labels"].items())
-    lines = [f"{len(content['subjects'])} subjects; labels: {labels}; density {content['density_g_per_mL']:g} g/mL", ""]
+    people = len(content["subjects"])
+    lines = [
+        f"{people} subject{'s' * (people != 1)}; labels: {labels}; density {content['density_g_per_mL']:g} g/mL",
+        "",
+    ]
     agreement = content["agreement"]
     rows = [["", "unit", "n", "mean", "SD"] + (["pairs", "bias", "limits of agreement", "r"] if agreement else [])]
     for name, quantity in content["quantities"].items():
@@ -98,7 +102,8 @@ def table(content: dict) -> list[str]:
     lines += ["", *(f"{subject}: {flag}" for subject, flag in severe[:20])]
     lines += [f"... and {len(severe) - 20} more"] if len(severe) > 20 else []
     if edge:
-        lines.append(f"{edge} subjects have a structure on the first or last slice (may be cut off): see the flags")
+        who = "1 subject has" if edge == 1 else f"{edge} subjects have"
+        lines.append(f"{who} a structure on the first or last slice (may be cut off): see the flags")
     return lines
 
 

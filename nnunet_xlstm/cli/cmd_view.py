@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         pass
     if args.worst is not None:
         print(draw_sheet(sheet, quicklook.loaders(files, titles), **common))
-    print(f"{len(files)} pictures in {args.o}")
+    print(f"{len(files)} picture{'s' * (len(files) != 1)} in {args.o}")
     return 0
 
 

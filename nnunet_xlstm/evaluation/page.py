@@ -30,7 +30,7 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     cases = summary["metric_per_case"]
     head = [f"{name} ({METRICS[name].unit})" if METRICS[name].unit else name for name in SHOWN]
     dice, hd95 = (extras["case_mean"][name] for name in ("Dice", "HD95"))
-    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {len(cases)} cases."
+    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {_count(len(cases))}."
     counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
     failed = extras[FAILED]
     if failed:
@@ -59,6 +59,10 @@ def definition_rows(definition: Mapping[str, Any]) -> list[list[str]]:
             value = "; ".join(f"{name}: {str(ids).strip('[]')}" for name, ids in value.items())
         rows.append([key, "none" if value is None else str(value)])
     return rows
+
+
+def _count(cases: int) -> str:
+    return "1 case" if cases == 1 else f"{cases} cases"
 
 
 def _text(value: float | None, unit: str = "") -> str:
