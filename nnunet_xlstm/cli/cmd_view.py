@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.figures import quicklook
     from nnunet_xlstm.figures.overlay import draw_sheet
-    from nnunet_xlstm.io.files import protect_inputs, visible_files
+    from nnunet_xlstm.io.files import protect_inputs, try_writing, visible_files
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names, ending, channels = {}, ".nii.gz", ()
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     read = [path for folder in folders for path in visible_files(folder)]
     sheet = args.o / "_sheet.png"
     protect_inputs([sheet, *(args.o / f"{row.case}.png" for row in files)], [*read, *filter(None, [args.djfile])])
+    try_writing([sheet])
     is_ct = args.channel < len(channels) and channels[args.channel].upper() == "CT"
     window = tuple(args.ct_window) if args.ct_window else quicklook.CT_WINDOW if is_ct else None
     if window and window[1] <= 0:

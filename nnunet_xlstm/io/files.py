@@ -239,7 +239,7 @@ def _put_in_place(fresh: Path, folder: Path, last: Collection[str]) -> None:
 
 
 def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
-    """Check, before work that takes long, that files can be written at these paths.
+    """Check, before work that takes long, that files can be written at these paths; clear what a killed run left there.
 
     Args:
         nbytes: for which there must be room, all files together.
@@ -249,6 +249,7 @@ def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
     """
     for path in map(Path, paths):
         with replacing(path) as temporary:
+            remove_leftovers(path.parent)
             temporary.write_bytes(b"0")
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
