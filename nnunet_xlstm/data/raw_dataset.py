@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import re
@@ -17,7 +15,8 @@ from nnunet_xlstm.data.intake import ENDING, Entry
 from nnunet_xlstm.data.pool_cases import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.data.subjects import folds_by_subject
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json, remove_leftovers, write_json, write_text
+from nnunet_xlstm.io.files import read_json, remove_leftovers, write_json
+from nnunet_xlstm.io.tables import write_csv
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 SPLITS = "splits_final.json"
@@ -132,12 +131,8 @@ class RawDataset:
 
     def write_excluded(self, left_out: Reasons) -> Path:
         """excluded.csv: path, reason."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "reason"))
-        writer.writerows(sorted(set(left_out)))
         path = self.folder / "excluded.csv"
-        write_text(path, text.getvalue())
+        write_csv(path, ("path", "reason"), sorted(set(left_out)))
         return path
 
 

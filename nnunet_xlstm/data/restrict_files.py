@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import logging
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.images import TIFF
 from nnunet_xlstm.imaging.nifti import copy_geometry
 from nnunet_xlstm.io.files import read_json, write_json, write_text
+from nnunet_xlstm.io.tables import write_csv
 
 REPORT, TABLE, LEGEND, MASKS = "restrict.json", "restrict.csv", "legend.json", "masks"
 FORMAT = 1
@@ -95,7 +94,7 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
         counts[case] = _one_case(predictions, out, f"{case}{ending}", probabilities, pool, kept, request)
     write_json(out / LEGEND, legend(pool, request.native, kept, skipped, ending))
     report = _report(pool, request, skipped, kept, cases, counts)
-    write_text(out / TABLE, _table(report))
+    write_csv(out / TABLE, [*COLUMNS, *COUNTED], _table_rows(report))
     write_json(out / REPORT, report)
     return report
 
@@ -258,14 +257,10 @@ def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> 
     return {label: i for label, i in source.labels.items() if i not in painted}
 
 
-def _table(report: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *COUNTED])
+def _table_rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
     for case, row in report["cases"].items():
         for name, counts in row["targets"].items():
             target = report["targets"][name]
             about = [case, name, row["from"], target["why_left_out"] or "", target["false_positive"]]
             values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
-            writer.writerow([*about, *("" if v is None else round(v, 6) for v in values)])
-    return text.getvalue()
+            yield [*about, *(None if v is None else round(v, 6) for v in values)]

@@ -150,11 +150,25 @@ def _sheared_grid(path: Path) -> Grid:
     return Grid(size, spacing, tuple(map(float, origin)), tuple(map(float, directions.ravel())))
 
 
-def _tiff_spacing(path: Path) -> tuple[float, ...]:
-    """Spacing (x, y, z) from `<case>.json`, which holds {"spacing": [z, y, x]}; an image may end with its channel."""
+def files_read(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of images, and those that are read with them."""
+    for path in paths:
+        yield path
+        yield from spacing_files(path)
+
+
+def spacing_files(path: Path) -> list[Path]:
+    """Return where the spacing of a 3D TIFF may stand: `<case>.json`; an image may end with its channel."""
+    if path.suffix.lower() not in TIFF:
+        return []
     stem = path.name[: -len(path.suffix)]
-    for name in (stem, stem[:-5] if stem[-5:-4] == "_" and stem[-4:].isdecimal() else stem):
-        beside = path.with_name(f"{name}.json")
+    names = dict.fromkeys((stem, stem[:-5] if stem[-5:-4] == "_" and stem[-4:].isdecimal() else stem))
+    return [path.with_name(f"{name}.json") for name in names]
+
+
+def _tiff_spacing(path: Path) -> tuple[float, ...]:
+    """Spacing (x, y, z) from a JSON file beside it, which holds {"spacing": [z, y, x]}."""
+    for beside in spacing_files(path):
         if beside.is_file():
             try:
                 spacing = [float(v) for v in read_json(beside, dict)["spacing"]]
@@ -163,7 +177,9 @@ def _tiff_spacing(path: Path) -> tuple[float, ...]:
             if len(spacing) == 3 and all(map(math.isfinite, spacing)) and min(spacing) > 0:
                 return tuple(spacing[::-1])
             raise DatasetError(f"{beside}: spacing {spacing}; give three numbers in mm, z, y and x, above 0")
-    raise DatasetError(f'{path}: a 3D TIFF holds no spacing; write {{"spacing": [z, y, x]}} to {stem}.json beside it')
+    raise DatasetError(
+        f'{path}: a 3D TIFF holds no spacing; write {{"spacing": [z, y, x]}} to {path.stem}.json beside it'
+    )
 
 
 def _check_label_grid(path: Path, grid: Grid) -> None:
@@ -244,8 +260,23 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     try:
         with quiet():
             sitk.WriteImage(image, str(temporary), compress)
+    except RuntimeError as error:
+        raise WriteError(path, full_or_failed(path, error)) from error
+    check_written(temporary, path)
+
+
+def check_written(temporary: Path, path: Path) -> None:
+    """Read an image that was just written to its end.
+
+    Args:
+        path: what it will become, for the message.
+
+    Raises:
+        WriteError: it is not whole.
+    """
+    try:
         integrity.check_whole(temporary)
-    except (RuntimeError, DatasetError) as error:
+    except DatasetError as error:
         raise WriteError(path, full_or_failed(path, error)) from error
 
 
