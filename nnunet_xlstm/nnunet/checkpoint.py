@@ -9,16 +9,23 @@ import numpy as np
 import torch
 
 from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.nnunet.checkpoint_file import HoldsObjects, load_checkpoint
 
 NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 def read_header(path: Path) -> dict | None:
-    """The checkpoint without reading its tensors (they stay mapped to the file); None if it cannot be read."""
+    """Return a checkpoint without reading its tensors (they stay mapped to the file); None if it cannot be read.
+
+    Only tensors, plain types and NumPy's are read, as our trainers and nnU-Net's write them. A run of a trainer that
+    adds other objects is not made unreadable by them: its file counts as whole, of epoch 0.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        checkpoint = load_checkpoint(path, mmap=True)
         int(checkpoint["current_epoch"])
-    except Exception:  # a damaged pickle can raise anything
+    except HoldsObjects:  # nnU-Net will unpickle it, as it does with every checkpoint of the run's own folder
+        return {"current_epoch": 0}
+    except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     return checkpoint
 
@@ -51,7 +58,7 @@ def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
 
 def random_state() -> dict:
     """States of the random generators of Python, NumPy and torch (CPU and CUDA), in plain types and tensors: `adapt`
-    reads no others from a checkpoint without being told to trust it."""
+    reads no others from a checkpoint without --allow-pickle."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

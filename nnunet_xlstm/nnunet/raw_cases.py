@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
+from nnunet_xlstm.nnunet.plan_names import check_reader
 
 CACHE_BYTES = 2 << 30  # of preprocessed images that are needed more than once
 logger = logging.getLogger(__name__)
@@ -52,8 +53,12 @@ class RawImages:
                     f"-d {name}: no data set of this id or name in nnUNet_raw ({nnUNet_raw!r}), and no folder with a "
                     "dataset.json"
                 ) from error
+        content = read_json(folder / "dataset.json", dict)
+        if not isinstance(content.get("labels"), dict):
+            raise DatasetError(f"-d {name}: {folder}/dataset.json has no `labels` (names to ids)")
+        if (reader := content.get("overwrite_image_reader_writer")) not in (None, "None"):
+            check_reader(reader, str(folder / "dataset.json"))
         try:
-            content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
             files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
         except (OSError, ValueError, KeyError) as error:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
