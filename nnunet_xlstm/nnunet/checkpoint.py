@@ -15,16 +15,17 @@ NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 def read_header(path: Path) -> dict | None:
-    """Return a checkpoint without reading its tensors (they stay mapped to the file); None if it cannot be read.
+    """Return a run's own checkpoint without reading its tensors (they stay mapped to the file); None if damaged.
 
-    Only tensors, plain types and NumPy's are read, as our trainers and nnU-Net's write them. A run of a trainer that
-    adds other objects is not made unreadable by them: its file counts as whole, of epoch 0.
+    What our trainers and nnU-Net's write is read without unpickling. A trainer that adds objects of its own is trusted
+    with them: the file lies in the folder that the run wrote, and nnU-Net unpickles it in the next step.
     """
     try:
-        checkpoint = load_checkpoint(path, mmap=True)
+        try:
+            checkpoint = load_checkpoint(path, mmap=True)
+        except HoldsObjects:
+            checkpoint = load_checkpoint(path, mmap=True, allow_pickle=True)
         int(checkpoint["current_epoch"])
-    except HoldsObjects:  # nnU-Net will unpickle it, as it does with every checkpoint of the run's own folder
-        return {"current_epoch": 0}
     except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     return checkpoint

@@ -75,6 +75,7 @@ def resolve_configuration(plans: Any, name: Any, where: str) -> dict[str, Any]:
     except RESOLVE_ERRORS as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{where}: configuration '{name}' cannot be resolved ({reason}); plan anew") from error
+    row.pop("inherits_from", None)
     _check(row, RULES, f"{where}: configuration '{name}'")
     if row.get("architecture") is not None:
         check_architecture(row["architecture"], f"{where}: configuration '{name}'")
