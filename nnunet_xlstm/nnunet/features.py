@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.figures.feature_maps import draw_feature_maps
+from nnunet_xlstm.io.files import write_json
 from nnunet_xlstm.nnunet.frozen_encoder import FrozenEncoder, Observation
 from nnunet_xlstm.nnunet.raw_cases import Cases
 from nnunet_xlstm.pretraining import probe
@@ -219,9 +219,8 @@ class Study:
         if plan.each_stage:
             self.numbers[arm]["stages"] = self._each_stage(x, y, penalty, seen, drawn)
         folder = self.out / arm
-        folder.mkdir(parents=True, exist_ok=True)
         content = {key: value for key, value in self.cases.dataset.content.items() if key != "dataset"}
-        (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_json(folder / "dataset.json", content)
         for case in self._bar(plan.test, f"{arm}: probe"):
             prepared = self.cases.load(case, True)
             logits = encoder.project(prepared.image, model)

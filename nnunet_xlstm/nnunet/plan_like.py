@@ -60,7 +60,12 @@ class LikePlanner(ExperimentPlanner):
         return 1
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        row = plans["configurations"][self.configuration]
+        row = plans["configurations"].get(self.configuration)
+        if row is None or min(row["median_image_size_in_voxels"]) < 1:
+            raise CheckpointError(
+                f"{self.where}: at its spacing {self.source.row['spacing']} these images have less than two slices or "
+                "no voxel at all; choose another one (--spacing default)"
+            )
         there = self.source.row
         if self.mode == "no_resample":
             sizes = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[plans["transpose_forward"]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.errors import CheckpointError, UserError
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.nnunet.checkpoint_file import load_checkpoint
 from nnunet_xlstm.nnunet.nnssl_presets import nnssl_architecture
@@ -91,7 +91,9 @@ def complete(path: Path):
     """Turn what the body raises for a missing or odd part of a file's content into a CheckpointError."""
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not complete, or of another version than this package reads ({type(error).__name__}: {error})"
         ) from error
@@ -168,7 +170,7 @@ def _of_nnssl(path: Path, content: Mapping, origin: dict) -> Source:
         raise CheckpointError(f"{path}: pretrain_num_input_channels {channels!r:.60}: must be a whole number")
     name = content.get("init_args", {}).get("configuration_name")
     if name not in pretrain["configurations"]:  # nnssl stores the one that it used
-        name = next(iter(pretrain["configurations"]))
+        name = list(pretrain["configurations"])[0]
     row = dict(pretrain["configurations"][name])
     recommended = plan.get("recommended_downstream_patchsize")
     row["patch_size"] = plan.get("pretrain_patch_size") or row.get("patch_size") or recommended

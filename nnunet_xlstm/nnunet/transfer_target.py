@@ -12,7 +12,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_xlstm.errors import CheckpointError, DatasetError
+from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
 from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.nnunet.plan_configuration import needed, resolve_configuration
 from nnunet_xlstm.nnunet.plan_names import check_label_manager
@@ -44,9 +44,8 @@ class Target:
             dataset: id or name. allowed: packages whose network classes the plans may name, beside ours and nnU-Net's.
 
         Raises:
-            CheckpointError: data set, plans or configuration are not there (says which are), or the plans cannot be
-                used.
-            DatasetError: dataset.json cannot be used.
+            CheckpointError: plans or configuration are not there (says which are), or cannot be used.
+            DatasetError: the data set is not there, or its dataset.json cannot be used.
         """
         folder = preprocessed_folder(dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
         path = folder / f"{plans_name}.json"
@@ -122,16 +121,16 @@ def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
         needs: a file in it. made_by: the command that makes this file.
 
     Raises:
-        CheckpointError: nnUNet_preprocessed is not set, or data set or file are not there.
+        ConfigError: nnUNet_preprocessed is not set. DatasetError: data set or file are not there.
     """
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
-        raise CheckpointError("nnUNet_preprocessed is not set; give it the folder that nnU-Net uses")
+        raise ConfigError("nnUNet_preprocessed is not set; give it the folder that nnU-Net uses")
     try:
         name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
+        raise DatasetError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
     folder = Path(root) / name
     if not (folder / needs).is_file():
-        raise CheckpointError(f"-d {dataset}: {folder} has no {needs}; run {made_by} -d {dataset}")
+        raise DatasetError(f"-d {dataset}: {folder} has no {needs}; run {made_by} -d {dataset}")
     return folder
