@@ -57,18 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--min-loaded {args.min_loaded}: give a share between 0 and 1")
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: give 0 or more")
-<<<<<<< HEAD
     _check_out(args)
-    options = adapt.Options(args.scope, channels, args.force, args.least, args.seed)
-    target = Target.read(args.dataset, args.plans, args.configuration)
-    source = read_source(args.checkpoint, args.weights, args.trust, _pairs("--map", args.map))
-=======
-    _check_out(args.checkpoint, args.out)
     options = adapt.Options(args.scope, channels, args.force, args.min_loaded, args.seed)
     target = Target.read(args.dataset, args.plans, args.configuration, args.allow_import)
     renames = _pairs("--rename", args.rename)
     source = read_source(args.checkpoint, args.weights, args.allow_pickle, renames, args.allow_import)
->>>>>>> transfer
     adapted = adapt.adapt(source, target, options)
     adapt.write(adapted, source, target, options, args.out)
     checked = adapt.verify(adapted, args.out, target, args.seed + 1)

@@ -5,12 +5,8 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
-<<<<<<< HEAD
-from nnunet_xlstm.errors import ConfigError, DatasetError
-=======
 from nnunet_xlstm.cli.trust_options import add_allow_import
-from nnunet_xlstm.errors import ConfigError
->>>>>>> transfer
+from nnunet_xlstm.errors import ConfigError, DatasetError
 
 ARMS = ("trained", "untrained", "permuted")
 
