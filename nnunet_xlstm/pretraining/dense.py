@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.layers.device import to_device
 from nnunet_xlstm.pretraining.branch import Layout, remember, standards
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.heads import ProjectionHead
@@ -30,7 +31,7 @@ def shared_points(batch: ViewBatch, n_points: int) -> tuple[Tensor, Tensor]:
     low = start.amax(1)
     room = (start + size).amin(1) - low  # (B, D)
     # from the CPU's generator, whatever the device: one seed repeats a run
-    random = torch.rand(len(low), n_points, low.shape[-1]).to(low.device)
+    random = to_device(torch.rand(len(low), n_points, low.shape[-1]), low.device)
     points = low[:, None] + random * room.clamp_min(0)[:, None]
     positions = (points[:, None] - start[:, :, None]) / size[:, :, None]
     positions = torch.where(batch.flips[:, :, None], 1 - positions, positions)
