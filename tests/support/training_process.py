@@ -1,14 +1,18 @@
 """Trainings in processes of their own, started by nnU-Net's own functions: alone, or on two ranks joined by gloo.
 
-As a script, with one argument, a JSON object: `trainer`, `dataset` (name), `fold`, `ranks`, `continuing`, `folder`
-(for marks and reports), and `slow`, seconds by which each training step (`train`), validation step (`validate`), batch
-of rank 1 (`load`) or checkpoint between writing and renaming (`save`) takes longer. A rank leaves the files
+As a script, with one argument, a JSON object: `trainer`, `dataset` (name), `fold`, `ranks`, `method` (spawn or fork),
+`continuing`, `folder` (for marks and reports), and `slow`, seconds by which each training step (`train`), validation
+step (`validate`), batch of rank 1 (`load`) or checkpoint between writing and renaming (`save`) takes longer. A rank
+leaves the files
     <phase>_<rank>      while that phase lasts for the second time or later
-    report_<rank>.json  at its end: its exit code and the losses of its training steps by epoch
+    report_<rank>.json  its exit code, and by epoch the losses of its training steps and, before each, a digest of the
+                        state of torch's generator
+    workers_<rank>.json process ids of its augmentation workers (of training)
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -22,17 +26,18 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 def rank_main(rank: int, options: dict) -> None:
     """What `nnUNetv2_train` runs on one rank, on the CPU: its device and backend alone are others."""
     import torch
-    from nnunet_xlstm.names import TRAINERS
     from nnunetv2.run import run_training as stock
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock_trainer
     from torch import distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
+    from nnunet_xlstm.names import TRAINERS
+
     torch.set_num_threads(1)
     alone = options["ranks"] == 1
     folder = Path(options["folder"])
     make = stock.get_trainer_from_args
-    report: dict = {"rank": rank, "pid": os.getpid(), "losses": {}, "exit": 0}
+    report: dict = {"losses": {}, "states": {}, "exit": 0}
 
     def make_on_cpu(*args, **_):
         trainer = make(*args[:6], device=torch.device("cpu"))
@@ -67,6 +72,8 @@ def rank_main(rank: int, options: dict) -> None:
 
 def _watch(trainer, rank: int, options: dict, folder: Path, report: dict) -> None:
     """Make phases long and visible, and keep the losses."""
+    import torch
+
     slow = options["slow"]
     seen = {"train": 0, "validate": 0, "load": 0}
 
@@ -80,10 +87,11 @@ def _watch(trainer, rank: int, options: dict, folder: Path, report: dict) -> Non
     def wrap(name: str, method):
         def step(batch):
             phase(name)
+            state = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
             result = method(batch)
             if name == "train":
-                losses = report["losses"].setdefault(str(trainer.current_epoch), [])
-                losses.append(float(result["loss"]))
+                for key, value in (("losses", float(result["loss"])), ("states", state)):
+                    report[key].setdefault(str(trainer.current_epoch), []).append(value)
                 _write(folder / f"report_{rank}.json", report)
             return result
 
@@ -121,15 +129,41 @@ def _write(path: Path, content) -> None:
     os.replace(temporary, path)
 
 
-def main() -> None:
-    options = json.loads(sys.argv[1])
+def start(options: dict) -> None:
+    """Train in this process, or as `nnUNetv2_train -num_gpus 2` does in two that it spawns and waits for."""
     if options["ranks"] == 1:
         rank_main(0, options)
     else:
         import torch
 
-        torch.multiprocessing.spawn(rank_main, (options,), nprocs=2)
+        torch.multiprocessing.start_processes(rank_main, (options,), nprocs=2, start_method=options["method"])
+
+
+def serve() -> None:
+    """Fork trainings that need not import torch again: reads requests from stdin, a JSON object a line, and answers.
+
+    `{"options": ..., "environment": ..., "log": ...}` starts one in a process group of its own: `{"pid": ...}`.
+    `{"wait": pid}` waits for its end: `{"returncode": ...}` as subprocess has it.
+    """
+    import nnunetv2.run.run_training  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+            print(json.dumps({"returncode": status}), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for stream in (1, 2):
+                os.dup2(log, stream)
+            os.environ |= request["environment"]
+            start(request["options"])
+            sys.exit(0)
+        print(json.dumps({"pid": pid}), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve() if sys.argv[1] == "--serve" else start(json.loads(sys.argv[1]))
