@@ -218,8 +218,8 @@ class XLSTMTrainer(nnUNetTrainer):
         try:
             super().run_training()
         finally:
-            self.stop_signals.remove()
             self._end_workers()
+            self.stop_signals.remove()
 
     def on_train_epoch_end(self, train_outputs: list[dict]):
         if self.guard.total:
@@ -255,7 +255,6 @@ class XLSTMTrainer(nnUNetTrainer):
         self.print_to_log_file(f"{reason}: {written}; continue with --c")
         if self.is_ddp:
             dist.barrier()  # no rank leaves before the file is complete
-        self.stop_signals.remove()
         failure = self._loading_failure()
         self._end_workers()
         if received:

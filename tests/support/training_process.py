@@ -53,7 +53,7 @@ def rank_main(rank: int, options: dict) -> None:
     )
     torch.cuda.set_device = lambda device: None
     save = torch.save
-    torch.save = lambda *args: (save(*args), time.sleep(options["slow"].get("save", 0)))
+    torch.save = lambda *args, **keys: (save(*args, **keys), time.sleep(options["slow"].get("save", 0)))
     stock_trainer.DDP = lambda network, device_ids: DistributedDataParallel(network)
     dataset, fold, trainer, resume = (options[key] for key in ("dataset", "fold", "trainer", "continuing"))
     try:
