@@ -153,16 +153,15 @@ def serve() -> None:
             status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
             print(json.dumps({"returncode": status}), flush=True)
             continue
-        pid = os.fork()
-        if pid == 0:
+        if os.fork() == 0:
             os.setsid()
+            print(json.dumps({"pid": os.getpid()}), flush=True)  # its group is there now
             log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             for stream in (1, 2):
                 os.dup2(log, stream)
             os.environ |= request["environment"]
             start(request["options"])
             sys.exit(0)
-        print(json.dumps({"pid": pid}), flush=True)
 
 
 if __name__ == "__main__":
