@@ -132,8 +132,8 @@ class XLSTMTrainer(nnUNetTrainer):
 
     def initialize(self):
         super().initialize()
-        if self.device.type == "cpu":
-            # faster convolutions on a CPU; values change by rounding only
+        if self.device.type == "cpu" and not self.is_ddp:
+            # faster convolutions on a CPU; values change by rounding only. DDP has noted the strides of its first step
             dim = len(self.configuration_manager.patch_size)
             self.network.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
 

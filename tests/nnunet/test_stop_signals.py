@@ -208,7 +208,7 @@ def test_ranks_stop_together_when_the_workers_of_one_are_killed(start):
     assert run.checkpoint()["current_epoch"] == 0
 
 
-@pytest.mark.parametrize(("trainer", "ranks"), [("nnUNetTrainerXLSTMUNetShort", 1), ("nnUNetTrainerDINO", 2)])
+@pytest.mark.parametrize(("trainer", "ranks"), [("nnUNetTrainerXLSTMUNetShort", 2), ("nnUNetTrainerDINO", 2)])
 def test_after_kill_9_a_run_goes_on_as_if_nothing_had_been(start, trainer, ranks):
     """Without a seed: each rank goes on drawing (patches, masks, points) where its last checkpoint was written."""
     keys = {"num_iterations_per_epoch": 4, "seed": None}
