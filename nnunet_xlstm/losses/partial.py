@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.distributed.nn import functional as across_ranks
 from torch.nn import functional as F
 
+from nnunet_xlstm.layers.device import to_device
+
 REDUCTIONS = ("sum", "mean")
 LEAST_DENOMINATOR = 1e-7
 
@@ -50,7 +52,7 @@ class PartialLabelLoss(nn.Module):
         self._valid: Tensor | None = None
 
     def expect(self, valid: Tensor) -> None:
-        """What is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
+        """Say what is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
         self._valid = valid
 
     def forward(
@@ -61,30 +63,33 @@ class PartialLabelLoss(nn.Module):
         Args:
             logits: (B, C, ...), or one such tensor per scale.
             target: likewise, bool or 0 and 1; with an ignore label (B, C + 1, ...).
-            valid: (B, C) bool; without it, what `expect` was told.
+            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `expect` was told
+                since the last call.
 
         Raises:
             ValueError: nothing says what is valid, or it is of another shape.
         """
         scales = [logits] if isinstance(logits, Tensor) else list(logits)
         targets = [target] if isinstance(target, Tensor) else list(target)
-        valid = self._valid if valid is None else valid
+        if valid is None:
+            valid, self._valid = self._valid, None  # that of an earlier batch must not serve this one
         if valid is None or valid.shape != scales[0].shape[:2]:
             raise ValueError(
                 f"valid has the shape {None if valid is None else tuple(valid.shape)}; the logits need "
                 f"{tuple(scales[0].shape[:2])} (cases, targets)"
             )
+        case, channel = (to_device(index, scales[0].device) for index in valid.cpu().nonzero(as_tuple=True))
         if len(scales) == 1 < len(self.scale_weights):  # deep supervision is off
-            return self._one_scale(scales[0], targets[0], valid)
+            return self._one_scale(scales[0], targets[0], case, channel)
         weighted = [
-            weight * self._one_scale(z, y, valid)
+            weight * self._one_scale(z, y, case, channel)
             for weight, z, y in zip(self.scale_weights, scales, targets, strict=True)
             if weight
         ]
         return torch.stack(weighted).sum()
 
-    def _one_scale(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        case, channel = valid.to(logits.device).nonzero(as_tuple=True)  # the P valid pairs
+    def _one_scale(self, logits: Tensor, target: Tensor, case: Tensor, channel: Tensor) -> Tensor:
+        """The loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
         z = logits[case, channel].flatten(1).float()  # (P, voxels)
         y = target[case, channel].flatten(1).float()
         bce = F.binary_cross_entropy_with_logits(z, y, reduction="none")

@@ -1,19 +1,14 @@
-"""Random numbers of the augmentation workers."""
+"""Augmentation in nnU-Net's worker processes."""
 
 from __future__ import annotations
 
 import os
 
-import numpy as np
-import torch
+from nnunet_xlstm.nnunet.workers import enter_worker
 
 
 class ReseedPerWorker:
-    """A transform that seeds torch from NumPy's generator at its first call in a new process.
-
-    nnU-Net's workers are forked with one torch state and reseed NumPy only, while its transforms draw mirroring and
-    noise from torch: without this every worker draws the same ones.
-    """
+    """A transform that prepares a new process, an augmentation worker, at its first call there (`enter_worker`)."""
 
     def __init__(self, transform):
         self.transform = transform
@@ -22,7 +17,7 @@ class ReseedPerWorker:
     def __call__(self, **data):
         if os.getpid() != self._pid:
             self._pid = os.getpid()
-            torch.manual_seed(int(np.random.randint(2**31 - 1)))
+            enter_worker()
         return self.transform(**data)
 
     def __getattr__(self, name: str):

@@ -7,6 +7,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_xlstm.networks.presets import Preset, arch_kwargs_for, get_preset
+from nnunet_xlstm.nnunet.foreground_intensities import leave_out_ignored
 
 
 def _plans_name(planner_name: str) -> str:
@@ -68,6 +69,10 @@ class XLSTMPlanner(ExperimentPlanner):
                 self.planned.network_class, kwargs, arch_kwargs_req_import, input_channels, output_channels, False
             )
         return network.compute_conv_feature_map_size(patch_size)
+
+    def plan_experiment(self) -> dict:
+        leave_out_ignored(self.dataset_fingerprint, self.dataset, self.dataset_json)
+        return super().plan_experiment()
 
     def get_plans_for_configuration(self, *args, **kwargs) -> dict:
         plan = super().get_plans_for_configuration(*args, **kwargs)

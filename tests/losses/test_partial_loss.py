@@ -170,3 +170,12 @@ def test_two_ranks_are_one_batch(batch, tmp_path):
     losses, gradients = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
     assert torch.allclose(torch.stack(losses), whole.detach(), rtol=1e-5)
     assert torch.allclose(torch.cat(gradients), logits.grad, atol=1e-6)
+
+
+def test_what_was_said_of_one_batch_does_not_serve_the_next(batch):
+    logits, target, valid = batch
+    loss = PartialLabelLoss()
+    loss.expect(valid)
+    assert loss(logits, target).item() == loss(logits, target, valid).item()
+    with pytest.raises(ValueError, match="valid has the shape None"):
+        loss(logits, target)

@@ -11,7 +11,7 @@ import torch
 
 from nnunet_xlstm import names
 from nnunet_xlstm.config import PoolConfig
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.errors import ConfigError, UserError
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 QUICK = {
@@ -252,5 +252,5 @@ def test_wrong_config_stops_before_anything_is_written(make, tmp_path, keys, mes
 def test_cuda_without_a_gpu(make, monkeypatch):
     trainer = make()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="-device cuda: torch finds no CUDA GPU here; use -device cpu"):
+    with pytest.raises(ConfigError, match="-device cuda: torch finds no CUDA GPU here; use -device cpu"):
         type(trainer)(trainer.plans_manager.plans, "3d_fullres", 0, trainer.dataset_json, torch.device("cuda"))
