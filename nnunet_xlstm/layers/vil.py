@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.layers.chunkwise import no_autocast
+from nnunet_xlstm.layers.amp import no_autocast
 from nnunet_xlstm.layers.mlstm import mlstm
 from nnunet_xlstm.layers.scan import to_grid, to_sequence
 
