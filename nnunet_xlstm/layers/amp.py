@@ -30,6 +30,11 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 and _autocast_to_fp16(x) else x
 
 
+def narrow(x: Tensor) -> Tensor:
+    """x in fp16 where autocast computes in it, behind a norm of what `wide` made: half the memory; else x."""
+    return x.half() if x.dtype == torch.float32 and _autocast_to_fp16(x) else x
+
+
 def in_range(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """layer(x) for an x that `wide` may have made: in fp32 where autocast would cut it to fp16."""
     with no_autocast(x) if x.dtype == torch.float32 and _autocast_to_fp16(x) else nullcontext():

@@ -72,7 +72,7 @@ class UpsampleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, *size) -> (B, C_out, *(size * stride))."""
-        return in_range(self.conv, self.up(x))
+        return in_range(lambda x: self.conv(self.up(x)), x)
 
 
 def conv_output_elements(module: nn.Module, output_size: tuple[int, ...]) -> int:
