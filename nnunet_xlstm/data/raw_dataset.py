@@ -81,8 +81,9 @@ class RawDataset:
 
     def remove_leftovers(self) -> None:
         """Files that a killed run was about to write."""
-        for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
-            remove_leftovers(self.folder / name)
+        parts = (self.folder / name for name in ("", "imagesTr", "labelsTr", "imagesTs", "labelsTs"))
+        for folder in (*parts, self.preprocessed):
+            remove_leftovers(folder)
 
     def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
         """dataset.json and pool_cases.json, in an order in which a kill between them loses nothing."""
