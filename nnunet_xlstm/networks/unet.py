@@ -121,6 +121,10 @@ class UNet(nn.Module):
                 total += conv_output_elements(head, size)
         return total
 
+    def largest_block_elements(self, input_size: Sequence[int]) -> int:
+        """The most that convolutions of one block write per image: blocks at full resolution are the last ones."""
+        return max(conv_output_elements(block, tuple(input_size)) for block in self.decoder.stages[-1])
+
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """He initialisation of convolutions; linear layers, embeddings and gates keep their own."""
