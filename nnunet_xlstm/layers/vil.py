@@ -14,11 +14,12 @@ from operator import add
 
 import torch
 from dynamic_network_architectures.building_blocks.regularization import DropPath
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.layers.chunkwise import no_autocast
+from nnunet_xlstm.layers.amp import no_autocast
 from nnunet_xlstm.layers.mlstm import mlstm
 from nnunet_xlstm.layers.scan import to_grid, to_sequence
 
@@ -103,10 +104,10 @@ class MLSTM(nn.Module):
         grid = tuple(q.shape[1:-1])
         # all orders in one call of the cell: (B * orders, S, features)
         sequences = [torch.cat([to_sequence(t, o, self.snake) for o in self.orders]) for t in (q, k, v, gates)]
-        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in sequences[:3])
-        igate, fgate = sequences[3].transpose(1, 2).chunk(2, 1)
-        h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # (B * orders, NH, S, DH), fp32
-        h = h.transpose(1, 2).flatten(2)
+        q, k, v = (rearrange(t, "b s (nh dh) -> b nh s dh", nh=self.n_heads) for t in sequences[:3])
+        igate, fgate = rearrange(sequences[3], "b s (gates nh) -> gates b nh s", gates=2)
+        h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # fp32
+        h = rearrange(h, "b nh s dh -> b s (nh dh)")
         parts = zip(h.chunk(len(self.orders)), self.orders, strict=True)
         h = _sum([to_grid(part, order, grid, self.snake) for part, order in parts])
         with no_autocast(h):
@@ -189,12 +190,12 @@ class ViLBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, *grid)."""
-        tokens = self.norm(x.movedim(1, -1))
+        tokens = self.norm(rearrange(x, "b c ... -> b ... c"))
         values, z = self.proj_up(tokens).chunk(2, -1)
-        local = F.silu(self.conv(values.movedim(-1, 1))).movedim(1, -1)
+        local = rearrange(F.silu(self.conv(rearrange(values, "b ... e -> b e ..."))), "b e ... -> b ... e")
         h = _sum([cell(local, values) for cell in self.mlstm])
-        y = self.proj_down((h + self.skip * local) * F.silu(z))
-        return x + self.drop_path(y.movedim(-1, 1)).to(x.dtype)
+        y = self.proj_down(((h + self.skip * local) * F.silu(z)).to(self.proj_down.weight.dtype))
+        return x + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(x.dtype)
 
     def activation_elements(self, voxels: int) -> int:
         """Elements per image that the block keeps for the backward pass, counted as outputs of its linear layers,
@@ -258,11 +259,12 @@ class SegSyncBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, *grid)."""
         u = self.conv(x)
-        tokens = self.norm(u.movedim(1, -1))
+        tokens = self.norm(rearrange(u, "b c ... -> b ... c"))
         a, b = F.silu(self.gate_proj(tokens)), self.cell_proj(tokens)
         p = _sum([cell(b, b) for cell in self.mlstm])
         y = a * p if self.merge == "mul" else a + p if self.merge == "add" else torch.cat((a, p.to(a.dtype)), -1)
-        return u + self.drop_path(self.proj_down(y).movedim(-1, 1)).to(u.dtype)
+        y = self.proj_down(y.to(self.proj_down.weight.dtype))
+        return u + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(u.dtype)
 
     def activation_elements(self, voxels: int) -> int:
         """As ViLBlock.activation_elements."""
@@ -297,7 +299,8 @@ class ChannelTokens(nn.Module):
                 f"feature map {tuple(x.shape[2:])}: channel tokens were built for {self.grid} and fit no other size; "
                 "use that patch size, or patch tokens (channel_token_patch=None)"
             )
-        return self.block(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, self.grid)
+        tokens = self.block(rearrange(x, "b c ... -> b (...) c"))
+        return rearrange(tokens, "b s c -> b c s").unflatten(2, self.grid)
 
     def activation_elements(self, voxels: int) -> int:
         """As ViLBlock.activation_elements: the tokens are the channels, whatever the number of voxels."""

@@ -6,11 +6,11 @@ difference in results is the difference in the network, by construction.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.networks.contract import token_grid
 
 XLSTM_UNET = "nnunet_xlstm.networks.XLSTMUNet"
 TSFM = "nnunet_xlstm.networks.TSFM"
@@ -31,6 +31,7 @@ class Preset:
         control_of: name of the preset that this one is the control of.
         patch_3d: a 3D patch that the strides of every plan divide (those that would not are left out), and that `cost`
             counts; None: any, and 128^3.
+        pinned_batch: 3D plans have patch_3d, this batch and all stages, whatever the memory; None: memory decides.
     """
 
     summary: str
@@ -44,6 +45,7 @@ class Preset:
     network_class: str = XLSTM_UNET
     control_of: str | None = None
     patch_3d: tuple[int, int, int] | None = None
+    pinned_batch: int | None = None
 
 
 _SHARED_PAIR = {
@@ -93,21 +95,25 @@ def _shuffled(name: str, preset: Preset) -> Preset:
 
 
 TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottom
+TSFM_STAGES = 6
 
 
 def _tsfm(text: str, base: int, depth: int, dim: int, heads: int, widest: int = 16, recompute: bool = False) -> Preset:
     """base * [1, 2, 4, 8, 16, 16] features (widest: the last factor), `depth` blocks per stage and a transformer."""
     kwargs = {"vit": {"dim": dim, "layers": 12, "heads": heads}, "block": "preact", "recompute": recompute}
     top = base * widest
-    return Preset(text, base, top, top, 6, depth, depth, kwargs, TSFM, patch_3d=TSFM_PATCH)
+    return Preset(text, base, top, top, TSFM_STAGES, depth, depth, kwargs, TSFM, patch_3d=TSFM_PATCH)
 
 
 _WITH_VIT = {
     "tsfm_s": _tsfm("TSFM 16..256 features and a transformer of 192, 20 M", 16, 1, 192, 3),
     "tsfm_b": _tsfm("TSFM 32..512 features and ViT-S, 80 M", 32, 1, 384, 6),
     "tsfm_l": _tsfm("TSFM 48..768 features, two blocks per stage and ViT-B, 334 M", 48, 2, 768, 12, recompute=True),
-    "tsfm_1p6b": _tsfm("TSFM of the paper: 64..2048 features, four blocks per stage and ViT-B, 1.6 B",
-                       64, 4, 768, 12, widest=32, recompute=True),
+    "tsfm_1p6b": replace(
+        _tsfm("TSFM of the paper: 64..2048 features, four blocks per stage and ViT-B, 1.6 B",
+              64, 4, 768, 12, widest=32, recompute=True),
+        pinned_batch=2,
+    ),
 }  # fmt: skip
 
 NO_VIT = "_novit"
@@ -177,10 +183,7 @@ def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[i
     if result.get("xlstm_from_stage") is not None:  # small images have few stages
         result["xlstm_from_stage"] = min(result["xlstm_from_stage"], n - 1)
     if result.get("vit") is not None:
-        result["vit_grid"] = [
-            int(size) // math.prod(int(stride[axis]) for stride in result["strides"])
-            for axis, size in enumerate(patch_size)
-        ]
+        result["vit_grid"] = token_grid(result["strides"], patch_size)
     return result
 
 

@@ -26,7 +26,7 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, override, resolve, to_dict
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
-from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
     random_states,
@@ -75,7 +75,8 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
                 f"patch_size {config.patch_size}: {len(config.patch_size)} axes for configuration '{configuration}' "
                 f"with {len(manager.patch_size)}; give one number per axis, in the order of the plans"
             )
-        plans["configurations"][configuration]["patch_size"] = list(config.patch_size)
+        architecture = at_patch(manager.configuration["architecture"], config.patch_size)
+        plans["configurations"][configuration].update(patch_size=list(config.patch_size), architecture=architecture)
     if config.batch_size is not None:
         plans["configurations"][configuration]["batch_size"] = config.batch_size
     check_patch_size(config.patch_size or manager.patch_size, stride_products(manager.pool_op_kernel_sizes))
