@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,11 +43,12 @@ _INTENSITY: dict[type, tuple[str, str, str]] = {
 }
 
 
+@dataclass(frozen=True)
 class ShareOfEdge:
     """Draw a length in voxels as a share of the patch's edge, where a transform takes a function for a number."""
 
-    def __init__(self, least: float, greatest: float):
-        self.least, self.greatest = least, greatest
+    least: float
+    greatest: float
 
     def __call__(self, *_, patch_size: Sequence[int], dim: int, **__) -> float:
         return float(np.random.uniform(self.least, self.greatest) * patch_size[dim])
