@@ -85,7 +85,7 @@ class LossKeys:
 
 
 @dataclass(frozen=True)
-class SegmentationConfig(ScheduleKeys, OptimiserKeys, SafetyKeys, AugmentationKeys, LossKeys):
+class SegmentationConfig(AugmentationKeys, LossKeys, ScheduleKeys, OptimiserKeys, SafetyKeys):
     """Keys of the supervised segmentation trainers."""
 
 

@@ -49,7 +49,7 @@ def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, o
 
 def _group_table(config_class: type, group: type) -> list[str]:
     own = set(group.__dict__["__annotations__"])
-    lines = [f"### {group.__name__.removesuffix('Keys')}", "", group.__doc__.strip(), ""]
+    lines = [f"### {group.__name__.removesuffix('Keys')}", "", " ".join(group.__doc__.split()), ""]
     lines += ["| key | type | default | what |", "|---|---|---|---|"]
     lines += [f"| `{r.name}` | {r.type} | {r.default} | {r.text} |" for r in rows(config_class) if r.name in own]
     return [*lines, ""]
