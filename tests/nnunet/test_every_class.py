@@ -1,4 +1,4 @@
-"""A sample of the table of every trainer and planner; the whole of it is run by hand (docs/reference/every-class.md)."""
+"""A sample of the table of every trainer and planner (docs/reference/every-class.md); all of it is run by hand."""
 
 import json
 import subprocess
@@ -24,28 +24,25 @@ def test_a_refusal_is_a_number_and_its_sentence_stands_below():
     cells = {"nnUNetTrainerDINO": dict.fromkeys(every_class.SETTINGS, every_class.GREEN)}
     cells["nnUNetTrainerDINO"]["2D"] = "give\n3D images"
     cells["nnUNetTrainerDINO"]["3D"] = "RED: KeyError: x"
-    text = every_class.page(cells, [("nnUNetTrainerDINO", "nnUNetTrainerDINO", every_class.PLANNER)])
+    text = every_class.page(cells)
     assert "| `nnUNetTrainerDINO` | refused (1) | **red** | green |" in text
     assert "1. give 3D images" in text
 
 
+SAMPLE = {
+    "nnUNetTrainerFinetune_SegSync:cascade": "green",
+    "nnUNetPlannerSegSyncBi:thick slices": "green",
+    "nnUNetTrainerDINO_SegSync:2D": "green",
+    "nnUNetTrainerPool:regions, ignore": "make one with `nnunet_xlstm pool build`",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name, setting, answer",
-    [
-        ("nnUNetTrainerFinetune_SegSync", "cascade", "green"),
-        ("nnUNetPlannerSegSyncBi", "thick slices", "green"),
-        ("nnUNetTrainerDINO_SegSync", "2D", "green"),
-        ("nnUNetTrainerPool", "regions, ignore", "make one with `nnunet_xlstm pool build`"),
-    ],
-)
-def test_a_sample(name, setting, answer, work):
-    command = [sys.executable, every_class.__file__, "--work", str(work), "--only", name, "--settings", setting]
+def test_a_sample(tmp_path):
+    command = [sys.executable, every_class.__file__, "--work", str(tmp_path), "--only", *SAMPLE]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert answer in json.loads((work / "cells.json").read_text())[name][setting]
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    return tmp_path_factory.mktemp("every")
+    cells = json.loads((tmp_path / "cells.json").read_text())
+    for cell, answer in SAMPLE.items():
+        name, setting = cell.split(":")
+        assert answer in cells[name][setting]

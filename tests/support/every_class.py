@@ -1,6 +1,6 @@
 """Every trainer and planner by name, from plan to prediction, on tiny data sets: green, or the sentence of a refusal.
 
-    python tests/support/every_class.py --work WORK [--out docs/reference/every-class.md] [--only NAME ...] [--settings NAME ...]
+    python tests/support/every_class.py --work WORK [--out docs/reference/every-class.md] [--only NAME ...]
 
 Planners plan with their real preset; before training, the features of the plan are cut to 8 and transformers to one
 layer, so that a core can run them. A run is one or two epochs of one iteration; a cell is green if training, the final
@@ -146,7 +146,8 @@ class Runner:
         path = folder / f"{'nnUNet' + planner.removeprefix('nnUNetPlanner')}Plans.json"
         plans = json.loads(path.read_text())
         for row in plans["configurations"].values():
-            cut(row["architecture"]["arch_kwargs"])
+            if "architecture" in row:  # nnU-Net keeps configurations of earlier plans
+                cut(row["architecture"]["arch_kwargs"])
         full = plans["configurations"]["3d_fullres"]
         if dataset == 921:  # too small for nnU-Net to plan a cascade: as it writes one for large images
             low = copy.deepcopy(full) | {
@@ -292,41 +293,40 @@ def prepare(work: Path) -> None:
         write_data(work / "raw")
 
 
-def rows() -> list[tuple[str, str, str]]:
-    """(name of the row, trainer, planner)."""
+def cells_of(only: list[str] | None = None) -> list[tuple[str, str, str, str]]:
+    """List (name of the row, setting, trainer, planner) of all cells, or of those that NAME or NAME:SETTING name."""
     from nnunet_xlstm.names import PLANNERS, TRAINERS
 
-    return [(name, name, PLANNER) for name in TRAINERS] + [(name, TRAINER, name) for name in PLANNERS]
+    rows = [(name, name, PLANNER) for name in TRAINERS] + [(name, TRAINER, name) for name in PLANNERS]
+    cells = [(name, setting, trainer, planner) for name, trainer, planner in rows for setting in SETTINGS]
+    return [cell for cell in cells if not only or cell[0] in only or f"{cell[0]}:{cell[1]}" in only]
 
 
-def fill(
-    work: Path, chosen: list[tuple[str, str, str]], settings: list[str], say: Callable[[str], None]
-) -> dict[str, dict[str, str]]:
+def fill(work: Path, chosen: list[tuple[str, str, str, str]], say: Callable[[str], None]) -> dict[str, dict[str, str]]:
     """Run the cells that are not there yet, and red ones again."""
     path = work / "cells.json"
     cells = json.loads(path.read_text()) if path.is_file() else {}
     runner = Runner(work)
-    for name, trainer, planner in chosen:
-        for setting in settings:
-            if not cells.get(name, {}).get(setting, "RED").startswith("RED"):
-                continue
-            start = time.process_time()
-            with open(work / "log.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                try:
-                    answer = runner.cell(trainer, planner, setting)
-                except Exception as error:  # the table shows it, and the run goes on
-                    traceback.print_exc()
-                    answer = f"RED: {type(error).__name__}: {error}"
-            answer = answer.replace(str(work), "WORK")
-            cells.setdefault(name, {})[setting] = answer
-            path.write_text(json.dumps(cells, indent=1))
-            say(f"{name}, {setting}: {answer[:160]} ({time.process_time() - start:.1f} s)")
-            for folder in ("results", "predicted"):  # of this cell alone
-                shutil.rmtree(work / folder, ignore_errors=True)
+    for name, setting, trainer, planner in chosen:
+        if not cells.get(name, {}).get(setting, "RED").startswith("RED"):
+            continue
+        start = time.process_time()
+        with open(work / "log.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            try:
+                answer = runner.cell(trainer, planner, setting)
+            except Exception as error:  # the table shows it, and the run goes on
+                traceback.print_exc()
+                answer = f"RED: {type(error).__name__}: {error}"
+        answer = answer.replace(str(work), "WORK")
+        cells.setdefault(name, {})[setting] = answer
+        path.write_text(json.dumps(cells, indent=1))
+        say(f"{name}, {setting}: {answer[:160]} ({time.process_time() - start:.1f} s)")
+        for folder in ("results", "predicted"):  # of this cell alone
+            shutil.rmtree(work / folder, ignore_errors=True)
     return cells
 
 
-def page(cells: dict[str, dict[str, str]], chosen: list[tuple[str, str, str]]) -> str:
+def page(cells: dict[str, dict[str, str]]) -> str:
     """The table as Markdown; a refusal is a number, its sentence stands below."""
     sentences: list[str] = []
 
@@ -351,7 +351,7 @@ def page(cells: dict[str, dict[str, str]], chosen: list[tuple[str, str, str]]) -
     ]
     for title, kind in (("Trainers", True), ("Planners", False)):
         lines += ["", f"## {title}", "", "| name | " + " | ".join(SETTINGS) + " |", "|---" * (len(SETTINGS) + 1) + "|"]
-        for name in (row[0] for row in chosen if (row[0] in TRAINERS) == kind and row[0] in cells):
+        for name in (name for name in cells if (name in TRAINERS) == kind):
             marks = " | ".join(mark(cells[name].get(setting)) for setting in SETTINGS)
             lines.append(f"| `{name}` | {marks} |")
     if sentences:
@@ -364,18 +364,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--out", type=Path, help="write the table there")
-    parser.add_argument("--only", nargs="+", help="rows; others keep what WORK knows")
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="columns")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="rows, or cells as NAME:SETTING")
     args = parser.parse_args()
     work = args.work.resolve()
     prepare(work)
     with one_process():
         if not (work / "raw" / NAMES[924]).is_dir():
             write_pool(work)
-        chosen = [row for row in rows() if not args.only or row[0] in args.only]
-        cells = fill(work, chosen, args.settings, lambda line: print(line, file=sys.__stdout__, flush=True))
+        cells = fill(work, cells_of(args.only), lambda line: print(line, file=sys.__stdout__, flush=True))
     if args.out:
-        args.out.write_text(page(cells, rows()))
+        args.out.write_text(page(cells))
 
 
 if __name__ == "__main__":
