@@ -337,7 +337,7 @@ def page(cells: dict[str, dict[str, str]]) -> str:
             sentences.append(answer)
         return f"refused ({sentences.index(answer) + 1})" if not answer.startswith("RED") else "**red**"
 
-    from nnunet_xlstm.names import TRAINERS
+    from nnunet_xlstm.names import PLANNERS, TRAINERS
 
     lines = [
         "# Every trainer and planner, from plan to prediction",
@@ -349,9 +349,9 @@ def page(cells: dict[str, dict[str, str]]) -> str:
         f"`python tests/support/every_class.py --work WORK --out docs/reference/every-class.md`; Python "
         f"{platform.python_version()}, a CPU.",
     ]
-    for title, kind in (("Trainers", True), ("Planners", False)):
+    for title, names in (("Trainers", TRAINERS), ("Planners", PLANNERS)):
         lines += ["", f"## {title}", "", "| name | " + " | ".join(SETTINGS) + " |", "|---" * (len(SETTINGS) + 1) + "|"]
-        for name in (name for name in cells if (name in TRAINERS) == kind):
+        for name in (name for name in names if name in cells):
             marks = " | ".join(mark(cells[name].get(setting)) for setting in SETTINGS)
             lines.append(f"| `{name}` | {marks} |")
     if sentences:
