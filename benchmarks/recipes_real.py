@@ -1,4 +1,4 @@
-"""The recipes of 3D-SegSync and 3D-Heart_Seg on real images, on a CPU: each class once, and side by side with nnU-Net's.
+"""The recipes of 3D-SegSync and 3D-Heart_Seg on real images: each class once, and side by side with nnU-Net's.
 
     python benchmarks/recipes_real.py --data $DATA --work WORK --each
     python benchmarks/recipes_real.py --data $DATA --work WORK [--iterations 200] [--pretraining 100]
