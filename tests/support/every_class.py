@@ -5,8 +5,8 @@
 Planners plan with their real preset; before training, the features of the plan are cut to 8 and transformers to one
 layer, so that a core can run them. A run is one or two epochs of one iteration; a cell is green if training, the final
 validation and prediction of an image work, and the prediction has the image's grid and known labels. Trainers run on
-plans of `nnUNetPlannerXLSTMUNetTiny`, planners under `nnUNetTrainerXLSTMUNetShort`. Everything is in one process, with
-threads in place of nnU-Net's pools. WORK keeps the cells, so that a run that was stopped goes on.
+plans of `nnUNetPlannerXLSTMUNetTiny`, planners under `nnUNetTrainerXLSTMUNetShort`. nnU-Net's pools are replaced by
+calls in one process. WORK keeps the cells, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import contextlib
 import copy
 import dataclasses
 import json
-import multiprocessing.dummy
-import multiprocessing.pool  # it binds get_context when it is first imported, which shall not be ours
+import multiprocessing
 import os
 import platform
 import shutil
@@ -27,6 +26,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -181,7 +181,7 @@ class Runner:
     def run(self, trainer: str, plans: dict, column: Setting) -> None:
         """Train, validate, and predict the first image; pre-training is followed by a fine-tuning from it."""
         previous = None
-        if column.configuration == "3d_cascade_fullres":
+        if column.configuration == "3d_cascade_fullres" and not is_pretraining(trainer):
             low = Setting(column.dataset, "3d_lowres")
             model = self.results / NAMES[column.dataset] / f"{trainer}__{plans['plans_name']}__3d_lowres"
             previous = self.work / "predicted" / model.name
@@ -268,13 +268,34 @@ def is_pretraining(trainer: str) -> bool:
     return isinstance(load_recipe(trainer), PretrainingConfig)
 
 
+class InlinePool:
+    """A pool that does what it is given at once, in this process."""
+
+    def __init__(self, processes: int | None = None):
+        self._pool: list = []  # nnU-Net looks whether its workers live
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def starmap(self, function: Callable, arguments, chunksize: int | None = None) -> list:
+        return [function(*one) for one in arguments]
+
+    def starmap_async(self, function: Callable, arguments) -> SimpleNamespace:
+        result = self.starmap(function, arguments)
+        return SimpleNamespace(ready=lambda: True, get=lambda timeout=None: result)
+
+
 @contextlib.contextmanager
 def one_process():
-    """Threads in place of nnU-Net's pools, whose processes would each import torch; no pictures of curves."""
+    """Inside, nnU-Net starts no processes, each of which would import torch, and draws no curves."""
     from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
+    context = SimpleNamespace(Pool=InlinePool)
     with (
-        mock.patch.object(multiprocessing, "get_context", lambda method=None: multiprocessing.dummy),
+        mock.patch.object(multiprocessing, "get_context", lambda method=None: context),
         mock.patch.object(MetaLogger, "plot_progress_png", lambda self, folder: None),
     ):
         yield
