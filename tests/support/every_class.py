@@ -296,6 +296,9 @@ def one_process():
     context = SimpleNamespace(Pool=InlinePool)
     with (
         mock.patch.object(multiprocessing, "get_context", lambda method=None: context),
+        mock.patch(
+            "nnunetv2.utilities.utils.Pool", InlinePool
+        ),  # forks, which may wait for ever beside torch's threads
         mock.patch.object(MetaLogger, "plot_progress_png", lambda self, folder: None),
     ):
         yield
