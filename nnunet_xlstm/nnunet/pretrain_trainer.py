@@ -235,8 +235,10 @@ class PretrainTrainer(XLSTMTrainer):
 
     def on_epoch_start(self):
         patience = self.config.early_stop_epochs
-        if patience is not None and self.watch.epochs_without_gain() >= patience:
-            self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
+        if patience is not None and self.watch.at_rest(patience):
+            self.print_to_log_file(
+                f"the loss has not fallen for {patience} epochs: the training ends (early_stop_epochs)"
+            )
             raise _Finished
         super().on_epoch_start()
 

@@ -23,10 +23,19 @@ from torch import distributed as dist
 from torch import nn
 
 from nnunet_xlstm import __version__
+<<<<<<< HEAD
 from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, override, resolve, to_dict
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
 from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
+=======
+from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
+from nnunet_xlstm.config.augmentation import augmentation_values
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import remove_leftovers, replacing
+from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.nnunet import augmentation
+>>>>>>> recipes
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
     random_states,
@@ -158,13 +167,23 @@ class XLSTMTrainer(nnUNetTrainer):
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
-        if not self.config.mirroring:
-            mirror_axes = self.inference_allowed_mirroring_axes = None
+        values, patch = augmentation_values(self.config), self.configuration_manager.patch_size
+        rotation = augmentation.rotation_range(values, rotation)
+        initial_patch_size = augmentation.loaded_patch_size(patch, rotation, values, dummy_2d, initial_patch_size)
+        mirror_axes = augmentation.mirror_axes(values, len(patch), mirror_axes) if self.config.mirroring else None
+        self.inference_allowed_mirroring_axes = mirror_axes
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
-    @staticmethod
-    def get_training_transforms(*args, **kwargs):
-        return ReseedPerWorker(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+    def get_training_transforms(self, *args, **kwargs):
+        """nnU-Net's, changed by the config (nnU-Net calls this static method on the trainer)."""
+        pipeline = super().get_training_transforms(*args, **kwargs)
+        return ReseedPerWorker(augmentation.change_transforms(pipeline, augmentation_values(self.config)))
+
+    def _build_loss(self):
+        loss = super()._build_loss()
+        parts = getattr(loss, "loss", loss)  # within the wrapper of deep supervision
+        parts.weight_dice, parts.weight_ce = self.config.dice_weight, self.config.ce_weight
+        return loss
 
     @staticmethod
     def get_validation_transforms(*args, **kwargs):
