@@ -12,7 +12,7 @@ from nnunet_xlstm.data.pool_cases import NAME as POOL_CASES
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.subjects import subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.files import read_json, read_text
 
 MAX_LISTED = 5
 TEST_SUBJECTS = "test_subjects"  # key and name of the file
@@ -67,12 +67,14 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
     """
     path = Path(path)
     rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
+    text = read_text(path)
+    as_json = path.suffix.lower() == ".json"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        as_json = path.suffix.lower() == ".json"
         table = json.loads(text, object_pairs_hook=_each_once) if as_json else _csv_table(text, column)
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read ({error}); {rule}.") from error
+    except RecursionError:
+        raise DatasetError(f"{path}: cannot be read (nested too deeply); {rule}.") from None
     if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
         raise DatasetError(f"{path}: not a table of one {column} per case; {rule}.")
     missing = [case for case in cases if not str(table.get(case, "")).strip()]

@@ -116,14 +116,14 @@ def load_pool(name: str) -> PoolPlan:
 
 def read_dataset(path: Path) -> DataSet:
     """Raises ValueError with all faults of the file."""
-    content = _read(path)
+    content = read_json(path)
     _raise(path, dataset_faults(content) or _name_faults(content, path))
     return DataSet(**content)
 
 
 def read_pool_plan(path: Path) -> PoolPlan:
     """Raises ValueError with all faults of the file; its sources are shipped entries."""
-    content = _read(path)
+    content = read_json(path)
     _raise(path, pool_faults(content) or _name_faults(content, path))
     rows = [Target(**row) for row in content["targets"]]
     sources = [
@@ -142,13 +142,6 @@ def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     if name not in known:
         raise DatasetError(f"The catalogue has no {what} {shown(name)}; it has {', '.join(known)}.")
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except RecursionError as error:
-        raise DatasetError(f"{path}: nested too deeply; an entry has no more than four levels") from error
 
 
 def _name_faults(content: dict[str, Any], path: Path) -> list[str]:

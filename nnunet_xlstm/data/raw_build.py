@@ -61,8 +61,8 @@ def build(
     Raises:
         ValueError: no case at all: everything is in excluded.csv.
     """
-    dataset.remove_leftovers()
     entries, inputs = dataset.read()
+    dataset.remove_leftovers()
     before = dict(entries)
     dataset.claim()
     items = list({item.key: item for item in items}.values())
@@ -114,11 +114,11 @@ def build(
 
 
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
-    """It was taken in by an earlier run, has not changed, and all its files are there."""
+    """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (
         memory is not None
         and memory["stamp"] == stamp
-        and all(case in entries and dataset.has_files(entries[case]) for case in memory["cases"])
+        and all(case in entries and dataset.has_whole_files(entries[case]) for case in memory["cases"])
     )
 
 
@@ -129,9 +129,13 @@ def _forget(dataset: RawDataset, entries: dict[str, Entry], inputs: dict[str, An
                 dataset.remove(entries.pop(case))
 
 
-def run_jobs(jobs: Sequence[tuple], processes: int) -> Iterator[Any]:
-    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted."""
-    bar = {"total": len(jobs), "unit": "image", "desc": "images", "disable": None}
+def run_jobs(jobs: Sequence[tuple], processes: int, what: str = "image") -> Iterator[Any]:
+    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted.
+
+    Raises:
+        UserError: a process was ended from outside.
+    """
+    bar = {"total": len(jobs), "unit": what, "desc": f"{what}s", "disable": None}
     if processes > 1 and len(jobs) > 1:
         # spawned: a fork of a threaded parent may hang
         try:
