@@ -238,8 +238,16 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     try:
         with quiet():
             sitk.WriteImage(image, str(temporary), compress)
+    except RuntimeError as error:
+        raise WriteError(path, full_or_failed(path, error)) from error
+    read_back(temporary, path)
+
+
+def read_back(temporary: Path, path: Path) -> None:
+    """Read a file that was written to its end; arguments and errors as in `write_checked`."""
+    try:
         integrity.check_whole(temporary)
-    except (RuntimeError, DatasetError) as error:
+    except DatasetError as error:
         raise WriteError(path, full_or_failed(path, error)) from error
 
 
