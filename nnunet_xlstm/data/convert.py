@@ -207,7 +207,11 @@ def _is_there(folder: Path, case: str, channel: str = "") -> bool:
 
 
 def _stays(path: str) -> bool:
-    return readable_in_place(Scan((path,), path, "", path))
+    """Whether nothing is written for this image: nnU-Net reads it where it is, or it is damaged and is left out."""
+    try:
+        return readable_in_place(Scan((path,), path, "", path))
+    except DatasetError:
+        return True
 
 
 def _named_apart(tests: Sequence[CaseJob], train: Sequence[CaseJob]) -> list[CaseJob]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_xlstm.data.dataset_file import NAME, CaseFiles, DatasetFile, Labels
 from nnunet_xlstm.data.raw_build import run_jobs
 from nnunet_xlstm.data.raw_cases import Images, case_files, list_images, list_labels, numbering_fault
@@ -107,8 +105,11 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
     _check_header(file, labels, channels, ending, found)
     train = _training_cases(file, ending, found)
     test = _test_cases(folder, ending, found) if ending else {}
-    _check_count(file, train, found)
-    _check_splits(folder, train, found)
+    if train is None:
+        train = {}
+    else:
+        _check_count(file, train, found)
+        _check_splits(folder, train, found)
     first = next((path for files in train.values() for path in files.images), None)
     reader = reader_of(file.content.get("overwrite_image_reader_writer"), ending or "", first)
     n, known = len(channels) if channels else None, labels.known if labels else None
@@ -192,9 +193,12 @@ def _check_splits(folder: Path, train: Mapping[str, CaseFiles], found: _Findings
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _training_cases(file: DatasetFile, ending: str | None, found: _Findings) -> dict[str, CaseFiles]:
+def _training_cases(file: DatasetFile, ending: str | None, found: _Findings) -> dict[str, CaseFiles] | None:
+    """Those of the table or of imagesTr; None where dataset.json does not tell."""
     if "dataset" in file.content:
-        table = found.asked(file.table) or {}
+        table = found.asked(file.table)
+        if table is None:
+            return None
         users = Counter(path for files in table.values() for path in files.images)
         for path, count in users.items():
             if count > 1:
@@ -204,7 +208,7 @@ def _training_cases(file: DatasetFile, ending: str | None, found: _Findings) -> 
         if not (file.folder / name).is_dir():
             found.error(name, "there is no such folder")
     if ending is None:
-        return {}
+        return None
     images = list_images(file.folder / "imagesTr", ending)
     _check_names(images, "imagesTr", ending, found)
     labels = list_labels(file.folder / "labelsTr", ending)
@@ -267,4 +271,4 @@ def _check_together(
     present = {i for result in train for i in result.present}
     for name, group in labels.ids.items():
         if train and not present & set(group) and group != (0,):
-            found.warning(NAME, f"labels: no training case has a voxel of {name!r}, {np.array(group).tolist()}")
+            found.warning(NAME, f"labels: no training case has a voxel of {name!r}, {list(group)}")
