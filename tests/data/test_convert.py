@@ -1,11 +1,9 @@
 """`convert`: files in the layouts of several entries, and the data sets that come of them."""
 
 import json
-import multiprocessing.dummy
 import shutil
 from importlib import resources
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -499,13 +497,9 @@ def test_the_table_is_one_to_one():
 
 
 @pytest.mark.parametrize("name", ["AVT", "ISLES22"])
-def test_stock_integrity_check_accepts_it(root, monkeypatch, name):
-    from nnunetv2.experiment_planning import verify_dataset_integrity as stock
-
+def test_stock_integrity_check_accepts_it(root, verify_dataset_integrity, name):
     dataset, _ = convert(name, layout_of(root / "in", name, ["a", "b"]), 60)
-    threads = SimpleNamespace(get_context=lambda _: multiprocessing.dummy)  # they need no start-up
-    monkeypatch.setattr(stock, "multiprocessing", threads)
-    stock.verify_dataset_integrity(str(dataset.folder), 1)
+    verify_dataset_integrity(str(dataset.folder), 1)
 
 
 def test_a_pool_joins_its_labels_by_name(root):

@@ -1,9 +1,7 @@
 """`check`: raw data sets with one fault each, and what is said of it."""
 
 import json
-import multiprocessing.dummy
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -259,17 +257,11 @@ def test_dimensions(tmp_path):
     assert "2 values per voxel; save each as an image of its own" in only(folder)
 
 
-def test_stock_integrity_check_lets_a_cut_label_map_pass(tmp_path, monkeypatch, capsys):
+def test_stock_integrity_check_lets_a_cut_label_map_pass(tmp_path, verify_dataset_integrity, capsys):
     """What this command is for."""
-    from nnunetv2.experiment_planning import verify_dataset_integrity as stock
-    from nnunetv2.utilities import utils
-
     folder = raw_dataset(tmp_path / "Dataset001_Liver", CASES)
     cut(folder / "labelsTr/c1.nii.gz")
-    threads = SimpleNamespace(get_context=lambda _: multiprocessing.dummy)  # they need no start-up
-    monkeypatch.setattr(stock, "multiprocessing", threads)
-    monkeypatch.setattr(utils, "Pool", multiprocessing.dummy.Pool)
-    stock.verify_dataset_integrity(str(folder), 1)
+    verify_dataset_integrity(str(folder), 1)
     assert "your dataset is most likely OK" in capsys.readouterr().out
     assert "error: labelsTr/c1.nii.gz: is damaged or cut off" in only(folder)
 
