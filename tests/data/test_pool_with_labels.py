@@ -11,6 +11,7 @@ from support.image_files import body_image, tree, write
 from support.raw_datasets import cut, sheared, zero_pixdim
 
 from nnunet_xlstm.cli.main import main
+from nnunet_xlstm.data import raw_build
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_check import check_pool
 from nnunet_xlstm.data.pool_sources import build_pool
@@ -104,6 +105,36 @@ def test_building_again_changes_nothing_and_a_new_mapping_everything_it_must(raw
     write(raw / "Dataset003_Liver" / "labelsTr" / "l1.nii.gz", label_map(2))
     build(raw, changed, VESSEL)
     assert np.array_equal(codes(dataset, "Dataset003_Liver_l1"), label_map(2))
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 3])
+def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw, monkeypatch, killed_after):
+    build(raw, LIVER, VESSEL)
+    real = raw_build.run_jobs
+
+    def killed(jobs, processes):
+        for i, result in enumerate(real(jobs, processes)):
+            if i == killed_after:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(raw_build, "run_jobs", killed)
+    monkeypatch.setattr(raw_build, "SAVE_SECONDS", -1)
+    changed = LIVER | {"targets": {"tumour": [1], "liver": [2]}}
+    with pytest.raises(KeyboardInterrupt):
+        build(raw, changed, VESSEL, over=[])
+    folder = raw / "Dataset050_Mix"
+    found = json.loads((folder / "dataset.json").read_text())
+    pool = PoolTargets.from_dataset_json(found, "here")
+    liver = {case: row for case, row in found["dataset"].items() if "Liver" in case}
+    assert len(liver) == killed_after and len(found["dataset"]) == found["numTraining"] == killed_after + 5
+    for row in liver.values():
+        values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / row["label"]))))
+        assert {pool.codes[code] for code in values.tolist() if code} == {("tumour",), ("liver",)}
+    monkeypatch.setattr(raw_build, "run_jobs", real)
+    ended = tree(build(raw, changed, VESSEL, over=[]).folder)
+    expected = tree(build(raw, changed, VESSEL, over=[], number=51).folder)
+    assert {n: d for n, (d, _) in ended.items()} == {n: d for n, (d, _) in expected.items()}
 
 
 def test_a_target_of_another_name_reaches_every_case(raw):
