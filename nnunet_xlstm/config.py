@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import read_json
 
 ENVIRONMENT = "nnUNet_xlstm_config"
 
@@ -172,13 +173,7 @@ def load_overrides() -> tuple[dict, str]:
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"{ENVIRONMENT}={name}: no such file; name a JSON file, or unset the variable")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f'{path}: not valid JSON ({error}); write an object such as {{"num_epochs": 100}}') from error
-    if not isinstance(values, dict):
-        raise ConfigError(f'{path}: holds a {type(values).__name__}; write an object such as {{"num_epochs": 100}}')
-    return values, str(path)
+    return read_json(path, dict), str(path)
 
 
 def resolve(recipe):

@@ -29,7 +29,7 @@ FILES = {"io", "imaging"}
 ALLOWED = {
     "names": (set(), set()),
     "errors": (set(), set()),
-    "config": (set(), set()),
+    "config": ({"io"}, set()),
     "io": (set(), set()),
     "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL"}),
     "shim": ({"names"}, set()),

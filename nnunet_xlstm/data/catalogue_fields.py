@@ -16,9 +16,17 @@ from nnunet_xlstm.errors import DatasetError
 REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 GROUPS = ("organ", "vessel", "lesion")  # painted in this order
 MERGES = ("unified", "none")
-FACTS = ("labels", "channels", "cases", "licence", "layout", "targets")
+FACTS = ("labels", "channels", "cases", "licence", "layout", "targets", "access")
 MARKS = ("file", "paper", "no")
 PLACEHOLDERS = ("case", "label", "phase")
+ACCESS = {
+    "public": "anyone can download it, without an account",
+    "registration": "after an account, a form or a click, and nobody decides",
+    "application": "after somebody has decided on a request or an agreement",
+    "private": "only its authors have it",
+    "local": "made on the user's own machine: an excerpt of published data that this project measures on, or phantoms",
+}
+ANNOTATIONS = ("masks", "contours", "values", "none")
 NAME = r"[A-Za-z0-9_-]+"
 
 Faults = Iterator[str]
@@ -109,6 +117,22 @@ def choices(options: Sequence[str]) -> Callable[[Any], Faults]:
         yield from texts(value)
         for item in value:
             yield from choice(options)(item)
+
+    return faults
+
+
+def or_null(check: Callable[[Any], Faults]) -> Callable[[Any], Faults]:
+    def faults(value: Any) -> Faults:
+        if value is not None:
+            yield from check(value)
+
+    return faults
+
+
+def or_empty(check: Callable[[Any], Faults]) -> Callable[[Any], Faults]:
+    def faults(value: Any) -> Faults:
+        if value != {}:
+            yield from check(value)
 
     return faults
 
@@ -242,7 +266,9 @@ CHANNEL = {
     "modality": Key("modality or list", "CT, MR or PET; a list where the cases differ", "CT", modality),
 }
 CASES = {
-    "train": Key("number or null", "cases with public labels, as the authors count them", 131, count),
+    "train": Key(
+        "number or null", "cases with labels to be had, as the authors count them; all cases if none has", 131, count
+    ),
     "test": Key("number or null", "cases of the test set", 70, count),
     "test_labels": Key("true, false, null", "whether the labels of the test set are public", False, flag),
 }
@@ -269,7 +295,18 @@ DATASET = {
     "citation": Key("text or null", "what its authors ask to cite", "arXiv:1902.09063", text_or_null),
     "version": Key("text or null", "where versions differ in ids", "1", text_or_null, required=False),
     "channels": Key("list of channels", "in nnU-Net's order", [{"name": "CT", "modality": "CT"}], channels),
-    "labels": Key("label -> id", "native ids, without 0", {"liver": 1, "cancer": 2}, labels),
+    "access": Key(
+        "text or null", "who can have it, see below; null: not known", "public", or_null(choice(tuple(ACCESS)))
+    ),
+    "annotation": Key(
+        "text",
+        "what the authors give beside the images: masks (the default), contours (points or lines), values (numbers or "
+        "classes of a case), none; all but masks leave labels and targets empty",
+        "masks",
+        choice(ANNOTATIONS),
+        required=False,
+    ),
+    "labels": Key("label -> id", "native ids, without 0", {"liver": 1, "cancer": 2}, or_empty(labels)),
     "optional_labels": Key("list of labels", "not annotated in every case", ["larynx"], texts, required=False),
     "stray": Key(
         "id -> label", "values that no label has, and what to read them as", {"421": "LA"}, stray, required=False
@@ -279,7 +316,7 @@ DATASET = {
     "nnunet_converter": Key(
         "text or null", "nnU-Net's own converter, a module or a command", "Dataset027_ACDC", text_or_null
     ),
-    "targets": Key("target -> ids", "unified targets; several ids are a union", {"liver": [1, 2]}, targets),
+    "targets": Key("target -> ids", "unified targets; several ids are a union", {"liver": [1, 2]}, or_empty(targets)),
     "exclusive": Key("list of groups", "targets that cannot overlap", [["kidney_left", "kidney_right"]], groups),
     "over": Key("list of chains", "painted in this order, lesions over organs", [["liver", "liver_tumor"]], groups),
     "field_of_view": Key("list of regions", "all that some scan may show", ["thorax", "abdomen"], choices(REGIONS)),

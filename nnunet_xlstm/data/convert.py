@@ -96,12 +96,22 @@ def find_entry(name: str) -> DataSet:
 
 
 def served_by(entry: DataSet) -> str:
-    """`convert`, the converter of nnU-Net, or empty where the layout is not known."""
-    return entry.nnunet_converter or ("convert" if entry.layout else "")
+    """`convert`, the converter of nnU-Net, or what is missing for both."""
+    return entry.no_masks or entry.nnunet_converter or (MAKER if entry.layout else "layout not known")
 
 
 def check_served(entry: DataSet, root: Path | None = None, number: int | None = None) -> None:
-    """Raises ValueError where another converter serves, with its command line, or where the layout is not known."""
+    """Refuse what `convert` cannot make, and say what can.
+
+    Raises:
+        DatasetError: another converter serves, with its command line; there are no masks; the layout is not known.
+    """
+    if entry.no_masks:
+        raise DatasetError(
+            f"{entry.name} has {entry.no_masks}: there is no label map to convert. For its images alone call: "
+            f"nnunet_xlstm unlabelled --input {root or 'DIR'} --modality {min(entry.modalities)} -d {number or 'ID'}. "
+            "If you have made masks, describe them in a copy of the entry, and give its path as the name"
+        )
     if entry.nnunet_converter:
         call = CALLS.get(entry.nnunet_converter, f"{MODULE}{entry.nnunet_converter} --help").format(
             input=root or "DIR", number=number or "ID"
@@ -234,11 +244,10 @@ def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int)
     return [reason for reasons in run_jobs(work, processes) for reason in reasons] if work else []
 
 
-def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, str, str, str]]:
-    """Name, training cases, who converts, title; a header first."""
-    rows = [("name", "cases", "converted by", "title")]
+def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
+    """Name, training cases, access, who converts, title; a header first."""
+    rows = [("name", "cases", "access", "converted by", "title")]
     for name, entry in entries.items():
         count = entry.cases["train"]
-        by = {"convert": MAKER, "": "layout not known"}.get(served_by(entry), entry.nnunet_converter)
-        rows.append((name, "?" if count is None else str(count), by, entry.title))
+        rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))
     return rows

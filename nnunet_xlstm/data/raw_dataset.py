@@ -127,8 +127,8 @@ class RawDataset:
     def remove_leftovers(self) -> None:
         """Delete the files that a killed run was about to write."""
         self._check_folders()
-        for name in OWN_FOLDERS:
-            remove_leftovers(self.folder / name)
+        for folder in (self.folder, *(self.folder / name for name in OWN_FOLDERS), self.preprocessed):
+            remove_leftovers(folder)
 
     def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
         """dataset.json and pool_cases.json, in an order in which a kill between them loses nothing."""

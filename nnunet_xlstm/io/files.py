@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -90,7 +91,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield the path of a temporary file beside `path`, and put it in place of `path` if the body raises nothing.
 
     Where `path` is a link, the link is replaced; the file that it leads to stays as it is. If the body writes no file,
-    nothing happens.
+    nothing happens. The body may make a folder instead, for a `path` that is not there yet.
 
     Args:
         ending: of the temporary name, for writers that choose a format by it.
@@ -103,9 +104,9 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if temporary.is_symlink() or temporary.is_file():
-            if not temporary.is_symlink():
-                _flush(temporary)
+        if temporary.is_file() and not temporary.is_symlink():
+            _flush(temporary)
+        if os.path.lexists(temporary):
             os.replace(temporary, path)
             _flush_folder(path.parent)
     except OSError as error:
@@ -113,7 +114,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
             raise WriteError(path, error) from error
         raise
     finally:
-        _unlink(temporary)
+        _remove(temporary)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -158,11 +159,11 @@ def write_together(texts: Mapping[Path, str]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of `replacing` in a folder whose process has ended (kill -9, loss of power)."""
+    """Delete what `replacing` has left in a folder whose process has ended (kill -9, loss of power)."""
     for path in Path(folder).glob(".*.tmp*"):
         owner = path.name.rpartition(".tmp")[0].split(".")[-2:-1]
         if owner and _is_abandoned(path, owner[0]):
-            _unlink(path)
+            _remove(path)
 
 
 def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str = "-o") -> None:
@@ -248,9 +249,12 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _unlink(path: Path) -> None:
+def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     except OSError:  # a folder that may no longer be written; the first error is the one to tell
         pass
 

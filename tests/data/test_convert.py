@@ -1,8 +1,12 @@
 """`convert`: files in the layouts of several entries, and the data sets that come of them."""
 
+import argparse
 import json
+import re
+import runpy
 import shutil
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +17,14 @@ from support.raw_datasets import claiming, cut, sheared, zero_pixdim
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data import convert_case, raw_build
-from nnunet_xlstm.data.catalogue import load_dataset, shipped
+from nnunet_xlstm.data.catalogue import count_sets, load_dataset, shipped
 from nnunet_xlstm.data.convert import CALLS, catalogue_rows, convert
 from nnunet_xlstm.data.convert_case import LabelTable
 from nnunet_xlstm.data.convert_layout import compile_pattern
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_codes import look_up
 from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io import files
 from nnunet_xlstm.io.files import read_json
 
@@ -177,8 +181,8 @@ def test_one_mask_per_label_is_merged(root):
 def test_isles22_channels_must_lie_on_one_grid(root):
     cases = [f"sub-strokecase{i:04d}" for i in range(1, 4)]
     source = layout_of(root / "in", "ISLES22", cases)
-    write(source / f"rawdata/{cases[1]}/ses-0001/{cases[1]}_ses-0001_adc.nii.gz", image(), spacing=(1, 1, 2))
-    (source / f"rawdata/{cases[2]}/ses-0001/{cases[2]}_ses-0001_dwi.nii.gz").unlink()
+    write(source / f"{cases[1]}/ses-0001/{cases[1]}_ses-0001_adc.nii.gz", image(), spacing=(1, 1, 2))
+    (source / f"{cases[2]}/ses-0001/{cases[2]}_ses-0001_dwi.nii.gz").unlink()
     dataset, summary = convert("ISLES22", source, 60)
     assert list(content(dataset)["dataset"]) == cases[:1] and summary.excluded == 2
     assert content(dataset)["channel_names"] == {"0": "DWI", "1": "ADC"}
@@ -493,14 +497,45 @@ def test_sets_that_others_convert(root, capsys):
         convert("Nobody", root, 60)
 
 
-def test_the_converters_of_nnunet_take_these_arguments():
-    import nnunetv2.dataset_conversion as scripts
+@pytest.mark.parametrize("name", CALLS)
+def test_the_converters_of_nnunet_take_these_arguments(name, monkeypatch):
+    """The line is read by the converter's own parser, which hands over what it read and stops there."""
 
-    for name, call in CALLS.items():
-        file = Path(scripts.__path__[0]) / f"{name.removeprefix('nnUNetv2_')}.py"
-        text = file.read_text(encoding="utf-8")
-        for option in (word for word in call.split() if word.startswith("-") and word != "-m"):
-            assert f'"{option}"' in text or f"'{option}'" in text, (name, option)
+    class Read(Exception):
+        pass
+
+    def stop(parser, *args, **kwargs):
+        raise Read(parse(parser, *args, **kwargs))
+
+    parse = argparse.ArgumentParser.parse_args
+    words = CALLS[name].format(input="DIR", number=60).split()
+    words = words[words.index("-m") + 1 :] if "-m" in words else words
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(Read) as read:
+        if name.startswith("nnUNetv2_"):
+            (script,) = entry_points(group="console_scripts", name=name)
+            script.load()()
+        else:
+            runpy.run_module(words[0], run_name="__main__")
+    values = list(vars(read.value.args[0]).values())
+    assert "DIR" in values and 60 in values
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("RVSC", r"RVSC has contours, no masks: there is no label map.* --input .+ --modality MR -d (ID|60)\."),
+        ("DSB2015", "DSB2015 has values, no masks"),
+        ("NLST", "NLST has no annotation: .* --modality CT"),
+        ("LVSC", "the layout of LVSC is not known"),
+    ],
+)
+def test_sets_that_hold_no_label_maps_are_refused(name, message, root, capsys):
+    with pytest.raises(DatasetError, match=message):
+        convert(name, root, 60)
+    assert main(["convert", name]) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_an_entry_of_ones_own(root):
@@ -639,12 +674,18 @@ def test_command(root, capsys):
     assert "Dataset060_Heart: 5 subjects, 5 cases, 5 of them new" in text and "next: nnUNetv2_plan" in text
     assert main(["convert", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(shipped()) + 1
+    assert len(lines) == 1 + len(shipped()) + 2
+    assert lines[-1] == count_sets(map(load_dataset, shipped())) and not lines[-2]
     (kits,) = [line.split() for line in lines if line.startswith("KiTS19 ")]
-    assert kits[:4] == ["KiTS19", "210", "nnunet_xlstm", "convert"]
+    assert kits[:5] == ["KiTS19", "210", "public", "nnunet_xlstm", "convert"]
     assert main(["convert", "MMWHS_CT", "-d", "60"]) == 1
     assert "give --input" in capsys.readouterr().err
     assert main(["convert"]) == 1
     assert "give NAME, --input, -d" in capsys.readouterr().err
-    rows = dict((row[0], row[2]) for row in catalogue_rows({n: load_dataset(n) for n in ("ACDC", "TSFM_Breast")})[1:])
-    assert rows == {"ACDC": "Dataset027_ACDC", "TSFM_Breast": "layout not known"}
+    rows = catalogue_rows({name: load_dataset(name) for name in ("ACDC", "TSFM_Breast", "Sunnybrook", "NLST")})
+    assert [row[2:4] for row in rows[1:]] == [
+        ("public", "Dataset027_ACDC"),
+        ("?", "layout not known"),
+        ("public", "contours, no masks"),
+        ("public", "no annotation"),
+    ]
