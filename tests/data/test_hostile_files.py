@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 import zipfile
@@ -12,11 +11,9 @@ import pytest
 from support.image_files import body_image, tree, write
 from support.raw_datasets import claiming, raw_dataset
 
-from nnunet_xlstm.data.pool_check import check_pool
 from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.data.raw_check import check_dataset
 from nnunet_xlstm.data.restrict_files import Request, restrict_folder
-from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.errors import DatasetError
 
 from .pool_predictions import ideal, make_dataset_json, write_case
 
@@ -200,80 +197,6 @@ def test_predictions_name_nothing_outside(tmp_path):
     with pytest.raises(DatasetError, match="masks/liver/file' leads out of"):
         restrict_folder(folder, tmp_path / "out", Request())
     assert not list((tmp_path / "elsewhere").iterdir())
-
-
-# Anything at all in a JSON --------------------------------------------------------------------------------------------
-
-VALUES = [
-    None,
-    True,
-    -1,
-    0,
-    2**40,
-    1.5,
-    float("nan"),
-    "",
-    "x",
-    "../x",
-    [],
-    [None],
-    ["a", 1],
-    {},
-    {"a": []},
-    [[1]],
-    "\ud800",
-]
-
-
-def mutated(content, rng):
-    """One value, somewhere, becomes another."""
-    content = json.loads(json.dumps(content))
-    places = [(content, key) for key in content]
-    for place, key in places:
-        if isinstance(place[key], dict):
-            places += [(place[key], k) for k in place[key]]
-        elif isinstance(place[key], list):
-            places += [(place[key], i) for i in range(len(place[key]))]
-    place, key = rng.choice(places)
-    place[key] = rng.choice(VALUES)
-    return content
-
-
-def survives(command):
-    """Done, or an error that a user can mend; any other exception is a bug."""
-    try:
-        command()
-    except UserError:
-        pass
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_files_with_anything_in_them(pool, seed):
-    rng = random.Random(seed)
-    dataset, _ = build_pool(pool, 50)
-    source = dataset.folder.parent / "Dataset001_A"
-    folds = dataset.folder / "splits_final.json"
-    files = {
-        pool: lambda: [check_pool(pool), build_pool(pool, 50)],
-        source / "dataset.json": lambda: [check_dataset(source), build_pool(pool, 50)],
-        dataset.folder / "dataset.json": lambda: [check_dataset(dataset.folder), build_pool(pool, 50)],
-        dataset.folder / "pool_cases.json": lambda: build_pool(pool, 50),
-        folds: lambda: [check_dataset(dataset.folder), build_pool(pool, 50)],
-    }
-    for file, command in files.items():
-        before = file.read_text() if file != folds else json.dumps([{"train": ["a"], "val": ["b"]}])
-        changed = mutated({"all": json.loads(before)}, rng)["all"]
-        file.write_text(json.dumps(changed))
-        survives(command)
-        file.write_text(before)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_predictions_with_anything_in_dataset_json(tmp_path, seed):
-    dataset = make_dataset_json({"liver": "organ", "cyst": "lesion"}, {"S": {"liver": [1, 2], "cyst": [2]}})
-    folder = write_case(tmp_path / "in", "a", dataset, ideal(dataset, "S", np.ones((2, 3, 4), int)))
-    (folder / "dataset.json").write_text(json.dumps(mutated(dataset, random.Random(seed))))
-    survives(lambda: restrict_folder(folder, tmp_path / "out", Request("S")))
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
