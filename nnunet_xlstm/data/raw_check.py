@@ -168,7 +168,8 @@ def _check_count(file: DatasetFile, train: Mapping[str, CaseFiles], found: _Find
     elif len(train) < N_FOLDS and not (found.folder / SPLITS).is_file():
         found.warning(
             "imagesTr",
-            f"{len(train)} cases are fewer than nnU-Net's {N_FOLDS} folds: train with fold all, or write {SPLITS}",
+            f"nnU-Net's {N_FOLDS} folds need {N_FOLDS} cases, there are {len(train)}: train with fold all, or write a "
+            f"{SPLITS}",
         )
 
 
@@ -180,11 +181,12 @@ def _check_splits(folder: Path, train: Mapping[str, CaseFiles], found: _Findings
     except DatasetError as error:
         found.error(SPLITS, str(error))
         return
+    named = {case for fold in folds for part in ("train", "val") for case in fold[part]}
+    if missing := sorted(named - train.keys()):
+        found.error(SPLITS, f"names {_shown(missing)}, which {'are no cases' if len(missing) > 1 else 'is no case'}")
     for i, fold in enumerate(folds):
-        if missing := sorted({*fold["train"], *fold["val"]} - train.keys()):
-            found.error(SPLITS, f"fold {i} names {missing[0]}, which is no case ({len(missing)} are none)")
         if both := sorted(set(fold["train"]) & set(fold["val"])):
-            found.error(SPLITS, f"fold {i} has {both[0]} for training and validation ({len(both)} cases)")
+            found.error(SPLITS, f"fold {i} has {_shown(both)} for training and for validation")
         for part in ("train", "val"):
             if not fold[part]:
                 found.error(SPLITS, f"fold {i} has no case under {part}")
@@ -232,8 +234,8 @@ def _check_names(images: Images, name: str, ending: str, found: _Findings) -> No
     if images.apple:
         found.error(
             name,
-            f"{len(images.apple)} files that macOS left ({os.path.basename(images.apple[0])}, ...): nnU-Net takes them "
-            f"for cases and stops; delete them: find {found.folder} -name '._*' -delete",
+            f"macOS left {_shown(images.apple)}, which nnU-Net takes for cases, and stops: delete all such files with "
+            f"find {found.folder} -name '._*' -delete",
         )
     for path in images.unnumbered:
         found.error(path, f"nnU-Net takes it for a case and stops: its name must end with a channel, _0000{ending}")
@@ -246,9 +248,14 @@ def _check_names(images: Images, name: str, ending: str, found: _Findings) -> No
     if others := [path for path in others if not path.endswith(".json")]:  # which holds a TIFF's spacing
         found.warning(
             name,
-            f"{len(others)} files do not end with {ending} ({os.path.basename(others[0])}, ...); nnU-Net leaves them "
-            "out",
+            f"nnU-Net leaves out what does not end with {ending}: {_shown(others)}",
         )
+
+
+def _shown(paths: Sequence[str]) -> str:
+    """The name of the first, and how many more there are."""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return os.path.basename(paths[0]) + more
 
 
 # All cases together ---------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def _warn_of_earlier_runs(out: Path, written: Collection[Path], ending: str) -> 
 def _not_usable(faults: Sequence[str], cases: int, out: Path) -> str:
     if len(faults) == cases == 1:
         return faults[0]
-    head = f"{len(faults)} of {cases} cases cannot be used; {out} has the maps of the others, and no report of this run"
+    head = f"{len(faults)} of {cases} cases cannot be used; the maps of the others are in {out}, without a new report"
     return "\n- ".join([head, *faults])
 
 

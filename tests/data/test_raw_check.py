@@ -109,7 +109,7 @@ FAULTS = {
     ),
     "macOS": (
         lambda f: (f / "imagesTr/._c1_0000.nii.gz").write_bytes(b"\0\5\x16\7"),
-        "error: imagesTr: 1 files that macOS left (._c1_0000.nii.gz, ...): nnU-Net takes them for cases and stops",
+        "error: imagesTr: macOS left ._c1_0000.nii.gz, which nnU-Net takes for cases, and stops: delete all such",
     ),
     "no number": (
         lambda f: write(f / "imagesTr/c9.nii.gz", body_image()),
@@ -117,7 +117,7 @@ FAULTS = {
     ),
     "other ending": (
         lambda f: write(f / "imagesTr/c9_0000.nii", body_image()),
-        "warning: imagesTr: 1 files do not end with .nii.gz (c9_0000.nii, ...); nnU-Net leaves them out",
+        "warning: imagesTr: nnU-Net leaves out what does not end with .nii.gz: c9_0000.nii",
     ),
     "count": (lambda f: change(f, numTraining=7), "error: dataset.json: numTraining is 7, there are 5 training cases"),
     "label of no case": (
@@ -147,7 +147,7 @@ FAULTS = {
     "ending": (lambda f: change(f, file_ending="/../x"), "error: dataset.json: file_ending is '/../x'; write one"),
     "folds": (
         lambda f: (f / "splits_final.json").write_text(json.dumps([{"train": ["c0", "gone"], "val": []}])),
-        "error: splits_final.json: fold 0 names gone, which is no case (1 are none)",
+        "error: splits_final.json: names gone, which is no case",
     ),
     "link": (
         lambda f: (f / "imagesTr/c9_0000.nii.gz").symlink_to(f / "gone.nii.gz"),

@@ -570,7 +570,7 @@ def test_damaged_label_maps(tmp_path, dataset, what, npz):
     damage, said = MAPS[what]
     damage(folder / "a.nii.gz")
     cut(folder / "c.nii.gz")
-    with pytest.raises(DatasetError, match=r"2 of 3 cases cannot be used; .* no report of this run") as error:
+    with pytest.raises(DatasetError, match=r"2 of 3 cases cannot be used; .* without a new report") as error:
         restrict_folder(folder, out, Request("LiverSet"))
     assert said in str(error.value) and "c.nii.gz: is damaged" in str(error.value)
     assert {name: data for name, (data, _) in tree(out).items()} == {name: data for name, (data, _) in before.items()}
