@@ -20,7 +20,9 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.paths import check_file_name
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
 
 CACHE_BYTES = 2 << 30  # of preprocessed images that are needed more than once
@@ -59,6 +61,9 @@ class RawImages:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
         if not files:
             raise DatasetError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
+        DatasetFile(folder / "dataset.json", content).file_ending()  # it and the cases become names of files
+        for case in files:
+            check_file_name(case, f"-d {name}: {folder}/dataset.json")
         return cls(
             folder,
             content,

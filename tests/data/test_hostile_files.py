@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from support.image_files import body_image, tree, write
-from support.raw_datasets import claiming, raw_dataset
+from support.raw_datasets import change, claiming, raw_dataset
 
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.restrict_files import Request, restrict_folder
@@ -197,6 +197,22 @@ def test_predictions_name_nothing_outside(tmp_path):
     with pytest.raises(DatasetError, match="masks/liver/file' leads out of"):
         restrict_folder(folder, tmp_path / "out", Request())
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_studies_and_features_name_nothing_outside(pool):
+    """They name links, predictions and pictures after the cases of a raw data set."""
+    from nnunet_xlstm.nnunet.raw_cases import RawImages
+
+    folder = pool.parent / "nnunet" / "raw" / "Dataset001_A"
+    assert list(RawImages.find(str(folder)).images) == ["a", "b"]
+    row = {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}
+    for keys, said in (
+        ({"dataset": {"../../escaped": row}}, "'../../escaped' cannot be the name of a file"),
+        ({"dataset": {"a": row}, "file_ending": "/../../escaped.nii.gz"}, "file_ending is"),
+    ):
+        change(folder, **keys)
+        with pytest.raises(DatasetError, match=said):
+            RawImages.find(str(folder))
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
