@@ -224,18 +224,18 @@ def _label_map(job: CaseJob, grid: Grid) -> sitk.Image:
     if "" in job.labels:
         array = _relabelled(job.table, job.table.table, job.labels[""], grid)
     else:
-        array = _merged(job.table, job.labels, grid)
+        array = _merged(job, grid)
     return grid.set_on(sitk.GetImageFromArray(array))
 
 
-def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarray:
-    own = table.own
+def _merged(job: CaseJob, grid: Grid) -> np.ndarray:
+    table, masks, own = job.table, job.labels, job.table.own
     if unknown := sorted(masks.keys() - own.keys()):
         raise DatasetError(
             f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
         )
     if missing := [name for name in own if name not in masks.keys() | table.optional]:
-        raise LeftOut(min(masks.values()), f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
+        raise LeftOut(job.images[0], f"it has no mask of {missing[0]} ({len(missing)} of {len(own)} masks are missing)")
     result = np.zeros(grid.size[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
     for name, number in ((name, number) for name, number in own.items() if name in masks):
         result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number

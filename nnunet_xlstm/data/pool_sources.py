@@ -20,6 +20,7 @@ from nnunet_xlstm.data.raw_cases import find_cases
 from nnunet_xlstm.data.raw_dataset import BODY, RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.data.subjects import subject_of
 from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.imaging.integrity import check_length
 
 MAKER = "nnunet_xlstm pool build"
 DEFAULT_NAME = "Pool"
@@ -156,7 +157,7 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
         subject = _subject(source, case, row)
         # a mask of ours serves again; the labels of other data sets are no masks of the body
         ours = row is not None and file.content.get("labels") == BODY
-        mask = files.label if ours and all(map(_unchanged_by_nnunet, (*files.images, files.label))) else ""
+        mask = files.label if ours and all(map(_is_usable, (*files.images, files.label))) else ""
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
         scans = [Scan((image,), image, case, image) for image in files.images]
         relabel = labels.relabel(source.name, case, files.label) if labels else None
@@ -174,8 +175,12 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
     return items, left_out
 
 
-def _unchanged_by_nnunet(path: str) -> bool:
-    """Whether nnU-Net, which expands variables in the paths of dataset.json, reads this one as it is."""
+def _is_usable(path: str) -> bool:
+    """Whether a file is as long as its header says, and nnU-Net expands no variable in its path."""
+    try:
+        check_length(Path(path))
+    except DatasetError:
+        return False
     return os.path.expandvars(path) == path
 
 

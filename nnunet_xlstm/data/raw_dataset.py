@@ -107,7 +107,7 @@ class RawDataset:
     def _check_folders(self) -> None:
         """Raises DatasetError where a folder to write into is a link that leads out of the data set."""
         for name in OWN_FOLDERS:
-            inside(self.folder, f"{name}/file", str(self.folder))
+            inside(self.folder, f"{name}/file", f"{self.folder / name} is a link")
 
     def _own(self, name: str) -> Path:
         """The path of a file that the data set's own dataset.json names without a folder before it.
