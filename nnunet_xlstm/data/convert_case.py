@@ -235,7 +235,7 @@ def _merged(job: CaseJob, grid: Grid) -> np.ndarray:
             f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
         )
     if missing := [name for name in own if name not in masks.keys() | table.optional]:
-        raise LeftOut(job.images[0], f"it has no mask of {missing[0]} ({len(missing)} of {len(own)} masks are missing)")
+        raise LeftOut(job.images[0], f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
     result = np.zeros(grid.size[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
     for name, number in ((name, number) for name, number in own.items() if name in masks):
         result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number

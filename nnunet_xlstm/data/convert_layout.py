@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xlstm.data.catalogue import DataSet
-from nnunet_xlstm.data.inputs import Reasons, absolute, files_below
+from nnunet_xlstm.data.image_files import absolute, files_below
+from nnunet_xlstm.data.inputs import Reasons
 from nnunet_xlstm.errors import DatasetError
 
 PARTS = {"case": "[^/]+", "phase": "ED|ES", "label": "[^/]+"}

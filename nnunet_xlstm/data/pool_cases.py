@@ -31,6 +31,7 @@ class CaseRow:
         frame, frames: its number from 0 and how many the sequence has; None for an image without time.
         images: the files it was made from, before frames were split or series converted.
         valid: targets of the pool that are annotated in it; None in a pool without labels.
+        tags: of DICOM: keyword -> text, what tells sequence and view.
     """
 
     source: str
@@ -40,6 +41,7 @@ class CaseRow:
     frames: int | None = None
     images: tuple[str, ...] = ()
     valid: tuple[str, ...] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ class PoolCases:
         return FramePartner(self.cases, keys)
 
     def to_json(self) -> dict[str, Any]:
-        cases = {case: asdict(row) | {"images": list(row.images)} for case, row in sorted(self.cases.items())}
+        cases = {}
+        for case, row in sorted(self.cases.items()):
+            cases[case] = asdict(row) | {"images": list(row.images)}
+            if not row.tags:
+                del cases[case]["tags"]
         return {
             "format": FORMAT,
             "sampling": self.sampling,
@@ -121,6 +127,8 @@ def _row(path: Path, case: str, values: Any) -> CaseRow:
         raise DatasetError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
     if not is_text_list(row.images):
         raise DatasetError(f"{path}: case '{case}': images must be a list of paths; got {row.images!r}")
+    if not isinstance(row.tags, dict) or not all(isinstance(text, str) for text in row.tags.values()):
+        raise DatasetError(f"{path}: case '{case}': tags must map keywords to texts; got {row.tags!r}")
     return replace(row, images=tuple(row.images), valid=None if row.valid is None else tuple(row.valid))
 
 

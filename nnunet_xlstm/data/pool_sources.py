@@ -159,17 +159,18 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
         ours = row is not None and file.content.get("labels") == BODY
         mask = files.label if ours and all(map(_is_usable, (*files.images, files.label))) else ""
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
+        tags = row.tags if row else {}
         scans = [Scan((image,), image, case, image) for image in files.images]
         relabel = labels.relabel(source.name, case, files.label) if labels else None
         if source.channels is None:
             several = len(scans) > 1
             for scan, channel in zip(scans, names, strict=True):
                 name = f"{source.name}_{case}_{channel}" if several else f"{source.name}_{case}"
-                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel))
+                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel, tags))
         else:
             picked = tuple(scans[_channel_index(source, source.channels[c], names)] for c in channels)
             name = f"{source.name}_{case}"
-            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel))
+            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel, tags))
     if labels:
         _check_labels(source, items, cases)
     return items, left_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_xlstm.data.inputs import Item, Reasons
-from nnunet_xlstm.data.intake import Entry, process
+from nnunet_xlstm.data.intake import ONE_SLICE, Entry, process
 from nnunet_xlstm.data.raw_dataset import RawDataset
 from nnunet_xlstm.data.subjects import CaseNames
 from nnunet_xlstm.errors import DatasetError, UserError
@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: cases in the data set, those of them that are new, subjects, inputs left out, folds."""
+    """What a run did: cases in the data set, those of them that are single slices, that are new; subjects, inputs left
+    out, folds."""
 
     cases: int
+    single_slices: int
     new: int
     subjects: int
     excluded: int
@@ -94,10 +96,12 @@ def build(
         entries.update(made)
         excluded = [list(row) for row in reasons]
         inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
+        if single := sum(ONE_SLICE in entry.remarks for entry in made.values()):
+            inputs[item.key]["single_slices"] = single
         if time.monotonic() - saved > SAVE_SECONDS:
             dataset.save(header, entries, sampling, inputs)
             saved = time.monotonic()
-    _warn_of_units([entry for entry in entries.values() if entry.row.modality == "CT" and not entry.hounsfield])
+    _log_remarks(entries.values())
     reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
     if not entries:
         table = dataset.write_excluded(reasons)
@@ -113,7 +117,8 @@ def build(
         for source in sorted({row.source for row in rows})
     }
     subjects = len({row.subject for row in rows})
-    return Summary(len(entries), new, subjects, len(reasons), len(folds), sources, entries != before)
+    single = sum(memory.get("single_slices", 0) for memory in inputs.values())
+    return Summary(len(entries), single, new, subjects, len(reasons), len(folds), sources, entries != before)
 
 
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
@@ -156,13 +161,11 @@ def _call(job: tuple) -> Any:
     return function(*arguments)
 
 
-def _warn_of_units(entries: Sequence[Entry]) -> None:
-    if entries:
-        log.warning(
-            "%d of the CT images taken in now have no negative value (%s, ...): they are not in Hounsfield units, and "
-            "do not fit to others under nnU-Net's CT normalisation",
-            len(entries), entries[0].row.images[0],
-        )  # fmt: skip
+def _log_remarks(entries: Collection[Entry]) -> None:
+    """What must be known of the images that this run has taken in."""
+    for remark in sorted({remark for entry in entries for remark in entry.remarks}):
+        images = [entry.row.images[0] for entry in entries if remark in entry.remarks]
+        log.warning(remark, len(images), images[0])
 
 
 def _warn_of_missing(dataset: RawDataset, entries: Mapping[str, Entry]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import re
@@ -20,8 +18,9 @@ from nnunet_xlstm.data.pool_cases import NAME, PoolCases, is_text_list, read_poo
 from nnunet_xlstm.data.subjects import folds_by_subject
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.integrity import check_length
-from nnunet_xlstm.io.files import read_json, remove_leftovers, write_json, write_text
+from nnunet_xlstm.io.files import read_json, remove_leftovers, write_json
 from nnunet_xlstm.io.paths import check_file_name, inside, is_file_name
+from nnunet_xlstm.io.tables import write_csv
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 SPLITS = "splits_final.json"
@@ -177,12 +176,8 @@ class RawDataset:
 
     def write_excluded(self, left_out: Reasons) -> Path:
         """excluded.csv: path, reason."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "reason"))
-        writer.writerows(sorted(set(left_out)))
         path = self.folder / "excluded.csv"
-        write_text(path, text.getvalue())
+        write_csv(path, ("path", "reason"), sorted(set(left_out)))
         return path
 
 

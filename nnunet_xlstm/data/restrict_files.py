@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import logging
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import THRESHOLD, LeftOut, Scan, including, layers_of, left_out, same_targets
 from nnunet_xlstm.data.restrict_cases import Count, add_up, read_evidence, restrict_case
 from nnunet_xlstm.errors import ConfigError, DatasetError
-from nnunet_xlstm.imaging.images import TIFF, read_back, write_checked
+from nnunet_xlstm.imaging.images import TIFF, check_written, write_checked
 from nnunet_xlstm.imaging.nifti import copy_geometry
 from nnunet_xlstm.io.files import (
     json_text,
@@ -34,6 +32,7 @@ from nnunet_xlstm.io.files import (
     write_together,
 )
 from nnunet_xlstm.io.paths import inside
+from nnunet_xlstm.io.tables import csv_text
 
 REPORT, TABLE, LEGEND, MASKS = "restrict.json", "restrict.csv", "legend.json", "masks"
 FORMAT = 1
@@ -117,8 +116,12 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
     if faults:
         raise DatasetError(_not_usable(faults, len(cases), out))
     report = _report(pool, request, skipped, kept, cases, counts)
-    files = {LEGEND: json_text(legend(pool, request.native, kept, skipped, ending)), TABLE: _table(report)}
-    write_together({out / name: text for name, text in (files | {REPORT: json_text(report)}).items()})
+    texts = {
+        out / LEGEND: json_text(legend(pool, request.native, kept, skipped, ending)),
+        out / TABLE: csv_text([*COLUMNS, *COUNTED], _table_rows(report)),
+        out / REPORT: json_text(report),
+    }
+    write_together(texts)
     _warn_of_earlier_runs(out, set(outputs), ending)
     return report
 
@@ -235,7 +238,7 @@ def _write_nifti(image: sitk.Image, temporary: Path, path: Path, source: Path) -
                 gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
             ):
                 shutil.copyfileobj(data, packed, 1 << 20)
-            read_back(temporary, path)
+            check_written(temporary, path)
     finally:
         if plain != temporary:
             plain.unlink(missing_ok=True)
@@ -309,14 +312,10 @@ def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> 
     return {label: i for label, i in source.labels.items() if i not in painted}
 
 
-def _table(report: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *COUNTED])
+def _table_rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
     for case, row in report["cases"].items():
         for name, counts in row["targets"].items():
             target = report["targets"][name]
             about = [case, name, row["from"], target["why_left_out"] or "", target["false_positive"]]
             values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
-            writer.writerow([*about, *("" if v is None else round(v, 6) for v in values)])
-    return text.getvalue()
+            yield [*about, *(None if v is None else round(v, 6) for v in values)]

@@ -11,7 +11,7 @@ from nnunet_xlstm.errors import DatasetError
 
 N_FOLDS = 5
 MAX_NAME = 120  # file names may have 255 characters, and nnU-Net adds to ours
-FRAME = re.compile(r"_t\d+$")  # what a frame's case name ends with
+FRAME = re.compile(r"(?:_s\d+)?_t\d+$|_s\d+$")  # what the case name of a frame, or of a DICOM stack, ends with
 
 
 def subject_pattern(text: str) -> re.Pattern:

@@ -140,6 +140,10 @@ class XLSTMUNet(UNet):
         super().__init__(encoder, UNetDecoder(ups, decoder_stages, heads, deep_supervision), strides, input_channels)
 
 
+# nnU-Net's fine-tuning for checkpoints of nnssl (nnUNetv2_train_pretrained) knows a network by the end of its name
+XLSTMResidualEncoderUNet = XLSTMUNet
+
+
 def _xlstm_stages(
     dim, features, strides, from_stage, block, blocks_per_stage, scan_orders, scan_mode, kwargs, channel_token_patch
 ) -> list[list[nn.Module]]:

@@ -34,6 +34,8 @@ from nnunet_xlstm.nnunet.checkpoint import (
 )
 from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
+from nnunet_xlstm.nnunet.pretrained_weights import check_pretrained_weights
+from nnunet_xlstm.nnunet.splits import check_splits
 
 EXTRAS = "nnunet_xlstm"
 # keys of the config that are attributes of nnU-Net's trainer under the same name
@@ -158,9 +160,16 @@ class XLSTMTrainer(nnUNetTrainer):
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.config.precision]
 
+    def do_split(self):
+        folder = Path(self.preprocessed_dataset_folder_base)
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        check_splits(folder / "splits_final.json", self.fold, cases)
+        return super().do_split()
+
     # ---- the loop
 
     def on_train_start(self):
+        check_pretrained_weights(self.bare_network())
         if self.device.type == "cuda":
             torch.set_autocast_dtype("cuda", self._training_dtype())
             if self._training_dtype() != torch.float16:
