@@ -53,6 +53,9 @@ def build(
 ) -> Summary:
     """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
 
+    What has changed or is no longer wanted leaves dataset.json before its files are touched: a kill in between leaves
+    fewer cases, none with labels of another meaning.
+
     Args:
         header: what dataset.json says beside the cases: channel_names and so on.
         left_out: (path, reason) of what never became an item.
@@ -61,15 +64,14 @@ def build(
         make: from an item, its case name and the folder to cases, as `intake.process`; sent to other processes.
 
     Raises:
-        ValueError: no case at all: everything is in excluded.csv.
+        DatasetError: no case at all: everything is in excluded.csv.
     """
-    dataset.remove_leftovers()
     entries, inputs = dataset.read()
+    dataset.remove_leftovers()
     before = dict(entries)
     dataset.claim()
     items = list({item.key: item for item in items}.values())
-    if not keep_others:
-        _forget(dataset, entries, inputs, set(inputs) - {item.key for item in items})
+    gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
     stamps = {item.key: item.stamp() for item in items}
     known, fresh = [], []
     for item in items:
@@ -83,13 +85,14 @@ def build(
         for case in (memory["name"], *memory["cases"]):
             names.take(case)
     bases = [inputs[i.key]["name"] if i.key in inputs else names.give(i.name, i.key) for i in fresh]
+    gone += _forget(entries, inputs, {item.key for item in fresh} & inputs.keys())
+    if gone:
+        dataset.save(header, entries, sampling, inputs)
+        for entry in gone:
+            dataset.remove(entry)
     saved = time.monotonic()
     jobs = [(make, item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
     for item, base, (made, reasons) in zip(fresh, bases, run_jobs(jobs, processes), strict=True):
-        old = inputs.get(item.key, {"cases": ()})["cases"]
-        for case in set(old) - set(made):
-            if case in entries:
-                dataset.remove(entries.pop(case))
         entries.update(made)
         excluded = [list(row) for row in reasons]
         inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
@@ -119,24 +122,27 @@ def build(
 
 
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
-    """It was taken in by an earlier run, has not changed, and all its files are there."""
+    """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (
         memory is not None
         and memory["stamp"] == stamp
-        and all(case in entries and dataset.has_files(entries[case]) for case in memory["cases"])
+        and all(case in entries and dataset.has_whole_files(entries[case]) for case in memory["cases"])
     )
 
 
-def _forget(dataset: RawDataset, entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -> None:
-    for key in keys:
-        for case in inputs.pop(key)["cases"]:
-            if case in entries:
-                dataset.remove(entries.pop(case))
+def _forget(entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -> list[Entry]:
+    """Take inputs and their cases out; returns the cases, whose files are still there."""
+    cases = [case for key in keys for case in inputs.pop(key)["cases"]]
+    return [entries.pop(case) for case in cases if case in entries]
 
 
-def run_jobs(jobs: Sequence[tuple], processes: int) -> Iterator[Any]:
-    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted."""
-    bar = {"total": len(jobs), "unit": "image", "desc": "images", "disable": None}
+def run_jobs(jobs: Sequence[tuple], processes: int, what: str = "image") -> Iterator[Any]:
+    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted.
+
+    Raises:
+        UserError: a process was ended from outside.
+    """
+    bar = {"total": len(jobs), "unit": what, "desc": f"{what}s", "disable": None}
     if processes > 1 and len(jobs) > 1:
         # spawned: a fork of a threaded parent may hang
         try:

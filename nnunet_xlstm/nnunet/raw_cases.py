@@ -19,9 +19,11 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.integrity import check_whole
 from nnunet_xlstm.io.files import read_json, replacing
+from nnunet_xlstm.io.paths import check_file_name
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
 from nnunet_xlstm.nnunet.plan_names import check_reader
 
@@ -65,6 +67,9 @@ class RawImages:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
         if not files:
             raise DatasetError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
+        DatasetFile(folder / "dataset.json", content).file_ending()  # it and the cases become names of files
+        for case in files:
+            check_file_name(case, f"-d {name}: {folder}/dataset.json")
         return cls(
             folder,
             content,
