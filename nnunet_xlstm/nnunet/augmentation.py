@@ -1,11 +1,7 @@
-<<<<<<< HEAD
-"""Augmentation in nnU-Net's worker processes."""
-=======
 """nnU-Net's augmentation with the changes that a config asks for, and the random numbers of its workers.
 
 nnU-Net builds the pipeline; here its transforms get other probabilities and ranges, or are left as they are.
 """
->>>>>>> recipes
 
 from __future__ import annotations
 
@@ -14,11 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-<<<<<<< HEAD
-from nnunet_xlstm.nnunet.workers import enter_worker
-=======
 import numpy as np
-import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import (
     BrightnessAdditiveTransform,
@@ -36,6 +28,7 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.nnunet.workers import enter_worker
 
 STOCK_SCALES = (0.85, 1.25)  # what nnU-Net enlarges the loaded patch for
 
@@ -156,7 +149,6 @@ def mirror_axes(values: Mapping, n_axes: int, stock: tuple[int, ...]) -> tuple[i
             "order of the plans"
         )
     return None if values["mirroring_probability"] == 0 or not axes else axes
->>>>>>> recipes
 
 
 class ReseedPerWorker:

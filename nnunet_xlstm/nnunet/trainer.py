@@ -23,19 +23,12 @@ from torch import distributed as dist
 from torch import nn
 
 from nnunet_xlstm import __version__
-<<<<<<< HEAD
 from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, override, resolve, to_dict
-from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import remove_leftovers, replacing
-from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
-=======
-from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
 from nnunet_xlstm.config.augmentation import augmentation_values
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
-from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
 from nnunet_xlstm.nnunet import augmentation
->>>>>>> recipes
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
     random_states,
