@@ -37,7 +37,7 @@ ALLOWED = {
     "networks": ({"layers"}, TORCH),
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     "transfer": ({"config", "layers"}, TORCH),
-    "losses": (set(), {"torch"}),
+    "losses": ({"layers"}, {"torch"}),
     "data": (FILES, ARRAYS | {"tqdm"}),
     "figures": (FILES | {"data"}, ARRAYS | {"matplotlib"}),
     "nnunet": (
