@@ -136,7 +136,7 @@ class DatasetFile:
         for case, row in rows.items() if isinstance(rows, dict) else [("", rows)]:
             images = row.get("images") if isinstance(row, dict) else None
             label = row.get("label") if isinstance(row, dict) else None
-            if not isinstance(images, list) or not all(map(_is_path, images)) or not _is_path(label):
+            if not isinstance(images, list) or not images or not all(map(_is_path, images)) or not _is_path(label):
                 raise DatasetError(
                     f'{self.path}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}; it '
                     f"holds {_shown(row)}" + (f" for {case!r}" if case else "")
