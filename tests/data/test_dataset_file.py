@@ -74,6 +74,7 @@ def test_ids_have_an_end():
     ({"dataset": {"a": {"images": "x", "label": "y"}}}, "table", "must hold case"),
     ({"dataset": {"a": {"images": ["x\0"], "label": "y"}}}, "table", "must hold case"),
     ({"dataset": {"a": {"images": [1], "label": "y"}}}, "table", "must hold case"),
+    ({"dataset": {"a": {"images": ["\ud800"], "label": "y"}}}, "table", "must hold case"),
     ({"dataset": {"a": {"images": ["x"], "label": ""}}}, "table", "must hold case"),
     ({"dataset": {"a": {"images": [], "label": "y"}}}, "table", "must hold case"),
     ({"dataset": {"../a": {"images": ["x"], "label": "y"}}}, "table", "'../a' cannot be the name of a file"),
