@@ -46,6 +46,7 @@ class PretrainTrainer(XLSTMTrainer):
     """
 
     recipe = PretrainingConfig()
+    self_supervised = True
 
     def __init__(
         self,

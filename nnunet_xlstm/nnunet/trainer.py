@@ -25,6 +25,7 @@ from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
 from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
+from nnunet_xlstm.networks.memory import estimate_memory
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
     random_state,
@@ -84,6 +85,7 @@ class XLSTMTrainer(nnUNetTrainer):
     """
 
     recipe = SegmentationConfig()
+    self_supervised = False
 
     def __init__(
         self,
@@ -166,6 +168,7 @@ class XLSTMTrainer(nnUNetTrainer):
             torch.set_autocast_dtype("cuda", self._training_dtype())
             if self._training_dtype() != torch.float16:
                 self.grad_scaler = None  # only fp16 needs loss scaling
+            self.print_to_log_file(self.memory_line())
         super().on_train_start()
         self.stop_signals.install()
         if self._resume_state is not None and not self.is_ddp:  # it is rank 0's: others would draw the same
@@ -178,6 +181,23 @@ class XLSTMTrainer(nnUNetTrainer):
             seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
+
+    def memory_line(self) -> str:
+        """What a step will hold on the device, for the log."""
+        precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self._training_dtype()]
+        try:
+            memory = estimate_memory(
+                self.bare_network(),
+                self.configuration_manager.patch_size,
+                self.batch_size,
+                self.label_manager.num_segmentation_heads,
+                precision=precision,
+                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
+                self_supervised=self.self_supervised,
+            )
+        except ConfigError as error:  # such as a network of another package
+            return f"memory: no estimate, {error}"
+        return f"memory, by arithmetic: {memory}"
 
     def train_step(self, batch: dict) -> dict:
         if isinstance(self.lr_scheduler, IterationSchedule):
