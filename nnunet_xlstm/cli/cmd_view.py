@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.figures import quicklook
     from nnunet_xlstm.figures.overlay import draw_sheet
+    from nnunet_xlstm.io.files import protect_inputs, try_writing, visible_files
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names, ending, channels = {}, ".nii.gz", ()
@@ -58,6 +59,11 @@ def run(args: argparse.Namespace) -> int:
     titles = {}
     if args.worst is not None:
         files, titles = _worst(args, files)
+    folders = [folder for folder in (args.i, args.ref, args.pred) if folder is not None]
+    read = [path for folder in folders for path in visible_files(folder)]
+    sheet = args.o / "_sheet.png"
+    protect_inputs([sheet, *(args.o / f"{row.case}.png" for row in files)], [*read, *filter(None, [args.djfile])])
+    try_writing([sheet])
     is_ct = args.channel < len(channels) and channels[args.channel].upper() == "CT"
     window = tuple(args.ct_window) if args.ct_window else quicklook.CT_WINDOW if is_ct else None
     if window and window[1] <= 0:
@@ -68,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     for _ in tqdm(drawn, total=len(files), unit="case", desc="view", disable=None):
         pass
     if args.worst is not None:
-        print(draw_sheet(args.o / "_sheet.png", quicklook.loaders(files, titles), **common))
-    print(f"{len(files)} pictures in {args.o}")
+        print(draw_sheet(sheet, quicklook.loaders(files, titles), **common))
+    print(f"{len(files)} picture{'s' * (len(files) != 1)} in {args.o}")
     return 0
 
 

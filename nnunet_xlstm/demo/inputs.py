@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.evaluation.labels import Classes, read_classes
+from nnunet_xlstm.imaging.images import read_grid
+from nnunet_xlstm.io.files import read_json, visible_files, write_json
 
 MARKER = "demo.json"
 PRODUCTS = (
@@ -30,6 +30,10 @@ class Dataset:
     facts: dict[str, Any]
 
     @property
+    def classes(self) -> Classes:
+        return Classes.from_dataset(self.facts)
+
+    @property
     def number(self) -> str:
         return self.folder.name[len("Dataset") :][:3]
 
@@ -41,8 +45,9 @@ class Dataset:
         """Names of the labelled cases."""
         if part == "Tr" and "dataset" in self.facts:
             return sorted(self.facts["dataset"])
-        found = (self.folder / f"labels{part}").glob(f"*{self.ending}")
-        return sorted(path.name.removesuffix(self.ending) for path in found)
+        folder = self.folder / f"labels{part}"
+        found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
+        return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
 
     def image(self, case: str, part: str) -> Path:
         """First channel of a case."""
@@ -57,24 +62,19 @@ class Dataset:
 
     def structures(self) -> dict[str, str]:
         """Key in nnU-Net's summary.json -> name, for every label or region that is scored."""
-        scored = {name: ids for name, ids in self.facts["labels"].items() if name not in ("background", "ignore")}
-        return {str(tuple(ids) if isinstance(ids, list) else int(ids)): name for name, ids in scored.items()}
+        return dict(self.classes.names)
 
     def label_names(self) -> dict[int, str]:
         """Label id -> name; regions (lists of ids) have no id of their own."""
-        return {ids: name for name, ids in self.facts["labels"].items() if isinstance(ids, int) and ids > 0}
+        return {ids[0]: self.classes.names[key] for key, ids in self.classes.labels.items() if len(ids) == 1}
 
     def has_plain_labels(self) -> bool:
         """Whether every structure is one label id and every voxel is annotated."""
-        labels = self.facts["labels"]
-        return "ignore" not in labels and all(isinstance(ids, int) for ids in labels.values())
+        return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.labels.values())
 
     def configuration(self) -> str:
         """3d_fullres, or 2d for flat images."""
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(self.image(self.cases("Tr")[0], "Tr")))
-        reader.ReadImageInformation()
-        size = reader.GetSize()
+        size = read_grid(self.image(self.cases("Tr")[0], "Tr")).size
         return "3d_fullres" if len(size) >= 3 and min(size[:3]) > 1 else "2d"
 
 
@@ -96,20 +96,26 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"{path}: not valid JSON ({error}); correct the file.") from error
+    facts = read_json(path, dict)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
-    missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
+    missing = [key for key in needed if key not in facts]
     if missing:
         raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
+    read_classes(path)  # what its labels and its file ending must be
     dataset = Dataset(folder, facts)
     _check_cases(dataset)
     return dataset
 
 
 def _check_cases(dataset: Dataset) -> None:
+    listed = dataset.facts.get("dataset", {})
+    for case, row in listed.items() if isinstance(listed, dict) else [("", listed)]:
+        images, label = (row.get(key) if isinstance(row, dict) else None for key in ("images", "label"))
+        if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(i, str) for i in images):
+            raise DatasetError(
+                f"{dataset.folder / 'dataset.json'}: dataset: '{case}' is {row!r}; write {{\"images\": [FILE, ...], "
+                '"label": FILE}'
+            )
     cases = dataset.cases("Tr")
     if len(cases) < MIN_CASES:
         raise DatasetError(
@@ -145,7 +151,7 @@ def check_out(out: Path, data: Path | None) -> None:
 def prepare_out(out: Path) -> None:
     """Make the output folder with nnU-Net's three in it. Goes: what an earlier demo made, but no data behind links."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).write_text(json.dumps({"made_by": "nnunet_xlstm demo"}), encoding="utf-8")
+    write_json(out / MARKER, {"made_by": "nnunet_xlstm demo"})
     for name in PRODUCTS:
         path = out / name
         if path.is_dir() and not path.is_symlink():

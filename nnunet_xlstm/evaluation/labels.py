@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,7 @@ def read_dataset(path: Path) -> Dataset:
     """
     path = Path(path)
     path = path / "dataset.json" if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(
-            f"{path}: cannot be read as JSON ({error}); give the dataset.json of the data set"
-        ) from error
+    content = read_json(path, dict)
     try:
         classes = Classes.from_dataset(content)
     except DatasetError as error:

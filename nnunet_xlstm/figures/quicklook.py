@@ -11,7 +11,8 @@ from pathlib import Path
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import Case, draw_overlay
 from nnunet_xlstm.imaging.grid import check_same_grid
-from nnunet_xlstm.imaging.images import read_image
+from nnunet_xlstm.imaging.images import read_image, read_label_map
+from nnunet_xlstm.io.files import visible_files
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Files:
             ValueError: a file cannot be read, or a label map is not on the image's grid; names the case.
         """
         try:
-            image, *maps = (p and read_image(p) for p in (self.image, self.reference, self.prediction))
+            image = read_image(self.image)
+            maps = [None if path is None else read_label_map(path) for path in (self.reference, self.prediction)]
             for label_map, what in zip(maps, ("reference", "prediction"), strict=True):
                 if label_map is not None:
                     check_same_grid(image, label_map, ("image", what))
@@ -80,8 +82,7 @@ def find_files(
 
 
 def _names(folder: Path, ending: str) -> set[str]:
-    found = (p.name for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith("."))
-    return {name.removesuffix(ending) for name in found}
+    return {path.name.removesuffix(ending) for path in visible_files(folder) if path.name.endswith(ending)}
 
 
 def draw_cases(

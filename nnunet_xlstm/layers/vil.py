@@ -214,6 +214,7 @@ class SegSyncBlock(nn.Module):
     Args:
         dim, spatial_dim, orders, share_weights, expansion, n_heads, qkv_block, snake, backend: as in ViLBlock.
         merge: how the gate path and the mLSTM path meet: `mul`, `add` or `concat`.
+        cell: False keeps the block's convolution alone, the control without xLSTM.
     """
 
     def __init__(
@@ -226,6 +227,7 @@ class SegSyncBlock(nn.Module):
         n_heads: int = 4,
         qkv_block: int = 4,
         merge: str = "mul",
+        cell: bool = True,
         drop_path: float = 0.0,
         n_blocks: int = 1,
         snake: bool = False,
@@ -235,12 +237,14 @@ class SegSyncBlock(nn.Module):
         if merge not in ("mul", "add", "concat"):
             raise ConfigError(f"merge '{merge}' of the SegSync block is unknown; use mul, add or concat")
         inner = expansion * dim
-        self.merge = merge
+        self.dim, self.merge, self.has_cell = dim, merge, cell
         self.conv = nn.Sequential(
             CONVS[spatial_dim](dim, dim, 3, padding=1),
             NORMS[spatial_dim](dim, affine=True),
             nn.LeakyReLU(inplace=True),
         )
+        if not cell:
+            return
         self.norm = nn.LayerNorm(dim)
         self.gate_proj = nn.Linear(dim, inner, bias=False)
         self.cell_proj = nn.Linear(dim, inner, bias=False)
@@ -253,12 +257,14 @@ class SegSyncBlock(nn.Module):
         for linear in (self.gate_proj, self.cell_proj):
             nn.init.normal_(linear.weight, std=std)
         nn.init.normal_(self.proj_down.weight, std=2 / (n_blocks * math.sqrt(dim)))
-        for cell in self.mlstm:
-            cell.reset_parameters(std)
+        for scan in self.mlstm:
+            scan.reset_parameters(std)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, *grid)."""
         u = self.conv(x)
+        if not self.has_cell:
+            return u
         tokens = self.norm(rearrange(u, "b c ... -> b ... c"))
         a, b = F.silu(self.gate_proj(tokens)), self.cell_proj(tokens)
         p = _sum([cell(b, b) for cell in self.mlstm])
@@ -268,6 +274,8 @@ class SegSyncBlock(nn.Module):
 
     def activation_elements(self, voxels: int) -> int:
         """As ViLBlock.activation_elements."""
+        if not self.has_cell:
+            return voxels * self.dim
         inner = self.gate_proj.out_features
         cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
         return voxels * (2 * inner + cell + 2 * self.proj_down.out_features)

@@ -20,7 +20,7 @@ from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.labels import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
-from nnunet_xlstm.io.files import write_json
+from nnunet_xlstm.io.files import protect_inputs, read_json, staging, write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.smooth import STEPS, smooth
@@ -28,6 +28,7 @@ from nnunet_xlstm.meshes.surface_nets import surface_nets
 from nnunet_xlstm.meshes.vtk_nets import mesh_with_vtk
 from nnunet_xlstm.meshes.write import WRITERS, write_vtp
 
+INDEX = "meshes.json"
 BACKENDS = ("numpy", "vtk")
 # Points are in mm in LPS (x to the left, y to the back, z to the head), as in ITK and DICOM, or in RAS, as in NIfTI.
 SPACES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
@@ -65,32 +66,50 @@ class Settings:
             raise DatasetError(f"labels {list(self.labels)}: ids are 1 or more; 0 is the background, which has no mesh")
 
 
-def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) -> dict[str, Any]:
+def mesh_files(
+    source: Path, out: Path, settings: Settings, processes: int = 1, inputs: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Write the meshes of a label map, or of all in a folder, and meshes.json; returns its content.
 
     A case gets a folder `out/CASE` with one file per label and format, named ID_NAME. With the format vtp there is also
-    walls.vtp: every wall once, with the two labels of each triangle (BoundaryLabels, 0 where there is none).
+    walls.vtp: every wall once, with the two labels of each triangle (BoundaryLabels, 0 where there is none). The meshes
+    of an earlier run stay until all new ones are written; then those that were not made again are removed.
+
+    Args:
+        inputs: further files that must not be replaced.
 
     Raises:
-        ValueError: no label map, one that cannot be meshed, or a label without a name that no case has.
-        FileNotFoundError: there is no such file or folder.
-        OSError: a process was ended from outside, or a file cannot be written.
+        ConfigError: meshes.json is a file that is read.
+        DatasetError: no label map, one that cannot be meshed, or a label without a name that no case has.
+        WriteError: a file cannot be written. UserError: a process was ended from outside.
     """
     cases = find_cases(source)
-    (out / "meshes.json").unlink(missing_ok=True)  # it is written last: where it is, all meshes are whole
+    protect_inputs([out / INDEX], [*cases.values(), *inputs])
+    earlier = _files_of(out)
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))
-    rows = {}
-    with tqdm(total=len(cases), desc="meshes", unit="case") as bar:
-        for case, row in _each(cases, out, settings, processes):
-            rows[case] = row
-            bar.update()
-    rows = {case: rows[case] for case in sorted(rows)}
-    unknown = [label for label in settings.labels if label not in settings.names]
-    absent = [label for label in unknown if all(label in row["absent"] for row in rows.values())]
-    if absent:
-        raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
-    content = {
+    with staging(out, last=[INDEX]) as fresh:
+        rows = {}
+        with tqdm(total=len(cases), desc="meshes", unit="case") as bar:
+            for case, row in _each(cases, fresh, settings, processes):
+                rows[case] = row
+                bar.update()
+        rows = {case: rows[case] for case in sorted(rows)}
+        unknown = [label for label in settings.labels if label not in settings.names]
+        absent = [label for label in unknown if all(label in row["absent"] for row in rows.values())]
+        if absent:
+            raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
+        content = _content(settings, rows)
+        write_json(fresh / INDEX, content)
+    for path in sorted(earlier - _files_of(out)):
+        path.unlink(missing_ok=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    return content
+
+
+def _content(settings: Settings, rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "nnunet_xlstm": __version__,
         "space": settings.space,
         "unit": "mm",
@@ -100,8 +119,19 @@ def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) 
         "volume_ratio": "volume of the mesh / volume of the voxels",
         "cases": rows,
     }
-    write_json(out / "meshes.json", content)
-    return content
+
+
+def _files_of(out: Path) -> set[Path]:
+    """The files that meshes.json of a folder lists; none where it is missing, or not of this command."""
+    found = set()
+    try:
+        for case, row in read_json(out / INDEX, dict)["cases"].items():
+            names = [name for label in row["labels"].values() for name in label["files"]]
+            found |= {Path(case, name) for name in (*names, row.get("walls"), row.get("picture")) if name}
+    except (DatasetError, KeyError, TypeError, AttributeError):
+        return set()
+    inside = {path for path in found if len(path.parts) == 2 and ".." not in path.parts and not path.is_absolute()}
+    return {out / path for path in inside if (out / path).is_file()}
 
 
 def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]:
@@ -159,7 +189,6 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         "absent": [label for label in settings.labels if label not in present],
     }
     written = mesh.placed(SPACES[settings.space], np.zeros(3))
-    folder.mkdir(parents=True, exist_ok=True)
     voxel_ml = float(np.prod(image.GetSpacing())) / 1000
     for label in chosen:
         row["labels"][str(label)] = _write_label(written, label, int(counts[label]), voxel_ml, folder, settings)

@@ -13,6 +13,16 @@ def stride_products(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(math.prod([int(s) for s in axis]) for axis in zip(*strides, strict=True))
 
 
+def token_strides(patch_embed_size: Sequence[int]) -> list[list[int]]:
+    """Return the strides that plans give for tokens of `patch_embed_size` voxels.
+
+    nnU-Net reads two things from strides: what divides a patch, and at which scales the network answers. It gives the
+    last scale no weight, so an answer at full resolution and one per token train the first alone.
+    """
+    one = [1] * len(patch_embed_size)
+    return [one, [int(n) for n in patch_embed_size], one]
+
+
 def default_strides(patch_size: Sequence[int], max_stages: int = 6, min_edge: int = 4) -> list[tuple[int, ...]]:
     """Halve every axis that is even and stays at least `min_edge`, until none can be halved or `max_stages`."""
     size, strides = list(patch_size), [(1,) * len(patch_size)]

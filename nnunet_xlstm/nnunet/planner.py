@@ -13,6 +13,7 @@ from nnunet_xlstm.networks.contract import default_strides
 from nnunet_xlstm.networks.cost import count_parameters
 from nnunet_xlstm.networks.memory import estimate_memory, recomputes
 from nnunet_xlstm.networks.presets import Preset, arch_kwargs_for, get_preset
+from nnunet_xlstm.nnunet.foreground_intensities import leave_out_ignored
 
 SHARE_OF_PARAMETERS = 0.5  # of the memory, at most, goes to weights, gradients and momentum: else no patch is left
 
@@ -94,6 +95,10 @@ class XLSTMPlanner(ExperimentPlanner):
 
     def _is_pinned(self, patch_size) -> bool:
         return self.planned.pinned_batch is not None and len(patch_size) == 3
+
+    def plan_experiment(self) -> dict:
+        leave_out_ignored(self.dataset_fingerprint, self.dataset, self.dataset_json)
+        return super().plan_experiment()
 
     def get_plans_for_configuration(self, *args, **kwargs) -> dict:
         plan = super().get_plans_for_configuration(*args, **kwargs)

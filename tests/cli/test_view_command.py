@@ -47,7 +47,7 @@ def test_images_alone_and_chosen_cases(folders):
 def test_worst_cases_and_sheet(folders, capsys):
     both = ["-ref", folders / "ref", "-pred", folders / "pred"]
     assert view(folders, *both, "--worst", "2") == 1
-    assert "not a summary.json" in capsys.readouterr().err
+    assert "summary.json: cannot be read" in capsys.readouterr().err
     main(["evaluate", *map(str, both), "-djfile", str(folders / "dataset.json")])
     assert view(folders, *both, "--worst", "2") == 0
     assert pictures(folders) == ["_sheet.png", "b.png", "c.png"]
