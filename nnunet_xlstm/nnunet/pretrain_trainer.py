@@ -62,6 +62,7 @@ class PretrainTrainer(XLSTMTrainer):
     """
 
     recipe = PretrainingConfig()
+    self_supervised = True
     steps_between_checks = 1  # a step of many batches is long, and waits for the device anyway
 
     def __init__(

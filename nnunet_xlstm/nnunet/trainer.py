@@ -28,6 +28,7 @@ from nnunet_xlstm.config.augmentation import augmentation_values
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
 from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
+from nnunet_xlstm.networks.memory import estimate_memory
 from nnunet_xlstm.nnunet import augmentation
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
@@ -97,6 +98,7 @@ class XLSTMTrainer(nnUNetTrainer):
     """
 
     recipe = SegmentationConfig()
+    self_supervised = False
     steps_between_checks = 5  # under DDP: asking all ranks whether one of them must stop waits for the device
 
     def __init__(
@@ -196,6 +198,7 @@ class XLSTMTrainer(nnUNetTrainer):
             torch.set_autocast_dtype("cuda", self._training_dtype())
             if self._training_dtype() != torch.float16:
                 self.grad_scaler = None  # only fp16 needs loss scaling
+            self.print_to_log_file(self.memory_line())
         self.stop_signals.install(interrupts=self.is_ddp)
         kill_at_exit()
         super().on_train_start()
@@ -210,6 +213,23 @@ class XLSTMTrainer(nnUNetTrainer):
             seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
+
+    def memory_line(self) -> str:
+        """What a step will hold on the device, for the log."""
+        precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self._training_dtype()]
+        try:
+            memory = estimate_memory(
+                self.bare_network(),
+                self.configuration_manager.patch_size,
+                self.batch_size,
+                self.label_manager.num_segmentation_heads,
+                precision=precision,
+                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
+                self_supervised=self.self_supervised,
+            )
+        except ConfigError as error:  # such as a network of another package
+            return f"memory: no estimate, {error}"
+        return f"memory, by arithmetic: {memory}"
 
     def train_step(self, batch: dict) -> dict:
         if isinstance(self.lr_scheduler, IterationSchedule):
