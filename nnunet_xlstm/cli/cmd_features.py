@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.trust_options import add_allow_import
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
 ARMS = ("trained", "untrained", "permuted")
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--channel", type=int, metavar="N", help="of the data set, for an encoder of one channel")
     parser.add_argument("--seed", type=int, default=0, help="of voxels, cases, untrained and permuted (%(default)s)")
+    add_allow_import(parser)
     parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
 
 
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
     from nnunet_xlstm.nnunet.raw_cases import Cases, RawImages
 
-    pretrained = Pretrained.read(args.checkpoint, args.spacing)
+    pretrained = Pretrained.read(args.checkpoint, args.spacing, args.allow_import)
     dataset = RawImages.find(args.dataset)
     cases = Cases(dataset, pretrained, args.channel)
     subjects = case_subjects(list(dataset.images), dataset.folder, args.subjects, args.subject)

@@ -131,17 +131,23 @@ def _fitted(path: Path, voxels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _sheared_grid(path: Path) -> Grid:
-    """The grid of a NIfTI file whose axes are not at right angles, in ITK's coordinates (LPS)."""
+    """The grid of a 3D or 4D NIfTI file whose axes are not at right angles, in ITK's coordinates (LPS)."""
     import nibabel
 
     image = nibabel.load(path)
+    size = tuple(int(n) for n in image.shape)
+    while len(size) > 3 and size[-1] == 1:  # as ITK
+        size = size[:-1]
+    if len(size) not in (3, 4):
+        raise DatasetError(
+            f"{path}: its axes are not at right angles, and it is not a 3D or 4D image; convert the file"
+        )
+    zooms = [float(v) for v in image.header.get_zooms()[: len(size)]]
     matrix = np.diag([-1.0, -1.0, 1.0]) @ image.affine[:3]
-    size = tuple(int(n) for n in image.shape[:3])
-    spacing = tuple(float(v) for v in image.header.get_zooms()[: len(size)])
-    directions = matrix[:, :3] / spacing[:3]
-    if len(size) < 3 or any(n > 1 for n in image.shape[3:]):
-        raise DatasetError(f"{path}: its axes are not at right angles, and it is no 3D image; convert the file")
-    return Grid(size, spacing, tuple(map(float, matrix[:, 3])), tuple(map(float, directions.ravel())))
+    directions, origin = np.eye(len(size)), np.zeros(len(size))
+    directions[:3, :3], origin[:3] = matrix[:, :3] / zooms[:3], matrix[:, 3]
+    spacing = (*zooms[:3], *(time or 1.0 for time in zooms[3:]))
+    return Grid(size, spacing, tuple(map(float, origin)), tuple(map(float, directions.ravel())))
 
 
 def files_read(paths: Iterable[Path]) -> Iterator[Path]:

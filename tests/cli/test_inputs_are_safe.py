@@ -12,7 +12,7 @@ from support.image_files import tree
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.cli.table import COMMANDS
 
-WRITE_NOTHING = {"status", "config", "cost"}
+WRITE_NOTHING = {"status", "config", "cost", "check"}
 # Tested with what is made for the other tests of the command: file, and what the command says.
 ELSEWHERE = {
     "features": ("cli/test_features_command.py", "would replace"),

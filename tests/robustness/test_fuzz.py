@@ -356,6 +356,9 @@ TARGETS = {
     "pool_cases.json, pool build": Target(0.5, built_pool("pool_cases.json"), build_pool),
     "dataset.json of a pool, pool build": Target(0.5, built_pool("dataset.json"), build_pool),
     "splits_final.json, pool build": Target(0.5, built_pool("splits_final.json"), build_pool),
+    "dataset.json, check": Target(
+        0.5, raw_dataset, lambda f: command("check", "-d", str(f / "raw" / "Dataset001_Raw"))
+    ),
     "pool_cases.json, unlabelled": Target(0.5, unlabelled, make_unlabelled),
     "dataset.json, restrict": Target(
         0.5, predictions, lambda f: command("restrict", "-i", str(f / "pred"), "-o", str(f / "out"))
