@@ -143,6 +143,22 @@ def test_measures_by_hand():
     assert mean_cosine(torch.eye(3)[:1]) is None
 
 
+class OnAppleGPU(torch.Tensor):
+    """Like a tensor on the device `mps`, which has no float64."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_measures_of_a_device_without_float64():
+    features, log_q, embeddings = unit(), sharp(), unit(8)
+    expected = epoch_of(features, log_q, embeddings)
+    assert epoch_of(*(x.as_subclass(OnAppleGPU) for x in (features, log_q, embeddings))) == expected
+
+
 def test_only_the_last_vectors_count():
     monitor = Monitor(small_config(monitor_vectors=16))
     for value in range(5):
