@@ -31,13 +31,13 @@ ALLOWED = {
     "errors": (set(), set()),
     "config": ({"io"}, set()),
     "io": (set(), set()),
-    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL"}),
+    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
     "shim": ({"names"}, set()),
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     "transfer": ({"config", "layers"}, TORCH),
-    "losses": (set(), {"torch"}),
+    "losses": ({"layers"}, {"torch"}),
     "data": (FILES, ARRAYS | {"tqdm"}),
     "figures": (FILES | {"data"}, ARRAYS | {"matplotlib"}),
     "nnunet": (

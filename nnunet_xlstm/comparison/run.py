@@ -21,8 +21,11 @@ from nnunet_xlstm.data.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, finite
 from nnunet_xlstm.figures.relation_charts import agreement
-from nnunet_xlstm.io.files import staging, write_json, write_text
+from nnunet_xlstm.io.files import protect_inputs, staging, write_json, write_text
 from nnunet_xlstm.io.tables import write_csv
+
+LAST = ("comparison.json", "index.html")  # they speak of the others
+OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ def compare(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise DatasetError(f"-o {out} is a file; give a folder.")
+    tables_given = [path for path in (subjects_file, modality_file, cost_file) if path]
+    summaries = [path / "summary.json" if path.is_dir() else path for _, path in sources]
+    protect_inputs([out / name for name in OUTPUTS], [*summaries, *tables_given])
     material = read_models(sources, settings.common)
     subjects = read_case_table(subjects_file, "subject", material.cases) if subjects_file else None
     modality = read_case_table(modality_file, "modality", material.cases) if modality_file else None
@@ -66,9 +72,10 @@ def compare(
     known = {key: column for key, column in known.items() if column is not None}
     remarks = notes(material, results, settings)
     paper = tables.paper_tables(material, results)
-    with staging(out, last=["comparison.json", "index.html"]) as fresh:
+    with staging(out, last=LAST) as fresh:
         todo = list(jobs(material, results, settings, subjects, modality, costs))
-        files = [draw(job, fresh / "figures") for job in tqdm(todo, desc="figures", disable=None)]
+        with tqdm(todo, desc="figures", disable=None) as bar:
+            files = [draw(job, fresh / "figures") for job in bar]
         write_json(fresh / "comparison.json", record(sources, material, results, settings, subjects, modality))
         write_csv(fresh / "scores.csv", *tables.score_rows(material, results, known))
         write_csv(fresh / "table.csv", *tables.table_rows(material, results))
@@ -99,6 +106,7 @@ def record(
         "notes": notes(material, results, settings),
         "cases": material.cases,
         "left_out": material.left_out,
+        "failed_cases": material.failed,
         "subjects": None if subjects is None else dict(zip(material.cases, subjects, strict=True)),
         "modality": None if modality is None else dict(zip(material.cases, modality, strict=True)),
         "classes": material.classes,

@@ -143,7 +143,7 @@ def read_dataset(path: Path) -> DataSet:
     Raises:
         DatasetError: with all faults of the file.
     """
-    content = _read(path)
+    content = read_json(path)
     _raise(path, dataset_faults(content) or _name_faults(content, path))
     return DataSet(**content)
 
@@ -154,7 +154,7 @@ def read_pool_plan(path: Path) -> PoolPlan:
     Raises:
         DatasetError: with all faults of the file.
     """
-    content = _read(path)
+    content = read_json(path)
     _raise(path, pool_faults(content) or _name_faults(content, path))
     rows = [Target(**row) for row in content["targets"]]
     sources = [
@@ -173,13 +173,6 @@ def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     if name not in known:
         raise DatasetError(f"The catalogue has no {what} {shown(name)}; it has {', '.join(known)}.")
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except RecursionError as error:
-        raise DatasetError(f"{path}: nested too deeply; an entry has no more than four levels") from error
 
 
 def _name_faults(content: dict[str, Any], path: Path) -> list[str]:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import MAX_ID
 from nnunet_xlstm.data.pool_cases import MODALITIES, SAMPLING
+from nnunet_xlstm.data.subjects import subject_pattern
+from nnunet_xlstm.errors import DatasetError
 
 REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 GROUPS = ("organ", "vessel", "lesion")  # painted in this order
@@ -68,7 +71,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ID
 
 
 def text(value: Any) -> Faults:
@@ -231,9 +234,9 @@ def expression(value: Any) -> Faults:
         yield f"{shown(value)} is no text"
         return
     try:
-        re.compile(value)
-    except re.error as error:
-        yield f"{shown(value)} is no regular expression ({error})"
+        subject_pattern(value)
+    except DatasetError as error:
+        yield str(error)
 
 
 def nested(table: dict[str, Key], what: str, null: bool = False) -> Callable[[Any], Faults]:

@@ -7,19 +7,20 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.data.catalogue import DataSet, load_dataset, read_dataset
 from nnunet_xlstm.data.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
 from nnunet_xlstm.data.convert_layout import NativeCase, find_native
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.data.inputs import Reasons, Scan
 from nnunet_xlstm.data.intake import ENDING, readable_in_place
 from nnunet_xlstm.data.raw_build import Summary, build, run_jobs
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import CaseNames, safe_name, subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError, UserError
-from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
@@ -71,7 +72,8 @@ def convert(
     def jobs(cases: Sequence[NativeCase]) -> list[CaseJob]:
         return [_job(case, entry, dataset, subject_of(pattern, case.case) if pattern else case.case) for case in cases]
 
-    train, tests = jobs(files.train), jobs(files.test)
+    train = jobs(files.train)
+    tests = _named_apart(jobs(files.test), train)
     _compare_counts(entry, train, tests)
     _state_disk_use(train, tests, dataset.folder)
     for note in entry.notes:
@@ -169,8 +171,9 @@ def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) ->
 
 
 def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
-    file = dataset.folder / "dataset.json"
-    content = read_json(file) if file.is_file() else {}
+    if not (dataset.folder / "dataset.json").is_file():
+        return
+    content = DatasetFile.read(dataset.folder).content
     other = content.get("name") if content.get("made_by") == MAKER else None
     if other not in (None, entry.name):
         raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
@@ -214,12 +217,30 @@ def _is_there(folder: Path, case: str, channel: str = "") -> bool:
 
 
 def _stays(path: str) -> bool:
-    return readable_in_place(Scan((path,), path, "", path))
+    """Whether nothing is written for this image: nnU-Net reads it where it is, or it is damaged and is left out."""
+    try:
+        return readable_in_place(Scan((path,), path, "", path))
+    except DatasetError:
+        return True
+
+
+def _named_apart(tests: Sequence[CaseJob], train: Sequence[CaseJob]) -> list[CaseJob]:
+    """Test cases as files can be called; those that have the name of a training case get `_test` after it."""
+    names = CaseNames()
+    for job in train:
+        names.take(safe_name(job.name))
+    taken = {safe_name(job.name).casefold() for job in train}
+    same = {job.name for job in tests if safe_name(job.name).casefold() in taken}
+    if same:
+        log.warning(
+            "%d test cases have the names of training cases (%s, ...): in imagesTs they are called %s_test, ...",
+            len(same), min(same), min(same),
+        )  # fmt: skip
+    return [replace(job, name=names.give(job.name + "_test" * (job.name in same), job.key)) for job in tests]
 
 
 def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int) -> Reasons:
-    names = CaseNames()
-    work = [(convert_test_case, job, names.give(job.name, job.key), dataset.folder) for job in jobs]
+    work = [(convert_test_case, job, job.name, dataset.folder) for job in jobs]
     return [reason for reasons in run_jobs(work, processes) for reason in reasons] if work else []
 
 

@@ -11,35 +11,23 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.data.case_table import listed
+from nnunet_xlstm.data.raw_dataset import SPLITS
 from nnunet_xlstm.data.subjects import folds_by_subject
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.files import read_json
 
-SPLITS = "splits_final.json"
 Fold = dict[str, list[str]]
 
 
-def read_folds(path: Path) -> list[Fold]:
-    """Read a splits_final.json.
-
-    Raises:
-        DatasetError: it is missing, or no list of {"train": [...], "val": [...]}.
-    """
-    folds = read_json(path, list)
-    for fold in folds:
-        parts = [fold.get(name) if isinstance(fold, dict) else None for name in ("train", "val")]
-        if not all(isinstance(part, list) and part and all(isinstance(case, str) for case in part) for part in parts):
-            raise DatasetError(f'{path}: must hold a list of {{"train": [cases], "val": [cases]}}; make it anew')
-    return folds
-
-
 def check_folds(folds: Sequence[Mapping[str, Sequence[str]]], subjects: Mapping[str, str], where: str) -> None:
-    """Raise DatasetError for a case that is unknown, or a subject on both sides of a fold.
+    """Raise DatasetError for an empty part, a case that is unknown, or a subject on both sides of a fold.
 
     Args:
         subjects: of every labelled case. where: what the folds come from, for the message.
     """
     for number, fold in enumerate(folds):
+        if not (fold["train"] and fold["val"]):
+            raise DatasetError(f"{where}, fold {number}: has no training or no validation case; make the folds anew")
         if unknown := sorted({*fold["train"], *fold["val"]} - set(subjects)):
             raise DatasetError(f"{where}, fold {number}: {listed(unknown)} has no label map here; make the folds anew")
         both = {subjects[case] for case in fold["train"]} & {subjects[case] for case in fold["val"]}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.files import read_json, write_json
+from nnunet_xlstm.io.files import visible_files, write_json
 
 MARKER = "demo.json"
 PRODUCTS = (
@@ -29,6 +31,11 @@ class Dataset:
     folder: Path
     facts: dict[str, Any]
 
+    @cached_property
+    def table(self) -> dict[str, CaseFiles] | None:
+        """The files of the training cases where dataset.json lists them."""
+        return DatasetFile(self.folder / "dataset.json", self.facts).table()
+
     @property
     def classes(self) -> Classes:
         return Classes.from_dataset(self.facts)
@@ -43,20 +50,21 @@ class Dataset:
 
     def cases(self, part: str) -> list[str]:
         """Names of the labelled cases."""
-        if part == "Tr" and "dataset" in self.facts:
-            return sorted(self.facts["dataset"])
-        found = (self.folder / f"labels{part}").glob(f"*{self.ending}")
-        return sorted(path.name.removesuffix(self.ending) for path in found)
+        if part == "Tr" and self.table is not None:
+            return sorted(self.table)
+        folder = self.folder / f"labels{part}"
+        found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
+        return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
 
     def image(self, case: str, part: str) -> Path:
         """First channel of a case."""
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["images"][0]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].images[0])
         return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
 
     def label(self, case: str, part: str) -> Path:
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["label"]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
 
     def structures(self) -> dict[str, str]:
@@ -81,8 +89,7 @@ def read_dataset(folder: Path) -> Dataset:
     """The dataset in a folder of the user.
 
     Raises:
-        ValueError: the folder is no raw nnU-Net dataset, or has too few cases; the text says what is missing.
-        FileNotFoundError: there is no such folder.
+        DatasetError: there is no such folder, it is no raw nnU-Net dataset, or has too few cases.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -95,26 +102,21 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    facts = read_json(path, dict)
+    file = DatasetFile.read(path)
+    facts = dict(file.content)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
     missing = [key for key in needed if key not in facts]
     if missing:
         raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
     read_classes(path)  # what its labels and its file ending must be
+    if (table := file.table()) is not None:  # names that files can have, paths with their variables expanded
+        facts["dataset"] = {case: {"images": list(row.images), "label": row.label} for case, row in table.items()}
     dataset = Dataset(folder, facts)
     _check_cases(dataset)
     return dataset
 
 
 def _check_cases(dataset: Dataset) -> None:
-    listed = dataset.facts.get("dataset", {})
-    for case, row in listed.items() if isinstance(listed, dict) else [("", listed)]:
-        images, label = (row.get(key) if isinstance(row, dict) else None for key in ("images", "label"))
-        if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(i, str) for i in images):
-            raise DatasetError(
-                f"{dataset.folder / 'dataset.json'}: dataset: '{case}' is {row!r}; write {{\"images\": [FILE, ...], "
-                '"label": FILE}'
-            )
     cases = dataset.cases("Tr")
     if len(cases) < MIN_CASES:
         raise DatasetError(

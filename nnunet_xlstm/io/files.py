@@ -51,6 +51,20 @@ class WriteError(UserError):
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder by name, also links to files, without the hidden ones.
+
+    macOS leaves a hidden `._NAME` beside each file that it copies to another file system, with the same ending.
+
+    Raises:
+        DatasetError: the folder is not there, or cannot be read.
+    """
+    try:
+        return [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".") and path.is_file()]
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read as a folder ({error.strerror or error})") from error
+
+
 def read_text(path: Path) -> str:
     """Return a text file in UTF-8, with or without byte-order mark; line ends stay as they are.
 
@@ -225,7 +239,7 @@ def _put_in_place(fresh: Path, folder: Path, last: Collection[str]) -> None:
 
 
 def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
-    """Check, before work that takes long, that files can be written at these paths.
+    """Check, before work that takes long, that files can be written at these paths; clear what a killed run left there.
 
     Args:
         nbytes: for which there must be room, all files together.
@@ -235,6 +249,7 @@ def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
     """
     for path in map(Path, paths):
         with replacing(path) as temporary:
+            remove_leftovers(path.parent)
             temporary.write_bytes(b"0")
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -271,6 +286,26 @@ def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str 
                     f"{option}: {path} would replace {taken[key]}, which this command reads; give another name or "
                     "folder"
                 )
+
+
+def protect_other_json(path: Path, key: str, option: str = "-o") -> None:
+    """Refuse to replace a JSON file of another kind, such as a dataset.json or plans.json.
+
+    Args:
+        key: that every file of this kind has.
+
+    Raises:
+        ConfigError: the file is there, is not empty, and does not have the key.
+    """
+    try:
+        if not Path(path).is_file() or not os.path.getsize(path) or key in read_json(path, dict):
+            return
+    except DatasetError:
+        pass
+    raise ConfigError(
+        f"{option}: {path} is there, and no file that this command wrote (it has no '{key}'); give another name, or "
+        "move it away"
+    )
 
 
 def _identities(path: Path) -> Iterator[Any]:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import distributed as dist
 
 from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.nnunet.checkpoint_file import HoldsObjects, load_checkpoint
 
 NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 def read_header(path: Path) -> dict | None:
-    """The checkpoint without reading its tensors (they stay mapped to the file); None if it cannot be read."""
+    """Return a run's own checkpoint without reading its tensors (they stay mapped to the file); None if damaged.
+
+    What our trainers and nnU-Net's write is read without unpickling. A trainer that adds objects of its own is trusted
+    with them: the file lies in the folder that the run wrote, and nnU-Net unpickles it in the next step.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        try:
+            checkpoint = load_checkpoint(path, mmap=True)
+        except HoldsObjects:
+            checkpoint = load_checkpoint(path, mmap=True, allow_pickle=True)
         int(checkpoint["current_epoch"])
-    except Exception:  # a damaged pickle can raise anything
+    except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     return checkpoint
 
@@ -51,7 +61,7 @@ def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
 
 def random_state() -> dict:
     """States of the random generators of Python, NumPy and torch (CPU and CUDA), in plain types and tensors: `adapt`
-    reads no others from a checkpoint without being told to trust it."""
+    reads no others from a checkpoint without --allow-pickle."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -69,6 +79,23 @@ def restore_random_state(state: dict) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def random_states() -> list[dict]:
+    """`random_state` of every rank, by rank; all ranks must call it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [random_state()]
+    states: list = [None] * dist.get_world_size()
+    dist.all_gather_object(states, random_state())
+    return states
+
+
+def restore_random_states(states: Sequence[dict], rank: int) -> None:
+    """Go on drawing where this rank stopped. A rank without a state of its own gets another stream than all others."""
+    if states:
+        restore_random_state(states[min(rank, len(states) - 1)])
+    if rank >= max(len(states), 1):
+        seed_everything(int(torch.randint(2**31 - 1, ())), rank)
 
 
 def seed_everything(*entropy: int) -> None:

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from nnunet_xlstm.data.case_table import TEST_SUBJECTS, case_subjects, listed, read_test_subjects
-from nnunet_xlstm.data.splits import SPLITS, Fold, check_folds, read_folds
+from nnunet_xlstm.data.raw_dataset import SPLITS, read_folds
+from nnunet_xlstm.data.splits import Fold, check_folds
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.nnunet.raw_cases import RawImages
 from nnunet_xlstm.studies.kind import Kind

@@ -22,6 +22,10 @@ from nnunet_xlstm.studies.words import answer, difference_text, p_text, range_te
 
 DIGITS = {"HD95": 2}
 CURVE, SETS = "learning_curve", "scores"  # names of the figure
+REPORTS = (
+    *("results.csv", "table.csv", "table.md", "report.html"),
+    *(f"{name}.{ending}" for name in (CURVE, SETS) for ending in ("png", "svg")),
+)
 
 
 def write_report(found: Findings, resume: str, comparison: Path | None = None) -> Path:

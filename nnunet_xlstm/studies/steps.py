@@ -45,7 +45,7 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
     if not (fold / "checkpoint_final.pth").is_file():
         commands.run("train", train_command(study, run, device))
     for part in study.parts():
-        if part.name not in run.parts or run.summary(part.name).is_file():
+        if part.name not in run.parts or run.is_scored(part.name):
             continue
         suffix = "" if len(run.parts) == 1 else f"_{part.name}"
         if part.validated:

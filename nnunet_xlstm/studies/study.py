@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.evaluation.run import Outputs
 from nnunet_xlstm.io.files import read_json, write_json
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import NAME, Arm
@@ -95,9 +96,12 @@ class Run:
         """The last thing that a run writes of a part."""
         return self.result_folder(part) / "summary.json"
 
+    def is_scored(self, part: str) -> bool:
+        return Outputs(self.summary(part)).are_complete
+
     @property
     def is_done(self) -> bool:
-        return all(self.summary(part).is_file() for part in self.parts)
+        return all(map(self.is_scored, self.parts))
 
 
 @dataclass(frozen=True, kw_only=True)

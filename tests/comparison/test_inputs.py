@@ -9,6 +9,7 @@ from nnunet_xlstm.comparison.inputs import read_costs, read_models
 from nnunet_xlstm.data.case_table import read_case_table
 from nnunet_xlstm.io.tables import write_csv
 
+HUGE = f'[{{"name": "b", "gmac": 1{"0" * 400}}}]'
 VALUES = {"Dice": [[0.9, 0.8], [0.7, 0.6]]}
 
 
@@ -114,9 +115,9 @@ def test_costs(tmp_path):
     assert np.isnan(costs["activation_mb"]).all()
     with pytest.raises(ValueError, match="costs of 'a', 'z', the models are 'b'"):
         read_costs(path, ["b"])
-    for text in ('{"a": 1}', "[1]", "[{}]", '[{"name": "b", "gmac": "x"}]', "{"):
+    for text in ('{"a": 1}', "[1]", "[{}]", '[{"name": "b", "gmac": "x"}]', "{", HUGE):
         path.write_text(text)
-        with pytest.raises(ValueError, match="not a list of costs"):
+        with pytest.raises(ValueError, match="give the output of `nnunet_xlstm cost"):
             read_costs(path, ["b"])
     path.write_text('[{"name": "b", "gmac": null}, {"name": "z", "gmac": 3}]')
     with pytest.raises(ValueError, match="no cost of 'b' is known"):

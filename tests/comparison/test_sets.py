@@ -103,8 +103,8 @@ def test_files_and_page(sets, tmp_path):
     out = tmp_path / "out"
     found = compare_sets(sets(), out, Settings(resamples=100))
     assert {p.name for p in out.iterdir()} == {
-        "index.html", "comparison.json", "sets.csv", "overall.csv", "differences.csv", "table.md", "table.tex", "figures",
-        "sets",
+        "index.html", "comparison.json", "sets.csv", "overall.csv", "differences.csv", "table.md", "table.tex",
+        "figures", "sets",
     }  # fmt: skip
     assert {p.name for p in (out / "sets").iterdir()} == {"ACDC", "MM_WHS"}
     with (out / "sets.csv").open(newline="") as file:

@@ -8,7 +8,8 @@ import pytest
 from support.image_files import write
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.data.splits import check_folds, fold_without, held_out, make_folds, read_folds
+from nnunet_xlstm.data.raw_dataset import read_folds
+from nnunet_xlstm.data.splits import check_folds, fold_without, held_out, make_folds
 
 SUBJECTS = {f"a{i:02d}_{t}": f"a{i:02d}" for i in range(10) for t in range(3)} | {f"b{i}": f"b{i}" for i in range(6)}
 GROUPS = {case: case[0] for case in SUBJECTS}
