@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.tables import title
@@ -40,9 +39,7 @@ def write_report(found: Findings, resume: str, comparison: Path | None = None) -
     header, rows = text_rows(found)
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
     write_text(out / "table.md", "\n".join([*lines, "", *(f"{text}\n" for text in remarks(found))]))
-    name, chart, caption = figure(found)
-    picture = Picture(save(chart, out / name)[0], caption)
-    return page(found, picture, resume, comparison).write(out / "report.html")
+    return page(found, picture(found), resume, comparison).write(out / "report.html")
 
 
 def key_columns(study: Study) -> list[str]:
@@ -104,25 +101,28 @@ def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def figure(found: Findings) -> tuple[str, Figure, str]:
-    """Name, figure and caption: Dice against the axis, of the arms, or of the arms per data set."""
+def picture(found: Findings) -> Picture:
+    """Draw and save Dice against the axis, of the arms, or of the arms per data set."""
     study = found.study
     over = "the scored subjects" if study.folds else "test subjects"
     if len(study.scored_sets) > 1:
-        return SETS, _per_set(found, over), "Dice per data set"
+        arms, sets = [arm.name for arm in study.arms], [data.name for data in study.scored_sets]
+        chart = scores_per_set(arms, sets, *_per_set(found, arms, sets), "Dice", over)
+        return Picture(save(chart, study.folder / SETS)[0], "Dice per data set")
     unit = study.kind.axis.unit if study.kind.axis else ""
     chart = learning_curve(curves(found), "Dice", over, unit, repeated(study))
     several = len({p.condition.value for p in found.of("Dice")}) > 1
-    return CURVE if unit else SETS, chart, f"Dice against the number of {unit}s" if several else "Dice of the arms"
+    caption = f"Dice against the number of {unit}s" if several else "Dice of the arms"
+    return Picture(save(chart, study.folder / (CURVE if unit else SETS))[0], caption)
 
 
-def _per_set(found: Findings, over: str) -> Figure:
-    arms, sets = [arm.name for arm in found.study.arms], [data.name for data in found.study.scored_sets]
+def _per_set(found: Findings, arms: list[str], sets: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (sets, arms) and interval (2, sets, arms), NaN where there is none."""
     mean, interval = np.full((len(sets), len(arms)), np.nan), np.full((2, len(sets), len(arms)), np.nan)
     for p in found.of("Dice"):
         place = sets.index(p.condition.data.name), arms.index(p.arm)
         mean[place], interval[(slice(None), *place)] = p.mean, p.interval
-    return scores_per_set(arms, sets, mean, interval, "Dice", over)
+    return mean, interval
 
 
 def curves(found: Findings) -> list[Curve]:
@@ -137,10 +137,10 @@ def curves(found: Findings) -> list[Curve]:
     return made
 
 
-def page(found: Findings, picture: Picture, resume: str, comparison: Path | None) -> Page:
+def page(found: Findings, shown: Picture, resume: str, comparison: Path | None) -> Page:
     study = found.study
     header, rows = text_rows(found)
-    blocks: list[Block] = [picture, Heading("Scores")]
+    blocks: list[Block] = [shown, Heading("Scores")]
     blocks += [Table(header, rows), *(Text(text) for text in remarks(found))]
     if comparison is not None:
         where = comparison.relative_to(study.folder)
