@@ -173,8 +173,9 @@ def _write_inputs(study: Study, run: Run) -> None:
 
 def link_scored_cases(study: Study) -> None:
     """Label maps and, where they are not nnU-Net's validation, images of all parts, named as nnU-Net wants them."""
+    datasets = {data.name: RawImages.find(str(data.raw)) for data in study.scored_sets}
     for part in study.parts():
-        dataset = RawImages.find(str(part.data.raw))
+        dataset = datasets[part.data.name]
         ending = dataset.content["file_ending"]
         folder = study.case_folder(part)
         kinds = {} if part.validated else {"images": None} | ({POOLED: part.data.channels} if study.pooled else {})
