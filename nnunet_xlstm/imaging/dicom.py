@@ -16,6 +16,7 @@ from nnunet_xlstm.imaging.dicom_header import Plane, read_identity, read_planes
 from nnunet_xlstm.imaging.dicom_stacks import LOCALIZER, Stack, find_stacks, without_copies
 from nnunet_xlstm.imaging.grid import Grid
 from nnunet_xlstm.imaging.images import quiet
+from nnunet_xlstm.io.paths import check_is_text
 
 MODALITY_TAGS = {"CT": ("CT",), "MR": ("MR",), "PET": ("PT", "PET")}
 INDEX_FILES = "1.2.840.10008.1.3.10"  # SOP class of a DICOMDIR
@@ -145,6 +146,7 @@ def _true_values(plane: Plane, pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_pixels(file: str) -> np.ndarray:
+    check_is_text(file)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(file)

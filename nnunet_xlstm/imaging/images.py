@@ -14,6 +14,7 @@ from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging import integrity, nifti
 from nnunet_xlstm.imaging.grid import Grid
 from nnunet_xlstm.io.files import WriteError, read_json, replacing
+from nnunet_xlstm.io.paths import check_is_text
 
 TIFF = integrity.TIFF
 MAX_LABEL = 2**31 - 1
@@ -33,6 +34,7 @@ def read_grid(path: Path) -> Grid:
     path = Path(path)
     if path.name.lower().endswith(nifti.ENDINGS):
         nifti.read_header(path)  # what makes no sense; ITK prints pages about it
+    check_is_text(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -257,6 +259,7 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     Raises:
         WriteError: it cannot be written, or is not whole.
     """
+    check_is_text(path)
     try:
         with quiet():
             sitk.WriteImage(image, str(temporary), compress)

@@ -46,6 +46,18 @@ def check_file_name(name: Any, where: str) -> str:
     return name
 
 
+def check_is_text(path: Path | str) -> None:
+    """Check that a path can be given to a library in C++, which wants UTF-8: SimpleITK ends the process otherwise.
+
+    Raises:
+        DatasetError: a part of it has bytes that are no text, such as a name from an old disk in Latin-1.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DatasetError(f"{path}: this name is no text in UTF-8; rename the file, or the folder it is in") from None
+
+
 def inside(folder: Path, name: str, where: str) -> Path:
     """Return `folder / name`, a path to write or to delete.
 
