@@ -74,7 +74,8 @@ def compare(
     paper = tables.paper_tables(material, results)
     with staging(out, last=LAST) as fresh:
         todo = list(jobs(material, results, settings, subjects, modality, costs))
-        files = [draw(job, fresh / "figures") for job in tqdm(todo, desc="figures", disable=None)]
+        with tqdm(todo, desc="figures", disable=None) as bar:
+            files = [draw(job, fresh / "figures") for job in bar]
         write_json(fresh / "comparison.json", record(sources, material, results, settings, subjects, modality))
         write_csv(fresh / "scores.csv", *tables.score_rows(material, results, known))
         write_csv(fresh / "table.csv", *tables.table_rows(material, results))

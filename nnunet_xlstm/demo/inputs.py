@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.dataset_file import DatasetFile
+from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
@@ -30,6 +31,11 @@ class Dataset:
     folder: Path
     facts: dict[str, Any]
 
+    @cached_property
+    def table(self) -> dict[str, CaseFiles] | None:
+        """The files of the training cases where dataset.json lists them."""
+        return DatasetFile(self.folder / "dataset.json", self.facts).table()
+
     @property
     def classes(self) -> Classes:
         return Classes.from_dataset(self.facts)
@@ -44,21 +50,21 @@ class Dataset:
 
     def cases(self, part: str) -> list[str]:
         """Names of the labelled cases."""
-        if part == "Tr" and "dataset" in self.facts:
-            return sorted(self.facts["dataset"])
+        if part == "Tr" and self.table is not None:
+            return sorted(self.table)
         folder = self.folder / f"labels{part}"
         found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
         return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
 
     def image(self, case: str, part: str) -> Path:
         """First channel of a case."""
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["images"][0]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].images[0])
         return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
 
     def label(self, case: str, part: str) -> Path:
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["label"]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
 
     def structures(self) -> dict[str, str]:

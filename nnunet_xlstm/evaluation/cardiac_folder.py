@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import DatasetError, failed_text
 from nnunet_xlstm.evaluation.cardiac import DENSITY, agreement, flags, measure, measure_phase, quantities
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.summary import case_name, finite
@@ -164,18 +164,23 @@ def measure_subjects(
     if not 0.5 <= density <= 2:
         raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
     table = quantities(structures, density, bsa is not None)
-    rows = []
+    rows, failed = [], {}
     for i, subject in enumerate(tqdm(subjects, desc="cardiac", unit="subject")):
         area = bsa[subject.name] if bsa else None
         row: dict[str, Any] = {"subject": subject.name, "ed": str(subject.ed), "es": str(subject.es)}
         row |= {"bsa_m2": area} if bsa else {}
-        row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
-        if references is not None:
-            for ours, theirs in ((subject.ed, references[i].ed), (subject.es, references[i].es)):
-                _check_grid(theirs, ours)
-            row["reference"], row["reference_flags"] = _measure(references[i], structures, known, density, area)
-            row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
+        try:
+            row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
+            if references is not None:
+                for ours, theirs in ((subject.ed, references[i].ed), (subject.es, references[i].es)):
+                    _check_grid(theirs, ours)
+                row["reference"], row["reference_flags"] = _measure(references[i], structures, known, density, area)
+                row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
+        except DatasetError as error:
+            failed[subject.name] = str(error)
         rows.append(row)
+    if failed:
+        raise DatasetError(failed_text(failed, len(subjects), "measured", "subjects"))
     values = {name: np.array([row["measures"][name] for row in rows]) for name in table}
     agreements = {
         name: agreement(values[name], [row["reference"][name] for row in rows]) for name in table if references

@@ -193,8 +193,8 @@ def test_nothing_that_is_read_or_foreign_is_replaced(folders, capsys, scored):
         (folders / "dataset.json", "would replace"),
         (folders / "link" / ".." / "dataset.json", "would replace"),
         (folders / "other.json", "would replace"),
-        (folders / "pred" / "plans.json", "is no summary.json"),
-        (folders / "link" / "plans.json", "is no summary.json"),
+        (folders / "pred" / "plans.json", "no file that this command wrote"),
+        (folders / "link" / "plans.json", "no file that this command wrote"),
     ):
         assert main([*command(folders), "-o", str(out)]) == 1
         assert words in capsys.readouterr().err

@@ -143,8 +143,9 @@ def test_weights_that_are_not_finite_are_refused(run_adapt, stock_file):
     assert code == 1 and "holds NaN" in text
 
 
-def test_no_file_is_lost(run_adapt, folder, pretrained_file, tmp_path):
+def test_no_file_is_lost(run_adapt, transfer_folder, pretrained_file, tmp_path):
     """The report has the checkpoint's name with .json: no plans, no data set and no file of others may lie there."""
+    folder = transfer_folder
     before = pretrained_file.read_bytes(), tree(folder)
     (tmp_path / "own.json").write_text("{}")
     for out, words in (
