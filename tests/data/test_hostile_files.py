@@ -12,7 +12,8 @@ from support.image_files import body_image, tree, write
 from support.raw_datasets import change, claiming, raw_dataset
 
 from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import Request
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import DatasetError
 
 from .pool_predictions import ideal, make_dataset_json, write_case
@@ -242,7 +243,8 @@ from pathlib import Path
 from nnunet_xlstm.data.convert import convert
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.raw_check import check_dataset
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import Request
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import DatasetError
 
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
