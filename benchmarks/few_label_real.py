@@ -55,8 +55,8 @@ class Arm:
 ARMS = {
     "scratch": Arm(),
     "full": Arm("stage2"),
-    "frozen": Arm("stage2", "nnUNetTrainerFinetuneFrozen"),
-    "bottom": Arm("stage2", "nnUNetTrainerFinetuneBottom"),
+    "frozen": Arm("stage2", "nnUNetTrainerFinetuneFrozen_150epochs"),
+    "bottom": Arm("stage2", "nnUNetTrainerFinetuneBottom_150epochs"),
     "masked": Arm("masked"),
     "twin_scratch": Arm(plans=TWIN),
     "twin_full": Arm("twin", plans=TWIN),

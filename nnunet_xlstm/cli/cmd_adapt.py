@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--min-loaded {args.min_loaded}: give a share between 0 and 1")
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: give 0 or more")
-    _check_out(args.checkpoint, args.out)
+    _check_out(args)
     options = adapt.Options(args.scope, channels, args.force, args.min_loaded, args.seed)
     target = Target.read(args.dataset, args.plans, args.configuration, args.allow_import)
     renames = _pairs("--rename", args.rename)
@@ -87,12 +87,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_out(checkpoint: Path, out: Path) -> None:
-    """The report goes beside the file, to its name with .json."""
+def _check_out(args: argparse.Namespace) -> None:
+    """The report goes beside the file, to its name with .json: no plans may lie there."""
+    from nnunet_xlstm.io.files import protect_inputs, protect_other_json
+    from nnunet_xlstm.nnunet.transfer_target import preprocessed_folder
+
+    out, report = args.out, args.out.with_suffix(".json")
     if out.suffix != ".pth" or out.is_dir():
         raise ConfigError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
-    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
-        raise ConfigError(f"-o {out}: is the checkpoint itself, which would be lost; give another name")
+    folder = preprocessed_folder(args.dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
+    protect_inputs([out, report], [args.checkpoint, *folder.glob("*.json")])
+    protect_other_json(report, "scope")
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:

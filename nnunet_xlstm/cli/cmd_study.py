@@ -51,7 +51,9 @@ def few_label(args: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    from nnunet_xlstm.io.files import protect_inputs
     from nnunet_xlstm.studies.execute import execute
+    from nnunet_xlstm.studies.report import REPORTS
     from nnunet_xlstm.studies.setup import open_study
     from nnunet_xlstm.studies.study import select
 
@@ -63,6 +65,11 @@ def few_label(args: argparse.Namespace) -> int:
     runs = select(study.runs(), args.only)
     if args.dry_run:
         return _list(study, runs)
+    given = [path for path in (args.preset, args.config, args.subjects, args.test_subjects) if path]
+    checkpoints = [Path(arm.checkpoint) for arm in study.arms if arm.checkpoint]
+    kept = args.preset is None or args.preset.resolve() == out / "preset.json"
+    outputs = ["study.json", *REPORTS] + ([] if kept else ["preset.json"])
+    protect_inputs([out / name for name in outputs], [*given, *checkpoints])
     study.save()
     _keep_preset(args.preset, out)
     if args.emit:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.distributed.nn import functional as across_ranks
 from torch.nn import functional as F
 
+from nnunet_xlstm.layers.device import to_device
+
 REDUCTIONS = ("sum", "mean")
 LEAST_DENOMINATOR = 1e-7
 
@@ -18,7 +20,7 @@ class PartialLabelLoss(nn.Module):
 
     With V(b) the targets that are annotated in case b, and sums over voxels of p = sigmoid(logits) and y:
 
-        L = sum_b sum_{c in V(b)} mean BCE(p_bc, y_bc)  -  sum_c dice_c
+        L = w_ce sum_b sum_{c in V(b)} mean BCE(p_bc, y_bc)  -  w_dice sum_c dice_c
         dice_c = (2 TP_c + s) / max(2 TP_c + FP_c + FN_c + s, 1e-7),   TP_c = sum_{b: c in V(b)} sum p_bc y_bc ...
 
     Logits of other pairs get a gradient of exactly 0. Padding is background, as in nnU-Net. The counts of Dice, and
@@ -31,6 +33,7 @@ class PartialLabelLoss(nn.Module):
         smooth: s. With 0 a valid target that is absent has dice 0, whatever is predicted.
         ignore_label: the last channel of the target marks voxels that do not count.
         distributed: gather the counts of all ranks.
+        dice_weight, ce_weight: w_dice and w_ce.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class PartialLabelLoss(nn.Module):
         smooth: float = 0.0,
         ignore_label: bool = False,
         distributed: bool = False,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
     ):
         super().__init__()
         if reduction not in REDUCTIONS:
@@ -47,10 +52,11 @@ class PartialLabelLoss(nn.Module):
         self.scale_weights = tuple(float(w) for w in scale_weights)
         self.reduction, self.smooth = reduction, smooth
         self.ignore_label, self.distributed = ignore_label, distributed
+        self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self._valid: Tensor | None = None
 
     def expect(self, valid: Tensor) -> None:
-        """What is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
+        """Say what is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
         self._valid = valid
 
     def forward(
@@ -61,30 +67,33 @@ class PartialLabelLoss(nn.Module):
         Args:
             logits: (B, C, ...), or one such tensor per scale.
             target: likewise, bool or 0 and 1; with an ignore label (B, C + 1, ...).
-            valid: (B, C) bool; without it, what `expect` was told.
+            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `expect` was told
+                since the last call.
 
         Raises:
             ValueError: nothing says what is valid, or it is of another shape.
         """
         scales = [logits] if isinstance(logits, Tensor) else list(logits)
         targets = [target] if isinstance(target, Tensor) else list(target)
-        valid = self._valid if valid is None else valid
+        if valid is None:
+            valid, self._valid = self._valid, None  # that of an earlier batch must not serve this one
         if valid is None or valid.shape != scales[0].shape[:2]:
             raise ValueError(
                 f"valid has the shape {None if valid is None else tuple(valid.shape)}; the logits need "
                 f"{tuple(scales[0].shape[:2])} (cases, targets)"
             )
+        case, channel = (to_device(index, scales[0].device) for index in valid.cpu().nonzero(as_tuple=True))
         if len(scales) == 1 < len(self.scale_weights):  # deep supervision is off
-            return self._one_scale(scales[0], targets[0], valid)
+            return self._one_scale(scales[0], targets[0], case, channel)
         weighted = [
-            weight * self._one_scale(z, y, valid)
+            weight * self._one_scale(z, y, case, channel)
             for weight, z, y in zip(self.scale_weights, scales, targets, strict=True)
             if weight
         ]
         return torch.stack(weighted).sum()
 
-    def _one_scale(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        case, channel = valid.to(logits.device).nonzero(as_tuple=True)  # the P valid pairs
+    def _one_scale(self, logits: Tensor, target: Tensor, case: Tensor, channel: Tensor) -> Tensor:
+        """The loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
         z = logits[case, channel].flatten(1).float()  # (P, voxels)
         y = target[case, channel].flatten(1).float()
         bce = F.binary_cross_entropy_with_logits(z, y, reduction="none")
@@ -106,4 +115,4 @@ class PartialLabelLoss(nn.Module):
         bce, dice = bce.sum(), torch.where(present, dice, 0).sum()
         if self.reduction == "mean":
             bce, dice = bce / pairs.sum().clamp_min(1), dice / present.sum().clamp_min(1)
-        return bce - dice
+        return self.ce_weight * bce - self.dice_weight * dice

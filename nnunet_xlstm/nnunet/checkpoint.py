@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import distributed as dist
 
 from nnunet_xlstm.errors import CheckpointError
 from nnunet_xlstm.nnunet.checkpoint_file import HoldsObjects, load_checkpoint
@@ -77,6 +79,23 @@ def restore_random_state(state: dict) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def random_states() -> list[dict]:
+    """`random_state` of every rank, by rank; all ranks must call it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [random_state()]
+    states: list = [None] * dist.get_world_size()
+    dist.all_gather_object(states, random_state())
+    return states
+
+
+def restore_random_states(states: Sequence[dict], rank: int) -> None:
+    """Go on drawing where this rank stopped. A rank without a state of its own gets another stream than all others."""
+    if states:
+        restore_random_state(states[min(rank, len(states) - 1)])
+    if rank >= max(len(states), 1):
+        seed_everything(int(torch.randint(2**31 - 1, ())), rank)
 
 
 def seed_everything(*entropy: int) -> None:

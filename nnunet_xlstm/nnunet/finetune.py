@@ -60,7 +60,7 @@ class FinetuneTrainer(XLSTMTrainer):
         self._drawn = self._encoder_sum()
 
     def on_train_start(self):
-        continued = self.current_epoch > 0 or self._resume_state is not None  # the latter within the first epoch
+        continued = self.current_epoch > 0 or self._resume_states is not None  # the latter within the first epoch
         super().on_train_start()
         if continued:
             return
@@ -79,7 +79,8 @@ class FinetuneTrainer(XLSTMTrainer):
     def _encoder_sum(self) -> float:
         """A number that changes when the encoder's weights are replaced."""
         tensors = [t for name, (t, _) in named_once(self.bare_network()).items() if self.parts.index(name) is not None]
-        return sum(float(t.double().abs().sum()) for t in tensors)
+        # to the CPU first: Apple's GPUs have no float64
+        return torch.stack([t.float().abs().sum() for t in tensors]).cpu().double().sum().item()
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import impossible
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import read_json, write_json
+from nnunet_xlstm.layers.device import to_device
 from nnunet_xlstm.losses.partial import PartialLabelLoss
-from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.nnunet.trainer import XLSTMTrainer, numbers
 
-LIST_LENGTH = 10_000  # cases in the list that stands for the sampling probabilities, at least
+N_ENTRIES = 10_000  # that stand for the sampling probabilities, at least
 
 
 class PoolTrainer(XLSTMTrainer):
@@ -44,9 +46,9 @@ class PoolTrainer(XLSTMTrainer):
         self.targets = [name for name in dataset_json["labels"] if name not in ("background", "ignore")]
         self.pool = self._read_pool()
         self.sources = sorted({row.source for row in self.pool.cases.values()})
-        self.absent = self._known_absent()
 
-    def _known_absent(self) -> dict[str, frozenset[str]]:
+    @cached_property
+    def absent(self) -> dict[str, frozenset[str]]:
         """Source -> targets that count as annotated and absent in its cases."""
         if self.config.loss_impossible == "ignored":
             return dict.fromkeys(self.sources, frozenset())
@@ -84,6 +86,8 @@ class PoolTrainer(XLSTMTrainer):
             self.config.loss_smooth,
             self.label_manager.has_ignore_label,
             self.is_ddp,
+            self.config.dice_weight,
+            self.config.ce_weight,
         )
 
     def _scale_weights(self) -> list[float]:
@@ -95,16 +99,16 @@ class PoolTrainer(XLSTMTrainer):
         return (weights / weights.sum()).tolist()
 
     def valid(self, keys: Sequence[str]) -> torch.Tensor:
-        """What is annotated in these cases, (B, C) bool."""
+        """What is annotated in these cases, (B, C) bool, on the CPU."""
         return self._pairs([self.pool.cases[str(case)].valid for case in keys])
 
     def in_loss(self, keys: Sequence[str]) -> torch.Tensor:
-        """What the loss counts in these cases, (B, C) bool: `valid`, and what is known to be absent."""
+        """What the loss counts in these cases, (B, C) bool, on the CPU: `valid`, and what is known to be absent."""
         rows = [self.pool.cases[str(case)] for case in keys]
         return self._pairs([{*row.valid, *self.absent[row.source]} for row in rows])
 
     def _pairs(self, rows: Sequence[Collection[str]]) -> torch.Tensor:
-        return torch.tensor([[target in row for target in self.targets] for row in rows]).to(self.device)
+        return torch.tensor([[target in row for target in self.targets] for row in rows])
 
     def train_step(self, batch: dict) -> dict:
         self.loss.expect(self.in_loss(batch["keys"]))
@@ -141,8 +145,10 @@ class PoolTrainer(XLSTMTrainer):
     # ---- validation
 
     def validation_step(self, batch: dict) -> dict:
-        """Loss, and counts (sources, targets, 3) of true positive, predicted and labelled voxels of valid pairs."""
-        valid = self.valid(batch["keys"])
+        """Loss, and counts (sources, targets, 3) of true positive, predicted and labelled voxels of valid pairs; both
+        stay on the device until the end of the epoch."""
+        valid = to_device(self.valid(batch["keys"]), self.device)
+        source = torch.tensor([self.sources.index(self.pool.cases[str(case)].source) for case in batch["keys"]])
         data = batch["data"].to(self.device, non_blocking=True)
         target = [one.to(self.device, non_blocking=True) for one in _as_list(batch["target"])]
         cuda = self.device.type == "cuda"
@@ -153,15 +159,14 @@ class PoolTrainer(XLSTMTrainer):
         if self.label_manager.has_ignore_label:
             predicted, labelled = predicted & ~labelled[:, -1:], labelled[:, :-1] & ~labelled[:, -1:]
         counts = torch.stack([(x.flatten(2).sum(2) * valid) for x in (predicted & labelled, predicted, labelled)], -1)
-        by_source = np.zeros((len(self.sources), len(self.targets), 3))
-        for case, one in zip(batch["keys"], counts.cpu().numpy(), strict=True):
-            by_source[self.sources.index(self.pool.cases[str(case)].source)] += one
+        by_source = counts.new_zeros(len(self.sources), *counts.shape[1:])
+        by_source.index_add_(0, to_device(source, self.device), counts)
         self._maybe_stop()
-        return {"loss": np.float32(loss.item()), "counts": by_source}
+        return {"loss": loss, "counts": by_source}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
-        loss = float(np.mean([output["loss"] for output in val_outputs]))
-        counts = np.sum([output["counts"] for output in val_outputs], axis=0)
+        loss = float(np.mean(numbers(output["loss"] for output in val_outputs)))
+        counts = torch.stack([output["counts"] for output in val_outputs]).sum(0).cpu().numpy()
         if self.is_ddp:
             gathered: list = [None] * dist.get_world_size()
             dist.all_gather_object(gathered, (loss, counts))
@@ -191,15 +196,16 @@ class PoolTrainer(XLSTMTrainer):
         )
 
 
-def repeated(cases: Sequence[str], probabilities: np.ndarray) -> list[str]:
-    """A list that holds each case in proportion to its probability, to within one entry, and at least once.
+def repeated(cases: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+    """Cases (n,) such that each is there in proportion to its probability, to within one entry, and at least once.
 
-    nnU-Net's loader draws from a list of cases, all alike.
+    nnU-Net's loader draws from its identifiers, all alike, and gives the trainer no way to pass probabilities. As an
+    array of references they cost 8 bytes an entry, and a draw does not depend on their number.
     """
-    n = max(LIST_LENGTH, 20 * len(cases))
+    n = max(N_ENTRIES, 20 * len(cases))
     ends = np.rint(np.cumsum(probabilities) * n).astype(int)
     counts = np.maximum(np.diff(ends, prepend=0), 1)
-    return [case for case, count in zip(cases, counts, strict=True) for _ in range(count)]
+    return np.repeat(np.array(cases, dtype=object), counts)
 
 
 def dice_of(counts: np.ndarray) -> np.ndarray:

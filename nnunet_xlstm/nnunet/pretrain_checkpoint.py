@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases
 from nnunet_xlstm.errors import CheckpointError
-from nnunet_xlstm.nnunet.checkpoint import random_state
 from nnunet_xlstm.nnunet.checkpoint_file import load_checkpoint
 
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ WANTED = "give the checkpoint_final.pth of an nnUNetTrainerDINO* or ..Masked run
 NAMES_FOR_NNUNET = {"nnunet_xlstm.networks.XLSTMUNet": "nnunet_xlstm.networks.XLSTMResidualEncoderUNet"}
 
 
-def content(trainer: PretrainTrainer) -> dict:
-    """Everything that the trainer's checkpoint holds, in plain types."""
+def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
+    """Everything that the trainer's checkpoint holds, in plain types; the random states are those of all ranks."""
     network, method, plans = trainer.bare_network(), trainer.method, trainer.plans_manager
     exported = method.teacher if trainer.config.export == "teacher" else method.student
     row = trainer.configuration_manager.configuration
@@ -68,7 +67,7 @@ def content(trainer: PretrainTrainer) -> dict:
         "step": epochs * trainer.num_iterations_per_epoch,
         "lineage": trainer.lineage,
         "metrics": trainer.watch.history,
-        "random_state": plain_random_state(random_state()),
+        "random_states": [plain_random_state(state) for state in random_states],
     }
     for_nnssl = adaptation_plan(plans.plans, trainer.configuration_name, row, network, trainer.num_input_channels)
     return plain(for_nnunet | {KEY: own, ADAPTATION: for_nnssl})
@@ -117,11 +116,15 @@ def plain_random_state(state: dict) -> dict:
     }
 
 
-def random_state_of(content: dict) -> dict:
-    """Inverse of `plain_random_state`."""
-    version, numbers, gauss = content["python"]
-    kind, keys, *rest = content["numpy"]
-    return content | {
+def random_states_of(content: Sequence[dict]) -> list[dict]:
+    """Inverse of `plain_random_state`, of all ranks."""
+    return [_random_state_of(state) for state in content]
+
+
+def _random_state_of(state: dict) -> dict:
+    version, numbers, gauss = state["python"]
+    kind, keys, *rest = state["numpy"]
+    return state | {
         "python": (version, tuple(numbers), gauss),
         "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest),
     }

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from nnunet_xlstm.data.pool_cases import FramePartner, PoolCases
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.contract import check_patch_size
+from nnunet_xlstm.nnunet.workers import enter_worker
 from nnunet_xlstm.pretraining.view_batch import ViewBatch
 from nnunet_xlstm.pretraining.views import Views
 
@@ -54,10 +55,14 @@ class ViewLoader(DataLoader):
         self.subjects = subjects or {str(key): i for i, key in enumerate(dataset.identifiers)}
         self._pid = os.getpid()
 
-    def generate_train_batch(self) -> dict:
-        if os.getpid() != self._pid:  # workers are forked with one torch state; only their NumPy generators differ
+    def set_thread_id(self, thread_id: int) -> None:
+        """batchgenerators calls this in each worker before its first batch."""
+        super().set_thread_id(thread_id)
+        if os.getpid() != self._pid:
             self._pid = os.getpid()
-            torch.manual_seed(int(np.random.randint(2**31 - 1)))
+            enter_worker()
+
+    def generate_train_batch(self) -> dict:
         keys = [str(key) for key in self.get_indices()]
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
             made = [self.views.make(self._parents(key)) for key in keys]
@@ -88,17 +93,20 @@ class ViewLoader(DataLoader):
             wanted, least = np.insert(wanted, 0, 1), np.insert(least, 0, 1)
         size = np.clip(shape, least, wanted)
         places = [] if class_locations is None else [v for v in class_locations.values() if len(v)]
+        middle = None
         if places and np.random.uniform() < self.foreground_share:
             voxels = places[np.random.randint(len(places))]
-            centre = np.array(voxels[np.random.randint(len(voxels))][1:])  # the first number is the channel
-        else:
-            centre = np.array([np.random.randint(n) for n in shape])
-        # where the image is larger than the crop the crop stays inside, else it is centred
-        start = [
-            int(np.clip(c - n // 2, 0, edge - n)) if edge >= n else -((n - edge) // 2)
-            for c, n, edge in zip(centre, size, shape, strict=True)
-        ]
-        return [[a, a + int(n)] for a, n in zip(start, size, strict=True)]
+            middle = voxels[np.random.randint(len(voxels))][1:]  # the first number is the channel
+        box = []
+        for axis, (n, edge) in enumerate(zip(map(int, size), shape, strict=True)):
+            if edge <= n:
+                start = -((n - edge) // 2)  # the image in the middle of the crop
+            elif middle is None:
+                start = np.random.randint(edge - n + 1)  # all places alike, as nnU-Net draws its patches
+            else:
+                start = min(max(int(middle[axis]) - n // 2, 0), edge - n)
+            box.append([int(start), int(start) + n])
+        return box
 
     def _crop(self, data: np.ndarray, box: Box) -> torch.Tensor:
         crop = torch.from_numpy(crop_and_pad_nd(data, box, 0)).float()

@@ -20,21 +20,35 @@ from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.checkpoint import readable_checkpoint
+from nnunet_xlstm.nnunet.checkpoint import random_state, random_states
 from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import local_patch, view_batch, view_loaders
 from nnunet_xlstm.nnunet.pretrain_watch import Watch
-from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.nnunet.trainer import XLSTMTrainer, numbers
 from nnunet_xlstm.pretraining import schedules
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.ema import update_teacher
+from nnunet_xlstm.pretraining.ranks import sum_over_ranks
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 from nnunet_xlstm.pretraining.verdict import Finding
 from nnunet_xlstm.pretraining.views import Views
 
 SLOW_TEACHER = 0.1  # share of its first weights that the last teacher should not exceed
 UNTRAINED_BATCHES = 128  # at most so many are looked at before the first step, for comparison
+
+
+def _refuse_cascade(plans: dict, configuration: str) -> None:
+    """Raise ConfigError for the second stage of a cascade."""
+    if configuration not in plans["configurations"]:
+        return  # said where the plans are read
+    manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"})
+    previous = manager.get_configuration(configuration).previous_stage_name
+    if previous is not None:
+        raise ConfigError(
+            f"configuration '{configuration}' also takes the segmentation of {previous} as input, which images without "
+            "labels do not have; pre-train on 3d_fullres or 3d_lowres"
+        )
 
 
 class _Finished(Exception):
@@ -48,6 +62,8 @@ class PretrainTrainer(XLSTMTrainer):
     """
 
     recipe = PretrainingConfig()
+    self_supervised = True
+    steps_between_checks = 1  # a step of many batches is long, and waits for the device anyway
 
     def __init__(
         self,
@@ -57,13 +73,14 @@ class PretrainTrainer(XLSTMTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
     ):
+        _refuse_cascade(plans, configuration)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.method: StudentTeacher | None = None
         self.parallel: nn.Module | None = None  # the method, under DDP where there is more than one GPU
         self.watch: Watch | None = None
         self.lineage: list[dict] = []
         self._missing_start = ""
-        self._resumed = False
+        self._loading = self._resumed = False
         # no measure without labels says which epoch is best: the last one counts
         self._best_ema = math.inf
 
@@ -71,6 +88,8 @@ class PretrainTrainer(XLSTMTrainer):
 
     def initialize(self):
         super().initialize()
+        if super()._do_i_compile():
+            self.print_to_log_file("pre-training runs without torch.compile; nnUNet_compile changes nothing here")
         if self.device.type == "cpu":
             dim = len(self.configuration_manager.patch_size)
             self.method.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
@@ -101,6 +120,10 @@ class PretrainTrainer(XLSTMTrainer):
         # the plans' batch is that of all GPUs together: nnU-Net splits it
         images = self.configuration_manager.batch_size * self.config.accumulation
         return optimizer, PretrainingSchedule(optimizer, self.config, self.total_steps, images)
+
+    def _do_i_compile(self):
+        # student and teacher see views of several sizes, with and without gradients: a graph each, and no gain measured
+        return False
 
     def _build_loss(self):
         return None  # the method has its own
@@ -137,7 +160,7 @@ class PretrainTrainer(XLSTMTrainer):
 
     def _start_from(self, path: Path) -> None:
         """Student and teacher begin as the teacher of an earlier stage."""
-        if self.continuing and not path.is_file():
+        if (self.continuing or self._loading) and not path.is_file():
             self._missing_start = str(path)  # the run's own checkpoint is about to be loaded
             return
         content = checkpoints.read(path)
@@ -183,7 +206,9 @@ class PretrainTrainer(XLSTMTrainer):
     def on_train_start(self):
         super().on_train_start()
         if self.local_rank == 0 and not self.disable_checkpointing:
-            checkpoints.content(self)  # what cannot be written is said before the first epoch, not after many
+            checkpoints.content(
+                self, [random_state()]
+            )  # what cannot be written is said before the first epoch, not after many
         if self._missing_start and not self._resumed:
             raise ConfigError(
                 f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
@@ -211,8 +236,10 @@ class PretrainTrainer(XLSTMTrainer):
 
     def on_epoch_start(self):
         patience = self.config.early_stop_epochs
-        if patience is not None and self.watch.epochs_without_gain() >= patience:
-            self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
+        if patience is not None and self.watch.at_rest(patience):
+            self.print_to_log_file(
+                f"the loss has not fallen for {patience} epochs: the training ends (early_stop_epochs)"
+            )
             raise _Finished
         super().on_epoch_start()
 
@@ -241,6 +268,7 @@ class PretrainTrainer(XLSTMTrainer):
             total += loss.detach()
             keys += batch["keys"]
             self.watch.add_losses(losses)
+        self.guard.expect(sum_over_ranks(total.clone()))
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
         self.method.freeze_prototypes()
@@ -251,20 +279,19 @@ class PretrainTrainer(XLSTMTrainer):
             self.grad_scaler.update()
         else:
             self.optimizer.step()
-        total = float(total)
-        if self.guard.after_step(math.isfinite(self._mean_over_ranks(total))):
+        if self.guard.after_step():
             self.watch.add(self.method.observations(), keys)
             self.method.end_step(step, self.total_steps)
         else:
             self.method.discard_step()
         self._iteration += 1
         self._maybe_stop()
-        return {"loss": np.float32(total)}
+        return {"loss": total}
 
     def validation_step(self, batch: dict) -> dict:
         losses = self._losses(batch)  # nnU-Net calls this without gradients, and the method is in evaluation mode
         self._maybe_stop()
-        return {"loss": np.float32(losses["loss"].item())}
+        return {"loss": losses["loss"]}
 
     def _losses(self, batch: dict) -> dict[str, torch.Tensor]:
         cuda = self.device.type == "cuda"
@@ -282,7 +309,7 @@ class PretrainTrainer(XLSTMTrainer):
         return mean.item() / dist.get_world_size()
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
-        loss = self._mean_over_ranks(float(np.mean([output["loss"] for output in val_outputs])))
+        loss = self._mean_over_ranks(float(np.mean(numbers(output["loss"] for output in val_outputs))))
         # nnU-Net's logger wants each of its keys once per epoch; there is no Dice without labels
         self.logger.log("mean_fg_dice", 0.0, self.current_epoch)
         self.logger.log("dice_per_class_or_region", [], self.current_epoch)
@@ -298,7 +325,10 @@ class PretrainTrainer(XLSTMTrainer):
             self.current_epoch -= 1  # a checkpoint is of the epoch that has just ended
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
             reason = findings[0] if findings else "another rank has found a collapse"
-            raise RuntimeError(f"stopped, because on_collapse is `stop`: {reason}")
+            raise RuntimeError(
+                f"pre-training stopped after epoch {self.current_epoch}, because on_collapse is `stop`: {reason} "
+                "checkpoint_latest.pth holds this state; set on_collapse to warn to go on with --c"
+            )
 
     def run_training(self):
         try:
@@ -338,15 +368,19 @@ class PretrainTrainer(XLSTMTrainer):
                 self._losses(batch)
             self.watch.add(self.method.observations(), batch["keys"])
             self.method.discard_step()
+            self._maybe_stop()
         row = {"epoch": -1, "step": 0, "train_loss": None, "val_loss": None}
         self.watch.record(row, self.print_to_log_file, write=self.local_rank == 0)
 
     # ---- checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
-        if self.local_rank != 0 or self.disable_checkpointing:
+        if self.disable_checkpointing:
             return
-        content = checkpoints.content(self)
+        states = random_states()
+        if self.local_rank != 0:
+            return
+        content = checkpoints.content(self, states)
         remove_leftovers(Path(filename).parent)
         with replacing(Path(filename)) as temporary:
             torch.save(content, temporary)
@@ -355,17 +389,15 @@ class PretrainTrainer(XLSTMTrainer):
         """Continue a run exactly: student, teacher, heads, centre, optimiser, random states.
 
         Raises:
-            ValueError: not a checkpoint of pre-training.
+            CheckpointError: not a checkpoint of pre-training. ConfigError: its config does not fit this run's.
         """
-        if not self.was_initialized:
-            self.initialize()
-        requested = Path(filename_or_checkpoint)
-        chosen = readable_checkpoint(requested, fall_back=self.continuing)
-        if chosen != requested:
-            self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
+        chosen = self._choose_checkpoint(Path(filename_or_checkpoint))
         content = checkpoints.read(chosen)
         own = content[checkpoints.KEY]
-        self._report_changes(own["config"])
+        self._agree_with(own["config"], content["init_args"]["plans"])
+        if not self.was_initialized:
+            self._loading = True
+            self.initialize()
         self.bare_network().load_state_dict(content["network_weights"])  # the decoder; the encoder follows
         try:
             self.method.load_state_dict(own["method"])
@@ -381,5 +413,5 @@ class PretrainTrainer(XLSTMTrainer):
         self.current_epoch = content["current_epoch"]
         self.logger.load_checkpoint(content["logging"])
         self.watch.history, self.lineage = own["metrics"], own["lineage"]
-        self._resume_state = checkpoints.random_state_of(own["random_state"])
+        self._resume_states = checkpoints.random_states_of(own.get("random_states", ()))
         self._resumed = True

@@ -19,9 +19,11 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
+from nnunet_xlstm.data.dataset_file import DatasetFile, parse_labels
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.integrity import check_whole
 from nnunet_xlstm.io.files import read_json, replacing
+from nnunet_xlstm.io.paths import check_file_name
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
 from nnunet_xlstm.nnunet.plan_names import check_reader
 
@@ -55,8 +57,7 @@ class RawImages:
                     "dataset.json"
                 ) from error
         content = read_json(folder / "dataset.json", dict)
-        if not isinstance(content.get("labels"), dict):
-            raise DatasetError(f"-d {name}: {folder}/dataset.json has no `labels` (names to ids)")
+        DatasetFile(folder / "dataset.json", content).labels()
         check_reader(content, str(folder / "dataset.json"))
         try:
             files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
@@ -64,6 +65,9 @@ class RawImages:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
         if not files:
             raise DatasetError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
+        DatasetFile(folder / "dataset.json", content).file_ending()  # it and the cases become names of files
+        for case in files:
+            check_file_name(case, f"-d {name}: {folder}/dataset.json")
         return cls(
             folder,
             content,
@@ -77,11 +81,10 @@ class RawImages:
 
     def label_ids(self) -> list[int]:
         """All ids of dataset.json without the ignore label; 0 is the first."""
-        rows = {name: ids for name, ids in self.content["labels"].items() if name != "ignore"}
-        return sorted({0}.union(*(ids if isinstance(ids, (list, tuple)) else [ids] for ids in rows.values())))
+        return sorted({0}.union(*parse_labels(self.content["labels"]).ids.values()))
 
     def ignore_label(self) -> int | None:
-        return self.content["labels"].get("ignore")
+        return parse_labels(self.content["labels"]).ignore
 
 
 @dataclass

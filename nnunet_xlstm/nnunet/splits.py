@@ -8,19 +8,28 @@ from pathlib import Path
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.files import read_json
 
+N_FOLDS = 5  # of nnU-Net's own split
+
 
 def check_splits(path: Path, fold: int | str, cases: Collection[str]) -> None:
-    """Check the entry of a fold in a splits file, where there is one.
+    """Check the entry of a fold in a splits file; where there is none, that nnU-Net can make its own five folds.
 
     Args:
         path: of splits_final.json. fold: that is trained; a fold beyond the file's gets nnU-Net's random split.
         cases: names of the preprocessed cases.
 
     Raises:
-        DatasetError: the file is not a list of splits, the fold has no cases to train or to validate on, or it names
-            a case that is not there.
+        DatasetError: too few cases for five folds; or the file is not a list of splits, the fold has no cases to train
+            or to validate on, or it names a case that is not there.
     """
-    if fold == "all" or not Path(path).is_file():
+    if fold == "all":
+        return
+    if not Path(path).is_file():
+        if len(cases) < N_FOLDS:
+            raise DatasetError(
+                f"{Path(path).parent.name} has {len(cases)} preprocessed cases, too few for {N_FOLDS} folds; train on "
+                f"fold `all` in place of {fold}, or write your own split into {path}"
+            )
         return
     splits = read_json(path, list)
     if int(fold) >= len(splits):

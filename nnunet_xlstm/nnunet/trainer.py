@@ -7,9 +7,11 @@ It overrides hooks and never `build_network_architecture`: the plans alone decid
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +23,26 @@ from torch import distributed as dist
 from torch import nn
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.config import SegmentationConfig, resolve, to_dict
+from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, override, resolve, to_dict
+from nnunet_xlstm.config.augmentation import augmentation_values
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
-from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
+from nnunet_xlstm.networks.memory import estimate_memory
+from nnunet_xlstm.nnunet import augmentation
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
-    random_state,
+    random_states,
+    read_header,
     readable_checkpoint,
-    restore_random_state,
+    restore_random_states,
     seed_everything,
 )
 from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrained_weights import check_pretrained_weights
 from nnunet_xlstm.nnunet.splits import check_splits
+from nnunet_xlstm.nnunet.workers import SteadyBatches, kill_at_exit
 
 EXTRAS = "nnunet_xlstm"
 # keys of the config that are attributes of nnU-Net's trainer under the same name
@@ -71,11 +78,17 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
                 f"patch_size {config.patch_size}: {len(config.patch_size)} axes for configuration '{configuration}' "
                 f"with {len(manager.patch_size)}; give one number per axis, in the order of the plans"
             )
-        plans["configurations"][configuration]["patch_size"] = list(config.patch_size)
+        architecture = at_patch(manager.configuration["architecture"], config.patch_size)
+        plans["configurations"][configuration].update(patch_size=list(config.patch_size), architecture=architecture)
     if config.batch_size is not None:
         plans["configurations"][configuration]["batch_size"] = config.batch_size
     check_patch_size(config.patch_size or manager.patch_size, stride_products(manager.pool_op_kernel_sizes))
     return plans
+
+
+def numbers(scalars: Iterable) -> list[float]:
+    """Scalars (numbers, arrays or tensors of one device) as numbers, waiting for the device once."""
+    return torch.stack([torch.as_tensor(scalar) for scalar in scalars]).cpu().double().tolist()
 
 
 class XLSTMTrainer(nnUNetTrainer):
@@ -85,6 +98,8 @@ class XLSTMTrainer(nnUNetTrainer):
     """
 
     recipe = SegmentationConfig()
+    self_supervised = False
+    steps_between_checks = 5  # under DDP: asking all ranks whether one of them must stop waits for the device
 
     def __init__(
         self,
@@ -95,7 +110,7 @@ class XLSTMTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
     ):
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
+            raise ConfigError(
                 "-device cuda: torch finds no CUDA GPU here; use -device cpu, or see `nnunet_xlstm status`"
             )
         if device.type == "cpu" and hasattr(os, "sched_getaffinity"):
@@ -105,21 +120,26 @@ class XLSTMTrainer(nnUNetTrainer):
         self.continuing = bool(plans.get("continue_training"))
         if self.config.seed is not None:
             seed_everything(self.config.seed)
+        self._plans_of_dataset = plans
         super().__init__(with_overrides(plans, configuration, self.config), configuration, fold, dataset_json, device)
-        for name in STOCK_ATTRIBUTES:
-            setattr(self, name, getattr(self.config, name))
         self.guard: FiniteGuard | None = None
         self.stop_signals = StopSignals()
         self._iteration = 0
-        self._resume_state: dict | None = None
+        self._checks = 0
+        self._resume_states: list[dict] | None = None
+        self._apply_config()
+
+    def _apply_config(self) -> None:
+        for name in STOCK_ATTRIBUTES:
+            setattr(self, name, getattr(self.config, name))
         self.print_to_log_file(f"{type(self).__name__} uses: {json.dumps(to_dict(self.config))}")
 
     # ---- network, optimiser, precision, augmentation
 
     def initialize(self):
         super().initialize()
-        if self.device.type == "cpu":
-            # faster convolutions on a CPU; values change by rounding only
+        if self.device.type == "cpu" and not self.is_ddp:
+            # faster convolutions on a CPU; values change by rounding only. DDP has noted the strides of its first step
             dim = len(self.configuration_manager.patch_size)
             self.network.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
 
@@ -142,13 +162,23 @@ class XLSTMTrainer(nnUNetTrainer):
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
-        if not self.config.mirroring:
-            mirror_axes = self.inference_allowed_mirroring_axes = None
+        values, patch = augmentation_values(self.config), self.configuration_manager.patch_size
+        rotation = augmentation.rotation_range(values, rotation)
+        initial_patch_size = augmentation.loaded_patch_size(patch, rotation, values, dummy_2d, initial_patch_size)
+        mirror_axes = augmentation.mirror_axes(values, len(patch), mirror_axes) if self.config.mirroring else None
+        self.inference_allowed_mirroring_axes = mirror_axes
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
-    @staticmethod
-    def get_training_transforms(*args, **kwargs):
-        return ReseedPerWorker(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+    def get_training_transforms(self, *args, **kwargs):
+        """nnU-Net's, changed by the config (nnU-Net calls this static method on the trainer)."""
+        pipeline = super().get_training_transforms(*args, **kwargs)
+        return ReseedPerWorker(augmentation.change_transforms(pipeline, augmentation_values(self.config)))
+
+    def _build_loss(self):
+        loss = super()._build_loss()
+        parts = getattr(loss, "loss", loss)  # within the wrapper of deep supervision
+        parts.weight_dice, parts.weight_ce = self.config.dice_weight, self.config.ce_weight
+        return loss
 
     @staticmethod
     def get_validation_transforms(*args, **kwargs):
@@ -160,12 +190,6 @@ class XLSTMTrainer(nnUNetTrainer):
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.config.precision]
 
-    def do_split(self):
-        folder = Path(self.preprocessed_dataset_folder_base)
-        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
-        check_splits(folder / "splits_final.json", self.fold, cases)
-        return super().do_split()
-
     # ---- the loop
 
     def on_train_start(self):
@@ -174,11 +198,14 @@ class XLSTMTrainer(nnUNetTrainer):
             torch.set_autocast_dtype("cuda", self._training_dtype())
             if self._training_dtype() != torch.float16:
                 self.grad_scaler = None  # only fp16 needs loss scaling
+            self.print_to_log_file(self.memory_line())
+        self.stop_signals.install(interrupts=self.is_ddp)
+        kill_at_exit()
         super().on_train_start()
-        self.stop_signals.install()
-        if self._resume_state is not None and not self.is_ddp:  # it is rank 0's: others would draw the same
-            restore_random_state(self._resume_state)
-        self._resume_state = None
+        self.dataloader_train = SteadyBatches(self.dataloader_train)
+        self.dataloader_val = SteadyBatches(self.dataloader_val)
+        restore_random_states(self._resume_states or [], self.local_rank)
+        self._resume_states = None
 
     def on_train_epoch_start(self):
         if self.config.seed is not None:
@@ -186,6 +213,23 @@ class XLSTMTrainer(nnUNetTrainer):
             seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
+
+    def memory_line(self) -> str:
+        """What a step will hold on the device, for the log."""
+        precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self._training_dtype()]
+        try:
+            memory = estimate_memory(
+                self.bare_network(),
+                self.configuration_manager.patch_size,
+                self.batch_size,
+                self.label_manager.num_segmentation_heads,
+                precision=precision,
+                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
+                self_supervised=self.self_supervised,
+            )
+        except ConfigError as error:  # such as a network of another package
+            return f"memory: no estimate, {error}"
+        return f"memory, by arithmetic: {memory}"
 
     def train_step(self, batch: dict) -> dict:
         if isinstance(self.lr_scheduler, IterationSchedule):
@@ -202,89 +246,152 @@ class XLSTMTrainer(nnUNetTrainer):
         return result
 
     def run_training(self):
+        final = Path(self.output_folder) / "checkpoint_final.pth"
+        if self.continuing and self.current_epoch >= self.num_epochs and final.is_file():
+            self.print_to_log_file(f"all {self.num_epochs} epochs of this run are done: there is nothing to train")
+            return
         try:
             super().run_training()
-        except RuntimeError:
-            # a signal to the whole process group also ends the augmentation workers, which nnU-Net reports as an error
-            if not self.stop_signals.received or self.is_ddp:
-                raise
-            self._maybe_stop()
+        finally:
+            self._end_workers()
+            self.stop_signals.remove()
 
     def on_train_epoch_end(self, train_outputs: list[dict]):
         if self.guard.total:
             self.print_to_log_file(f"steps skipped so far because of NaN or infinite values: {self.guard.total}")
-        losses = [float(output["loss"]) for output in train_outputs]
+        losses = numbers(output["loss"] for output in train_outputs)
         finite = [loss for loss in losses if math.isfinite(loss)]
-        if finite and len(finite) < len(losses):  # same length: nnU-Net stacks the losses of all ranks
+        if finite:  # the number of losses stays: nnU-Net stacks those of all ranks
             mean = sum(finite) / len(finite)
-            train_outputs = [{"loss": np.float32(loss if math.isfinite(loss) else mean)} for loss in losses]
-        super().on_train_epoch_end(train_outputs)
+            losses = [loss if math.isfinite(loss) else mean for loss in losses]
+        super().on_train_epoch_end([{"loss": np.float32(loss)} for loss in losses])
 
     def on_train_end(self):
         super().on_train_end()
+        received, _ = self._stop_requests()
         self.stop_signals.remove()
-        if self.stop_signals.received:  # it came after the last step; checkpoint_final is written
-            raise SystemExit(128 + self.stop_signals.received)
+        if received:  # it came after the last step; checkpoint_final is written
+            raise SystemExit(128 + received)
         if self.device.type == "cuda":
             torch.set_autocast_dtype("cuda", torch.float16)  # torch's default, which stock prediction runs in
 
     def _maybe_stop(self) -> None:
-        received = self.stop_signals.received or 0
-        if self.is_ddp:
-            # all ranks must agree on the step, or the others wait for ever
-            flag = torch.tensor(received, device=self.device)
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            received = int(flag.item())
-        if not received:
+        """After a step: end the run with a checkpoint, on all ranks alike, if a signal came or batches failed."""
+        self._checks += 1
+        if self.is_ddp and self._checks % self.steps_between_checks:
+            return
+        received, failed = self._stop_requests()
+        if not received and not failed:
             return
         self.current_epoch -= 1  # this epoch is not finished: it runs again after the restart
         self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
         written = "no checkpoint (disabled)" if self.disable_checkpointing else "checkpoint_latest.pth written"
-        self.print_to_log_file(f"signal {received}: {written}; continue with --c")
+        reason = f"signal {received}" if received else "no more batches"
+        self.print_to_log_file(f"{reason}: {written}; continue with --c")
         if self.is_ddp:
             dist.barrier()  # no rank leaves before the file is complete
-        self.stop_signals.remove()
+        failure = self._loading_failure()
+        self._end_workers()
+        if received:
+            raise SystemExit(128 + received)
+        raise RuntimeError(
+            f"the augmentation of {'this' if failure else 'another'} rank failed; see the messages above for the cause "
+            f"(workers that vanish without one were often killed for memory: lower nnUNet_n_proc_DA); {written}, "
+            "continue with --c"
+        ) from failure
+
+    def _stop_requests(self) -> tuple[int, bool]:
+        """The signal that came, or 0, and whether batches failed; under DDP on any rank."""
+        received, failed = self.stop_signals.received or 0, self._loading_failure() is not None
+        if self.is_ddp:
+            # all ranks must agree on the step, or the others wait for ever
+            flags = torch.tensor([received, int(failed)], device=self.device)
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+            received, failed = flags.tolist()
+        return received, bool(failed)
+
+    def _loading_failure(self) -> Exception | None:
+        failures = [getattr(loader, "failure", None) for loader in (self.dataloader_train, self.dataloader_val)]
+        return next((failure for failure in failures if failure is not None), None)
+
+    def _end_workers(self) -> None:
         for loader in (self.dataloader_train, self.dataloader_val):
-            if hasattr(loader, "_finish"):
-                loader._finish()
-        raise SystemExit(128 + received)
+            if isinstance(loader, SteadyBatches):
+                loader.finish()
+
+    # ---- data
+
+    def do_split(self):
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        check_splits(Path(self.preprocessed_dataset_folder_base) / "splits_final.json", self.fold, cases)
+        return super().do_split()
 
     # ---- checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint, whole or not at all; nnU-Net calls this on all ranks, and rank 0 writes."""
+        states = None if self.disable_checkpointing else random_states()
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
         # nnU-Net stores init_args as they are and reads only the names it knows
         arguments = self.my_init_kwargs
         self.my_init_kwargs = arguments | {
-            EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_state": random_state()}
+            EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_states": states}
         }
         try:
             remove_leftovers(Path(filename).parent)
-            with replacing(Path(filename)) as temporary:  # nothing is written on the other ranks
+            with replacing(Path(filename)) as temporary:
                 super().save_checkpoint(str(temporary))
         finally:
             self.my_init_kwargs = arguments
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
         if isinstance(filename_or_checkpoint, (str, Path)):
-            requested = Path(filename_or_checkpoint)
-            # only a continued training may go on from another file: validation must score what was asked for
-            chosen = readable_checkpoint(requested, fall_back=self.continuing)
-            if chosen != requested:
-                self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
-            filename_or_checkpoint = str(chosen)
+            filename_or_checkpoint = str(self._choose_checkpoint(Path(filename_or_checkpoint)))
+            arguments = read_header(Path(filename_or_checkpoint))["init_args"]
+            self._agree_with(arguments.get(EXTRAS, {}).get("config"), arguments["plans"])
         super().load_checkpoint(filename_or_checkpoint)
         extras = self.my_init_kwargs.pop(EXTRAS, None)
-        if extras is None:
-            return
-        self._resume_state = extras["random_state"]
-        self._report_changes(extras["config"])
+        if extras is not None:
+            self._resume_states = extras.get("random_states")
 
-    def _report_changes(self, stored: dict) -> None:
-        """Say which keys differ from those that the checkpoint was made with."""
+    def _choose_checkpoint(self, requested: Path) -> Path:
+        # only a continued training may go on from another file: validation must score what was asked for
+        chosen = readable_checkpoint(requested, fall_back=self.continuing)
+        if chosen != requested:
+            self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
+        return chosen
+
+    def _agree_with(self, stored: dict | None, plans: dict) -> None:
+        """Before a checkpoint is loaded: take over its config where the user names none, and refuse another patch.
+
+        Args:
+            stored: its config; None in a checkpoint of nnU-Net's own. plans: those it was trained with.
+        """
+        if stored is not None and not os.environ.get(ENVIRONMENT) and not self.was_initialized:
+            self._take_over(stored)
+        theirs = PlansManager(plans).get_configuration(self.configuration_name).patch_size
+        ours = self.configuration_manager.patch_size
+        if [int(n) for n in theirs] != [int(n) for n in ours]:
+            raise ConfigError(
+                f"the checkpoint was trained with patch_size {[int(n) for n in theirs]}, this run has "
+                f"{[int(n) for n in ours]}, and a model keeps its patch; set patch_size to the former in the file that "
+                f"{ENVIRONMENT} names, or train anew in another nnUNet_results"
+            )
         used = to_dict(self.config)
-        changed = {k: (v, used[k]) for k, v in stored.items() if used.get(k) != v}
+        changed = {k: (v, used[k]) for k, v in (stored or {}).items() if k in used and used[k] != v}
         if changed:
             self.print_to_log_file(f"WARNING: the config differs from the checkpoint's (was, is): {changed}")
+
+    def _take_over(self, stored: dict) -> None:
+        known = {field.name for field in dataclasses.fields(self.recipe)}
+        if unknown := sorted(stored.keys() - known):
+            self.print_to_log_file(f"WARNING: keys of the checkpoint that this version does not know: {unknown}")
+        self.config = override(self.recipe, {k: v for k, v in stored.items() if k in known}, "the checkpoint's config")
+        plans = with_overrides(self._plans_of_dataset, self.configuration_name, self.config)
+        plans.pop("continue_training", None)
+        self.my_init_kwargs["plans"] = plans
+        self.plans_manager = PlansManager(plans)
+        self.configuration_manager = self.plans_manager.get_configuration(self.configuration_name)
+        self._apply_config()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from nnunet_xlstm.pretraining.config import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.pretraining.heads import ProjectionHead
 from nnunet_xlstm.pretraining.standardise import Standardise
 
+GEOMETRY = ("kernel_size", "stride", "padding")  # attributes of torch's convolutions and poolings
+Size = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -22,6 +26,8 @@ class Layout:
         image_channels: of the input. patch_size: voxels of a global view.
         channels: of the map of each stage. cells: size of each map.
         stages: indices of the stages that objectives look at, ascending; the last one is always among them.
+        shifts: of the cells of each map, how far the middle of what they see lies from the middle of their share of
+            the patch, in cells per axis (see `receptive_shifts`).
     """
 
     image_channels: int
@@ -29,6 +35,7 @@ class Layout:
     channels: tuple[int, ...]
     cells: tuple[tuple[int, ...], ...]
     stages: tuple[int, ...]
+    shifts: tuple[tuple[float, ...], ...] = ()
 
     def n_prototypes(self, stage: int, config: ObjectiveKeys) -> int:
         """Prototypes of the pooled head of a stage."""
@@ -62,7 +69,8 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()  # leaves running statistics alone
     try:
-        maps = encoder(parameter.new_zeros(1, image_channels, *patch_size))
+        with strided_layers(encoder) as layers_seen:
+            maps = encoder(parameter.new_zeros(1, image_channels, *patch_size))
     finally:
         for module, mode in modes:
             module.training = mode
@@ -72,6 +80,7 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
             "resolution first (for dynamic-network-architectures: return_skips=True)"
         )
     n = len(maps)
+    shifts = receptive_shifts(layers_seen, patch_size)
     first = n - 1 if layers == "bottom" else max(0, min(2, n - 2))
     return Layout(
         image_channels,
@@ -79,7 +88,65 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
         tuple(m.shape[1] for m in maps),
         tuple(tuple(m.shape[2:]) for m in maps),
         tuple(range(first, n)),
+        tuple(shifts.get(tuple(m.shape[2:]), (0.0,) * len(patch_size)) for m in maps),
     )
+
+
+@contextmanager
+def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[float, ...]]]]:
+    """Collect, while `module` runs, input size, output size and shift of its strided convolutions and poolings.
+
+    The shift is in cells of the input, per axis: where the middle of the kernel lies, less the middle of the s cells
+    that become one: (k - 1) / 2 - padding - (s - 1) / 2. It is -1/2 for kernel 3, stride 2, padding 1, and 0 for
+    pooling by 2.
+    """
+    seen: list[tuple[Size, Size, tuple[float, ...]]] = []
+
+    def note(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        size, result = tuple(inputs[0].shape[2:]), tuple(output.shape[2:])
+        if any(after > before for before, after in zip(size, result, strict=True)):
+            return  # transposed
+        kernel, stride, padding = (_per_axis(getattr(layer, name), len(size)) for name in GEOMETRY)
+        shift = tuple((k - 1) / 2 - p - (s - 1) / 2 for k, s, p in zip(kernel, stride, padding, strict=True))
+        seen.append((size, result, shift))
+
+    hooks = [
+        layer.register_forward_hook(note)
+        for layer in module.modules()
+        if all(hasattr(layer, name) for name in GEOMETRY) and max(_per_axis(layer.stride, 1)) > 1
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def receptive_shifts(
+    layers: Sequence[tuple[Size, Size, tuple[float, ...]]], patch_size: Sequence[int]
+) -> dict[Size, tuple[float, ...]]:
+    """Return, by size of a map, the shift of its cells in cells, from what `strided_layers` collected.
+
+    Where layers stride side by side (a convolution and the shortcut around it) their mean counts. The shifts add up:
+    -1/4, -3/8, -7/16 cells after one, two, three convolutions of kernel 3 and stride 2. A mirrored view is shifted the
+    other way, so without this the same cell of two views may see places almost a cell apart.
+    """
+    size: Size = tuple(int(n) for n in patch_size)
+    stride, shift = [1.0] * len(size), [0.0] * len(size)
+    shifts = {size: tuple(shift)}
+    while following := [(after, s) for before, after, s in layers if before == size and after != size]:
+        after = following[0][0]
+        steps = [s for result, s in following if result == after]
+        for axis, values in enumerate(zip(*steps, strict=True)):
+            shift[axis] += stride[axis] * sum(values) / len(values)
+            stride[axis] *= size[axis] / after[axis]
+        size = after
+        shifts[size] = tuple(s / n for s, n in zip(shift, stride, strict=True))
+    return shifts
+
+
+def _per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,) * dims
 
 
 def pooled_heads(layout: Layout, config: PretrainingConfig, prototypes: bool) -> nn.ModuleDict:

@@ -1,7 +1,9 @@
 """The dense objective: both views of a point of the body shall have the same feature.
 
 Points are drawn where the boxes of the two global views meet; maps of student and teacher are sampled there, so flips
-and crops are undone (compare VADeR, Pinheiro et al. 2020; DenseCL, Wang et al. 2021).
+and crops are undone (compare VADeR, Pinheiro et al. 2020; DenseCL, Wang et al. 2021). The middle of a cell is that of
+its receptive field: strided convolutions of kernel 3 see half a voxel to the left of the pair that they merge, and in a
+mirrored view to the right.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.layers.device import to_device
 from nnunet_xlstm.pretraining.branch import Layout, remember, standards
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.pretraining.heads import ProjectionHead
@@ -30,7 +33,7 @@ def shared_points(batch: ViewBatch, n_points: int) -> tuple[Tensor, Tensor]:
     low = start.amax(1)
     room = (start + size).amin(1) - low  # (B, D)
     # from the CPU's generator, whatever the device: one seed repeats a run
-    random = torch.rand(len(low), n_points, low.shape[-1]).to(low.device)
+    random = to_device(torch.rand(len(low), n_points, low.shape[-1]), low.device)
     points = low[:, None] + random * room.clamp_min(0)[:, None]
     positions = (points[:, None] - start[:, :, None]) / size[:, :, None]
     positions = torch.where(batch.flips[:, :, None], 1 - positions, positions)
@@ -41,7 +44,7 @@ def sample(maps: Tensor, positions: Tensor) -> Tensor:
     """Linear interpolation of maps (V, C, *cells) at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
 
     In float32 or wider: a position in bfloat16 is off by half a voxel.
-    A cell is taken to cover its share of the view (align_corners=False), as in the upsampling of a U-Net's decoder.
+    A cell is taken to cover its share of the extent (align_corners=False), as in the upsampling of a U-Net's decoder.
     """
     maps = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
     grid = positions.flip(-1) * 2 - 1  # grid_sample wants the last axis first
@@ -84,6 +87,9 @@ class DenseObjective(Objective):
             if self.prototypes:
                 self.targets[str(stage)] = TARGETS[config.centring](config.inner_prototypes, config)
         self.stages = layout.stages
+        for stage in layout.stages:  # as a share of the map's extent
+            shift = torch.tensor(layout.shifts[stage]) / torch.tensor(layout.cells[stage])
+            self.register_buffer(f"shift_{stage}", shift, persistent=False)
         self.standards = standards(layout, config)
 
     def forward(self, seen: Seen) -> Tensor:
@@ -92,7 +98,8 @@ class DenseObjective(Objective):
         weights = shown / (len(shown) * 2 * self.n_points)
         terms = []
         for stage in self.stages:
-            student, teacher = (sample(x.maps[stage], positions) for x in (seen.student, seen.teacher))
+            places = positions - self.get_buffer(f"shift_{stage}")
+            student, teacher = (sample(x.maps[stage], places) for x in (seen.student, seen.teacher))
             if self.training:
                 remember(self.standards[str(stage)], teacher)
             student, teacher = (self.standards[str(stage)](x) for x in (student, teacher))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.device import to_device
 from nnunet_xlstm.pretraining.branch import Layout
 from nnunet_xlstm.pretraining.config import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.pretraining.objective import Objective, Seen
@@ -93,7 +94,7 @@ class MaskedObjective(Objective):
     def mask(self, views: Tensor) -> tuple[Tensor, BlockMask]:
         """Views (B, 2, C, *patch) with blocks replaced by the token, and the mask; `views` stay as they are."""
         mask = BlockMask.draw(views.shape[0] * views.shape[1], self.layout, self.config)
-        voxels = mask.at(self.layout.patch_size).to(views.device).view(*views.shape[:2], 1, *views.shape[3:])
+        voxels = to_device(mask.at(self.layout.patch_size), views.device).view(*views.shape[:2], 1, *views.shape[3:])
         token = self.token.to(views.dtype).view(-1, *[1] * (views.ndim - 3))
         return torch.where(voxels, token, views), mask
 
@@ -102,8 +103,9 @@ class MaskedObjective(Objective):
         for stage in self.stages:
             maps = seen.student.maps[stage]
             mask = seen.mask.at(self.layout.cells[stage]).flatten(1)  # (V, n)
-            share = (mask / (mask.sum(1, keepdim=True) * len(mask)))[mask].to(maps.device)
-            rows = mask.flatten().nonzero()[:, 0].to(maps.device)  # on the CPU: no wait for the device
+            # the mask is on the CPU, so the device need not be waited for
+            share = to_device((mask / (mask.sum(1, keepdim=True) * len(mask)))[mask], maps.device)
+            rows = to_device(mask.flatten().nonzero()[:, 0], maps.device)
             with seen.autocast():
                 predicted = self.predictors[str(stage)](_rows(maps, rows))
             if self.voxels:

@@ -130,21 +130,21 @@ class Monitor:
         if not self._steps:
             return values
         seen = Observations.join([observations for observations, _ in self._steps])
-        features = F.normalize(seen.features.flatten(0, 1).double().cpu(), dim=-1)
+        features = F.normalize(seen.features.flatten(0, 1).cpu().double(), dim=-1)
         values["feature_sd"] = spread(features)
         values["effective_rank"] = effective_rank(features)
         values["mean_cosine"] = mean_cosine(features)
         values["view_cosine"] = float((features[::2] * features[1::2]).sum(1).mean())
         if seen.embeddings is not None:
-            values["embedding_sd"] = spread(F.normalize(seen.embeddings.flatten(0, 1).double().cpu(), dim=-1))
+            values["embedding_sd"] = spread(F.normalize(seen.embeddings.flatten(0, 1).cpu().double(), dim=-1))
         if seen.heads:
             values["least_entropy_mean_target"] = min(
-                float(torch.special.entr(mean.double().cpu()).sum()) / math.log(len(mean))
+                float(torch.special.entr(mean.cpu().double()).sum()) / math.log(len(mean))
                 for mean in seen.heads.values()
             )
         if seen.target_sum is not None:
             log_k = math.log(len(seen.target_sum))
-            mean = seen.target_sum.double().cpu() / self._n
+            mean = seen.target_sum.cpu().double() / self._n
             values["entropy_mean_target"] = float(torch.special.entr(mean).sum()) / log_k
             values["mean_entropy_target"] = float(seen.target_entropy) / self._n / log_k
             values["top1_share"] = float(seen.prototypes.bincount().max()) / self._n

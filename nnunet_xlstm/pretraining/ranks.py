@@ -22,18 +22,32 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
-def gather_rows(x: Tensor) -> tuple[Tensor, int]:
-    """Rows of all ranks, (sum of n, D), and the index of this rank's first row. Ranks may differ in their n.
+class RowGatherer:
+    """Collects rows of all ranks, which may differ in how many they have.
 
-    Without gradient. x: (n, D).
+    The numbers of rows are exchanged, and waited for, when this rank comes with a number for the first time; the ranks'
+    shares of a batch are taken to stay what they were.
     """
-    if not is_distributed():
-        return x, 0
-    counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
-    n = [int(c) for c in counts]
-    padded = x.new_zeros(max(n), x.shape[1])
-    padded[: len(x)] = x
-    parts = [torch.empty_like(padded) for _ in n]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[:k] for part, k in zip(parts, n, strict=True)]), sum(n[: dist.get_rank()])
+
+    def __init__(self) -> None:
+        self._counts: dict[int, list[int]] = {}
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, int]:
+        """Return the rows of all ranks, (sum of n, D), without gradient, and the index of this rank's first row.
+
+        Args:
+            x: (n, D).
+        """
+        if not is_distributed():
+            return x, 0
+        counts = self._counts.get(len(x))
+        if counts is None:
+            own = torch.tensor([len(x)], device=x.device)
+            of_ranks = [torch.zeros_like(own) for _ in range(dist.get_world_size())]
+            dist.all_gather(of_ranks, own)
+            counts = self._counts[len(x)] = torch.cat(of_ranks).tolist()
+        padded = x.new_zeros(max(counts), x.shape[1])
+        padded[: len(x)] = x
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)]), sum(counts[: dist.get_rank()])

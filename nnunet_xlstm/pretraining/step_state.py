@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nnunet_xlstm.pretraining.ranks import gather_rows
+from nnunet_xlstm.pretraining.ranks import RowGatherer
 
 
 class StepState(nn.Module):
@@ -38,6 +38,7 @@ class VectorQueue(StepState):
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))  # in all, since the start
         self._pushed: int | None = 0  # the same number, known without waiting for the device
         self._pending: list[Tensor] = []
+        self._gather = RowGatherer()
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -70,7 +71,7 @@ class VectorQueue(StepState):
 
     def end_step(self) -> None:
         if self._pending:
-            self.push(gather_rows(torch.cat(self._pending))[0])
+            self.push(self._gather(torch.cat(self._pending))[0])
         self._pending = []
 
     def discard_step(self) -> None:

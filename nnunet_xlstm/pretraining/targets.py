@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nnunet_xlstm.pretraining.config import TeacherKeys
-from nnunet_xlstm.pretraining.ranks import gather_rows, sum_over_ranks
+from nnunet_xlstm.pretraining.ranks import RowGatherer, sum_over_ranks
 from nnunet_xlstm.pretraining.step_state import StepState, VectorQueue
 
 
@@ -87,13 +87,14 @@ class SinkhornTarget(Target):
     def __init__(self, n_prototypes: int, config: TeacherKeys):
         super().__init__(n_prototypes, config)
         self.queue = VectorQueue(config.queue_size, n_prototypes)
+        self._gather = RowGatherer()
 
     @torch.no_grad()
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
         flat = logits.flatten(0, -2)
         if self.training:
             self.queue.remember(flat)
-        rows, first = gather_rows(flat)
+        rows, first = self._gather(flat)
         scores = torch.cat((rows, self.queue.kept().to(rows.dtype)))
         return sinkhorn(scores / temperature)[first : first + len(flat)].view_as(logits)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ def pair_distances(log_q: Tensor, log_p: Tensor, distance: str) -> Tensor:
         if distance == "reverse_kl":
             row = (log_p.exp() * (log_p - lq)).sum((1, 2))
         else:
-            log_m = torch.logaddexp(lq, log_p) - torch.log(log_p.new_tensor(2.0))
+            log_m = torch.logaddexp(lq, log_p) - math.log(2)
             row = (lq.exp() * (lq - log_m) + log_p.exp() * (log_p - log_m)).sum((1, 2)) / 2
         rows.append(row / n)
     return torch.stack(rows)

@@ -46,6 +46,8 @@ def test_by_hand():
     dice = 2 * 0.5 / (0.5 + 0.75 + 1)
     loss = PartialLabelLoss()(logits, target, torch.tensor([[True, False]]))
     assert loss.item() == pytest.approx(bce - dice, abs=1e-6)
+    weighted = PartialLabelLoss(dice_weight=2.0, ce_weight=0.5)(logits, target, torch.tensor([[True, False]]))
+    assert weighted.item() == pytest.approx(0.5 * bce - 2 * dice, abs=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -170,3 +172,12 @@ def test_two_ranks_are_one_batch(batch, tmp_path):
     losses, gradients = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
     assert torch.allclose(torch.stack(losses), whole.detach(), rtol=1e-5)
     assert torch.allclose(torch.cat(gradients), logits.grad, atol=1e-6)
+
+
+def test_what_was_said_of_one_batch_does_not_serve_the_next(batch):
+    logits, target, valid = batch
+    loss = PartialLabelLoss()
+    loss.expect(valid)
+    assert loss(logits, target).item() == loss(logits, target, valid).item()
+    with pytest.raises(ValueError, match="valid has the shape None"):
+        loss(logits, target)

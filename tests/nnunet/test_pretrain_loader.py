@@ -105,3 +105,12 @@ def test_the_same_seed_gives_the_same_batch():
         return next(loader(cases))["global_views"]
 
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
+
+
+def test_places_anywhere_are_drawn_alike():
+    """Along an edge of 20 with a crop of 12 there are 9 starts; a uniform centre would put 6 of 10 at the two ends."""
+    made = loader({"a": (image((20, 24, 28)), [])}, share=0.0)
+    starts = np.array([[a for a, _ in made._parent_box((20, 24, 28), {1: []})] for _ in range(3000)])
+    for axis, n in enumerate((9, 13, 17)):
+        share = np.bincount(starts[:, axis], minlength=n) / len(starts)
+        assert len(share) == n and np.abs(share - 1 / n).max() < 0.03

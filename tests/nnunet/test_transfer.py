@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from support.image_files import tree
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
@@ -142,12 +143,21 @@ def test_weights_that_are_not_finite_are_refused(run_adapt, stock_file):
     assert code == 1 and "holds NaN" in text
 
 
-def test_no_file_is_lost(run_adapt, pretrained_file, tmp_path):
-    before = pretrained_file.read_bytes()
-    for out, words in ((pretrained_file, "is the checkpoint itself"), (tmp_path / "a.json", "ends in .pth")):
+def test_no_file_is_lost(run_adapt, transfer_folder, pretrained_file, tmp_path):
+    """The report has the checkpoint's name with .json: no plans, no data set and no file of others may lie there."""
+    folder = transfer_folder
+    before = pretrained_file.read_bytes(), tree(folder)
+    (tmp_path / "own.json").write_text("{}")
+    for out, words in (
+        (pretrained_file, "would replace"),
+        (folder / f"{PLANS}.pth", "would replace"),
+        (folder / ".." / folder.name / "dataset.pth", "would replace"),
+        (tmp_path / "own.pth", "no file that this command wrote"),
+        (tmp_path / "a.json", "ends in .pth"),
+    ):
         code, _, text = run_adapt("-o", out)
         assert code == 1 and words in text
-    assert pretrained_file.read_bytes() == before and not (tmp_path / "a.json").exists()
+    assert (pretrained_file.read_bytes(), tree(folder)) == before and not (tmp_path / "a.json").exists()
 
 
 def test_what_adapt_made_is_no_source(run_adapt, tmp_path):

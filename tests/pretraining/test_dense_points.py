@@ -5,12 +5,13 @@ import torch
 from ssl_toys import ToyEncoder, small_config
 from torch import nn
 
+from nnunet_xlstm.pretraining.branch import measure
 from nnunet_xlstm.pretraining.dense import sample, shared_points
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 from nnunet_xlstm.pretraining.view_batch import ViewBatch
 
 
-def coordinate_views(n: int, dims: int) -> ViewBatch:
+def coordinate_views(n: int, dims: int, voxels: int = 16) -> ViewBatch:
     """Views of 16 voxels per axis whose D channels are the position in the parent crop (share of its edge).
 
     Crops have whole voxels of a parent of 32; a view of a linear image, resampled, is that image at its cells' centres.
@@ -18,10 +19,10 @@ def coordinate_views(n: int, dims: int) -> ViewBatch:
     start = torch.randint(0, 8, (n, 2, dims))
     size = torch.randint(12, 24, (n, 2, dims))
     flips = torch.rand(n, 2, dims) < 0.5
-    views = torch.empty(n, 2, dims, *[16] * dims)
+    views = torch.empty(n, 2, dims, *[voxels] * dims)
     for b in range(n):
         for v in range(2):
-            axes = [(start[b, v, a] + size[b, v, a] * (torch.arange(16) + 0.5) / 16) / 32 for a in range(dims)]
+            axes = [(start[b, v, a] + size[b, v, a] * (torch.arange(voxels) + 0.5) / voxels) / 32 for a in range(dims)]
             view = torch.stack(torch.meshgrid(*axes, indexing="ij"))
             views[b, v] = view.flip([1 + int(a) for a in flips[b, v].nonzero()[:, 0]])
     return ViewBatch(views, torch.stack((start, size), -1) / 32, flips)
@@ -45,6 +46,53 @@ def test_points_show_the_same_place_in_both_views(dims, stride):
     low = batch.boxes[..., 0].amax(1)
     high = batch.boxes.sum(-1).amin(1)
     assert ((places[:, 0] >= low[:, None] - 1e-5) & (places[:, 0] <= high[:, None] + 1e-5))[inner].all()
+
+
+class Averages(nn.Module):
+    """Convolutions of kernel 3 and stride 2 that average what they see, and beside them, if asked for, pooling by 2."""
+
+    def __init__(self, dims: int, shortcut: bool):
+        super().__init__()
+        conv, pool = {2: (nn.Conv2d, nn.AvgPool2d), 3: (nn.Conv3d, nn.AvgPool3d)}[dims]
+        self.convs = nn.ModuleList(conv(dims, dims, 3, 2, 1, groups=dims, bias=False) for _ in range(3))
+        for layer in self.convs:
+            nn.init.constant_(layer.weight, 3.0**-dims)
+        self.pool = pool(2) if shortcut else None
+
+    def forward(self, x):
+        maps = []
+        for layer in self.convs:
+            x = layer(x) if self.pool is None else (layer(x) + self.pool(x)) / 2
+            maps.append(x)
+        return maps
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("shortcut", "per_layer"), [(False, -0.5), (True, -0.25)])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_cells_of_strided_convolutions_show_the_same_place_in_both_views(dims, shortcut, per_layer, stage):
+    """By hand: a kernel of 3 at stride 2 sees 2i - 1 to 2i + 1, half a voxel before the middle of 2i and 2i + 1."""
+    encoder, voxels = Averages(dims, shortcut), 64
+    layout = measure(encoder, dims, (voxels,) * dims, "multi")
+    stride = 2 ** (stage + 1)
+    shift = per_layer * (1 + 2 + 4 - {0: 6, 1: 4, 2: 0}[stage]) / stride
+    assert layout.shifts[stage] == (shift,) * dims
+    batch = coordinate_views(4, dims, voxels)
+    positions, _ = shared_points(batch, 400)
+    with torch.no_grad():
+        maps = encoder(batch.global_views.flatten(0, 1))[stage]
+    margin = 2 * stride / voxels  # what is nearer to the edge sees padding
+    inner = ((positions > margin) & (positions < 1 - margin)).all(-1).all(1)
+    assert inner.sum() > 20
+
+    def apart(shift):
+        """Greatest distance, in cells of the first view, of the places that the two views show of a point."""
+        moved = (positions - shift * stride / voxels).flatten(0, 1)
+        places = sample(maps, moved).unflatten(0, (-1, 2))
+        cell = batch.boxes[:, 0, :, 1][:, None] * stride / voxels
+        return ((places[:, 0] - places[:, 1]).abs() / cell)[inner].max()
+
+    assert apart(shift) < 1e-3 < 0.4 * -shift < apart(0.0)
 
 
 def test_without_undoing_the_flips_places_differ():
@@ -81,6 +129,7 @@ def test_loss_equals_the_naive_loop(distance):
     loss = method(batch)["loss"]
     torch.manual_seed(3)
     positions, _ = shared_points(batch, 6)
+    shift = -7 / 16 / 2  # of cells that three convolutions of stride 2 make of 16 voxels, as a share of the view
     total = 0.0
     with torch.no_grad():
         for b in range(2):
@@ -89,7 +138,7 @@ def test_loss_equals_the_naive_loop(distance):
 
                     def head(branch, view, b=b, i=i):
                         x = branch.encoder(batch.global_views[b, view][None])[-1]
-                        point = sample(x, positions[b, view, i][None, None])
+                        point = sample(x, (positions[b, view, i] - shift)[None, None])
                         return branch.heads["dense"]["2"](point[0, 0])
 
                     s, t = head(method.student, v), head(method.teacher, 1 - v)

@@ -350,25 +350,28 @@ def read_checkpoint(folder: Path) -> None:
 
 
 TARGETS = {
-    "dataset.json, evaluate": Target(3, evaluated_dataset, evaluate),
-    "dataset.json, pool build": Target(3, spoilt_pool_source, build_pool),
-    "POOL.json": Target(3, pool_json, build_pool),
-    "pool_cases.json, pool build": Target(3, built_pool("pool_cases.json"), build_pool),
-    "dataset.json of a pool, pool build": Target(3, built_pool("dataset.json"), build_pool),
-    "splits_final.json, pool build": Target(1, built_pool("splits_final.json"), build_pool),
-    "pool_cases.json, unlabelled": Target(3, unlabelled, make_unlabelled),
+    "dataset.json, evaluate": Target(0.5, evaluated_dataset, evaluate),
+    "dataset.json, pool build": Target(0.5, spoilt_pool_source, build_pool),
+    "POOL.json": Target(0.5, pool_json, build_pool),
+    "pool_cases.json, pool build": Target(0.5, built_pool("pool_cases.json"), build_pool),
+    "dataset.json of a pool, pool build": Target(0.5, built_pool("dataset.json"), build_pool),
+    "splits_final.json, pool build": Target(0.5, built_pool("splits_final.json"), build_pool),
+    "dataset.json, check": Target(
+        0.5, raw_dataset, lambda f: command("check", "-d", str(f / "raw" / "Dataset001_Raw"))
+    ),
+    "pool_cases.json, unlabelled": Target(0.5, unlabelled, make_unlabelled),
     "dataset.json, restrict": Target(
-        3, predictions, lambda f: command("restrict", "-i", str(f / "pred"), "-o", str(f / "out"))
+        0.5, predictions, lambda f: command("restrict", "-i", str(f / "pred"), "-o", str(f / "out"))
     ),
     "summary.json, compare": Target(
-        1, summary, lambda f: command("compare", f"A={f / 'pred'}", f"B={f / 'pred'}", "-o", str(f / "out"))
+        0.2, summary, lambda f: command("compare", f"A={f / 'pred'}", f"B={f / 'pred'}", "-o", str(f / "out"))
     ),
     "NIfTI, read": Target(12, evaluated_map, read_map, json=False, header=352),
     "zipped NIfTI, read": Target(6, zipped_map, read_zipped_map, json=False),
-    "plans, cost": Target(3, plans, lambda f: command("cost", str(f / "plans.json"), "-c", "3d")),
+    "plans, cost": Target(0.5, plans, lambda f: command("cost", str(f / "plans.json"), "-c", "3d")),
     "catalogue entry": Target(8, catalogue_entry, read_catalogue),
     "catalogue pool": Target(4, catalogue_pool, read_catalogue),
-    "catalogue entry, convert": Target(3, convertible, run_convert),
+    "catalogue entry, convert": Target(0.5, convertible, run_convert),
     "study preset": Target(12, preset, read_preset),
     "study.json": Target(6, study, read_study),
     "tables of subjects": Target(12, tables, read_tables),
