@@ -13,7 +13,7 @@ from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.files import read_json, visible_files, write_json
+from nnunet_xlstm.io.files import visible_files, write_json
 
 MARKER = "demo.json"
 PRODUCTS = (
@@ -89,8 +89,7 @@ def read_dataset(folder: Path) -> Dataset:
     """The dataset in a folder of the user.
 
     Raises:
-        ValueError: the folder is no raw nnU-Net dataset, or has too few cases; the text says what is missing.
-        FileNotFoundError: there is no such folder.
+        DatasetError: there is no such folder, it is no raw nnU-Net dataset, or has too few cases.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -103,12 +102,15 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    facts = read_json(path, dict)
+    file = DatasetFile.read(path)
+    facts = dict(file.content)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
     missing = [key for key in needed if key not in facts]
     if missing:
         raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
     read_classes(path)  # what its labels and its file ending must be
+    if (table := file.table()) is not None:  # names that files can have, paths with their variables expanded
+        facts["dataset"] = {case: {"images": list(row.images), "label": row.label} for case, row in table.items()}
     dataset = Dataset(folder, facts)
     _check_cases(dataset)
     return dataset

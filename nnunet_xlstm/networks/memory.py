@@ -16,7 +16,7 @@ from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.cost import count_parameters
 
 # Bytes kept for the backward pass, per element that convolutions and token layers write: (all, with recomputation).
-KEPT_BYTES = {"bf16": (4.0, 1.13), "fp16": (4.8, 2.2), "fp32": (7.4, 2.25)}
+KEPT_BYTES = {"bf16": (4.0, 1.13), "fp16": (5.4, 2.2), "fp32": (7.4, 2.25)}
 LOSS_BYTES = 16  # per logit: the fp32 copies of cross-entropy and Dice
 DEEP_SUPERVISION = 8 / 7  # logits of all scales, by those of full resolution
 SELF_SUPERVISED = 1.35  # activations kept by pre-training, by those of supervised training with the same plans, at most
