@@ -124,7 +124,8 @@ def _each(
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np (what is scored is "
+                "kept)"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

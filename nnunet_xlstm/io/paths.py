@@ -46,16 +46,19 @@ def check_file_name(name: Any, where: str) -> str:
     return name
 
 
-def check_is_text(path: Path | str) -> None:
-    """Check that a path can be given to a library in C++, which wants UTF-8: SimpleITK ends the process otherwise.
+def as_utf8(path: Path | str) -> str:
+    """Return a path as a text that C++ libraries take; SimpleITK ends the process for others.
 
     Raises:
-        DatasetError: a part of it has bytes that are no text, such as a name from an old disk in Latin-1.
+        DatasetError: the name is not UTF-8, as on disks of old systems.
     """
+    text = str(path)
     try:
-        str(path).encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
-        raise DatasetError(f"{path}: this name is no text in UTF-8; rename the file, or the folder it is in") from None
+        shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise DatasetError(f"{shown}: its name is not UTF-8, so it cannot be opened; rename it") from None
+    return text
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
