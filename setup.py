@@ -34,12 +34,16 @@ if __name__ == "__main__":
             "numpy>=1.24",
             "einops",
             "scikit-learn",
+            "pydicom>=3.0",
             # nnU-Net's preprocessing imports distutils, which Python 3.12 dropped and setuptools still ships.
             'setuptools; python_version >= "3.12"',
         ],
         extras_require={
-            "test": ["pytest>=8", "pytest-xdist>=3.7", "ruff>=0.6", "monai>=1.4", "statsmodels>=0.14", "trimesh>=4"],
-            # SimpleITK reads DICOM: nothing more is needed, the name is kept for those who ask for it.
+            "test": [
+                *("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"),
+                *("monai>=1.4", "statsmodels>=0.14", "trimesh>=4"),
+            ],
+            # SimpleITK and pydicom read DICOM: nothing more is needed, the name is kept for those who ask for it.
             "dicom": [],
             # vtkSurfaceNets3D (VTK 9.3 or later) and rendering for `nnunet_xlstm mesh`, which works without.
             "mesh": ["pyvista>=0.44", "vtk>=9.3"],

@@ -55,8 +55,8 @@ class Arm:
 ARMS = {
     "scratch": Arm(),
     "full": Arm("stage2"),
-    "frozen": Arm("stage2", "nnUNetTrainerFinetuneFrozen"),
-    "bottom": Arm("stage2", "nnUNetTrainerFinetuneBottom"),
+    "frozen": Arm("stage2", "nnUNetTrainerFinetuneFrozen_150epochs"),
+    "bottom": Arm("stage2", "nnUNetTrainerFinetuneBottom_150epochs"),
     "masked": Arm("masked"),
     "twin_scratch": Arm(plans=TWIN),
     "twin_full": Arm("twin", plans=TWIN),
@@ -115,7 +115,7 @@ class FewLabels(Bench):
     def plan_like(self, run: str, dataset: int, target: int, plans: str) -> None:
         """Plans of `target` after the network of a run, at the spacing of the data set."""
         command = ["nnunet_xlstm", "plan_like", str(self.checkpoint(run, dataset)), "-d", str(target), "-p", plans]
-        self.once(f"{plans}_{target}", [*command, "--spacing", "fixed", "--mm", *DATASETS[dataset]["mm"]])
+        self.once(f"{plans}_{target}", [*command, "--spacing", "fixed", "--target-spacing", *DATASETS[dataset]["mm"]])
 
     def prepare_own(self, dataset: int) -> None:
         """The data set's training images as a pool of their own, planned as the data set is."""

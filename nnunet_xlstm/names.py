@@ -1,33 +1,49 @@
 """Every class that nnU-Net finds by name, with its module. Import-free: the shim reads it on each stock look-up."""
 
-TRAINERS = {
-    name: f"nnunet_xlstm.trainers.{name}"
-    for name in (
-        "nnUNetTrainerXLSTMUNet",
-        "nnUNetTrainerXLSTMUNetAdam",
-        "nnUNetTrainerXLSTMUNetShort",
-        "nnUNetTrainerFinetune",
-        "nnUNetTrainerFinetuneFrozen",
-        "nnUNetTrainerFinetuneBottom",
-        "nnUNetTrainerFinetuneStaged",
-        "nnUNetTrainerDINO",
-        "nnUNetTrainerDINO_HeartSeg",
-        "nnUNetTrainerDINO_SegSync",
-        "nnUNetTrainerDINO_SegSync_r1",
-        "nnUNetTrainerMasked",
-        "nnUNetTrainerPool",
-    )
-} | {
-    f"nnUNetTrainerTSFM{length}": "nnunet_xlstm.trainers.nnUNetTrainerTSFM"
-    for length in ("", "_10epochs", "_20epochs", "_50epochs", "_100epochs")
-}
+TRAINERS = (
+    {
+        name: f"nnunet_xlstm.trainers.{name}"
+        for name in (
+            "nnUNetTrainerXLSTMUNet",
+            "nnUNetTrainerXLSTMUNetAdam",
+            "nnUNetTrainerXLSTMUNetShort",
+            "nnUNetTrainerFinetune",
+            "nnUNetTrainerFinetuneFrozen",
+            "nnUNetTrainerFinetuneBottom",
+            "nnUNetTrainerFinetuneStaged",
+            "nnUNetTrainerFinetune_SegSync",
+            "nnUNetTrainerDINO",
+            "nnUNetTrainerDINO_HeartSeg",
+            "nnUNetTrainerDINO_SegSync",
+            "nnUNetTrainerDINO_SegSync_r1",
+            "nnUNetTrainerMasked",
+            "nnUNetTrainerPool",
+        )
+    }
+    | {
+        f"nnUNetTrainerFinetune{part}_150epochs": f"nnunet_xlstm.trainers.nnUNetTrainerFinetune{part}"
+        for part in ("Frozen", "Bottom")
+    }
+    | {
+        f"nnUNetTrainerTSFM{length}": "nnunet_xlstm.trainers.nnUNetTrainerTSFM"
+        for length in ("", "_10epochs", "_20epochs", "_50epochs", "_100epochs")
+    }
+)
 # Each preset with its twin; two more controls exist for the preset of the CPU studies.
 _PRESETS = [f"{preset}{twin}" for preset in ("", "Bi", "Enc", "Small", "Tiny", "Large") for twin in ("", "NoXLSTM")]
-PLANNERS = {
-    f"nnUNetPlannerXLSTMUNet{preset}": "nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet"
-    for preset in (*_PRESETS, "SmallShuffled", "SmallPlain")
-} | {
-    f"nnUNetPlannerTSFM_{size}{twin}": "nnunet_xlstm.planners.nnUNetPlannerTSFM"
-    for size in ("S", "B", "L", "1p6B")
-    for twin in ("", "NoViT")
-}
+PLANNERS = (
+    {
+        f"nnUNetPlannerXLSTMUNet{preset}": "nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet"
+        for preset in (*_PRESETS, "SmallShuffled", "SmallPlain")
+    }
+    | {
+        f"nnUNetPlannerSegSync{reading}{twin}": "nnunet_xlstm.planners.nnUNetPlannerSegSync"
+        for reading in ("", "Bi")
+        for twin in ("", "NoXLSTM")
+    }
+    | {
+        f"nnUNetPlannerTSFM_{size}{twin}": "nnunet_xlstm.planners.nnUNetPlannerTSFM"
+        for size in ("S", "B", "L", "1p6B")
+        for twin in ("", "NoViT")
+    }
+)

@@ -69,17 +69,21 @@ def write_ellipsoids(folder: Path, n: int = 6, shape: tuple[int, int, int] = (20
 
 @pytest.fixture(scope="session")
 def plan_and_preprocess():
-    """plan_and_preprocess(number, check): nnU-Net's own functions, tiny plans; threads in place of processes, each of
-    which would import torch first."""
+    """plan_and_preprocess(number, check, configuration): nnU-Net's own functions, tiny plans; threads in place of
+    processes, each of which would import torch first."""
 
-    def _run(number: int, check: bool = False) -> None:
+    def _run(number: int, check: bool = False, configuration: str = "3d_fullres") -> None:
         from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
         from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
 
-        with mock.patch.object(multiprocessing, "get_context", lambda method: multiprocessing.dummy):
+        with (
+            mock.patch.object(multiprocessing, "get_context", lambda method: multiprocessing.dummy),
+            # nnU-Net forks here to list files; a fork beside torch's threads may wait for ever
+            mock.patch("nnunetv2.utilities.utils.Pool", multiprocessing.dummy.Pool),
+        ):
             nnunet.extract_fingerprint_dataset(number, num_processes=1, check_dataset_integrity=check)
             nnUNetPlannerXLSTMUNetTiny(number).plan_experiment()
-            nnunet.preprocess_dataset(number, "nnUNetXLSTMUNetTinyPlans", ("3d_fullres",), num_processes=(1,))
+            nnunet.preprocess_dataset(number, "nnUNetXLSTMUNetTinyPlans", (configuration,), num_processes=(1,))
 
     return _run
 

@@ -48,7 +48,7 @@ def test_file_overrides_declared_keys_only_those(write):
         ('{"patch_size": [8, "x"]}', "wrong type; give list of int or null"),
         ('{"optimizer": "lion"}', "'lion' is unknown; use one of sgd, adam, adamw"),
         ('{"mirroring": 1}', "wrong type; give true/false"),
-        ("[1]", "holds a list; write an object"),
+        ("[1]", "holds a list; it must hold an object"),
         ("{num", "not valid JSON"),
     ],
 )

@@ -29,9 +29,9 @@ FILES = {"io", "imaging"}
 ALLOWED = {
     "names": (set(), set()),
     "errors": (set(), set()),
-    "config": (set(), set()),
+    "config": ({"io"}, set()),
     "io": (set(), set()),
-    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL"}),
+    "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
     "shim": ({"names"}, set()),
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
@@ -56,7 +56,7 @@ ALLOWED = {
         },
         TORCH | ARRAYS | NNUNET | {"tqdm"},
     ),
-    "report": (set(), set()),
+    "report": ({"io"}, set()),
     "evaluation": (FILES | {"report", "data"}, ARRAYS | {"tqdm"}),
     "statistics": (set(), {"numpy", "scipy"}),
     "comparison": (
@@ -69,7 +69,7 @@ ALLOWED = {
     ),
     "commands": ({"nnunet"}, set()),
     "demo": (
-        FILES | {"commands", "data", "figures", "nnunet", "names", "report"},
+        FILES | {"commands", "data", "evaluation", "figures", "nnunet", "names", "report"},
         ARRAYS | {"matplotlib", "tqdm"},
     ),
     "studies": (

@@ -5,6 +5,8 @@ from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
 
 
 class nnUNetTrainerXLSTMUNetAdam(XLSTMTrainer):
-    """Adam 1e-4 at a constant rate, Dice + cross-entropy, 1000 epochs."""
+    """Adam 1e-4 at a constant rate, Dice + cross-entropy, rotation and elastic deformation, 1000 epochs."""
 
-    recipe = SegmentationConfig(optimizer="adam", initial_lr=1e-4, weight_decay=0.0, lr_schedule="constant")
+    recipe = SegmentationConfig(
+        optimizer="adam", initial_lr=1e-4, weight_decay=0.0, lr_schedule="constant", augmentation="heartseg"
+    )

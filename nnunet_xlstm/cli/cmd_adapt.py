@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.trust_options import add_trust_options
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -35,11 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="input channels by number, such as 0=1 1=0; default: by name, else all for each",
     )
     parser.add_argument(
-        "--map", nargs="+", default=[], metavar="OLD=NEW", help="prefixes of tensor names in a bare state dict"
+        "--rename", nargs="+", default=[], metavar="OLD=NEW", help="prefixes of tensor names in a bare state dict"
     )
-    parser.add_argument("--least", type=float, default=0.9, help="share of the encoder that must arrive (%(default)s)")
+    parser.add_argument(
+        "--min-loaded", type=float, default=0.9, help="share of the encoder that must arrive (%(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="accept other kernels, strides and scans")
-    parser.add_argument("--trust", action="store_true", help="unpickle objects in the file, which can run any code")
+    add_trust_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the tensors that start anew (%(default)s)")
 
 
@@ -50,14 +53,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.nnunet.transfer_target import Target
 
     channels = _channels(args.channels)
-    if not 0 <= args.least <= 1:
-        raise ConfigError(f"--least {args.least}: give a share between 0 and 1")
+    if not 0 <= args.min_loaded <= 1:
+        raise ConfigError(f"--min-loaded {args.min_loaded}: give a share between 0 and 1")
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: give 0 or more")
-    _check_out(args.checkpoint, args.out)
-    options = adapt.Options(args.scope, channels, args.force, args.least, args.seed)
-    target = Target.read(args.dataset, args.plans, args.configuration)
-    source = read_source(args.checkpoint, args.weights, args.trust, _pairs("--map", args.map))
+    _check_out(args)
+    options = adapt.Options(args.scope, channels, args.force, args.min_loaded, args.seed)
+    target = Target.read(args.dataset, args.plans, args.configuration, args.allow_import)
+    renames = _pairs("--rename", args.rename)
+    source = read_source(args.checkpoint, args.weights, args.allow_pickle, renames, args.allow_import)
     adapted = adapt.adapt(source, target, options)
     adapt.write(adapted, source, target, options, args.out)
     checked = adapt.verify(adapted, args.out, target, args.seed + 1)
@@ -83,12 +87,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_out(checkpoint: Path, out: Path) -> None:
-    """The report goes beside the file, to its name with .json."""
+def _check_out(args: argparse.Namespace) -> None:
+    """The report goes beside the file, to its name with .json: no plans may lie there."""
+    from nnunet_xlstm.io.files import protect_inputs, protect_other_json
+    from nnunet_xlstm.nnunet.transfer_target import preprocessed_folder
+
+    out, report = args.out, args.out.with_suffix(".json")
     if out.suffix != ".pth" or out.is_dir():
         raise ConfigError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
-    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
-        raise ConfigError(f"-o {out}: is the checkpoint itself, which would be lost; give another name")
+    folder = preprocessed_folder(args.dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
+    protect_inputs([out, report], [args.checkpoint, *folder.glob("*.json")])
+    protect_other_json(report, "scope")
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:

@@ -35,8 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.evaluation import cardiac_folder
     from nnunet_xlstm.evaluation.cardiac import find_structures, quantities
     from nnunet_xlstm.evaluation.labels import read_classes
-    from nnunet_xlstm.evaluation.summary import write_csv
-    from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.imaging.images import files_read
+    from nnunet_xlstm.io.files import json_text, protect_inputs, protect_other_json, try_writing, write_together
+    from nnunet_xlstm.io.tables import csv_text
 
     out = args.out or args.source / "cardiac.json"
     if out.suffix != ".json":
@@ -45,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if dataset is None:
         beside = (args.source / "dataset.json", args.source.resolve().parent / "dataset.json")
         dataset = next((path for path in beside if path.is_file()), None)
-    inputs = {path.resolve() for path in (dataset, args.pairs, args.bsa) if path}
-    if taken := inputs & {out.resolve(), out.with_suffix(".csv").resolve()}:
-        raise ConfigError(f"-o {out}: the result would replace the input {taken.pop()}; give another name")
+    table_file = out.with_suffix(".csv")
+    protect_inputs([out, table_file], filter(None, (dataset, args.pairs, args.bsa)))
     classes = read_classes(dataset) if dataset else None
     structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
     if args.pairs:
@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         subjects = cardiac_folder.pairs_by_suffix(args.source, (args.ed_suffix, args.es_suffix))
     bsa = cardiac_folder.read_bsa(args.bsa, subjects) if args.bsa else None
     references = cardiac_folder.references_of(subjects, args.ref, complete=args.pairs is None) if args.ref else None
+    maps = [path for subject in (*subjects, *(references or ())) for path in (subject.ed, subject.es)]
+    protect_inputs([out, table_file], files_read(maps))
+    protect_other_json(out, "density_g_per_mL")
+    try_writing([out, table_file])
     content = cardiac_folder.measure_subjects(
         subjects,
         structures,
@@ -65,11 +69,10 @@ def run(args: argparse.Namespace) -> int:
         bsa=bsa,
     )
     columns = {name: q.column for name, q in quantities(structures, args.density, bsa is not None).items()}
-    write_json(out, content)
-    write_csv(out.with_suffix(".csv"), *cardiac_folder.csv_rows(content, columns))
+    write_together({table_file: csv_text(*cardiac_folder.csv_rows(content, columns)), out: json_text(content)})
     for line in table(content):
         print(line)
-    print(f"\nresult: {out}\ntable:  {out.with_suffix('.csv')}")
+    print(f"\nresult: {out}\ntable:  {table_file}")
     return 0
 
 
@@ -79,7 +82,11 @@ def table(content: dict) -> list[str]:
     n counts the subjects (or pairs with a reference) that have the value.
     """
     labels = ", ".join(f"{name} = {' + '.join(map(str, ids))}" for name, ids in content["labels"].items())
-    lines = [f"{len(content['subjects'])} subjects; labels: {labels}; density {content['density_g_per_mL']:g} g/mL", ""]
+    people = len(content["subjects"])
+    lines = [
+        f"{people} subject{'s' * (people != 1)}; labels: {labels}; density {content['density_g_per_mL']:g} g/mL",
+        "",
+    ]
     agreement = content["agreement"]
     rows = [["", "unit", "n", "mean", "SD"] + (["pairs", "bias", "limits of agreement", "r"] if agreement else [])]
     for name, quantity in content["quantities"].items():
@@ -96,7 +103,8 @@ def table(content: dict) -> list[str]:
     lines += ["", *(f"{subject}: {flag}" for subject, flag in severe[:20])]
     lines += [f"... and {len(severe) - 20} more"] if len(severe) > 20 else []
     if edge:
-        lines.append(f"{edge} subjects have a structure on the first or last slice (may be cut off): see the flags")
+        who = "1 subject has" if edge == 1 else f"{edge} subjects have"
+        lines.append(f"{who} a structure on the first or last slice (may be cut off): see the flags")
     return lines
 
 

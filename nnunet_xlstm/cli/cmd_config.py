@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
 
 def page() -> str:
     """`docs/reference/configuration.md`."""
-    from nnunet_xlstm.config import PoolConfig, SegmentationConfig, reference_page
+    from nnunet_xlstm.config import PoolConfig, SegmentationConfig
+    from nnunet_xlstm.config.page import reference_page
     from nnunet_xlstm.names import TRAINERS
     from nnunet_xlstm.nnunet.recipes import load_recipe
     from nnunet_xlstm.pretraining.config import PretrainingConfig

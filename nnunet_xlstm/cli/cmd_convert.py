@@ -50,11 +50,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_catalogue() -> None:
-    """One line for every entry."""
-    from nnunet_xlstm.data.catalogue import load_dataset, shipped
+    """Print a line for every entry, then how many there are."""
+    from nnunet_xlstm.data.catalogue import count_sets, load_dataset, shipped
     from nnunet_xlstm.data.convert import catalogue_rows
 
-    rows = catalogue_rows({name: load_dataset(name) for name in shipped()})
+    entries = {name: load_dataset(name) for name in shipped()}
+    rows = catalogue_rows(entries)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, cases, by, title in rows:
-        print(f"{name:{widths[0]}}  {cases:>{widths[1]}}  {by:{widths[2]}}  {title}")
+    for name, cases, access, by, title in rows:
+        print(f"{name:{widths[0]}}  {cases:>{widths[1]}}  {access:{widths[2]}}  {by:{widths[3]}}  {title}")
+    print(f"\n{count_sets(entries.values())}")

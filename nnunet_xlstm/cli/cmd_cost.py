@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.trust_options import add_allow_import
 from nnunet_xlstm.errors import ConfigError
 
 PLANNED = {2: (512, 512), 3: (128, 128, 128)}  # the patch that a preset's stages are laid out for
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency", type=int, default=0, metavar="N", help="also time N forward passes (median); on a GPU also memory"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for --latency (%(default)s)")
+    add_allow_import(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON list and nothing else")
 
 
@@ -70,14 +72,10 @@ def _row(text: str, args: argparse.Namespace) -> dict:
     from nnunet_xlstm.networks.cost import count_cost, measure
 
     given, name = _split(text)
-    label, patch, channels, classes, build = _network(name, args)
-    try:
+    label, patch, channels, classes, build, guard = _network(name, args)
+    with guard:
         cost = count_cost(build, (1, channels, *patch))
-    except ImportError as error:
-        raise ConfigError(
-            f"{name}: its network cannot be imported ({error}); install the package that has it"
-        ) from error
-    measured = measure(build, (1, channels, *patch), args.latency, args.device) if args.latency else None
+        measured = measure(build, (1, channels, *patch), args.latency, args.device) if args.latency else None
     peak = measured.peak_bytes if measured else None
     return {
         "name": given or label,
@@ -108,7 +106,9 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _network(name: str, args: argparse.Namespace):
-    """Label, patch, channels, classes and builder of one argument."""
+    """Return label, patch, channels, classes, builder and a guard for its runs, of one argument."""
+    from contextlib import nullcontext
+
     from nnunet_xlstm.networks.presets import PRESETS
 
     if name in PRESETS:
@@ -117,7 +117,8 @@ def _network(name: str, args: argparse.Namespace):
         planned = PLANNED | ({3: PRESETS[name].patch_3d} if PRESETS[name].patch_3d else {})
         patch, channels, classes = _patch(args.patch, 3, planned[3]), args.channels or 1, args.classes or 8
         strides = default_strides(planned[len(patch)])  # one network for a preset, whatever patch is counted
-        return name, patch, channels, classes, lambda: build_network(name, patch, channels, classes, strides=strides)
+        build = lambda: build_network(name, patch, channels, classes, strides=strides)  # noqa: E731
+        return name, patch, channels, classes, build, nullcontext()
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"'{name}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
@@ -125,9 +126,9 @@ def _network(name: str, args: argparse.Namespace):
 
     channels, classes = _of_dataset(path.with_name("dataset.json"))
     channels, classes = args.channels or channels, args.classes or classes
-    planned = planned_network(path, args.c, channels, classes)
+    planned = planned_network(path, args.c, channels, classes, args.allow_import)
     patch = _patch(args.patch, len(planned.patch_size), planned.patch_size)
-    return planned.name, patch, channels, classes, planned.build
+    return planned.name, patch, channels, classes, planned.build, planned.running(patch)
 
 
 def _patch(given: list[int] | None, dim: int, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -31,16 +31,11 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from nnunet_xlstm.commands.children import CommandFailed
     from nnunet_xlstm.demo.run import run_demo
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with logging_redirect_tqdm():
-        try:
-            result = run_demo(args.out, args.data, _device(args.device), args.seed, args.epochs, args.cases)
-        except CommandFailed as error:
-            print(f"nnunet_xlstm demo: error: {error}", file=sys.stderr)
-            return 1
+        result = run_demo(args.out, args.data, _device(args.device), args.seed, args.epochs, args.cases)
     for line in table(result.summary):
         print(line)
     print(f"\nsummary: {result.summary_json}\npage:    {result.page}")

@@ -41,53 +41,44 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.evaluation import folder
+    from nnunet_xlstm.errors import DatasetError, failed_text
+    from nnunet_xlstm.evaluation.folder import find_pairs
     from nnunet_xlstm.evaluation.labels import read_dataset
-    from nnunet_xlstm.evaluation.page import build_page
+    from nnunet_xlstm.evaluation.run import Outputs, evaluate
     from nnunet_xlstm.evaluation.score import Settings
-    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
-    from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.evaluation.summary import EXTRAS
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.np < 1:
         raise ConfigError(f"-np {args.np}: give the number of cases to score at a time, 1 or more")
-    out = args.o or args.pred / "summary.json"
-    if out.suffix != ".json":
-        raise ConfigError(f"-o {out}: give the name of a .json file; the CSV and the page get its name")
+    files = Outputs.at(args.o or args.pred / "summary.json")
     settings = Settings(args.nsd_tolerance, args.hd95, args.both_empty, args.one_empty)
     dataset = read_dataset(args.djfile)
-    classes, ending = dataset.classes, dataset.file_ending
-    pairs = folder.find_pairs(args.ref, args.pred, ending, args.chill)
-    results = folder.score_pairs(pairs, classes, settings, args.np, progress=True)
-    summary = folder.summarise(pairs, results, classes, settings)
-    _keep_stock(out)
-    write_json(out, summary)
-    write_csv(out.with_suffix(".csv"), *folder.csv_rows(pairs, summary))
-    title = f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}"
-    page = build_page(summary, title).write(out.with_suffix(".html"))
+    pairs = find_pairs(args.ref, args.pred, dataset.file_ending, args.chill)
+    summary, failed = evaluate(
+        pairs,
+        dataset.classes,
+        settings,
+        files.summary,
+        f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}",
+        inputs=[args.djfile / "dataset.json" if args.djfile.is_dir() else args.djfile],
+        processes=args.np,
+        progress=True,
+    )
     for line in table(summary):
         print(line)
-    print(f"\nsummary: {out}\ntable:   {out.with_suffix('.csv')}\npage:    {page}")
+    if failed:
+        print(f"\nincomplete: {len(failed)} of {len(pairs)} cases are missing in these numbers")
+    print(f"\nsummary: {files.summary}\ntable:   {files.table}\npage:    {files.page}")
     missed, false = (sum(row[n] for row in summary[EXTRAS]["counts"].values()) for n in ("n_missed", "n_false"))
     if missed or false:
         print(f"\nmissed structures: {missed}, false ones: {false}; their distances: {args.one_empty} (see flags)")
+    if failed:
+        raise DatasetError(
+            f"{failed_text(failed, len(pairs), 'scored')}\nThe others are in {files.summary}, which says that these "
+            "are missing; mend them and run the command again: it scores these alone."
+        )
     return 0
-
-
-def _keep_stock(out: Path) -> None:
-    """nnU-Net's own file of that name, which its other commands read, is kept as summary_nnunet.json."""
-    import json
-    import logging
-
-    if out.name != "summary.json" or not out.is_file():
-        return
-    try:
-        ours = "nnunet_xlstm" in json.loads(out.read_text(encoding="utf-8"))
-    except ValueError:
-        ours = False
-    if not ours:
-        kept = out.replace(out.with_name("summary_nnunet.json"))
-        logging.getLogger(__name__).info("the summary.json that was there is now %s", kept)
 
 
 def table(summary: dict) -> list[str]:

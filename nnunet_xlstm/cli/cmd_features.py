@@ -5,7 +5,8 @@ from pathlib import Path
 
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
-from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.cli.trust_options import add_allow_import
+from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
 ARMS = ("trained", "untrained", "permuted")
 
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--channel", type=int, metavar="N", help="of the data set, for an encoder of one channel")
     parser.add_argument("--seed", type=int, default=0, help="of voxels, cases, untrained and permuted (%(default)s)")
+    add_allow_import(parser)
     parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
 
 
@@ -74,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from nnunet_xlstm import __version__
     from nnunet_xlstm.data.case_table import case_subjects
-    from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.io.files import protect_inputs, write_json
     from nnunet_xlstm.nnunet import features
     from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
     from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
     from nnunet_xlstm.nnunet.raw_cases import Cases, RawImages
 
-    pretrained = Pretrained.read(args.checkpoint, args.spacing)
+    pretrained = Pretrained.read(args.checkpoint, args.spacing, args.allow_import)
     dataset = RawImages.find(args.dataset)
     cases = Cases(dataset, pretrained, args.channel)
     subjects = case_subjects(list(dataset.images), dataset.folder, args.subjects, args.subject)
@@ -102,7 +104,11 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         device=args.device,
     )
-    args.out.mkdir(parents=True, exist_ok=True)
+    tables = [Path(text.partition("=")[2]) for text in args.knn if "=" in text]
+    read = [path for images in dataset.images.values() for path in images] + list(dataset.labels.values())
+    read += [dataset.folder / name for name in ("dataset.json", "pool_cases.json", "test_subjects.json")]
+    given = [path for path in (args.checkpoint, args.subjects, args.test_subjects) if path]
+    protect_inputs(_outputs(args.out, plan, dataset.content["file_ending"]), map(Path, [*given, *tables, *read]))
     study = features.Study(cases, plan, args.out, progress=True)
     numbers = study.run()
     if args.probe:
@@ -142,6 +148,19 @@ def run(args: argparse.Namespace) -> int:
             f"-o {args.out / 'comparison'}"
         )
     return 0
+
+
+def _outputs(out: Path, plan, ending: str) -> list[Path]:
+    """All files that the command may write."""
+    from nnunet_xlstm.evaluation.run import Outputs
+
+    files = [out / "features.json", *(out / f"pca_{case}.png" for case in plan.shown)]
+    if plan.train:
+        files.append(out / "subjects.json")
+        for arm in plan.arms:
+            files += [*Outputs(out / f"{arm}.json"), out / arm / "dataset.json"]
+            files += [out / arm / f"{case}{ending}" for case in plan.test]
+    return files
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -219,19 +238,18 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 
 
 def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
-    """Scores the label maps of an arm as `nnunet_xlstm evaluate` does; Dice per class and mean."""
-    from nnunet_xlstm.evaluation import folder
+    """Score the label maps of an arm as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
+    from nnunet_xlstm.evaluation.cases import Pair
     from nnunet_xlstm.evaluation.labels import Classes
+    from nnunet_xlstm.evaluation.run import evaluate
     from nnunet_xlstm.evaluation.score import Settings
-    from nnunet_xlstm.evaluation.summary import EXTRAS, write_csv
-    from nnunet_xlstm.io.files import write_json
+    from nnunet_xlstm.evaluation.summary import EXTRAS
 
-    classes, settings = Classes.from_dataset(dataset.content), Settings()
-    ending = dataset.content["file_ending"]
-    pairs = [folder.Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
-    summary = folder.summarise(pairs, folder.score_pairs(pairs, classes, settings, progress=True), classes, settings)
-    write_json(out / f"{arm}.json", summary)
-    write_csv(out / f"{arm}.csv", *folder.csv_rows(pairs, summary))
+    ending, classes = dataset.content["file_ending"], Classes.from_dataset(dataset.content)
+    pairs = [Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
+    summary, failed = evaluate(pairs, classes, Settings(), out / f"{arm}.json", f"Probe, {arm}", progress=True)
+    if failed:
+        raise DatasetError(failed_text(failed, len(pairs), "scored"))
     names = summary[EXTRAS]["classes"]
     dice = {names[key]: row["Dice"] for key, row in summary["mean"].items()}
     return {"Dice": dice, "mean Dice": summary["foreground_mean"]["Dice"]}

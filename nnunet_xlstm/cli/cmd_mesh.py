@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         backend=args.backend,
         render=args.render,
     )
-    content = mesh_files(args.source, args.out, settings, args.processes)
+    inputs = [] if args.djfile is None else [args.djfile]
+    content = mesh_files(args.source, args.out, settings, args.processes, inputs)
     for line in table(content["cases"]):
         print(line)
     print(f"\nmeshes in {args.out}, points in mm, {args.space}; volumes in {args.out / 'meshes.json'}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.trust_options import add_trust_options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -16,18 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spacing",
         choices=("like_pretrained", "default", "fixed", "no_resample"),
         default="like_pretrained",
-        help="of the pre-training, what nnU-Net plans, --mm, or images as they are (%(default)s)",
+        help="of the pre-training, what nnU-Net plans, --target-spacing, or images as they are (%(default)s)",
     )
-    parser.add_argument("--mm", type=float, nargs="+", metavar="MM", help="for fixed, thick slices first")
-    parser.add_argument("--trust", action="store_true", help="unpickle objects in the file, which can run any code")
+    parser.add_argument("--target-spacing", type=float, nargs="+", metavar="MM", help="for fixed, thick slices first")
+    add_trust_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.nnunet.plan_like import plan_like
     from nnunet_xlstm.nnunet.transfer_source import read_source
 
-    source = read_source(args.checkpoint, trust=args.trust)
-    plans, remarks = plan_like(args.dataset, source, args.spacing, args.mm, args.plans)
+    source = read_source(args.checkpoint, allow_pickle=args.allow_pickle, allowed=args.allow_import)
+    plans, remarks = plan_like(args.dataset, source, args.spacing, args.target_spacing, args.plans)
     ((name, row),) = plans["configurations"].items()
     print(f"plans    {args.plans}, configuration {name}")
     print(f"network  {row['architecture']['network_class_name'].rpartition('.')[2]}")

@@ -63,6 +63,11 @@ def print_summary(dataset, summary, number: int) -> None:
         for source, (subjects, cases) in summary.sources.items():
             print(f"{source}: {subjects} subjects, {cases} cases")
     print(f"{dataset.folder}: {summary.subjects} subjects, {summary.cases} cases, {summary.new} of them new")
+    if 0 < summary.single_slices < summary.cases:
+        print(
+            f"{summary.single_slices} of the cases are single slices, {summary.cases - summary.single_slices} are not: "
+            "all are 3D files, so nnU-Net plans both"
+        )
     if summary.excluded:
         print(f"left out: {summary.excluded}, see {dataset.folder / 'excluded.csv'}")
     if not summary.folds:
@@ -71,4 +76,5 @@ def print_summary(dataset, summary, number: int) -> None:
     if planned and summary.changed:
         print("The data set has changed since it was planned: plan and preprocess again, with --clean")
     elif not planned:
-        print(f"next: nnUNetv2_plan_and_preprocess -d {number} -pl nnUNetPlannerXLSTMUNet -c 3d_fullres")
+        configuration = "2d" if 2 * summary.single_slices > summary.cases else "3d_fullres"
+        print(f"next: nnUNetv2_plan_and_preprocess -d {number} -pl nnUNetPlannerXLSTMUNet -c {configuration}")

@@ -51,8 +51,9 @@ def few_label(args: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from nnunet_xlstm.commands.children import CommandFailed
+    from nnunet_xlstm.io.files import protect_inputs
     from nnunet_xlstm.studies.execute import execute
+    from nnunet_xlstm.studies.report import REPORTS
     from nnunet_xlstm.studies.setup import open_study
     from nnunet_xlstm.studies.study import select
 
@@ -64,6 +65,11 @@ def few_label(args: argparse.Namespace) -> int:
     runs = select(study.runs(), args.only)
     if args.dry_run:
         return _list(study, runs)
+    given = [path for path in (args.preset, args.config, args.subjects, args.test_subjects) if path]
+    checkpoints = [Path(arm.checkpoint) for arm in study.arms if arm.checkpoint]
+    kept = args.preset is None or args.preset.resolve() == out / "preset.json"
+    outputs = ["study.json", *REPORTS] + ([] if kept else ["preset.json"])
+    protect_inputs([out / name for name in outputs], [*given, *checkpoints])
     study.save()
     _keep_preset(args.preset, out)
     if args.emit:
@@ -71,11 +77,7 @@ def few_label(args: argparse.Namespace) -> int:
     failures = {}
     if not args.only_report:
         with logging_redirect_tqdm():
-            try:
-                failures = execute(study, runs, args.device, args.jobs)
-            except CommandFailed as error:
-                print(f"nnunet_xlstm study: error: {error}", file=sys.stderr)
-                return 1
+            failures = execute(study, runs, args.device, args.jobs)
     if args.only_report or (not args.only and any(run.is_done for run in study.runs())):
         _report(study, args)
     for name in failures:
@@ -88,9 +90,7 @@ def _request(args: argparse.Namespace):
     from nnunet_xlstm.io.files import read_json
     from nnunet_xlstm.studies.request import Request, parse_arm, read_preset
 
-    config = None if args.config is None else read_json(args.config)
-    if not isinstance(config, (dict, type(None))):
-        raise ConfigError(f'--config {args.config}: write an object such as {{"initial_lr": 0.003}}')
+    config = None if args.config is None else read_json(args.config, dict)
     same = ("dataset", "configuration", "labels", "seeds", "iterations", "test_subjects", "subjects", "subject")
     arms = None if args.arms is None else [parse_arm(text) for text in args.arms]
     flags = Request(**{name: getattr(args, name) for name in same}, arms=arms, config=config)
@@ -98,10 +98,10 @@ def _request(args: argparse.Namespace):
 
 
 def _keep_preset(preset: Path | None, out: Path) -> None:
-    import shutil
+    from nnunet_xlstm.io.files import read_text, write_text
 
     if preset is not None and preset.resolve() != out / "preset.json":
-        shutil.copyfile(preset, out / "preset.json")
+        write_text(out / "preset.json", read_text(preset))
 
 
 def _list(study, runs) -> int:

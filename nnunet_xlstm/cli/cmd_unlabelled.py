@@ -7,8 +7,9 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Makes nnUNet_raw/DatasetXXX_NAME from images of one modality, or adds new images to it: 3D files are left "
-        "where they are, 4D images become one case per frame, DICOM series are converted. A body mask takes the place "
-        "of the label, so that stock planning and preprocessing run. What cannot be used is listed in excluded.csv."
+        "where they are, 2D images become volumes of one slice, 4D images one case per frame, DICOM series are "
+        "converted. A body mask takes the place of the label, so that stock planning and preprocessing run. What "
+        "cannot be used is listed in excluded.csv."
     )
     parser.add_argument(
         "--input", type=Path, nargs="+", required=True, metavar="PATH", help="images, folders, lists of paths (text)"
@@ -22,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--channels", nargs="+", default=[], metavar="NAME=GLOB", help="registered sequences that make one case"
+    )
+    parser.add_argument(
+        "--min-slices", type=int, default=1, metavar="N", help="leave out images with fewer slices (%(default)s)"
+    )
+    parser.add_argument(
+        "--last-axis-is-time", action="store_true", help="of 3D files too: each slice is a frame (4D files: always)"
     )
     parser.add_argument("-np", type=int, default=1, metavar="N", help="images at a time (%(default)s)")
 
@@ -42,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         dicom=args.dicom,
         subject=args.subject,
         channels=args.channels,
+        min_slices=args.min_slices,
+        last_axis_is_time=args.last_axis_is_time,
         processes=args.np,
     )
     print_summary(dataset, summary, args.d)

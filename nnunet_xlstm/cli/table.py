@@ -68,6 +68,12 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_pool:run",
     ),
     Command(
+        "check",
+        "data",
+        "read every image and label map of a data set to its end, before nnU-Net preprocesses it",
+        "nnunet_xlstm.cli.cmd_check:run",
+    ),
+    Command(
         "config",
         "train",
         "list the keys that a trainer accepts in nnUNet_xlstm_config",

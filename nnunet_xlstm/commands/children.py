@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import shlex
+import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from nnunet_xlstm.errors import CommandFailed
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 LAST_LINES = 15
-
-
-class CommandFailed(RuntimeError):
-    """A command ended with an error; the text shows the command, its last lines and where its log is."""
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: between fork and exec it is too late
+logger = logging.getLogger(__name__)
 
 
 class Stopped(RuntimeError):
@@ -42,7 +52,8 @@ class Commands:
             on_line: called with each line.
 
         Raises:
-            CommandFailed: exit status other than 0. Stopped: see `stop`.
+            CommandFailed: exit status other than 0; its text shows the command, its last lines and where its log is.
+            Stopped: see `stop`.
         """
         if self._stopped:
             raise Stopped(stage)
@@ -50,31 +61,34 @@ class Commands:
         log.parent.mkdir(parents=True, exist_ok=True)
         last: deque[str] = deque(maxlen=LAST_LINES)
         start = time.perf_counter()
-        process = self._process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=os.environ | self.variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=self.own_session,
-        )
-        try:
-            if self.cores is not None and hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(process.pid, self.cores)  # its threads start later and inherit it
-            if self._stopped:  # in between
-                process.terminate()
-            with log.open("a", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8") as file:
+            _lock(file, log)
+            process = self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=os.environ | self.variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=self.own_session,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                pass_fds=(file.fileno(),) if os.name == "posix" else (),
+            )
+            try:
+                if self.cores is not None and hasattr(os, "sched_setaffinity"):
+                    os.sched_setaffinity(process.pid, self.cores)  # its threads start later and inherit it
+                if self._stopped:  # in between
+                    process.terminate()
                 for line in process.stdout:
                     file.write(line)
                     last.append(line.rstrip())
                     if on_line is not None:
                         on_line(line)
-            status = process.wait()
-        finally:
-            _end(process)
+                status = process.wait()
+            finally:
+                _end(process)
         if status != 0 and self._stopped:
             raise Stopped(stage)
         if status != 0:
@@ -90,6 +104,28 @@ class Commands:
         self._stopped = True
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
+
+
+def _lock(file: TextIO, log: Path) -> None:
+    """Wait until no other process works on this stage.
+
+    The child inherits the lock. Where this process is killed, and the child still writes a checkpoint, the next run of
+    the stage waits for that.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logger.warning("%s: another process still works on this stage; waiting for its end", log)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:  # a network file system without locks
+        logger.debug("%s: this file system has no locks", log)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to send SIGTERM to the child when the thread that started it ends, also by SIGKILL (Linux)."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ import numpy as np
 from nnunet_xlstm.data.case_table import listed
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import Scores, read_scores
+from nnunet_xlstm.io.files import read_json
 
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
+GIVE_COSTS = "give the output of `nnunet_xlstm cost ... --json`."
 COSTS = {"gmac": "GMAC", "params_m": "parameters (M)", "activation_mb": "activations (MB)"}
 
 
@@ -28,6 +29,7 @@ class Material:
         values: metric -> (models, cases, classes), NaN where unknown; the metrics that every summary has.
         definition: of the metrics; empty for nnU-Net's own files.
         left_out: model -> its cases that not all models have (only with `common`).
+        failed: model -> its cases that could not be scored (only with `common`).
     """
 
     names: list[str]
@@ -36,6 +38,7 @@ class Material:
     values: dict[str, np.ndarray]
     definition: dict[str, Any]
     left_out: dict[str, list[str]]
+    failed: dict[str, list[str]] = field(default_factory=dict)
 
     def both_empty(self) -> np.ndarray:
         """(models, cases, classes): neither the reference nor the prediction has the class; the model is right."""
@@ -53,7 +56,8 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
         sources: (name, file). common: compare on the cases that all of them have.
 
     Raises:
-        ValueError: names that are empty or occur twice, other cases, classes, definitions or references.
+        DatasetError: names that are empty or occur twice, an evaluation in which cases failed, other cases, classes,
+            definitions or references.
     """
     names = [name for name, _ in sources]
     if not names:
@@ -62,7 +66,9 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
         raise DatasetError(f"The models are named {names}; give every model a name of its own: NAME=summary.json.")
     read = {name: read_scores(path) for name, path in sources}
     first = read[names[0]]
-    for name, scores in read.items():
+    for name, path in sources:
+        scores = read[name]
+        _check_complete(name, path, scores, common)
         _check_classes(names[0], first, name, scores)
         _check_definition(names[0], first.definition, name, scores.definition)
     cases, left_out = _cases({name: scores.cases for name, scores in read.items()}, common)
@@ -70,9 +76,18 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
     values = {}
     for metric in metrics:
         values[metric] = np.stack([_aligned(scores, metric, cases, list(first.classes)) for scores in read.values()])
-    material = Material(names, cases, _class_names(read), values, first.definition, left_out)
+    failed = {name: sorted(scores.failed) for name, scores in read.items() if scores.failed}
+    material = Material(names, cases, _class_names(read), values, first.definition, left_out, failed)
     _check_references(material)
     return material
+
+
+def _check_complete(name: str, path: Path, scores: Scores, common: bool) -> None:
+    if scores.failed and not common:
+        raise DatasetError(
+            f"'{name}': {path} says that {listed(sorted(scores.failed))} could not be scored; mend what it says there "
+            "and run `nnunet_xlstm evaluate` again, or use --common to compare on the cases that all models have."
+        )
 
 
 def _check_classes(one: str, first: Scores, other: str, scores: Scores) -> None:
@@ -157,17 +172,17 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         ValueError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path, list)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {GIVE_COSTS}") from error
+    try:
         rows = {row["name"]: row for row in content}
         found = {
             key: np.array([math.nan if (v := rows.get(name, {}).get(key)) is None else float(v) for name in names])
             for key in COSTS
         }
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(
-            f"{path}: not a list of costs ({type(error).__name__}: {error}); give the output of "
-            "`nnunet_xlstm cost ... --json`."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DatasetError(f"{path}: not a list of costs ({type(error).__name__}: {error}); {GIVE_COSTS}") from error
     if not set(rows) & set(names):
         raise DatasetError(
             f"{path}: it holds the costs of {listed(list(rows))}, the models are {listed(list(names))}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,9 +167,13 @@ def draw(job: Job, folder: Path) -> list[Path]:
     return save(job.draw(), folder / job.name)
 
 
-def remove_earlier(folder: Path) -> None:
-    """Figures of an earlier comparison, which might be of other models. Only files named exactly as ours."""
+def remove_earlier(folder: Path, new: Collection[str]) -> None:
+    """Remove the figures of an earlier comparison, which might be of other models: files named exactly as ours.
+
+    Args:
+        new: names of those that stay.
+    """
     ours = {"scores", *(f"{kind}_{metric}" for kind in PER_METRIC for metric in METRICS)}
     for path in (*folder.glob("*.png"), *folder.glob("*.svg")):
-        if path.stem in ours or re.fullmatch(r"volumes_[1-9][0-9]*", path.stem):
+        if path.name not in new and (path.stem in ours or re.fullmatch(r"volumes_[1-9][0-9]*", path.stem)):
             path.unlink()

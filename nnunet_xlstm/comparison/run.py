@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,13 @@ from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_
 from nnunet_xlstm.comparison.words import answer, notes, significance_text
 from nnunet_xlstm.data.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import METRICS, finite, write_csv
+from nnunet_xlstm.evaluation.summary import METRICS, finite
 from nnunet_xlstm.figures.relation_charts import agreement
-from nnunet_xlstm.io.files import write_json, write_text
+from nnunet_xlstm.io.files import protect_inputs, staging, write_json, write_text
+from nnunet_xlstm.io.tables import write_csv
+
+LAST = ("comparison.json", "index.html")  # they speak of the others
+OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ def compare(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise DatasetError(f"-o {out} is a file; give a folder.")
+    tables_given = [path for path in (subjects_file, modality_file, cost_file) if path]
+    summaries = [path / "summary.json" if path.is_dir() else path for _, path in sources]
+    protect_inputs([out / name for name in OUTPUTS], [*summaries, *tables_given])
     material = read_models(sources, settings.common)
     subjects = read_case_table(subjects_file, "subject", material.cases) if subjects_file else None
     modality = read_case_table(modality_file, "modality", material.cases) if modality_file else None
@@ -64,30 +70,23 @@ def compare(
 
     known = {"subject": subjects, "modality": modality}
     known = {key: column for key, column in known.items() if column is not None}
-    # Drawn before anything is replaced: if that fails, the earlier comparison stays whole.
-    out.mkdir(parents=True, exist_ok=True)
-    todo = list(jobs(material, results, settings, subjects, modality, costs))
-    with tempfile.TemporaryDirectory(dir=out, prefix=".figures-") as fresh:
-        files = [draw(job, Path(fresh)) for job in tqdm(todo, desc="figures", disable=None)]
-        (out / "index.html").unlink(missing_ok=True)
-        remove_earlier(out / "figures")
-        (out / "figures").mkdir(exist_ok=True)
-        for path in sum(files, []):
-            path.replace(out / "figures" / path.name)
-
-    write_json(out / "comparison.json", record(sources, material, results, settings, subjects, modality))
-    write_csv(out / "scores.csv", *tables.score_rows(material, results, known))
-    write_csv(out / "table.csv", *tables.table_rows(material, results))
-    write_csv(out / "p_values.csv", *tables.p_value_rows(material, results, settings.alpha))
-    write_csv(out / "ranks.csv", *tables.rank_rows(material, results))
     remarks = notes(material, results, settings)
     paper = tables.paper_tables(material, results)
-    write_text(out / "table.md", tables.markdown(paper, remarks))
-    write_text(out / "table.tex", tables.latex(paper, remarks))
-
-    shown = [(job, out / "figures" / paths[0].name) for job, paths in zip(todo, files, strict=True)]
-    page = build_page(material, results, settings, subjects, shown, sources).write(out / "index.html")
-    return Comparison(material, results, answer(material, results, settings, subjects), remarks, page)
+    with staging(out, last=LAST) as fresh:
+        todo = list(jobs(material, results, settings, subjects, modality, costs))
+        with tqdm(todo, desc="figures", disable=None) as bar:
+            files = [draw(job, fresh / "figures") for job in bar]
+        write_json(fresh / "comparison.json", record(sources, material, results, settings, subjects, modality))
+        write_csv(fresh / "scores.csv", *tables.score_rows(material, results, known))
+        write_csv(fresh / "table.csv", *tables.table_rows(material, results))
+        write_csv(fresh / "p_values.csv", *tables.p_value_rows(material, results, settings.alpha))
+        write_csv(fresh / "ranks.csv", *tables.rank_rows(material, results))
+        write_text(fresh / "table.md", tables.markdown(paper, remarks))
+        write_text(fresh / "table.tex", tables.latex(paper, remarks))
+        shown = [(job, paths[0]) for job, paths in zip(todo, files, strict=True)]
+        build_page(material, results, settings, subjects, shown, sources).write(fresh / "index.html")
+    remove_earlier(out / "figures", {path.name for paths in files for path in paths})
+    return Comparison(material, results, answer(material, results, settings, subjects), remarks, out / "index.html")
 
 
 def record(
@@ -107,6 +106,7 @@ def record(
         "notes": notes(material, results, settings),
         "cases": material.cases,
         "left_out": material.left_out,
+        "failed_cases": material.failed,
         "subjects": None if subjects is None else dict(zip(material.cases, subjects, strict=True)),
         "modality": None if modality is None else dict(zip(material.cases, modality, strict=True)),
         "classes": material.classes,

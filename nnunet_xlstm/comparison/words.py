@@ -9,6 +9,7 @@ import numpy as np
 from nnunet_xlstm.comparison.analysis import MetricResult, Settings
 from nnunet_xlstm.comparison.inputs import Material
 from nnunet_xlstm.comparison.tables import best_marks, number, title
+from nnunet_xlstm.data.case_table import listed
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.statistics.wilcoxon import units_needed
 
@@ -31,8 +32,8 @@ def significance_text(result: MetricResult, settings: Settings, subjects: Sequen
     how = {"exact": "exact p", "normal": "normal approximation"}
     text = (
         f"One-sided paired Wilcoxon signed-rank test ({', '.join(how[m] for m in methods) or 'no differences'}) of "
-        f"{tests.units} pairs ({units_text(settings, subjects)}); numbers: p after Holm's correction over the "
-        f"{tests.comparisons} ordered pairs of models; alpha {settings.alpha:g}."
+        f"{_count(tests.units, 'pair')} ({units_text(settings, subjects)}); numbers: p after Holm's correction over "
+        f"the {tests.comparisons} ordered pairs of models; alpha {settings.alpha:g}."
     )
     return f"{text} {underpowered_text(result, settings)}".strip()
 
@@ -42,10 +43,11 @@ def underpowered_text(result: MetricResult, settings: Settings) -> str:
     tests = result.tests
     if not tests.underpowered(settings.alpha):
         few = int(tests.underpowered_pairs(settings.alpha).sum())
-        return f"{few} of these have too few pairs of {result.over} for that, see 'underpowered'." if few else ""
+        have = "has" if few == 1 else "have"
+        return f"{few} of these {have} too few pairs of {result.over} for that, see 'underpowered'." if few else ""
     return (
-        f"Underpowered: with {tests.units} pairs no corrected p below {tests.smallest_p_holm():.3g} is attainable "
-        f"({tests.smallest_p():.3g} uncorrected), however large the differences; "
+        f"Underpowered: with {_count(tests.units, 'pair')} no corrected p below {tests.smallest_p_holm():.3g} is "
+        f"attainable ({tests.smallest_p():.3g} uncorrected), however large the differences; "
         f"{units_needed(settings.alpha, tests.comparisons)} pairs are needed."
     )
 
@@ -63,6 +65,9 @@ def notes(material: Material, results: Sequence[MetricResult], settings: Setting
     if material.left_out:
         names = ", ".join(f"{len(cases)} of {name}" for name, cases in material.left_out.items())
         found.append(f"Cases left out because not all models have them: {names}.")
+    if material.failed:
+        names = ", ".join(f"{listed(cases)} of {name}" for name, cases in material.failed.items())
+        found.append(f"Cases that could not be scored and so count nowhere: {names}.")
     if not material.definition:
         found.append("The summaries are nnU-Net's own and do not say how their metrics were computed.")
     return found
@@ -87,7 +92,8 @@ def _missing_text(material: Material, r: MetricResult, settings: Settings) -> st
 def answer(
     material: Material, results: Sequence[MetricResult], settings: Settings, subjects: Sequence[str] | None
 ) -> str:
-    """One or two sentences: who ranks first by the first metric, and whether that is more than chance."""
+    """Say in one or two sentences who ranks first by the first metric, whether that is more than chance, and by which
+    other metrics another model ranks first."""
     of = f" of {_count(len(set(subjects)), 'subject')}" if subjects is not None else ""
     count = f"{_count(len(material.names), 'model')} on {_count(len(material.cases), 'case')}{of}."
     r = results[0]
@@ -107,18 +113,44 @@ def answer(
         names = ", ".join(material.names[i] for i in first[:LISTED])
         names += f" and {len(first) - LISTED} more" if len(first) > LISTED else ""
         what = f"share the {kind} mean {r.metric}" if by_mean else f"share the first rank by {r.metric}"
-        return f"{count} {names} {what}{brackets}."
+        return f"{count} {names} {what}{brackets}{_however(material, results, first, settings)}."
     i = int(first[0])
     what = f"has the {kind} mean {r.metric}" if by_mean else f"ranks first by {r.metric}"
     text = f"{count} {material.names[i]} {what}{brackets}"
+    wins, others = int((r.tests.p_holm[i] < settings.alpha).sum()), len(material.names) - 1
     if r.tests.underpowered(settings.alpha):
-        pairs = _count(r.tests.units, "pair")
-        return f"{text}; {pairs} are too few to show a significant difference between any of them."
-    wins = int((r.tests.p_holm[i] < settings.alpha).sum())
-    if len(material.names) == 2:
+        pairs = f"{_count(r.tests.units, 'pair')} {'is' if r.tests.units == 1 else 'are'}"
+        text += f"; {pairs} too few to show a significant difference between any of them"
+    elif others == 1:
         other = material.names[1 - i]
-        return f"{text} and is significantly better than {other}." if wins else f"{text}, not significantly so."
-    return f"{text} and is significantly better than {wins or 'none'} of the {len(material.names) - 1} others."
+        text += f" and is significantly better than {other}" if wins else ", not significantly so"
+    else:
+        who = {0: f"none of the {others}", others: "both" if others == 2 else f"all {others}"}
+        text += f" and is significantly better than {who.get(wins, f'{wins} of the {others}')} others"
+    return f"{text}{_however(material, results, first, settings)}."
+
+
+def _however(material: Material, results: Sequence[MetricResult], first: np.ndarray, settings: Settings) -> str:
+    """By which of the other metrics none of the first models ranks first, and which model does."""
+    groups: dict[tuple[int, ...], list[MetricResult]] = {}
+    for r in results[1:]:
+        leaders = tuple(np.flatnonzero(r.rankings["mean, then rank"] == 1).tolist())
+        if leaders and not set(leaders) & set(first.tolist()):
+            groups.setdefault(leaders, []).append(r)
+    parts = []
+    for leaders, found in groups.items():
+        sure = [r.metric for r in found if (r.tests.p_holm[np.ix_(leaders, first)] < settings.alpha).all()]
+        how = (
+            "" if not sure else ", significantly" if len(sure) == len(found) else f", by {_joined(sure)} significantly"
+        )
+        who = f"{_joined([material.names[i] for i in leaders])} {'ranks' if len(leaders) == 1 else 'rank'} first"
+        parts.append(f"by {_joined([r.metric for r in found])} {who}{how}")
+    return f"; however, {'; '.join(parts)}" if parts else ""
+
+
+def _joined(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _count(n: int, what: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nnunet_xlstm.data.pool_cases import NAME as POOL_CASES
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.subjects import subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.tables import read_csv
 
 MAX_LISTED = 5
 TEST_SUBJECTS = "test_subjects"  # key and name of the file
@@ -68,11 +66,9 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
     path = Path(path)
     rule = f'give JSON {{"case": "{column}"}} or CSV with the columns case,{column}'
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        as_json = path.suffix.lower() == ".json"
-        table = json.loads(text, object_pairs_hook=_each_once) if as_json else _csv_table(text, column)
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); {rule}.") from error
+        table = read_json(path) if path.suffix.lower() == ".json" else _csv_table(path, column)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {rule}.") from error
     if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
         raise DatasetError(f"{path}: not a table of one {column} per case; {rule}.")
     missing = [case for case in cases if not str(table.get(case, "")).strip()]
@@ -81,18 +77,15 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
     return [str(table[case]).strip() for case in cases]
 
 
-def _csv_table(text: str, column: str) -> dict[str, str]:
-    rows = list(csv.DictReader(text.splitlines()))
-    if not rows or not {"case", column} <= set(rows[0]):
-        raise DatasetError(f"its columns are {list(rows[0]) if rows else []}")
-    named = (row for row in rows if (row["case"] or "").strip())  # spreadsheets save empty rows at the end
-    return _each_once((row["case"], (row[column] or "").strip()) for row in named)
-
-
-def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for case, value in pairs:
-        if case in table:
-            raise DatasetError(f"it has '{case}' twice: '{table[case]}' and '{value}'")
-        table[case] = value
+def _csv_table(path: Path, column: str) -> dict[str, str]:
+    header, rows = read_csv(path)
+    if not {"case", column} <= set(header):
+        raise DatasetError(f"{path}: its columns are {header}")
+    table: dict[str, str] = {}
+    for line, row in rows:
+        if not row["case"].strip():  # spreadsheets save empty rows at the end
+            continue
+        if row["case"] in table:
+            raise DatasetError(f"{path}, line {line}: it has '{row['case']}' twice")
+        table[row["case"]] = row[column].strip()
     return table

@@ -1,11 +1,12 @@
-"""The catalogue of public data sets and pools, `dataset_json/*.json`: read, checked and resolved.
+"""The catalogue of published data sets and pools, `dataset_json/*.json`: read, checked and resolved.
 
 Every fault of a file is told at once, as sentences of what is wrong, where, and what to write instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -17,6 +18,13 @@ from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io.files import read_json
 
 POOL_PREFIX = "pool_"
+ACCESS_PHRASES = {
+    "public": "without an account",
+    "registration": "after registration",
+    "application": "on application",
+    "private": "private",
+    None: "of unknown access",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class DataSet:
     url: str | None
     licence: str | None
     citation: str | None
+    access: str | None
     channels: list[dict[str, Any]]
     labels: dict[str, int]
     cases: dict[str, int | bool | None]
@@ -40,6 +49,7 @@ class DataSet:
     verified: dict[str, str]
     sources: list[str]
     version: str | None = None
+    annotation: str = "masks"
     optional_labels: tuple[str, ...] = ()
     stray: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
@@ -49,6 +59,11 @@ class DataSet:
         return {
             m for c in self.channels for m in ([c["modality"]] if isinstance(c["modality"], str) else c["modality"])
         }
+
+    @property
+    def no_masks(self) -> str:
+        """Say what there is instead of masks; empty where there are masks."""
+        return {"masks": "", "none": "no annotation"}.get(self.annotation, f"{self.annotation}, no masks")
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ def load_dataset(name: str) -> DataSet:
     """A shipped entry.
 
     Raises:
-        ValueError: there is none of that name.
+        DatasetError: there is none of that name.
     """
     return read_dataset(_shipped_file(name, shipped(), "data set"))
 
@@ -114,16 +129,32 @@ def load_pool(name: str) -> PoolPlan:
     return read_pool_plan(_shipped_file(name, shipped_pools(), "pool"))
 
 
+def count_sets(entries: Iterable[DataSet]) -> str:
+    """Count the published data sets by access, and those that are made on the user's machine apart from them."""
+    access = Counter(entry.access for entry in entries)
+    made = access.pop("local", 0)
+    parts = [f"{access[kind]} {text}" for kind, text in ACCESS_PHRASES.items() if access[kind]]
+    return f"{access.total()} published data sets ({', '.join(parts)}) and {made} made from them or by this project"
+
+
 def read_dataset(path: Path) -> DataSet:
-    """Raises ValueError with all faults of the file."""
-    content = _read(path)
+    """Read and check an entry.
+
+    Raises:
+        DatasetError: with all faults of the file.
+    """
+    content = read_json(path)
     _raise(path, dataset_faults(content) or _name_faults(content, path))
     return DataSet(**content)
 
 
 def read_pool_plan(path: Path) -> PoolPlan:
-    """Raises ValueError with all faults of the file; its sources are shipped entries."""
-    content = _read(path)
+    """Read and check a pool; its sources are shipped entries.
+
+    Raises:
+        DatasetError: with all faults of the file.
+    """
+    content = read_json(path)
     _raise(path, pool_faults(content) or _name_faults(content, path))
     rows = [Target(**row) for row in content["targets"]]
     sources = [
@@ -142,13 +173,6 @@ def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     if name not in known:
         raise DatasetError(f"The catalogue has no {what} {shown(name)}; it has {', '.join(known)}.")
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except RecursionError as error:
-        raise DatasetError(f"{path}: nested too deeply; an entry has no more than four levels") from error
 
 
 def _name_faults(content: dict[str, Any], path: Path) -> list[str]:
@@ -185,6 +209,7 @@ def pool_faults(content: Any) -> list[str]:
 
 def _dataset_rules(content: dict[str, Any]) -> Iterator[str]:
     labels, targets, stray = content["labels"], content["targets"], content.get("stray", {})
+    yield from _annotation_faults(content)
     yield from _id_faults(targets, labels, "targets")
     yield from _group_faults(content, targets)
     for group in content["exclusive"]:
@@ -202,6 +227,17 @@ def _dataset_rules(content: dict[str, Any]) -> Iterator[str]:
     yield from _layout_faults(content)
     if set(content["verified"].values()) != {"no"} and not content["sources"]:
         yield "sources: empty, but facts are marked as verified; say where each was seen"
+
+
+def _annotation_faults(content: dict[str, Any]) -> Iterator[str]:
+    annotation = content.get("annotation", "masks")
+    for key in ("labels", "targets"):
+        if annotation == "masks" and not content[key]:
+            yield f'{key}: empty; list them, or say under annotation what there is instead of masks, such as "none"'
+        elif annotation != "masks" and content[key]:
+            yield f'{key}: given, but annotation is "{annotation}", which has no ids; write {{}}, or annotation "masks"'
+    if annotation != "masks" and (content["layout"] or content["nnunet_converter"]):
+        yield f'annotation: "{annotation}", but layout or nnunet_converter is given; write null, there are no masks'
 
 
 def _layout_faults(content: dict[str, Any]) -> Iterator[str]:

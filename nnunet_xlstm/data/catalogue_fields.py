@@ -8,14 +8,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import MAX_ID
 from nnunet_xlstm.data.pool_cases import MODALITIES, SAMPLING
+from nnunet_xlstm.data.subjects import subject_pattern
+from nnunet_xlstm.errors import DatasetError
 
 REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 GROUPS = ("organ", "vessel", "lesion")  # painted in this order
 MERGES = ("unified", "none")
-FACTS = ("labels", "channels", "cases", "licence", "layout", "targets")
+FACTS = ("labels", "channels", "cases", "licence", "layout", "targets", "access")
 MARKS = ("file", "paper", "no")
 PLACEHOLDERS = ("case", "label", "phase")
+ACCESS = {
+    "public": "anyone can download it, without an account",
+    "registration": "after an account, a form or a click, and nobody decides",
+    "application": "after somebody has decided on a request or an agreement",
+    "private": "only its authors have it",
+    "local": "made on the user's own machine: an excerpt of published data that this project measures on, or phantoms",
+}
+ANNOTATIONS = ("masks", "contours", "values", "none")
 NAME = r"[A-Za-z0-9_-]+"
 
 Faults = Iterator[str]
@@ -60,7 +71,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ID
 
 
 def text(value: Any) -> Faults:
@@ -106,6 +117,22 @@ def choices(options: Sequence[str]) -> Callable[[Any], Faults]:
         yield from texts(value)
         for item in value:
             yield from choice(options)(item)
+
+    return faults
+
+
+def or_null(check: Callable[[Any], Faults]) -> Callable[[Any], Faults]:
+    def faults(value: Any) -> Faults:
+        if value is not None:
+            yield from check(value)
+
+    return faults
+
+
+def or_empty(check: Callable[[Any], Faults]) -> Callable[[Any], Faults]:
+    def faults(value: Any) -> Faults:
+        if value != {}:
+            yield from check(value)
 
     return faults
 
@@ -207,9 +234,9 @@ def expression(value: Any) -> Faults:
         yield f"{shown(value)} is no text"
         return
     try:
-        re.compile(value)
-    except re.error as error:
-        yield f"{shown(value)} is no regular expression ({error})"
+        subject_pattern(value)
+    except DatasetError as error:
+        yield str(error)
 
 
 def nested(table: dict[str, Key], what: str, null: bool = False) -> Callable[[Any], Faults]:
@@ -239,7 +266,9 @@ CHANNEL = {
     "modality": Key("modality or list", "CT, MR or PET; a list where the cases differ", "CT", modality),
 }
 CASES = {
-    "train": Key("number or null", "cases with public labels, as the authors count them", 131, count),
+    "train": Key(
+        "number or null", "cases with labels to be had, as the authors count them; all cases if none has", 131, count
+    ),
     "test": Key("number or null", "cases of the test set", 70, count),
     "test_labels": Key("true, false, null", "whether the labels of the test set are public", False, flag),
 }
@@ -266,7 +295,18 @@ DATASET = {
     "citation": Key("text or null", "what its authors ask to cite", "arXiv:1902.09063", text_or_null),
     "version": Key("text or null", "where versions differ in ids", "1", text_or_null, required=False),
     "channels": Key("list of channels", "in nnU-Net's order", [{"name": "CT", "modality": "CT"}], channels),
-    "labels": Key("label -> id", "native ids, without 0", {"liver": 1, "cancer": 2}, labels),
+    "access": Key(
+        "text or null", "who can have it, see below; null: not known", "public", or_null(choice(tuple(ACCESS)))
+    ),
+    "annotation": Key(
+        "text",
+        "what the authors give beside the images: masks (the default), contours (points or lines), values (numbers or "
+        "classes of a case), none; all but masks leave labels and targets empty",
+        "masks",
+        choice(ANNOTATIONS),
+        required=False,
+    ),
+    "labels": Key("label -> id", "native ids, without 0", {"liver": 1, "cancer": 2}, or_empty(labels)),
     "optional_labels": Key("list of labels", "not annotated in every case", ["larynx"], texts, required=False),
     "stray": Key(
         "id -> label", "values that no label has, and what to read them as", {"421": "LA"}, stray, required=False
@@ -276,7 +316,7 @@ DATASET = {
     "nnunet_converter": Key(
         "text or null", "nnU-Net's own converter, a module or a command", "Dataset027_ACDC", text_or_null
     ),
-    "targets": Key("target -> ids", "unified targets; several ids are a union", {"liver": [1, 2]}, targets),
+    "targets": Key("target -> ids", "unified targets; several ids are a union", {"liver": [1, 2]}, or_empty(targets)),
     "exclusive": Key("list of groups", "targets that cannot overlap", [["kidney_left", "kidney_right"]], groups),
     "over": Key("list of chains", "painted in this order, lesions over organs", [["liver", "liver_tumor"]], groups),
     "field_of_view": Key("list of regions", "all that some scan may show", ["thorax", "abdomen"], choices(REGIONS)),

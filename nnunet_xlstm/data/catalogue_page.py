@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from nnunet_xlstm.data.catalogue import DataSet, load_dataset, load_pool, shipped, shipped_pools
+from nnunet_xlstm.data.catalogue import DataSet, count_sets, load_dataset, load_pool, shipped, shipped_pools
 from nnunet_xlstm.data.catalogue_fields import (
+    ACCESS,
     CASES,
     CHANNEL,
     DATASET,
@@ -27,7 +28,8 @@ MANY_LABELS = 8  # more are counted, not listed
 DATASET_TEXT = """\
 # dataset_json
 
-The catalogue: one file per public data set, `dataset_json/NAME.json`, and pools of them, `dataset_json/pool_NAME.json`.
+The catalogue: one file per published data set, `dataset_json/NAME.json`,
+and pools of them, `dataset_json/pool_NAME.json`.
 Nothing is downloaded; a licence here is a hint, the authors' page decides.
 `nnunet_xlstm.data.catalogue` reads and checks the files and tells all faults of a file at once.
 This page is made from the same tables.
@@ -41,6 +43,13 @@ LAYOUT_TEXT = f"""
 `{{case}}` is the name of the case, the same wherever it stands in a pattern; `{{phase}}` is ED or ES, each an image
 of its own; `{{label}}` is the name of a label; `*` is any part of a name, `**` any folders or none.
 A training case is one that has a label. It is null where nnU-Net has its own converter, or where it is not known.
+
+`access` is one of
+
+{"".join(f"- `{kind}`: {meaning};" + chr(10) for kind, meaning in ACCESS.items()).rstrip(";" + chr(10))}.
+
+Where `annotation` is not masks there is nothing to convert; the images serve pre-training
+([`nnunet_xlstm unlabelled`](../how-to/pretraining-data.md)), and the notes say what else there is.
 
 `field_of_view` and a target's `region` are of {", ".join(REGIONS)}:
 a target that no scan of a set can contain is suppressed in its predictions.
@@ -97,21 +106,28 @@ def _set_table(sets: list[DataSet]) -> Iterator[str]:
     total = Counter(mark for entry in sets for mark in entry.verified.values())
     marks = ", ".join(f"{total[mark]} by {mark}" if mark != "no" else f"{total[mark]} not" for mark in MARKS)
     yield "## Data sets\n"
-    yield f"{len(sets)} data sets, {total.total()} facts: {marks}.\n"
-    yield f"| name | channels | labels | cases: train / test | licence | verified: {' / '.join(MARKS)} |"
-    yield "|---|---|---|---|---|---|"
+    yield f"{count_sets(sets)}.\n"
+    yield f"{total.total()} facts: {marks}.\n"
+    yield f"| name | access | channels | labels | cases: train / test | licence | verified: {' / '.join(MARKS)} |"
+    yield "|---|---|---|---|---|---|---|"
     for entry in sets:
         count = Counter(entry.verified.values())
         cells = [
             f"`{entry.name}`",
+            _mark(entry, "access"),
             ", ".join(channel["name"] for channel in entry.channels),
-            _labels(entry.labels),
+            entry.no_masks or _labels(entry.labels),
             f"{_known(entry.cases['train'])} / {_known(entry.cases['test'])}",
-            _known(entry.licence) + ("" if entry.verified["licence"] != "no" or not entry.licence else " (?)"),
+            _mark(entry, "licence"),
             " / ".join(str(count[mark]) for mark in MARKS),
         ]
         yield f"| {' | '.join(cells)} |"
-    yield "\nA licence with (?) is not verified; ? alone is not known."
+    yield "\nAn access or a licence with (?) is not verified; ? alone is not known."
+
+
+def _mark(entry: DataSet, fact: str) -> str:
+    value = getattr(entry, fact)
+    return f"{value} (?)" if value and entry.verified[fact] == "no" else _known(value)
 
 
 def _labels(labels: dict[str, int]) -> str:

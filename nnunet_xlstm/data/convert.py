@@ -7,19 +7,20 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.data.catalogue import DataSet, load_dataset, read_dataset
 from nnunet_xlstm.data.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
 from nnunet_xlstm.data.convert_layout import NativeCase, find_native
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.data.inputs import Reasons, Scan
 from nnunet_xlstm.data.intake import ENDING, readable_in_place
 from nnunet_xlstm.data.raw_build import Summary, build, run_jobs
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import CaseNames, safe_name, subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError, UserError
-from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
@@ -71,7 +72,8 @@ def convert(
     def jobs(cases: Sequence[NativeCase]) -> list[CaseJob]:
         return [_job(case, entry, dataset, subject_of(pattern, case.case) if pattern else case.case) for case in cases]
 
-    train, tests = jobs(files.train), jobs(files.test)
+    train = jobs(files.train)
+    tests = _named_apart(jobs(files.test), train)
     _compare_counts(entry, train, tests)
     _state_disk_use(train, tests, dataset.folder)
     for note in entry.notes:
@@ -94,12 +96,22 @@ def find_entry(name: str) -> DataSet:
 
 
 def served_by(entry: DataSet) -> str:
-    """`convert`, the converter of nnU-Net, or empty where the layout is not known."""
-    return entry.nnunet_converter or ("convert" if entry.layout else "")
+    """`convert`, the converter of nnU-Net, or what is missing for both."""
+    return entry.no_masks or entry.nnunet_converter or (MAKER if entry.layout else "layout not known")
 
 
 def check_served(entry: DataSet, root: Path | None = None, number: int | None = None) -> None:
-    """Raises ValueError where another converter serves, with its command line, or where the layout is not known."""
+    """Refuse what `convert` cannot make, and say what can.
+
+    Raises:
+        DatasetError: another converter serves, with its command line; there are no masks; the layout is not known.
+    """
+    if entry.no_masks:
+        raise DatasetError(
+            f"{entry.name} has {entry.no_masks}: there is no label map to convert. For its images alone call: "
+            f"nnunet_xlstm unlabelled --input {root or 'DIR'} --modality {min(entry.modalities)} -d {number or 'ID'}. "
+            "If you have made masks, describe them in a copy of the entry, and give its path as the name"
+        )
     if entry.nnunet_converter:
         call = CALLS.get(entry.nnunet_converter, f"{MODULE}{entry.nnunet_converter} --help").format(
             input=root or "DIR", number=number or "ID"
@@ -159,8 +171,9 @@ def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) ->
 
 
 def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
-    file = dataset.folder / "dataset.json"
-    content = read_json(file) if file.is_file() else {}
+    if not (dataset.folder / "dataset.json").is_file():
+        return
+    content = DatasetFile.read(dataset.folder).content
     other = content.get("name") if content.get("made_by") == MAKER else None
     if other not in (None, entry.name):
         raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
@@ -204,20 +217,37 @@ def _is_there(folder: Path, case: str, channel: str = "") -> bool:
 
 
 def _stays(path: str) -> bool:
-    return readable_in_place(Scan((path,), path, "", path))
+    """Whether nothing is written for this image: nnU-Net reads it where it is, or it is damaged and is left out."""
+    try:
+        return readable_in_place(Scan((path,), path, "", path))
+    except DatasetError:
+        return True
+
+
+def _named_apart(tests: Sequence[CaseJob], train: Sequence[CaseJob]) -> list[CaseJob]:
+    """Test cases as files can be called; those that have the name of a training case get `_test` after it."""
+    names = CaseNames()
+    for job in train:
+        names.take(safe_name(job.name))
+    taken = {safe_name(job.name).casefold() for job in train}
+    same = {job.name for job in tests if safe_name(job.name).casefold() in taken}
+    if same:
+        log.warning(
+            "%d test cases have the names of training cases (%s, ...): in imagesTs they are called %s_test, ...",
+            len(same), min(same), min(same),
+        )  # fmt: skip
+    return [replace(job, name=names.give(job.name + "_test" * (job.name in same), job.key)) for job in tests]
 
 
 def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int) -> Reasons:
-    names = CaseNames()
-    work = [(convert_test_case, job, names.give(job.name, job.key), dataset.folder) for job in jobs]
+    work = [(convert_test_case, job, job.name, dataset.folder) for job in jobs]
     return [reason for reasons in run_jobs(work, processes) for reason in reasons] if work else []
 
 
-def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, str, str, str]]:
-    """Name, training cases, who converts, title; a header first."""
-    rows = [("name", "cases", "converted by", "title")]
+def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
+    """Name, training cases, access, who converts, title; a header first."""
+    rows = [("name", "cases", "access", "converted by", "title")]
     for name, entry in entries.items():
         count = entry.cases["train"]
-        by = {"convert": MAKER, "": "layout not known"}.get(served_by(entry), entry.nnunet_converter)
-        rows.append((name, "?" if count is None else str(count), by, entry.title))
+        rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))
     return rows

@@ -88,7 +88,7 @@ def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry
         case -> entry, and what was left out with the reason: files that are damaged, or not on one grid.
 
     Raises:
-        ValueError: a value that is no label: the whole mapping may be wrong.
+        DatasetError: a value that is no label: the whole mapping may be wrong.
     """
     try:
         grid = _checked_grid(job.images)
@@ -219,23 +219,23 @@ def _label_map(job: CaseJob, grid: Grid) -> sitk.Image:
 
     Raises:
         LeftOut: a file is damaged, missing, or on another grid.
-        ValueError: a value, or a mask, that is no label.
+        DatasetError: a value, or a mask, that is no label.
     """
     if "" in job.labels:
         array = _relabelled(job.table, job.table.table, job.labels[""], grid)
     else:
-        array = _merged(job.table, job.labels, grid)
+        array = _merged(job, grid)
     return grid.set_on(sitk.GetImageFromArray(array))
 
 
-def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarray:
-    own = table.own
+def _merged(job: CaseJob, grid: Grid) -> np.ndarray:
+    table, masks, own = job.table, job.labels, job.table.own
     if unknown := sorted(masks.keys() - own.keys()):
         raise DatasetError(
             f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
         )
     if missing := [name for name in own if name not in masks.keys() | table.optional]:
-        raise LeftOut(min(masks.values()), f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
+        raise LeftOut(job.images[0], f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
     result = np.zeros(grid.size[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
     for name, number in ((name, number) for name, number in own.items() if name in masks):
         result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number
@@ -243,15 +243,19 @@ def _merged(table: LabelTable, masks: Mapping[str, str], grid: Grid) -> np.ndarr
 
 
 def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid) -> np.ndarray:
+    names = ("image", "label map")
     try:
+        claimed = read_grid(Path(path))
+        if claimed.dimension == grid.dimension:  # before its voxels take any memory
+            check_same_grid(grid, claimed, names)
         image = _volume(read_image(Path(path)))
-        check_same_grid(grid, image, ("image", "label map"))
+        check_same_grid(grid, image, names)
     except DatasetError as error:
         raise LeftOut(path, error) from error
     labels = as_label_map(image, Path(path))  # the view below does not keep it alive
     try:
         return look_up(sitk.GetArrayViewFromImage(labels), lut)
-    except ValueError as error:
+    except DatasetError as error:
         known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {dict(table.ids)}"
         raise DatasetError(
             f"{path} {error} of {table.entry}: {known}. Check that it is this data set and version; to accept the "

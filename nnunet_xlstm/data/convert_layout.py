@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xlstm.data.catalogue import DataSet
-from nnunet_xlstm.data.inputs import Reasons, absolute, files_below
+from nnunet_xlstm.data.image_files import absolute, files_below
+from nnunet_xlstm.data.inputs import Reasons
 from nnunet_xlstm.errors import DatasetError
 
 PARTS = {"case": "[^/]+", "phase": "ED|ES", "label": "[^/]+"}
@@ -58,31 +59,55 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         test: also the test cases: those of the entry's `test_image`, else the images without a label.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: no case is found; or two files fit one case.
+        DatasetError: there is no such folder, or no case in it; or two files fit one case equally well.
     """
     if not root.is_dir():
         raise DatasetError(f"--input {root}: no such folder")
     top = absolute(root)
     files = sorted(relative for path in files_below(top) if "__MACOSX" not in (relative := _below(path, top)))
     patterns = entry.layout
-    labels = _match(files, patterns["label"], top)
-    images = {channel["name"]: _match(files, patterns["image"][channel["name"]], top) for channel in entry.channels}
     left_out: Reasons = []
+    labels = _match(files, patterns["label"], top, left_out)
+    images = {name: _match(files, pattern, top, left_out) for name, pattern in _by_channel(entry, "image").items()}
     train = _join(labels, images, labels, left_out)
     if not train:
         raise DatasetError(_nothing_found(entry, root, files, (patterns["label"], *patterns["image"].values())))
     tests: tuple[NativeCase, ...] = ()
     if test:
-        own = patterns.get("test_image")
-        hidden = {name: _match(files, own[name], top) for name in images} if own else images
-        answers = _match(files, patterns["test_label"], top) if "test_label" in patterns else {}
-        keys = {key for found in hidden.values() for key in found} - labels.keys()
-        tests = _join(keys, hidden, answers, left_out)
+        tests = _test_cases(entry, files, top, train, images, labels, left_out)
         if not tests:
-            wanted = own.values() if own else patterns["image"].values()
+            wanted = patterns.get("test_image", patterns["image"]).values()
             raise DatasetError("--test: " + _nothing_found(entry, root, files, wanted, "test case"))
-    return NativeFiles(train, tests, left_out)
+    return NativeFiles(train, tests, list(dict.fromkeys(left_out)))
+
+
+def _by_channel(entry: DataSet, key: str) -> dict[str, str]:
+    """The patterns of the images, in the order of the channels."""
+    return {channel["name"]: entry.layout[key][channel["name"]] for channel in entry.channels}
+
+
+def _test_cases(
+    entry: DataSet,
+    files: Sequence[str],
+    top: Path,
+    train: Sequence[NativeCase],
+    images: Mapping[str, Matches],
+    labels: Matches,
+    left_out: Reasons,
+) -> tuple[NativeCase, ...]:
+    """The images of the entry's `test_image`, else those without a label; none of them is a training image again."""
+    answers = _match(files, entry.layout["test_label"], top, left_out) if "test_label" in entry.layout else {}
+    if "test_image" not in entry.layout:
+        return _join({key for found in images.values() for key in found} - labels.keys(), images, answers, left_out)
+    hidden = {name: _match(files, p, top, left_out) for name, p in _by_channel(entry, "test_image").items()}
+    used = {path for case in train for path in (*case.images, *case.labels.values())}
+    hidden, answers = {name: _without(found, used) for name, found in hidden.items()}, _without(answers, used)
+    return _join({key for found in (*hidden.values(), answers) for key in found}, hidden, answers, left_out)
+
+
+def _without(matches: Matches, used: set[str]) -> Matches:
+    """The matches that are not used: the patterns of two parts of a data set may fit the same files."""
+    return {key: found for key, found in matches.items() if not used & set(found.values())}
 
 
 def compile_pattern(pattern: str) -> re.Pattern:
@@ -103,17 +128,38 @@ def _below(path: Path, top: Path) -> str:
     return path.relative_to(top).as_posix()
 
 
-def _match(files: Iterable[str], pattern: str, top: Path) -> Matches:
+def _match(files: Iterable[str], pattern: str, top: Path, left_out: Reasons) -> Matches:
+    """The files that a pattern fits. Of two for one case the more exact fit counts, in which `*` stands for less.
+
+    Raises:
+        DatasetError: two fit equally well, or lie in different folders, where they may be two people.
+    """
     expression = compile_pattern(pattern)
-    found: Matches = {}
+    found: dict[CasePhase, dict[str, list[str]]] = {}
     for file in files:
         if hit := expression.fullmatch(file):
             groups = hit.groupdict(default="")
-            labels = found.setdefault((groups["case"], groups.get("phase", "")), {})
-            first = labels.setdefault(groups.get("label", ""), os.path.join(top, file))
-            if first != os.path.join(top, file):
-                raise DatasetError(f"{first} and {top / file} both fit the pattern {pattern} of one case; keep one")
-    return found
+            of_case = found.setdefault((groups["case"], groups.get("phase", "")), {})
+            of_case.setdefault(groups.get("label", ""), []).append(file)
+    return {
+        key: {label: _most_exact(fits, pattern, top, left_out) for label, fits in of_case.items()}
+        for key, of_case in found.items()
+    }
+
+
+def _most_exact(fits: Sequence[str], pattern: str, top: Path, left_out: Reasons) -> str:
+    """The file with the shortest name, since all but what `*` stands for is equal in them."""
+    by_length = sorted(fits, key=_length)
+    best, *others = (os.path.join(top, file) for file in by_length)
+    for file, path in zip(by_length[1:], others, strict=True):
+        if _length(file) == _length(by_length[0]) or os.path.dirname(path) != os.path.dirname(best):
+            raise DatasetError(f"{best} and {path} both fit the pattern {pattern} of one case; keep one")
+        left_out.append((path, f"fits the pattern {pattern} less exactly than {os.path.basename(best)}"))
+    return best
+
+
+def _length(file: str) -> int:
+    return len(file.removesuffix(".gz").removesuffix(".nii"))
 
 
 def _join(

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+from tqdm import tqdm
+
+from nnunet_xlstm.data.image_files import (
+    APPLE_DOUBLE,
+    DICOM_ENDINGS,
+    ENDINGS,
+    OTHER_ENDINGS,
+    absolute,
+    companions,
+    files_below,
+    is_half_of_a_pair,
+    is_image,
+    relative_to,
+    stem,
+)
 from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.data.subjects import subject_of
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.imaging.dicom import find_series
+from nnunet_xlstm.imaging.dicom import Reasons, find_series
+from nnunet_xlstm.imaging.dicom_elements import is_dicom
 
-ENDINGS = (
-    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz", ".hdr", ".tif", ".tiff",
-)  # fmt: skip
-Reasons = list[tuple[str, str]]  # (path, why it is left out)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Scan:
         relative: the path below the input that led here, without ending: for names, subjects and patterns.
         key: what it is known by in later runs.
         subject: as the files say; empty if they do not.
+        series: of DICOM files: what tells them from other series of the folder, for messages.
     """
 
     files: tuple[str, ...]
@@ -38,6 +54,12 @@ class Scan:
     key: str
     dicom: bool = False
     subject: str = ""
+    series: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where the voxels come from: unique for every scan."""
+        return f"{self.path}#{self.key.rpartition('|')[2]}" if self.dicom else self.path
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,9 @@ class Item:
         label: a mask that exists already: the scan was checked when that was made, and is not read again.
         frame, frames, origin: as in CaseRow, for items that are a frame already.
         relabel: how its own label map becomes that of a pool; without it the case gets a mask of the body.
+        tags: as in CaseRow, for items that have them already.
+        min_slices: volumes with fewer are left out.
+        last_axis_is_time: of a 3D file too.
     """
 
     scans: tuple[Scan, ...]
@@ -60,76 +85,78 @@ class Item:
     frames: int | None = None
     origin: tuple[str, ...] = ()
     relabel: Relabel | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    min_slices: int = 1
+    last_axis_is_time: bool = False
 
     @property
     def key(self) -> str:
         return " | ".join(scan.key for scan in self.scans)
 
     def stamp(self) -> str:
-        """Changes when a file does, or what its labels mean: hash of modality, paths, sizes and times of change."""
-        files = [file for scan in self.scans for file in scan.files]
+        """Return a hash of modality, options, paths, sizes and times of change: it changes when a file does, or what it
+        means."""
+        files = [name for scan in self.scans for file in scan.files for name in (file, *companions(file))]
+        meaning = self.modality
+        if (self.min_slices, self.last_axis_is_time) != (1, False):
+            meaning += f" {self.min_slices} {self.last_axis_is_time}"
         if self.relabel is None:
-            return stamp_of(self.modality, files)
-        return stamp_of(self.modality + self.relabel.stamp(), [*files, self.relabel.path])
+            return stamp_of(meaning, files)
+        return stamp_of(meaning + self.relabel.stamp(), [*files, self.relabel.path])
 
 
 def stamp_of(meaning: str, files: Sequence[str]) -> str:
-    """Changes when one of the files does, or what they mean: hash of the meaning, paths, sizes and times of change."""
+    """Return a hash of a meaning, and of the paths, sizes and times of change of files.
+
+    It changes too when a file appears or becomes readable.
+    """
     digest = hashlib.sha1(meaning.encode("utf-8", "surrogatepass"))
     for file in files:
         try:
             facts = os.stat(file)
-            digest.update(f"{file}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+            state = f"{facts.st_size}\0{facts.st_mtime_ns}" if os.access(file, os.R_OK) else "unreadable"
         except OSError:
-            digest.update(f"{file}\0missing\n".encode("utf-8", "surrogatepass"))
+            state = "missing"
+        digest.update(f"{file}\0{state}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
 
 
 def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan], Reasons]:
-    """All scans that the inputs lead to, each once, and listed paths that do not exist.
+    """Find all scans that the inputs lead to, each once.
 
     Args:
         inputs: image files, folders, or text files with one path per line (relative to the text file's folder).
-        dicom: the folders hold DICOM series.
+        dicom: the inputs hold DICOM series.
+
+    Returns:
+        The scans; and listed paths that do not exist, folders that cannot be read, and files that look like images but
+        cannot be taken in.
 
     Raises:
-        FileNotFoundError: an input does not exist.
-        ValueError: nothing is found.
+        DatasetError: an input does not exist, or there is no image in it.
     """
-    scans: dict[str, Scan] = {}
     missing: Reasons = []
+    roots: list[tuple[Path, Path]] = []  # (file or folder, what names are relative to)
     several = sum(path.is_dir() for path in inputs) > 1
     for path in inputs:
         if not path.exists():
             raise DatasetError(f"--input {path}: no such file or folder")
+        entry = absolute(path)
         if path.is_dir():
-            roots = [(path, absolute(path).parent if several else absolute(path))]
-        elif is_image(path):
-            roots = [(path, absolute(path).parent)]
+            roots.append((entry, entry.parent if several else entry))
+        elif is_image(path) or (dicom and is_dicom(path)):
+            roots.append((entry, entry.parent))
         else:
             listed, gone = _read_list(path)
             missing += gone
-            common = Path(os.path.commonpath([absolute(p).parent for p in listed])) if listed else path
-            roots = [(p, common) for p in listed]
-        for entry, root in roots:
-            for scan in _scans_at(entry, root, dicom):
-                scans.setdefault(scan.key, scan)
+            common = Path(os.path.commonpath([p.parent for p in listed])) if listed else entry
+            roots += [(p, common) for p in listed]
+    scans, left_out = _dicom_scans(roots) if dicom else _file_scans(roots)
     if not scans and not missing:
         what = "DICOM series" if dicom else f"image ({', '.join(ENDINGS)})"
-        hint = "" if dicom else "; for DICOM files add --dicom"
+        hint = f"; {left_out[0][0]}: {left_out[0][1]}" if left_out else "" if dicom else "; for DICOM files add --dicom"
         raise DatasetError(f"--input {' '.join(map(str, inputs))}: there is no {what} in it{hint}")
-    return sorted(scans.values(), key=lambda scan: (scan.relative, scan.key)), missing
-
-
-def is_image(path: Path) -> bool:
-    """By its ending."""
-    return path.name.lower().endswith(ENDINGS)
-
-
-def stem(name: str) -> str:
-    """A file's name without the ending of an image."""
-    ending = max((e for e in ENDINGS if name.lower().endswith(e)), key=len, default="")
-    return name[: len(name) - len(ending)]
+    return sorted(scans, key=lambda scan: (scan.relative, scan.key)), missing + left_out
 
 
 def _read_list(path: Path) -> tuple[list[Path], Reasons]:
@@ -139,61 +166,86 @@ def _read_list(path: Path) -> tuple[list[Path], Reasons]:
         raise DatasetError(
             f"--input {path}: neither an image ({', '.join(ENDINGS)}) nor a text file with a path per line"
         ) from error
-    entries = [path.parent / line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    entries = [absolute(path.parent / name) for name in names]
     if not entries:
         raise DatasetError(f"--input {path}: it lists no path; write one per line")
     gone = [(str(entry), "no such file or folder") for entry in entries if not entry.exists()]
     return [entry for entry in entries if entry.exists()], gone
 
 
-def _scans_at(entry: Path, root: Path, dicom: bool) -> list[Scan]:
-    if dicom and entry.is_dir():
-        found = []
-        for series in find_series(entry):
-            folder = str(series.folder.resolve())
-            relative = "/".join((_relative(series.folder, root), series.description or series.uid))
-            found.append(Scan(series.files, folder, relative, f"{folder}#{series.uid}", True, series.patient))
-        return found
-    files = [entry]
-    if entry.is_dir():
-        files = [path for path in files_below(entry) if is_image(path)]
+def _file_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reasons]:
+    """A scan for each image file, and what looks like an image but is none that can be read."""
+    scans: dict[str, Scan] = {}
+    left_out: Reasons = []
+    dicom: dict[Path, int] = {}  # folder -> files
+    for entry, root in roots:
+        for file in _files_at(entry, left_out):
+            if not is_image(file) and (is_dicom(file) or file.name.lower().endswith(DICOM_ENDINGS)):
+                dicom[file.parent] = dicom.get(file.parent, 0) + 1
+            elif file.name.startswith(APPLE_DOUBLE):
+                left_out.append((str(file), "what macOS keeps beside a file, not an image"))
+            elif not is_image(file) and file.name.lower().endswith(OTHER_ENDINGS):
+                if not is_half_of_a_pair(file):
+                    left_out.append((str(file), "a format that is not read; unpack it, or convert it to .nii.gz"))
+            elif is_image(file) or file == entry:
+                real = file.resolve()
+                # a link may lead to a store of files without endings
+                path = str(real if is_image(real) else file)
+                scan = Scan((path,), path, stem(relative_to(file, root)), str(real))
+                scans.setdefault(scan.key, scan)
+    left_out += [
+        (str(folder), f"{count} DICOM file{'s'[: count > 1]}; take the folder in by a run with --dicom")
+        for folder, count in dicom.items()
+    ]
+    return list(scans.values()), left_out
+
+
+def _dicom_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reasons]:
+    """A scan for each series, and images of other formats."""
+    root_of: dict[Path, Path] = {}
+    seen: set[Path] = set()
+    left_out: Reasons = []
+    for entry, root in roots:
+        for file in _files_at(entry, left_out):
+            if is_dicom(file):
+                if (real := file.resolve()) not in seen:
+                    root_of[file] = root
+                seen.add(real)
+            elif file.name.lower().endswith(DICOM_ENDINGS):
+                left_out.append((str(file), "is not a DICOM file, or damaged"))
+            elif file.name.lower().endswith((*ENDINGS, *OTHER_ENDINGS)):
+                left_out.append((str(file), "not a DICOM file; take it in by a run without --dicom"))
+    series, unusable = find_series(tqdm(root_of, unit="file", desc="headers", disable=None))
+    if anonymous := [one for one in series if not one.has_patient]:
+        log.warning(
+            "%d DICOM series have no PatientID (%s, ...): all series of one study count as one subject; a person with "
+            "several studies is told by --subject", len(anonymous), anonymous[0].folder,
+        )  # fmt: skip
     scans = []
-    for file in files:
-        real = file.resolve()
-        path = str(real if is_image(real) else absolute(file))  # a link may lead to a store of files without endings
-        scans.append(Scan((path,), path, stem(_relative(file, root)), str(real)))
-    return scans
+    for one in series:
+        folder = relative_to(one.folder, root_of[Path(one.files[0])])
+        relative = "/".join(part for part in (folder, one.description) if part != ".")
+        scans.append(Scan(one.files, str(one.folder), relative, one.key, True, one.patient, one.description))
+    return scans, left_out + unusable
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files but the hidden ones, also behind links, each folder once."""
-    seen = set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(place) / name for name in names if not name.startswith("."))
+def _files_at(entry: Path, unreadable: Reasons) -> Iterator[Path]:
+    return files_below(entry, unreadable) if entry.is_dir() else iter((entry,))
 
 
-def absolute(path: Path) -> Path:
-    """Without `..`, and links as they are."""
-    return Path(os.path.abspath(path))
+def items_of_scans(
+    scans: Sequence[Scan], source: str, modality: str, pattern: re.Pattern | None, **options: Any
+) -> list[Item]:
+    """Make one item per scan. The subject: by the pattern in the relative path, else as DICOM says, else the scan.
 
-
-def _relative(path: Path, root: Path) -> str:
-    path = absolute(path)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
-def items_of_scans(scans: Sequence[Scan], source: str, modality: str, pattern: re.Pattern | None) -> list[Item]:
-    """One item per scan. The subject: by the pattern in the relative path, else as DICOM says, else the scan itself.
+    Args:
+        options: of Item: min_slices and last_axis_is_time.
 
     Raises:
-        ValueError: the pattern finds no subject in a path.
+        DatasetError: the pattern finds no subject in a path.
     """
-    return [Item((scan,), scan.relative, source, _subject(scan, pattern), modality) for scan in scans]
+    return [Item((scan,), scan.relative, source, _subject(scan, pattern), modality, **options) for scan in scans]
 
 
 def _subject(scan: Scan, pattern: re.Pattern | None) -> str:
@@ -201,14 +253,20 @@ def _subject(scan: Scan, pattern: re.Pattern | None) -> str:
 
 
 def items_of_channels(
-    scans: Sequence[Scan], source: str, modality: str, pattern: re.Pattern | None, channels: Mapping[str, str]
+    scans: Sequence[Scan],
+    source: str,
+    modality: str,
+    pattern: re.Pattern | None,
+    channels: Mapping[str, str],
+    **options: Any,
 ) -> tuple[list[Item], Reasons]:
-    """One item per subject, or per folder of a subject that has several, with one scan for every channel.
+    """Make one item per subject, or per folder of a subject that has several, with one scan for every channel.
 
     Without pattern and DICOM, files of one folder belong together.
 
     Args:
         channels: name -> shell pattern that the relative path, or its last part, matches.
+        options: as in items_of_scans.
 
     Returns:
         The items, and what was left out: scans of no channel or of two, and groups that are not complete.
@@ -237,7 +295,8 @@ def items_of_channels(
                 left_out += [(scan.path, f"its group has {', '.join(wrong)}") for _, scan in found]
             else:
                 by_name = dict(found)
-                items.append(Item(tuple(by_name[name] for name in channels), group, source, subject, modality))
+                chosen = tuple(by_name[name] for name in channels)
+                items.append(Item(chosen, group, source, subject, modality, **options))
     return items, left_out
 
 

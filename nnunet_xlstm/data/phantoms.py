@@ -8,7 +8,6 @@ intensities of the labelled, so that no rule on intensity alone finds the struct
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_xlstm.data.catalogue import load_dataset
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.images import write_image
+from nnunet_xlstm.io.files import write_json
 
 MODALITIES = ("CT", "MR")
 PHASES = (0.0, 0.5)  # end diastole and end systole
@@ -309,10 +310,10 @@ def write_dataset(
     _write_cases(folder, "Ts", n_test, _subject_seeds(seed, 1, -(-n_test // len(phases))), phases)
 
     facts = dataset_facts() | {"numTraining": n_train, "seed": seed}
-    (folder / "dataset.json").write_text(json.dumps(facts, indent=4), encoding="utf-8")
+    write_json(folder / "dataset.json", facts)
     folds = [[name for name, subject in train.items() if subject % n_folds == fold] for fold in range(n_folds)]
     splits = [{"train": [name for name in train if name not in val], "val": val} for val in folds]
-    (folder / "splits_final.json").write_text(json.dumps(splits, indent=4), encoding="utf-8")
+    write_json(folder / "splits_final.json", splits)
     return folder
 
 
@@ -323,16 +324,14 @@ def _subject_seeds(seed: int, group: int, n: int) -> list[int]:
 def _write_cases(folder: Path, suffix: str, n: int, seeds: Sequence[int], phases: Sequence[float]) -> dict[str, int]:
     """Write n images with labels; returns name -> number of its subject."""
     images, labels = folder / f"images{suffix}", folder / f"labels{suffix}"
-    images.mkdir(parents=True, exist_ok=True)
-    labels.mkdir(parents=True, exist_ok=True)
     names = {}
     for index in range(n):
         subject, phase = index // len(phases), phases[index % len(phases)]
         modality = MODALITIES[subject % len(MODALITIES)]
         name = f"{suffix.lower()}{subject:03d}_{modality.lower()}_phase{round(100 * phase):03d}"
         image, label = make_case(seeds[subject], modality, phase)
-        sitk.WriteImage(image, str(images / f"{name}_0000.nii.gz"))
-        sitk.WriteImage(label, str(labels / f"{name}.nii.gz"))
+        write_image(image, images / f"{name}_0000.nii.gz")
+        write_image(label, labels / f"{name}.nii.gz")
         names[name] = subject
     return names
 

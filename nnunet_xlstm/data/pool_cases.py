@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.paths import check_file_name
 
 NAME = "pool_cases.json"
 FORMAT = 1
@@ -30,6 +31,7 @@ class CaseRow:
         frame, frames: its number from 0 and how many the sequence has; None for an image without time.
         images: the files it was made from, before frames were split or series converted.
         valid: targets of the pool that are annotated in it; None in a pool without labels.
+        tags: of DICOM: keyword -> text, what tells sequence and view.
     """
 
     source: str
@@ -39,6 +41,7 @@ class CaseRow:
     frames: int | None = None
     images: tuple[str, ...] = ()
     valid: tuple[str, ...] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ class PoolCases:
         return FramePartner(self.cases, keys)
 
     def to_json(self) -> dict[str, Any]:
-        cases = {case: asdict(row) | {"images": list(row.images)} for case, row in sorted(self.cases.items())}
+        cases = {}
+        for case, row in sorted(self.cases.items()):
+            cases[case] = asdict(row) | {"images": list(row.images)}
+            if not row.tags:
+                del cases[case]["tags"]
         return {
             "format": FORMAT,
             "sampling": self.sampling,
@@ -81,17 +88,13 @@ class PoolCases:
 
 
 def read_pool_cases(path: Path) -> PoolCases:
-    """The file, checked.
+    """Read the file and check it.
 
     Raises:
-        ValueError: not JSON, another format, or a row that is wrong.
-        OSError: it cannot be read.
+        DatasetError: not readable, another format, a row that is wrong, or a case that is no name of a file.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"{path}: not valid JSON ({error}); run `unlabelled` or `pool build` again") from error
-    known = content.get("format") if isinstance(content, dict) else None
+    content = read_json(path, dict)
+    known = content.get("format")
     if known != FORMAT or not isinstance(content.get("cases"), dict):
         raise DatasetError(
             f"{path}: format {known!r}; this version reads format {FORMAT}; run the command that made it"
@@ -100,25 +103,38 @@ def read_pool_cases(path: Path) -> PoolCases:
     if sampling not in SAMPLING:
         raise DatasetError(f"{path}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
     rows = {case: _row(path, case, values) for case, values in content["cases"].items()}
-    return PoolCases(rows, sampling, content.get("inputs", {}))
+    inputs = content.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise DatasetError(f"{path}: inputs must be a table; it holds a {type(inputs).__name__}")
+    return PoolCases(rows, sampling, inputs)
 
 
 def _row(path: Path, case: str, values: Any) -> CaseRow:
+    check_file_name(case, f"{path}, cases")
     try:
         row = CaseRow(**values)
     except TypeError as error:
         raise DatasetError(f"{path}: case '{case}' has other keys than source, subject, ... ({error})") from error
     times = (row.frame, row.frames)
-    good_times = times == (None, None) or (all(isinstance(t, int) for t in times) and 0 <= row.frame < row.frames)
+    good_times = times == (None, None) or (all(type(t) is int for t in times) and 0 <= row.frame < row.frames)
     texts = (row.source, row.subject)
     if not all(isinstance(t, str) and t for t in texts) or row.modality not in MODALITIES or not good_times:
         raise DatasetError(
             f"{path}: case '{case}': source and subject must be texts, modality one of {', '.join(MODALITIES)}, and "
             f"frame a number below frames, or both null; got {values}"
         )
-    if row.valid is not None and not (isinstance(row.valid, list) and all(isinstance(t, str) for t in row.valid)):
+    if row.valid is not None and not is_text_list(row.valid):
         raise DatasetError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
+    if not is_text_list(row.images):
+        raise DatasetError(f"{path}: case '{case}': images must be a list of paths; got {row.images!r}")
+    if not isinstance(row.tags, dict) or not all(isinstance(text, str) for text in row.tags.values()):
+        raise DatasetError(f"{path}: case '{case}': tags must map keywords to texts; got {row.tags!r}")
     return replace(row, images=tuple(row.images), valid=None if row.valid is None else tuple(row.valid))
+
+
+def is_text_list(value: Any) -> bool:
+    """Return whether a value is a list of texts."""
+    return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
 
 
 def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from tqdm import tqdm
 
 from nnunet_xlstm.data.inputs import Item
 from nnunet_xlstm.data.pool_file import read_pool
 from nnunet_xlstm.data.pool_labels import LabelPlan, plan_labels
 from nnunet_xlstm.data.pool_sources import items_of_pool
+from nnunet_xlstm.data.raw_build import run_jobs
 from nnunet_xlstm.data.raw_dataset import nnunet_folder
 from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.errors import DatasetError
@@ -64,7 +62,7 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
         raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
     plan = plan_labels(pool)
     items, _ = items_of_pool(pool, plan)
-    found = list(_measure([item.relabel for item in items], plan.codes.order, processes))
+    found = list(run_jobs([(volumes, item.relabel) for item in items], processes, "label map"))
     return report(plan, items, found)
 
 
@@ -82,15 +80,6 @@ def report(plan: LabelPlan, items: Sequence[Item], found: Sequence[dict[str, flo
     together = {pair: sum(set(pair) <= volume.keys() for volume in found) for pair in combinations(plan.codes.order, 2)}
     empty = [f"{t.name}: annotated in {t.cases} cases and present in none" for t in targets if not t.present]
     return PoolReport(tuple(targets), together, (*_conflicts(plan), *empty))
-
-
-def _measure(jobs: Sequence[Relabel], order: Sequence[str], processes: int) -> Iterator[dict[str, float]]:
-    bar = {"total": len(jobs), "unit": "label map", "desc": "label maps", "disable": None}
-    if processes > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-            yield from tqdm(pool.map(volumes, jobs), **bar)
-    else:
-        yield from tqdm(map(volumes, jobs), **bar)
 
 
 def volumes(job: Relabel) -> dict[str, float]:

@@ -12,6 +12,7 @@ from nnunet_xlstm.data.catalogue_fields import GROUPS
 from nnunet_xlstm.errors import DatasetError
 
 MAX_CODE = 30_000  # nnU-Net keeps label maps as int16
+MAX_TABLE = 1 << 20  # ids in a table of all ids up to the highest; an id of 2^31 would cost 8 GB
 UNKNOWN = -1
 
 TargetIds = Mapping[str, Sequence[int]]  # target -> native ids of one source; several ids are a union
@@ -138,21 +139,39 @@ def look_up(label: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
     """Codes of a map of native ids, in the smallest unsigned type; background stays 0.
 
     Raises:
-        ValueError: an id that the table does not hold, with the number of its voxels.
+        DatasetError: an id that the table does not hold, with the number of its voxels.
     """
-    ids = np.array([0, *table])
+    ids = np.array(sorted({0, *table}))
+    codes = np.array([table.get(i, 0) for i in ids.tolist()])
     for wrong in (int(label.min(initial=0)), int(label.max(initial=0))):
-        if not 0 <= wrong <= ids.max():
-            raise DatasetError(f"holds the value {wrong} in {int((label == wrong).sum())} voxels, which is no label")
-    lut = np.full(ids.max() + 1, UNKNOWN, np.int32)
-    lut[ids] = [0, *table.values()]
+        if not 0 <= wrong <= ids[-1]:
+            raise DatasetError(_no_label(label, wrong))
+    kind = np.uint8 if codes.max() <= np.iinfo(np.uint8).max else np.uint16
+    if ids[-1] > MAX_TABLE:
+        return _look_up_sparse(label, ids, codes.astype(kind))
+    lut = np.full(ids[-1] + 1, UNKNOWN, np.int32)
+    lut[ids] = codes
     if (lut == UNKNOWN).any():
-        present = np.bincount(label.ravel().astype(np.intp, copy=False), minlength=len(lut))
+        present = sum(np.bincount(np.ravel(part).astype(np.intp, copy=False), minlength=len(lut)) for part in label)
         if wrong := np.flatnonzero((present > 0) & (lut == UNKNOWN)).tolist():
-            raise DatasetError(f"holds the value {wrong[0]} in {int(present[wrong[0]])} voxels, which is no label")
-    kind = np.uint8 if max(table.values(), default=0) <= np.iinfo(np.uint8).max else np.uint16
+            raise DatasetError(_no_label(label, wrong[0]))
     lut = lut.clip(0).astype(kind)
     if label.dtype == kind == np.uint8:  # the usual case; twice as fast as take, four times as indexing
         codes = label.tobytes().translate(lut.tobytes().ljust(256, b"\0"))
         return np.frombuffer(codes, np.uint8).reshape(label.shape)
     return lut.take(label)
+
+
+def _look_up_sparse(label: np.ndarray, ids: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """As look_up, for ids so high that a table up to the highest would be large."""
+    result = np.empty(label.shape, codes.dtype)
+    for i, part in enumerate(label):
+        place = np.searchsorted(ids, part)
+        if (wrong := ids[place] != part).any():
+            raise DatasetError(_no_label(label, int(np.asarray(part)[wrong].flat[0])))
+        result[i] = codes[place]
+    return result
+
+
+def _no_label(label: np.ndarray, value: int) -> str:
+    return f"holds the value {value} in {int((label == value).sum())} voxels, which is no label"

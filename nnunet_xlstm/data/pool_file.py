@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nnunet_xlstm.data.pool_rules import (
 from nnunet_xlstm.data.subjects import subject_pattern
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.paths import check_file_name
 
 POOL_KEYS = ("name", "sampling", "sources", "channels", *RULE_KEYS)
 SOURCE_KEYS = ("dataset", "name", "cohort", "modality", "channels", "subjects", "exclude", "include", *SOURCE_RULE_KEYS)
@@ -114,8 +116,9 @@ def _source(
     if modality not in MODALITIES:
         raise DatasetError(f"{where}: modality {modality!r}; use one of {', '.join(MODALITIES)}")
     name = row.get("name", folder.name)
-    if not isinstance(name, str) or not name or name in {source.name for source in earlier}:
-        raise DatasetError(f"{where}: name {name!r} is empty or another source's; give every source a name of its own")
+    check_file_name(name, f"{where}: name")
+    if name in {source.name for source in earlier}:
+        raise DatasetError(f"{where}: name {name!r} is another source's; give every source a name of its own")
     same = next((source.cohort for source in earlier if source.folder == folder), name)
     cohort = row.get("cohort", same)
     if not isinstance(cohort, str) or not cohort:
@@ -130,7 +133,7 @@ def _source(
 
 
 def _folder(dataset: str, where: str, base: Path, raw: Path) -> Path:
-    for candidate in (raw / dataset, base / Path(dataset).expanduser()):
+    for candidate in (raw / dataset, base / os.path.expanduser(dataset)):
         if candidate.exists():
             return candidate.resolve()
     raise DatasetError(f"{where}: there is neither a data set '{dataset}' in {raw} nor {base / dataset}")
@@ -200,7 +203,7 @@ def _names(value: Any, where: str, base: Path, folder: Path, within: tuple[Path,
 
 
 def _file(name: str, where: str, base: Path, folder: Path) -> Path:
-    for candidate in (base / Path(name).expanduser(), folder / name):
+    for candidate in (base / os.path.expanduser(name), folder / name):
         if candidate.is_file():
             return candidate
     raise DatasetError(f"{where}: there is no file {name}, neither in {base} nor in {folder}")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.data.pool_codes import Codes, make_codes, members_of
 from nnunet_xlstm.data.pool_file import Pool
 from nnunet_xlstm.data.pool_rules import LabelRules, SourceLabels, prefixed, source_labels
 from nnunet_xlstm.data.pool_targets import PoolSource, PoolTargets
 from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def plan_labels(pool: Pool) -> LabelPlan:
                 f"source {source.name}: {source.folder} has no dataset.json; a pool with labels unites raw data sets "
                 "of nnU-Net: see `nnunet_xlstm convert --list`"
             )
-        found[source.name] = source_labels(source.name, source.labels, pool.rules, read_json(file))
+        found[source.name] = source_labels(source.name, source.labels, pool.rules, DatasetFile.read(file).labels())
     rules, labels = prefixed(pool.rules, found)
     groups = {target.name: target.group for target in rules.targets}
     every = [one.targets for one in labels.values()]

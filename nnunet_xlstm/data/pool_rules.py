@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from nnunet_xlstm.data.catalogue import DataSet, load_dataset, load_pool
 from nnunet_xlstm.data.catalogue_fields import MERGES, REGIONS, TARGET, groups, shown, table_faults
+from nnunet_xlstm.data.dataset_file import Labels
 from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.pool_targets import PoolTarget
 from nnunet_xlstm.errors import DatasetError, UserError
@@ -181,26 +181,26 @@ def _tuples(value: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
 # Joining a source's labels to the targets -----------------------------------------------------------------------------
 
 
-def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json: Mapping[str, Any]) -> SourceLabels:
+def source_labels(name: str, rules: SourceRules, pool: LabelRules, own: Labels) -> SourceLabels:
     """The labels of a source on disk, joined to the targets of the pool.
 
     The ids of an entry of the catalogue are those the authors publish; a converted data set has others. They are
     joined by the labels' names, or, where a name is missing, taken as they are if both have the same ids.
 
+    Args:
+        own: of its dataset.json.
+
     Raises:
-        ValueError: labels that cannot be joined, or none that makes a target.
+        DatasetError: labels that cannot be joined, or none that makes a target.
     """
     where = f"source {name}"
-    own = dataset_json.get("labels") if isinstance(dataset_json, dict) else None
-    if not isinstance(own, dict) or "background" not in own:
-        raise DatasetError(f"{where}: its dataset.json has no `labels` with a background; it is no nnU-Net v2 data set")
-    numbers = chain.from_iterable(v if isinstance(v, (list, tuple)) else [v] for v in own.values())
-    if wrong := [v for v in numbers if not str(v).isdecimal()]:  # nnU-Net takes 1 and "1"
-        raise DatasetError(f"{where}: `labels` of its dataset.json has {shown(wrong[0])}; write whole numbers from 0")
-    ignore = own.get("ignore")
-    plain = {k: v for k, v in own.items() if k not in ("background", "ignore")}
-    ids = {int(i) for v in plain.values() for i in (v if isinstance(v, (list, tuple)) else [v])}
-    named = {k: int(v) for k, v in plain.items() if not isinstance(v, (list, tuple))}
+    if own.ids.get("background") != (0,):
+        raise DatasetError(
+            f'{where}: `labels` of its dataset.json has no "background": 0; it is no nnU-Net v2 data set'
+        )
+    plain = {label: ids for label, ids in own.ids.items() if ids != (0,)}
+    ids = {i for group in plain.values() for i in group}
+    named = {label: group[0] for label, group in plain.items() if len(group) == 1}
     entry = rules.entry
     own_id = {i: i for i in ids} if entry is None else _own_ids(where, entry, named, ids)
     native = rules.targets
@@ -216,7 +216,7 @@ def source_labels(name: str, rules: SourceRules, pool: LabelRules, dataset_json:
         named | {str(i): i for i in sorted(ids - set(named.values()))},  # ids that only regions hold
         {t: tuple(native[t]) for t in pool.names if t in native},
         frozenset(optional),
-        ignore,
+        own.ignore,
         tuple(entry.field_of_view) if entry else REGIONS,
         {t: frozenset(cases) for t, cases in rules.not_annotated.items()},
     )

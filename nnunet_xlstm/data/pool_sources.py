@@ -10,15 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan, find_scans
 from nnunet_xlstm.data.pool_cases import NAME, CaseRow, read_pool_cases
 from nnunet_xlstm.data.pool_file import Pool, Source, read_pool
 from nnunet_xlstm.data.pool_labels import LabelPlan, plan_labels
 from nnunet_xlstm.data.raw_build import Summary, build
+from nnunet_xlstm.data.raw_cases import find_cases
 from nnunet_xlstm.data.raw_dataset import BODY, RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.data.subjects import subject_of
 from nnunet_xlstm.errors import DatasetError, UserError
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.imaging.integrity import check_length
 
 MAKER = "nnunet_xlstm pool build"
 DEFAULT_NAME = "Pool"
@@ -132,7 +134,7 @@ def source_items(
         ValueError: a damaged dataset.json, a channel that is not there, or a case without subject.
     """
     if (source.folder / "dataset.json").is_file():
-        return _items_of_dataset(source, channels, labels), []
+        return _items_of_dataset(source, channels, labels)
     if source.channels and set(source.channels.values()) != {0}:
         raise DatasetError(f"source {source.name}: a folder of images has one channel, 0; got {dict(source.channels)}")
     scans, left_out = find_scans([source.folder])
@@ -143,38 +145,44 @@ def source_items(
     return items, left_out
 
 
-def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan | None) -> list[Item]:
-    content = read_json(source.folder / "dataset.json")
-    names = content.get("channel_names") if isinstance(content, dict) else None
-    if not isinstance(names, dict) or not names:
-        raise DatasetError(
-            f"{source.folder / 'dataset.json'}: has no 'channel_names'; it is not that of an nnU-Net v2 set"
-        )
-    names = list(content.get("image_channels") or names.values())
+def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan | None) -> tuple[list[Item], Reasons]:
+    file = DatasetFile.read(source.folder)
+    names = file.image_channels()
     side_car = source.folder / NAME
     rows = read_pool_cases(side_car).cases if side_car.is_file() else {}
-    cases = _cases(source.folder, content, len(names))
+    cases, left_out = find_cases(file)
     items = []
-    for case, (images, label) in cases.items():
+    for case, files in cases.items():
         row = rows.get(case)
         subject = _subject(source, case, row)
         # a mask of ours serves again; the labels of other data sets are no masks of the body
-        mask = label if row is not None and content.get("labels") == BODY else ""
+        ours = row is not None and file.content.get("labels") == BODY
+        mask = files.label if ours and all(map(_is_usable, (*files.images, files.label))) else ""
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
-        scans = [Scan((image,), image, case, image) for image in images]
-        relabel = labels.relabel(source.name, case, label) if labels else None
+        tags = row.tags if row else {}
+        scans = [Scan((image,), image, case, image) for image in files.images]
+        relabel = labels.relabel(source.name, case, files.label) if labels else None
         if source.channels is None:
             several = len(scans) > 1
             for scan, channel in zip(scans, names, strict=True):
                 name = f"{source.name}_{case}_{channel}" if several else f"{source.name}_{case}"
-                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel))
+                items.append(Item((scan,), name, source.name, subject, source.modality, mask, *time, relabel, tags))
         else:
             picked = tuple(scans[_channel_index(source, source.channels[c], names)] for c in channels)
             name = f"{source.name}_{case}"
-            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel))
+            items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel, tags))
     if labels:
         _check_labels(source, items, cases)
-    return items
+    return items, left_out
+
+
+def _is_usable(path: str) -> bool:
+    """Whether a file is as long as its header says, and nnU-Net expands no variable in its path."""
+    try:
+        check_length(Path(path))
+    except DatasetError:
+        return False
+    return os.path.expandvars(path) == path
 
 
 def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str]) -> None:
@@ -186,36 +194,6 @@ def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str])
     for target, named in source.labels.not_annotated.items():
         if unknown := sorted(set(named) - set(cases)):
             raise DatasetError(f"source {source.name}: not_annotated names {unknown[0]} for {target}, which is no case")
-
-
-def _cases(folder: Path, content: dict, n_channels: int) -> dict[str, tuple[list[str], str]]:
-    """Case -> its images, one per channel, and its label, all absolute; as nnU-Net finds them."""
-
-    def full(name: str) -> str:
-        return os.path.abspath(folder / os.path.expandvars(name))
-
-    if "dataset" in content:
-        rows = content["dataset"].values() if isinstance(content["dataset"], dict) else [None]
-        if not all(isinstance(row, dict) and isinstance(row.get("images"), list) and "label" in row for row in rows):
-            raise DatasetError(
-                f'{folder}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}'
-            )
-        cases = {k: ([full(i) for i in v["images"]], full(v["label"])) for k, v in content["dataset"].items()}
-    else:
-        ending = content.get("file_ending", ".nii.gz")
-        if not isinstance(ending, str) or not ending.startswith("."):
-            raise DatasetError(f'{folder / "dataset.json"}: file_ending is {ending!r}; write one, such as ".nii.gz"')
-        cut = len(ending) + len("_0000")
-        cases = {}
-        for path in sorted((folder / "imagesTr").glob(f"*{ending}")):
-            case = path.name[:-cut]
-            cases.setdefault(case, ([], full(f"labelsTr/{case}{ending}")))[0].append(os.path.abspath(path))
-    for case, (images, _) in cases.items():
-        if len(images) != n_channels:
-            raise DatasetError(f"{folder}: case {case} has {len(images)} images, dataset.json {n_channels} channels")
-    if not cases:
-        raise DatasetError(f"{folder}: holds no training image")
-    return cases
 
 
 def _channel_index(source: Source, channel: int | str, names: Sequence[str]) -> int:

@@ -28,6 +28,7 @@ from nnunet_xlstm.data.catalogue_fields import (
 from nnunet_xlstm.data.catalogue_fields import labels as label_ids
 from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.paths import RULE, is_file_name
 
 KEY = "pool"
 
@@ -166,8 +167,8 @@ class PoolTargets:
 
 def _file_name(value: Any) -> Faults:
     """Masks are written to files of this name."""
-    if not is_text(value) or not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*", value):
-        yield f"{shown(value)} is no name of a target: a text without / and \\ that does not begin with a dot"
+    if not is_file_name(value):
+        yield f"{shown(value)} is no name of a target: {RULE}"
 
 
 def _codes(value: Any) -> Faults:

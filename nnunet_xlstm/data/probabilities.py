@@ -6,6 +6,7 @@ the sigmoid where there are regions; outputs in the order of `labels`.
 
 from __future__ import annotations
 
+import lzma
 import tokenize
 import zipfile
 import zlib
@@ -27,11 +28,11 @@ def read_probabilities(path: Path, n_outputs: int, shape: tuple[int, ...]) -> It
         shape: of the label map (z, y, x) or (y, x); nnU-Net gives 2D images a first axis of one.
 
     Raises:
-        ValueError: damaged, of another shape, or no probabilities.
+        DatasetError: damaged, of another shape, or no probabilities.
         OSError: the file cannot be opened.
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as file:
+        with zipfile.ZipFile(path) as archive, _opened(archive, path) as file:
             found, fortran, dtype = _header(file)
             if dtype.kind != "f":
                 raise DatasetError(f"{path}: holds {dtype} values; probabilities are floats: {FIX}")
@@ -42,20 +43,27 @@ def read_probabilities(path: Path, n_outputs: int, shape: tuple[int, ...]) -> It
                     f"{shape} voxels (z, y, x), so {expected} is needed: {FIX}"
                 )
             yield from _outputs(file, path, n_outputs, shape, fortran, dtype)
-    except KeyError as error:
-        raise DatasetError(f"{path}: has no array `{KEY}`: {FIX}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, UnicodeError, OSError) as error:
+        # RuntimeError: a zip file with a password, or packed in a way that Python does not know
         if isinstance(error, OSError) and error.filename is not None:  # not there, or not ours to read
             raise
         raise DatasetError(f"{path}: damaged or cut off ({error}): {FIX}") from error
 
 
-def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _opened(archive: zipfile.ZipFile, path: Path):
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(file)
-    except (ValueError, tokenize.TokenError) as error:
+        return archive.open(f"{KEY}.npy")
+    except KeyError as error:
+        raise DatasetError(f"{path}: has no array `{KEY}`: {FIX}") from error
+
+
+def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type. Only version 1.0, as NumPy writes it: in later ones a header may claim 4 GB."""
+    try:
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise EOFError(f"version {version} of NumPy's format, not 1.0")
+        return np.lib.format.read_array_header_1_0(file)
+    except (ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:  # of ast, which reads the header
         raise EOFError(error) from error
 
 

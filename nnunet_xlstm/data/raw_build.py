@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_xlstm.data.inputs import Item, Reasons
-from nnunet_xlstm.data.intake import Entry, process
+from nnunet_xlstm.data.intake import ONE_SLICE, Entry, process
 from nnunet_xlstm.data.raw_dataset import RawDataset
 from nnunet_xlstm.data.subjects import CaseNames
 from nnunet_xlstm.errors import DatasetError, UserError
@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: cases in the data set, those of them that are new, subjects, inputs left out, folds."""
+    """What a run did: cases in the data set, those of them that are single slices, that are new; subjects, inputs left
+    out, folds."""
 
     cases: int
+    single_slices: int
     new: int
     subjects: int
     excluded: int
@@ -51,6 +53,9 @@ def build(
 ) -> Summary:
     """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
 
+    What has changed or is no longer wanted leaves dataset.json before its files are touched: a kill in between leaves
+    fewer cases, none with labels of another meaning.
+
     Args:
         header: what dataset.json says beside the cases: channel_names and so on.
         left_out: (path, reason) of what never became an item.
@@ -59,15 +64,14 @@ def build(
         make: from an item, its case name and the folder to cases, as `intake.process`; sent to other processes.
 
     Raises:
-        ValueError: no case at all: everything is in excluded.csv.
+        DatasetError: no case at all: everything is in excluded.csv.
     """
-    dataset.remove_leftovers()
     entries, inputs = dataset.read()
+    dataset.remove_leftovers()
     before = dict(entries)
     dataset.claim()
     items = list({item.key: item for item in items}.values())
-    if not keep_others:
-        _forget(dataset, entries, inputs, set(inputs) - {item.key for item in items})
+    gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
     stamps = {item.key: item.stamp() for item in items}
     known, fresh = [], []
     for item in items:
@@ -81,20 +85,23 @@ def build(
         for case in (memory["name"], *memory["cases"]):
             names.take(case)
     bases = [inputs[i.key]["name"] if i.key in inputs else names.give(i.name, i.key) for i in fresh]
+    gone += _forget(entries, inputs, {item.key for item in fresh} & inputs.keys())
+    if gone:
+        dataset.save(header, entries, sampling, inputs)
+        for entry in gone:
+            dataset.remove(entry)
     saved = time.monotonic()
     jobs = [(make, item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
     for item, base, (made, reasons) in zip(fresh, bases, run_jobs(jobs, processes), strict=True):
-        old = inputs.get(item.key, {"cases": ()})["cases"]
-        for case in set(old) - set(made):
-            if case in entries:
-                dataset.remove(entries.pop(case))
         entries.update(made)
         excluded = [list(row) for row in reasons]
         inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
+        if single := sum(ONE_SLICE in entry.remarks for entry in made.values()):
+            inputs[item.key]["single_slices"] = single
         if time.monotonic() - saved > SAVE_SECONDS:
             dataset.save(header, entries, sampling, inputs)
             saved = time.monotonic()
-    _warn_of_units([entry for entry in entries.values() if entry.row.modality == "CT" and not entry.hounsfield])
+    _log_remarks(entries.values())
     reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
     if not entries:
         table = dataset.write_excluded(reasons)
@@ -110,28 +117,32 @@ def build(
         for source in sorted({row.source for row in rows})
     }
     subjects = len({row.subject for row in rows})
-    return Summary(len(entries), new, subjects, len(reasons), len(folds), sources, entries != before)
+    single = sum(memory.get("single_slices", 0) for memory in inputs.values())
+    return Summary(len(entries), single, new, subjects, len(reasons), len(folds), sources, entries != before)
 
 
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
-    """It was taken in by an earlier run, has not changed, and all its files are there."""
+    """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (
         memory is not None
         and memory["stamp"] == stamp
-        and all(case in entries and dataset.has_files(entries[case]) for case in memory["cases"])
+        and all(case in entries and dataset.has_whole_files(entries[case]) for case in memory["cases"])
     )
 
 
-def _forget(dataset: RawDataset, entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -> None:
-    for key in keys:
-        for case in inputs.pop(key)["cases"]:
-            if case in entries:
-                dataset.remove(entries.pop(case))
+def _forget(entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -> list[Entry]:
+    """Take inputs and their cases out; returns the cases, whose files are still there."""
+    cases = [case for key in keys for case in inputs.pop(key)["cases"]]
+    return [entries.pop(case) for case in cases if case in entries]
 
 
-def run_jobs(jobs: Sequence[tuple], processes: int) -> Iterator[Any]:
-    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted."""
-    bar = {"total": len(jobs), "unit": "image", "desc": "images", "disable": None}
+def run_jobs(jobs: Sequence[tuple], processes: int, what: str = "image") -> Iterator[Any]:
+    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted.
+
+    Raises:
+        UserError: a process was ended from outside.
+    """
+    bar = {"total": len(jobs), "unit": what, "desc": f"{what}s", "disable": None}
     if processes > 1 and len(jobs) > 1:
         # spawned: a fork of a threaded parent may hang
         try:
@@ -150,13 +161,11 @@ def _call(job: tuple) -> Any:
     return function(*arguments)
 
 
-def _warn_of_units(entries: Sequence[Entry]) -> None:
-    if entries:
-        log.warning(
-            "%d of the CT images taken in now have no negative value (%s, ...): they are not in Hounsfield units, and "
-            "do not fit to others under nnU-Net's CT normalisation",
-            len(entries), entries[0].row.images[0],
-        )  # fmt: skip
+def _log_remarks(entries: Collection[Entry]) -> None:
+    """What must be known of the images that this run has taken in."""
+    for remark in sorted({remark for entry in entries for remark in entry.remarks}):
+        images = [entry.row.images[0] for entry in entries if remark in entry.remarks]
+        log.warning(remark, len(images), images[0])
 
 
 def _warn_of_missing(dataset: RawDataset, entries: Mapping[str, Entry]) -> None:

@@ -39,7 +39,7 @@ class Relabel:
         """The map of codes, and the targets that are annotated in it.
 
         Raises:
-            ValueError: the file cannot be read, or holds a value that is no label.
+            DatasetError: the file cannot be read, or holds a value that is no label.
         """
         image = read_label_map(Path(self.path))
         array = sitk.GetArrayViewFromImage(image)
@@ -50,7 +50,7 @@ class Relabel:
             table |= self.pool.table(kept, (i for i in table if i != self.labels.ignore))
         try:
             result = sitk.GetImageFromArray(look_up(array, table))
-        except ValueError as error:
+        except DatasetError as error:
             raise DatasetError(
                 f"{self.path} {error}; its labels are {dict(self.labels.labels)}: correct the file or its dataset.json"
             ) from error

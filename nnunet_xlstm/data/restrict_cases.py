@@ -139,19 +139,19 @@ def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool:
 
 
 def _from_probabilities(image: sitk.Image, path: Path, pool: PoolTargets, kept: Collection[str]) -> Evidence:
+    """Reads the file twice, one output at a time: first where any target is, then what all of them are there."""
     shape = image.GetSize()[::-1]
-    anywhere, before, outputs = np.zeros(shape, bool), {}, {}
+    anywhere, before = np.zeros(shape, bool), {}
     for name, values in zip(pool.names, read_probabilities(path, len(pool.names), shape), strict=True):
         mask = values > THRESHOLD
         before[name] = count(mask, image)
         if name in kept:
-            outputs[name] = values
             anywhere |= mask
     where = np.flatnonzero(anywhere)
     columns = np.zeros((len(pool.names), len(where)), np.float32)
-    for row, name in enumerate(pool.names):
-        if name in outputs:
-            columns[row] = outputs.pop(name).ravel()[where]
+    for row, values in enumerate(read_probabilities(path, len(pool.names), shape)):
+        if pool.names[row] in kept:
+            columns[row] = values.ravel()[where]
 
     def spread(values: np.ndarray) -> np.ndarray:
         result = np.zeros(anywhere.size, values.dtype)

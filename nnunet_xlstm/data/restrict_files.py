@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import logging
-import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +14,30 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
+from nnunet_xlstm.data.dataset_file import NAME as DATASET_JSON
+from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import THRESHOLD, LeftOut, Scan, including, layers_of, left_out, same_targets
 from nnunet_xlstm.data.restrict_cases import Count, add_up, read_evidence, restrict_case
-from nnunet_xlstm.errors import DatasetError, UserError
-from nnunet_xlstm.imaging.images import TIFF
+from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.imaging.images import TIFF, check_written, write_checked
 from nnunet_xlstm.imaging.nifti import copy_geometry
-from nnunet_xlstm.io.files import read_json, write_json, write_text
+from nnunet_xlstm.io.files import (
+    json_text,
+    protect_inputs,
+    read_text,
+    remove_leftovers,
+    replacing,
+    write_text,
+    write_together,
+)
+from nnunet_xlstm.io.paths import inside
+from nnunet_xlstm.io.tables import csv_text
 
 REPORT, TABLE, LEGEND, MASKS = "restrict.json", "restrict.csv", "legend.json", "masks"
 FORMAT = 1
+NIFTI = (".nii.gz", ".nii")
+GZIP_LEVEL = 6
 COLUMNS = ("case", "target", "from", "why_left_out", "false_positive")
 COUNTED = tuple(f"{key}_{when}" for key in ("voxels", "components", "ml") for when in ("before", "after"))
 NOT_FROM_MAPS = (
@@ -60,44 +71,75 @@ class Request:
 
 
 def restrict_folder(predictions: Path, out: Path, request: Request, progress: bool = False) -> dict[str, Any]:
-    """Writes a label map per case, with all targets also masks/TARGET/CASE; legend.json; then the report.
+    """Write a label map per case, with all targets also masks/TARGET/CASE; then legend.json and the report together.
 
-    The report is written last, as restrict.json and restrict.csv: without it, a run did not end.
+    The report, restrict.json and restrict.csv, is that of the last run that ended: an older one stays until then.
 
     Returns:
         The content of restrict.json.
 
     Raises:
-        ValueError: no predictions of a pool with labels, an unknown source, or files that are damaged.
-        OSError: a file cannot be read or written.
+        DatasetError: no predictions of a pool with labels, an unknown source; or cases that cannot be used: all of
+            them are named, the maps of the others are written, and the report is not.
+        ConfigError: a file to write is one that is read. OSError: a file cannot be read or written.
     """
-    file = predictions / "dataset.json"
+    file = predictions / DATASET_JSON
     if not file.is_file():
         raise DatasetError(
             f"{predictions}: has no dataset.json; give a folder that `nnUNetv2_predict` wrote, or copy the one of the "
             "model's folder into it"
         )
-    content = read_json(file)
-    pool = PoolTargets.from_dataset_json(content, str(file))
-    ending = content.get("file_ending")
-    if not isinstance(ending, str) or not ending.startswith("."):
-        raise DatasetError(f'{file}: file_ending is {ending!r}; nnU-Net writes one, such as ".nii.gz"')
-    if out.resolve() == predictions.resolve():
-        raise DatasetError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
+    dataset = DatasetFile.read(file)
+    pool = PoolTargets.from_dataset_json(dataset.content, str(file))
+    ending = dataset.file_ending()
     skipped = left_out(pool, Scan(request.modality, request.regions), request.source, request.universal)
     kept = [name for name in pool.names if name not in skipped]
     cases = _cases(predictions, ending)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT, TABLE):
-        (out / name).unlink(missing_ok=True)
+    if out.resolve() == predictions.resolve():
+        raise ConfigError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
+    folders = [out] if request.native else [out, *(out / MASKS / name for name in pool.names)]
+    for folder in folders:
+        inside(out, f"{folder.relative_to(out)}/file", f"-o {out}")
+    outputs = [folder / f"{case}{ending}" for folder in folders for case in cases]
+    outputs += [out / name for name in (LEGEND, TABLE, REPORT)]
+    inputs = [file, *(predictions / f"{case}{ending}" for case in cases), *filter(None, cases.values())]
+    protect_inputs(outputs, inputs)
+    for folder in folders:
+        remove_leftovers(folder)
     counts: dict[str, dict[str, tuple[Count, Count]]] = {}
+    faults = []
     for case, probabilities in tqdm(cases.items(), disable=not progress, desc="restrict"):
-        counts[case] = _one_case(predictions, out, f"{case}{ending}", probabilities, pool, kept, request)
-    write_json(out / LEGEND, legend(pool, request.native, kept, skipped, ending))
+        try:
+            counts[case] = _one_case(predictions, out, f"{case}{ending}", probabilities, pool, kept, request)
+        except DatasetError as error:
+            faults.append(str(error))
+    if faults:
+        raise DatasetError(_not_usable(faults, len(cases), out))
     report = _report(pool, request, skipped, kept, cases, counts)
-    write_text(out / TABLE, _table(report))
-    write_json(out / REPORT, report)
+    texts = {
+        out / LEGEND: json_text(legend(pool, request.native, kept, skipped, ending)),
+        out / TABLE: csv_text([*COLUMNS, *COUNTED], _table_rows(report)),
+        out / REPORT: json_text(report),
+    }
+    write_together(texts)
+    _warn_of_earlier_runs(out, set(outputs), ending)
     return report
+
+
+def _warn_of_earlier_runs(out: Path, written: Collection[Path], ending: str) -> None:
+    found = [path for place in (out.glob, (out / MASKS).rglob) for path in place(f"*{ending}")]
+    if others := sorted(path for path in found if path not in written and not path.name.startswith(".")):
+        log.warning(
+            "%d label maps in %s are of an earlier run, and not in this report (%s, ...): remove them, or give every "
+            "run a folder of its own with -o", len(others), out, others[0].relative_to(out),
+        )  # fmt: skip
+
+
+def _not_usable(faults: Sequence[str], cases: int, out: Path) -> str:
+    if len(faults) == cases == 1:
+        return faults[0]
+    head = f"{len(faults)} of {cases} cases cannot be used; the maps of the others are in {out}, without a new report"
+    return "\n- ".join([head, *faults])
 
 
 def legend(
@@ -165,29 +207,41 @@ def _one_case(
 
 
 def _write(path: Path, array: np.ndarray, like: sitk.Image, source: Path) -> None:
-    """A label map with the geometry of `source`, completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a label map with the geometry of `source`, whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
     image = sitk.GetImageFromArray(array)
     image.CopyInformation(like)
-    nifti = path.name.endswith((".nii", ".nii.gz"))
-    temporary = path.with_name(f".tmp.{path.name.removesuffix('.gz') if nifti else path.name}")
-    zipped = path.with_name(f".tmp.{path.name}")
+    ending = next((e for e in NIFTI if path.name.endswith(e)), path.suffix)
+    with replacing(path, ending) as temporary:
+        if ending not in NIFTI:
+            write_checked(image, temporary, path)
+        else:
+            _write_nifti(image, temporary, path, source)
+    beside = source.with_name(f"{source.stem}.json")
+    if source.suffix.lower() in TIFF and beside.is_file():  # nnU-Net keeps the spacing there
+        write_text(path.with_name(beside.name), read_text(beside))
+
+
+def _write_nifti(image: sitk.Image, temporary: Path, path: Path, source: Path) -> None:
+    """By way of an unzipped file, whose header then gets the geometry bit for bit. Equal maps make equal files."""
+    plain = temporary.with_name(temporary.name.removesuffix(".gz"))
     try:
-        sitk.WriteImage(image, str(temporary), not nifti)
-        if nifti:
-            copy_geometry(source, temporary)
-        if zipped != temporary:
-            with open(temporary, "rb") as plain, gzip.GzipFile(zipped, "wb", compresslevel=6, mtime=0) as file:
-                shutil.copyfileobj(plain, file, 1 << 20)
-        beside = source.with_name(f"{source.stem}.json")
-        if source.suffix.lower() in TIFF and beside.is_file():  # nnU-Net keeps the spacing there
-            write_text(path.with_name(beside.name), beside.read_text(encoding="utf-8"))
-        os.replace(zipped, path)
-    except RuntimeError as error:
-        raise UserError(f"{path}: cannot be written ({str(error).strip().splitlines()[-1]})") from error
+        write_checked(image, plain, path, compress=False)
+        copy_geometry(source, plain)
+        if plain != temporary:
+            with (
+                open(plain, "rb") as data,
+                open(temporary, "wb") as file,
+                gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
+            ):
+                shutil.copyfileobj(data, packed, 1 << 20)
+            check_written(temporary, path)
     finally:
-        for file in {temporary, zipped}:
-            file.unlink(missing_ok=True)
+        if plain != temporary:
+            plain.unlink(missing_ok=True)
 
 
 # The report -----------------------------------------------------------------------------------------------------------
@@ -258,14 +312,10 @@ def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> 
     return {label: i for label, i in source.labels.items() if i not in painted}
 
 
-def _table(report: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *COUNTED])
+def _table_rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
     for case, row in report["cases"].items():
         for name, counts in row["targets"].items():
             target = report["targets"][name]
             about = [case, name, row["from"], target["why_left_out"] or "", target["false_positive"]]
             values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
-            writer.writerow([*about, *("" if v is None else round(v, 6) for v in values)])
-    return text.getvalue()
+            yield [*about, *(None if v is None else round(v, 6) for v in values)]

@@ -11,19 +11,21 @@ from nnunet_xlstm.errors import DatasetError
 
 N_FOLDS = 5
 MAX_NAME = 120  # file names may have 255 characters, and nnU-Net adds to ours
-FRAME = re.compile(r"_t\d+$")  # what a frame's case name ends with
+FRAME = re.compile(r"(?:_s\d+)?_t\d+$|_s\d+$")  # what the case name of a frame, or of a DICOM stack, ends with
 
 
 def subject_pattern(text: str) -> re.Pattern:
-    """A regular expression; its first group, or all that it matches, is the subject.
+    """Return a regular expression; its first group, or all that it matches, is the subject.
 
     Raises:
-        ValueError: it is none.
+        DatasetError: it is none.
     """
     try:
         return re.compile(text)
-    except re.error as error:
-        raise DatasetError(rf"'{text}' is not a regular expression ({error}); an example: '(patient\d+)'") from error
+    except (re.error, OverflowError, RecursionError) as error:  # a{10000000000}; ten thousand brackets
+        raise DatasetError(
+            rf"'{text[:80]}' is not a regular expression ({error}); an example: '(patient\d+)'"
+        ) from error
 
 
 def subject_of(pattern: re.Pattern, text: str) -> str:

@@ -10,7 +10,7 @@ from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.raw_build import Summary, build
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import subject_pattern
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.files import read_json
 
 MAKER = "nnunet_xlstm unlabelled"
@@ -26,9 +26,11 @@ def make_unlabelled(
     dicom: bool = False,
     subject: str | None = None,
     channels: Sequence[str] = (),
+    min_slices: int = 1,
+    last_axis_is_time: bool = False,
     processes: int = 1,
 ) -> tuple[RawDataset, Summary]:
-    """Makes or extends the data set.
+    """Make the data set, or add to it.
 
     Args:
         inputs: see find_scans.
@@ -36,14 +38,20 @@ def make_unlabelled(
         number, name: of DatasetXXX_Name.
         subject: regular expression for the path below the input.
         channels: NAME=GLOB of every channel; empty for images of one channel.
+        min_slices: images with fewer are left out; 1 takes 2D images.
+        last_axis_is_time: of a 3D file too (2D+t).
 
     Raises:
-        ValueError, OSError: wrong options, inputs without images, or none that can be used.
+        ConfigError: a wrong option.
+        DatasetError: inputs without images, or none that can be used.
+        WriteError: a file cannot be written.
     """
     if modality not in MODALITIES:
-        raise DatasetError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
+        raise ConfigError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
     if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+        raise ConfigError(f"-np {processes}: give the number of images to read at a time, 1 or more")
+    if min_slices < 1:
+        raise ConfigError(f"--min-slices {min_slices}: give the fewest slices that an image may have, 1 or more")
     globs = parse_channels(channels)
     pattern = subject_pattern(subject) if subject else None
     scans, left_out = find_scans(inputs, dicom)
@@ -52,25 +60,26 @@ def make_unlabelled(
     header = {"channel_names": names, "image_modality": modality, "image_channels": list(globs) or [modality]}
     _check_same_kind(dataset, header)
     source = dataset.folder.name
+    options = {"min_slices": min_slices, "last_axis_is_time": last_axis_is_time}
     if globs:
-        items, reasons = items_of_channels(scans, source, modality, pattern, globs)
+        items, reasons = items_of_channels(scans, source, modality, pattern, globs, **options)
         left_out = [*left_out, *reasons]
     else:
-        items = items_of_scans(scans, source, modality, pattern)
+        items = items_of_scans(scans, source, modality, pattern, **options)
     return dataset, build(dataset, header, items, left_out, processes=processes)
 
 
 def parse_channels(texts: Sequence[str]) -> dict[str, str]:
-    """Name -> shell pattern, from NAME=GLOB.
+    """Return name -> shell pattern, from NAME=GLOB.
 
     Raises:
-        ValueError: another form, or a name twice.
+        ConfigError: another form, or a name twice.
     """
     channels: dict[str, str] = {}
     for text in texts:
         name, equals, glob = text.partition("=")
         if not (name and equals and glob) or name in channels:
-            raise DatasetError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
+            raise ConfigError(f"--channels {text}: give NAME=GLOB, every name once, such as T1=*_T1_* FLAIR=*_FLAIR_*")
         channels[name] = glob
     return channels
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
+from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.evaluation.labels import Classes, read_classes
+from nnunet_xlstm.imaging.images import read_grid
+from nnunet_xlstm.io.files import visible_files, write_json
 
 MARKER = "demo.json"
 PRODUCTS = (
@@ -29,6 +31,15 @@ class Dataset:
     folder: Path
     facts: dict[str, Any]
 
+    @cached_property
+    def table(self) -> dict[str, CaseFiles] | None:
+        """The files of the training cases where dataset.json lists them."""
+        return DatasetFile(self.folder / "dataset.json", self.facts).table()
+
+    @property
+    def classes(self) -> Classes:
+        return Classes.from_dataset(self.facts)
+
     @property
     def number(self) -> str:
         return self.folder.name[len("Dataset") :][:3]
@@ -39,42 +50,38 @@ class Dataset:
 
     def cases(self, part: str) -> list[str]:
         """Names of the labelled cases."""
-        if part == "Tr" and "dataset" in self.facts:
-            return sorted(self.facts["dataset"])
-        found = (self.folder / f"labels{part}").glob(f"*{self.ending}")
-        return sorted(path.name.removesuffix(self.ending) for path in found)
+        if part == "Tr" and self.table is not None:
+            return sorted(self.table)
+        folder = self.folder / f"labels{part}"
+        found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
+        return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
 
     def image(self, case: str, part: str) -> Path:
         """First channel of a case."""
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["images"][0]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].images[0])
         return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
 
     def label(self, case: str, part: str) -> Path:
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["label"]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
 
     def structures(self) -> dict[str, str]:
         """Key in nnU-Net's summary.json -> name, for every label or region that is scored."""
-        scored = {name: ids for name, ids in self.facts["labels"].items() if name not in ("background", "ignore")}
-        return {str(tuple(ids) if isinstance(ids, list) else int(ids)): name for name, ids in scored.items()}
+        return dict(self.classes.names)
 
     def label_names(self) -> dict[int, str]:
         """Label id -> name; regions (lists of ids) have no id of their own."""
-        return {ids: name for name, ids in self.facts["labels"].items() if isinstance(ids, int) and ids > 0}
+        return {ids[0]: self.classes.names[key] for key, ids in self.classes.labels.items() if len(ids) == 1}
 
     def has_plain_labels(self) -> bool:
         """Whether every structure is one label id and every voxel is annotated."""
-        labels = self.facts["labels"]
-        return "ignore" not in labels and all(isinstance(ids, int) for ids in labels.values())
+        return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.labels.values())
 
     def configuration(self) -> str:
         """3d_fullres, or 2d for flat images."""
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(self.image(self.cases("Tr")[0], "Tr")))
-        reader.ReadImageInformation()
-        size = reader.GetSize()
+        size = read_grid(self.image(self.cases("Tr")[0], "Tr")).size
         return "3d_fullres" if len(size) >= 3 and min(size[:3]) > 1 else "2d"
 
 
@@ -82,8 +89,7 @@ def read_dataset(folder: Path) -> Dataset:
     """The dataset in a folder of the user.
 
     Raises:
-        ValueError: the folder is no raw nnU-Net dataset, or has too few cases; the text says what is missing.
-        FileNotFoundError: there is no such folder.
+        DatasetError: there is no such folder, it is no raw nnU-Net dataset, or has too few cases.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -96,14 +102,15 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"{path}: not valid JSON ({error}); correct the file.") from error
+    file = DatasetFile.read(path)
+    facts = dict(file.content)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
-    missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
+    missing = [key for key in needed if key not in facts]
     if missing:
         raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
+    read_classes(path)  # what its labels and its file ending must be
+    if (table := file.table()) is not None:  # names that files can have, paths with their variables expanded
+        facts["dataset"] = {case: {"images": list(row.images), "label": row.label} for case, row in table.items()}
     dataset = Dataset(folder, facts)
     _check_cases(dataset)
     return dataset
@@ -145,7 +152,7 @@ def check_out(out: Path, data: Path | None) -> None:
 def prepare_out(out: Path) -> None:
     """Make the output folder with nnU-Net's three in it. Goes: what an earlier demo made, but no data behind links."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).write_text(json.dumps({"made_by": "nnunet_xlstm demo"}), encoding="utf-8")
+    write_json(out / MARKER, {"made_by": "nnunet_xlstm demo"})
     for name in PRODUCTS:
         path = out / name
         if path.is_dir() and not path.is_symlink():

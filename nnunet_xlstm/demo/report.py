@@ -14,8 +14,10 @@ import SimpleITK as sitk
 
 from nnunet_xlstm.data.intensity import intensity_classifier_dice
 from nnunet_xlstm.demo.inputs import Dataset
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import draw_overlay
 from nnunet_xlstm.figures.quicklook import CT_WINDOW
+from nnunet_xlstm.imaging.images import read_image, read_label_map
 from nnunet_xlstm.io.files import read_json
 
 MAX_PICTURES = 4
@@ -70,15 +72,18 @@ def intensity_baseline(dataset: Dataset, scores: Scores, preprocessed: Path) -> 
         return intensity_classifier_dice(
             _arrays(dataset, train[:MAX_BASELINE_CASES], "Tr"), _arrays(dataset, test[:MAX_BASELINE_CASES], scores.part)
         )
-    except (RuntimeError, ValueError, IndexError) as error:  # nnU-Net reads some formats that SimpleITK does not
+    except DatasetError as error:  # nnU-Net reads some formats that SimpleITK does not
         logger.warning("No intensity baseline: %s", error)
         return None
 
 
 def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for case in cases:
-        image, label = (sitk.ReadImage(str(path)) for path in (dataset.image(case, part), dataset.label(case, part)))
-        yield sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(label)
+        image, label = read_image(dataset.image(case, part)), read_label_map(dataset.label(case, part))
+        image, label = sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(label)
+        if image.shape != label.shape:
+            raise DatasetError(f"case '{case}': image {image.shape} and label map {label.shape} differ in shape")
+        yield image, label
 
 
 def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[str, Path]]:
@@ -88,16 +93,17 @@ def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[
     for case, dice in list(scores.dice_by_case(dataset.ending).items())[:MAX_PICTURES]:
         caption = case if dice is None else f"{case}: mean Dice {dice:.3f}"
         prediction = scores.predictions / f"{case}{dataset.ending}"
-        files = (dataset.image(case, scores.part), dataset.label(case, scores.part), prediction)
         try:
             path = draw_overlay(
                 folder / f"{case}.png",
-                *(sitk.ReadImage(str(file)) for file in files),
+                read_image(dataset.image(case, scores.part)),
+                read_label_map(dataset.label(case, scores.part)),
+                read_label_map(prediction),
                 names=dataset.label_names(),
                 title=caption,
                 ct_window=CT_WINDOW if is_ct else None,
             )
-        except (RuntimeError, ValueError) as error:  # as for the baseline
+        except DatasetError as error:  # as for the baseline
             logger.warning("No picture of %s: %s", case, error)
             continue
         pictures.append((caption, path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import DatasetError, failed_text
 from nnunet_xlstm.evaluation.cardiac import DENSITY, agreement, flags, measure, measure_phase, quantities
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.summary import case_name, finite
 from nnunet_xlstm.imaging.grid import check_same_grid
-from nnunet_xlstm.imaging.images import read_label_map
+from nnunet_xlstm.imaging.images import read_grid
+from nnunet_xlstm.io.tables import read_csv
 
 SUFFIXES = ("_ED", "_ES")
 BSA_RANGE = (0.1, 4.0)  # m2: a newborn to the largest adults
@@ -108,18 +108,13 @@ def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
 
 def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """(line, column -> text) of a CSV that has at least these columns, in any order; one line per subject."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{table}: cannot be read as text ({error}); give a CSV file in UTF-8") from error
-    reader = csv.DictReader(text.splitlines(), restval="")
-    header = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-    if missing := [column for column in columns if column not in header]:
+    header, read = read_csv(table)
+    names = {name.strip().lower(): name for name in reversed(header)}
+    if missing := [column for column in columns if column not in names]:
         raise DatasetError(
             f"{table}: no column {', '.join(missing)}; the first line must name {','.join(columns)} with commas"
         )
-    reader.fieldnames = header
-    rows = [(reader.line_num, {c: (row[c] or "").strip() for c in columns}) for row in reader]
+    rows = [(line, {column: row[names[column]].strip() for column in columns}) for line, row in read]
     lines: dict[str, int] = {}
     for line, row in rows:
         if empty := [column for column in columns if not row[column]]:
@@ -169,18 +164,23 @@ def measure_subjects(
     if not 0.5 <= density <= 2:
         raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
     table = quantities(structures, density, bsa is not None)
-    rows = []
+    rows, failed = [], {}
     for i, subject in enumerate(tqdm(subjects, desc="cardiac", unit="subject")):
         area = bsa[subject.name] if bsa else None
         row: dict[str, Any] = {"subject": subject.name, "ed": str(subject.ed), "es": str(subject.es)}
         row |= {"bsa_m2": area} if bsa else {}
-        row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
-        if references is not None:
-            for ours, theirs in ((subject.ed, references[i].ed), (subject.es, references[i].es)):
-                _check_grid(theirs, ours)
-            row["reference"], row["reference_flags"] = _measure(references[i], structures, known, density, area)
-            row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
+        try:
+            row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
+            if references is not None:
+                for ours, theirs in ((subject.ed, references[i].ed), (subject.es, references[i].es)):
+                    _check_grid(theirs, ours)
+                row["reference"], row["reference_flags"] = _measure(references[i], structures, known, density, area)
+                row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
+        except DatasetError as error:
+            failed[subject.name] = str(error)
         rows.append(row)
+    if failed:
+        raise DatasetError(failed_text(failed, len(subjects), "measured", "subjects"))
     values = {name: np.array([row["measures"][name] for row in rows]) for name in table}
     agreements = {
         name: agreement(values[name], [row["reference"][name] for row in rows]) for name in table if references
@@ -213,7 +213,7 @@ def _measure(subject: Subject, structures, known, density, area) -> tuple[dict[s
 
 def _check_grid(reference: Path, prediction: Path) -> None:
     try:
-        check_same_grid(read_label_map(reference), read_label_map(prediction))
+        check_same_grid(read_grid(reference), read_grid(prediction))
     except DatasetError as error:
         raise DatasetError(f"{prediction}: {error}") from error
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,18 @@ from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.evaluation.cases import Pair
+from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
-from nnunet_xlstm.evaluation.summary import EXTRAS, METRICS, finite, mean_of_known
+from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mean_of_known
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_label_map
+from nnunet_xlstm.io.files import visible_files
 
-MAX_LISTED = 10
+MAX_LISTED = 10  # names
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One case: its name and its two files."""
-
-    case: str
-    reference: Path
-    prediction: Path
 
 
 def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = False) -> list[Pair]:
@@ -46,13 +39,13 @@ def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = F
             nnUNetv2_evaluate_folder does with --chill.
 
     Raises:
-        ValueError: a folder is missing or empty, a reference has no prediction, or the other way round.
+        DatasetError: a folder is missing or empty, a reference has no prediction, or the other way round.
     """
     names = {}
     for what, folder in (("reference", references), ("prediction", predictions)):
         if not folder.is_dir():
             raise DatasetError(f"{folder}: the {what} folder does not exist; give a folder of *{ending} files")
-        names[what] = {p.name for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith(".")}
+        names[what] = {path.name for path in visible_files(folder) if path.name.endswith(ending)}
         if not names[what]:
             raise DatasetError(f"{folder}: holds no *{ending} file; give the {what} folder, or check 'file_ending'")
     missing, extra = names["reference"] - names["prediction"], names["prediction"] - names["reference"]
@@ -76,7 +69,7 @@ def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
     """Read and score one case.
 
     Raises:
-        ValueError: unreadable, on different grids, or with unknown labels.
+        DatasetError: unreadable, on different grids, or with unknown labels.
     """
     images = [read_label_map(path) for path in (pair.reference, pair.prediction)]
     check_same_grid(*images)
@@ -85,44 +78,79 @@ def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
 
 
 def score_pairs(
-    pairs: Sequence[Pair], classes: Classes, settings: Settings, processes: int = 1, progress: bool = False
-) -> list[CaseScores]:
-    """Score all cases, in order. All are tried before anything is refused.
+    pairs: Sequence[Pair],
+    classes: Classes,
+    settings: Settings,
+    processes: int = 1,
+    progress: bool = False,
+    journal: Journal | None = None,
+) -> tuple[dict[str, CaseScores], dict[str, str]]:
+    """Score all cases but those that a journal knows, which is told of each one that is done.
+
+    Returns:
+        Case -> scores, and case -> why it could not be scored; both in the order of the pairs.
 
     Raises:
-        ValueError: lists the cases that could not be scored, and why.
+        UserError: a process was ended from outside. WriteError: the journal cannot be written.
     """
-    jobs = [(pair, classes, settings) for pair in pairs]
-    bar = {"total": len(jobs), "unit": "case", "desc": "evaluate", "disable": None if progress else True}
-    if processes > 1 and len(jobs) > 1:
-        # spawned: nothing heavy is imported here, and a fork of a threaded parent may hang
+    scores = {} if journal is None else {p.case: s for p in pairs if (s := journal.scores(p)) is not None}
+    failed = {}
+    left = [pair for pair in pairs if pair.case not in scores]
+    shown = {"total": len(pairs), "initial": len(scores), "unit": "case", "desc": "evaluate"}
+    with tqdm(**shown, disable=None if progress else True) as bar:
+        for pair, result in _each(left, classes, settings, processes):
+            if isinstance(result, str):
+                failed[pair.case] = result
+            else:
+                scores[pair.case] = result
+                if journal is not None:
+                    journal.add(pair, result)
+            bar.update()
+    return tuple({p.case: found[p.case] for p in pairs if p.case in found} for found in (scores, failed))
+
+
+def _each(
+    pairs: Sequence[Pair], classes: Classes, settings: Settings, processes: int
+) -> Iterator[tuple[Pair, CaseScores | str]]:
+    """Each case as it is done, with its scores or the reason why there are none."""
+    if processes == 1 or len(pairs) < 2:
+        yield from ((pair, _try(pair, classes, settings)) for pair in pairs)
+        return
+    # spawned: nothing heavy is imported here, and a fork of a threaded parent may hang
+    with ProcessPoolExecutor(min(processes, len(pairs)), get_context("spawn")) as pool:
+        futures = {pool.submit(_try, pair, classes, settings): pair for pair in pairs}
         try:
-            with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-                results = list(tqdm(pool.map(_try, jobs), **bar))
+            for future in as_completed(futures):
+                yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise UserError(
                 f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
             ) from error
-    else:
-        results = list(tqdm(map(_try, jobs), **bar))
-    failed = [f"{pair.case}: {result}" for pair, result in zip(pairs, results, strict=True) if isinstance(result, str)]
-    if failed:
-        more = f"\n... and {len(failed) - MAX_LISTED} more" if len(failed) > MAX_LISTED else ""
-        raise DatasetError(f"{len(failed)} of {len(pairs)} cases:\n" + "\n".join(failed[:MAX_LISTED]) + more)
-    return results
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _try(job: tuple[Pair, Classes, Settings]) -> CaseScores | str:
+def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
     try:
-        return score_pair(*job)
-    except (UserError, MemoryError) as error:
-        return str(error) or type(error).__name__
+        return score_pair(pair, classes, settings)
+    except UserError as error:
+        return str(error)
+    except MemoryError as error:
+        return f"not enough memory ({error or 'MemoryError'}); use a lower -np"
 
 
 def summarise(
-    pairs: Sequence[Pair], results: Sequence[CaseScores], classes: Classes, settings: Settings
+    pairs: Sequence[Pair],
+    results: Sequence[CaseScores],
+    classes: Classes,
+    settings: Settings,
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The content of summary.json: see `nnunet_xlstm.evaluation.summary`."""
+    """The content of summary.json: see `nnunet_xlstm.evaluation.summary`.
+
+    Args:
+        failed: case that could not be scored, and is not among the pairs -> why.
+    """
     keys, names = list(classes.labels), list(METRICS)
     values = np.array([[[metrics[key][name] for name in names] for key in keys] for metrics, _ in results], dtype=float)
     mean = mean_of_known(values, axis=0)
@@ -154,6 +182,7 @@ def summarise(
             "counts": {key: {name: int(hit[:, i].sum()) for name, hit in counts.items()} for i, key in enumerate(keys)},
             "case_mean": _row(names, case_mean),
             "definition": settings.definition() | classes.definition(),
+            FAILED: dict(failed or {}),
         },
     }
 

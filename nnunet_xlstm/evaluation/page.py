@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.evaluation.summary import EXTRAS, METRICS, case_name
+from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, case_name
 from nnunet_xlstm.report.html import Block, Heading, Page, Table, Text
 
 SHOWN = ("Dice", "IoU", "HD", "HD95", "ASSD", "NSD", "AVD", "RVE")
@@ -21,7 +21,7 @@ COUNTS = {
 
 
 def build_page(summary: Mapping[str, Any], title: str) -> Page:
-    """Classes, counts of empty masks, cases from the worst on, definition.
+    """Cases that could not be scored, classes, counts of empty masks, cases from the worst on, definition.
 
     Args:
         summary: the content of a summary.json of ours.
@@ -30,9 +30,14 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     cases = summary["metric_per_case"]
     head = [f"{name} ({METRICS[name].unit})" if METRICS[name].unit else name for name in SHOWN]
     dice, hd95 = (extras["case_mean"][name] for name in ("Dice", "HD95"))
-    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {len(cases)} cases."
+    lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {_count(len(cases))}."
     counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
+    failed = extras[FAILED]
+    if failed:
+        total = len(cases) + len(failed)
+        lead = f"Incomplete: {len(failed)} of {total} cases could not be scored and are missing in all numbers. {lead}"
     sections: list[Block] = [
+        *([Heading("Not scored"), Table(["case", "why"], [list(row) for row in failed.items()])] if failed else []),
         Heading("Classes"),
         _class_table(summary, head),
         Heading("Empty masks"),
@@ -54,6 +59,10 @@ def definition_rows(definition: Mapping[str, Any]) -> list[list[str]]:
             value = "; ".join(f"{name}: {str(ids).strip('[]')}" for name, ids in value.items())
         rows.append([key, "none" if value is None else str(value)])
     return rows
+
+
+def _count(cases: int) -> str:
+    return "1 case" if cases == 1 else f"{cases} cases"
 
 
 def _text(value: float | None, unit: str = "") -> str:

@@ -3,26 +3,24 @@
     {"foreground_mean": {metric: number}, "mean": {class: {metric: number}},
      "metric_per_case": [{"reference_file", "prediction_file", "metrics": {class: {metric: number}},
                           "flags": {class: {metric: why it is null}}}],
-     "nnunet_xlstm": {"version", "classes": {class: name}, "std", "flags", "counts", "case_mean", "definition"}}
+     "nnunet_xlstm": {"version", "classes": {class: name}, "std", "flags", "counts", "case_mean", "definition",
+                      "failed_cases": {case that could not be scored: why}}}
 
 A class is named as nnU-Net names it: "1", or "(1, 2)" for a region. NaN and infinity become null.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import write_text
+from nnunet_xlstm.io.files import read_json
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,8 @@ METRICS = {
     "RVE": Metric("absolute volume difference / volume of the reference", better="low", worst=math.inf),
 }
 EXTRAS = "nnunet_xlstm"
+FAILED = "failed_cases"  # key of EXTRAS
+GIVE = "give a summary.json that `nnunet_xlstm evaluate` or nnUNetv2_evaluate_folder wrote"
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,14 @@ class Scores:
         classes: class key -> name (the key itself in nnU-Net's own files).
         values: metric -> (cases, classes), NaN where there is no finite number.
         definition: how the metrics were computed; empty for nnU-Net's own files.
+        failed: case that could not be scored, and is not among `cases` -> why.
     """
 
     cases: list[str]
     classes: dict[str, str]
     values: dict[str, np.ndarray]
     definition: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
 
     def case_average(self, metric: str) -> np.ndarray:
         """Mean over the classes that have a value, (cases,); NaN where none has."""
@@ -104,13 +106,15 @@ def read_scores(path: Path) -> Scores:
     """Read a summary.json of ours or of nnU-Net.
 
     Raises:
-        ValueError: not such a file, or its cases have different classes.
+        DatasetError: not such a file, or its cases have different classes.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / "summary.json"
+    path = path / "summary.json" if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, dict)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {GIVE}") from error
+    try:
         listed = [(case_name(row["prediction_file"]), row["metrics"]) for row in content["metric_per_case"]]
         rows = {
             case: {key: {metric: _number(v) for metric, v in row.items()} for key, row in found.items()}
@@ -118,13 +122,11 @@ def read_scores(path: Path) -> Scores:
         }
         extras = content.get(EXTRAS, {})
         names, definition = (_table(extras, key) for key in ("classes", "definition"))
-        if not all(isinstance(name, str) for name in names.values()):
-            raise TypeError(f"the names of its classes are {list(names.values())}")
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(
-            f"{path}: not a summary.json ({type(error).__name__}: {error}); "
-            "give one written by `nnunet_xlstm evaluate` or nnUNetv2_evaluate_folder"
-        ) from error
+        failed = _table(extras, FAILED)
+        if not all(isinstance(text, str) for text in (*names.values(), *failed.values())):
+            raise TypeError(f"the names of its classes are {list(names.values())}, its failed cases {dict(failed)}")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DatasetError(f"{path}: not a summary.json ({type(error).__name__}: {error}); {GIVE}") from error
     if not rows or not all(rows.values()):
         raise DatasetError(f"{path}: it holds no case, or a case without classes; evaluate a folder with predictions")
     if len(rows) != len(listed):
@@ -144,7 +146,7 @@ def read_scores(path: Path) -> Scores:
                 f"{path}: case '{case}' has no {m} of class {key}, others have; evaluate the folder anew"
             )
     values = {m: np.array([[rows[case][key][m] for key in keys] for case in cases]) for m in metrics}
-    return Scores(cases, {key: names.get(key, key) for key in keys}, values, definition)
+    return Scores(cases, {key: names.get(key, key) for key in keys}, values, definition, dict(failed))
 
 
 def _table(extras: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -163,13 +165,3 @@ def finite(value: float | int | None) -> float | int | None:
     if value is None or not math.isfinite(value):
         return None
     return int(value) if isinstance(value, (int, np.integer)) else float(value)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table as CSV; None and non-finite numbers become empty cells."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([finite(v) if isinstance(v, (float, np.floating)) else v for v in row])
-    write_text(path, file.getvalue())

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xlstm.figures.planes import grey_window, patient_array
-from nnunet_xlstm.figures.style import DPI, new_figure, plain, styled
+from nnunet_xlstm.figures.style import DPI, new_figure, plain, styled, write_figure
 
 WIDTH_INCH, MAX_ROW_INCH = 10.0, 3.0
 THICK = 1.5  # an axis with voxels so much longer than others is the one that was acquired slice by slice
@@ -60,7 +60,4 @@ def draw_feature_maps(
         line[0].set_ylabel(plain(name))
     if title:
         figure.suptitle(title, fontsize=10, parse_math=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI * 3 // 4)
-    return path
+    return write_figure(figure, path, dpi=DPI * 3 // 4)

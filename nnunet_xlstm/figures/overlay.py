@@ -25,9 +25,11 @@ from nnunet_xlstm.figures.planes import (
     grey_window,
     patient_array,
 )
+from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.imaging.grid import check_same_grid
 
 WIDTH_INCH, MAX_HEIGHT_INCH = 10.0, 16.0
+SAVED = {"dpi": 110, "bbox_inches": "tight", "facecolor": "white"}
 SHEET_ROW_INCH, MAX_ROW_INCH = 2.4, 3.6
 
 
@@ -84,7 +86,7 @@ def draw_overlay(
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     draw_legend(figure, names or {}, labels, style)
-    return _save(figure, path)
+    return write_figure(figure, path, **SAVED)
 
 
 def draw_sheet(
@@ -124,7 +126,7 @@ def draw_sheet(
             draw_image(ax, plane, *window)
             _MARKS[style](ax, plane, "prediction", present)
     draw_legend(figure, names or {}, sorted(labels), style)
-    return _save(figure, path)
+    return write_figure(figure, path, **SAVED)
 
 
 _MARKS = {
@@ -173,10 +175,3 @@ def _canvas(planes: list[Plane], columns: list[str]) -> tuple[Figure, dict[tuple
         grid = figure.add_gridspec(len(planes), len(columns), height_ratios=heights)
         cells = {(i, column): grid[i, j] for i in range(len(planes)) for j, column in enumerate(columns)}
     return figure, {(planes[i], column): figure.add_subplot(cell) for (i, column), cell in cells.items()}
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
-    return path

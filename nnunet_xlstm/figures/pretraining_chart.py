@@ -8,8 +8,7 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_xlstm.figures.style import DPI, SOFT, clean, colour, new_figure, note, plain, styled
-from nnunet_xlstm.io.files import replacing
+from nnunet_xlstm.figures.style import DPI, SOFT, clean, colour, new_figure, note, plain, styled, write_figure
 
 # title, (key, label) of the lines, whether the axis is a share from 0 to 1, what a healthy run looks like
 PANELS = (
@@ -87,5 +86,4 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
         "Epoch -1: before training. The numbers are in pretraining.jsonl; docs/how-to/pretrain.md explains them.",
         10,
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI * 3 // 4, format="png")
+    write_figure(figure, path, dpi=DPI * 3 // 4)

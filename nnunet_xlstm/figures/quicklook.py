@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import Case, draw_overlay
 from nnunet_xlstm.imaging.grid import check_same_grid
-from nnunet_xlstm.imaging.images import read_image
+from nnunet_xlstm.imaging.images import read_image, read_label_map
+from nnunet_xlstm.io.files import visible_files
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Files:
             ValueError: a file cannot be read, or a label map is not on the image's grid; names the case.
         """
         try:
-            image, *maps = (p and read_image(p) for p in (self.image, self.reference, self.prediction))
+            image = read_image(self.image)
+            maps = [None if path is None else read_label_map(path) for path in (self.reference, self.prediction)]
             for label_map, what in zip(maps, ("reference", "prediction"), strict=True):
                 if label_map is not None:
                     check_same_grid(image, label_map, ("image", what))
@@ -80,34 +82,18 @@ def find_files(
 
 
 def _names(folder: Path, ending: str) -> set[str]:
-    found = (p.name for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith("."))
-    return {name.removesuffix(ending) for name in found}
+    return {path.name.removesuffix(ending) for path in visible_files(folder) if path.name.endswith(ending)}
 
 
-def draw_cases(
-    files: Sequence[Files],
-    out: Path,
-    *,
-    names: Mapping[int, str] | None = None,
-    ct_window: tuple[float, float] | None = None,
-    style: str = "outline",
-    focus: str = "structure",
-    titles: Mapping[str, str] | None = None,
-) -> Iterator[Path]:
-    """One PNG per case in `out`, named after it; yields each path when it is written. Arguments as `draw_overlay`."""
-    for row in files:
-        case = row.load((titles or {}).get(row.case, row.case))
-        yield draw_overlay(
-            out / f"{row.case}.png",
-            case.image,
-            case.reference,
-            case.prediction,
-            names=names,
-            title=case.title,
-            ct_window=ct_window,
-            style=style,
-            focus=focus,
-        )
+def draw_case(row: Files, out: Path, *, title: str = "", **options) -> Path:
+    """Write the picture of a case, named after it, to a folder; `options` as `draw_overlay`.
+
+    Raises:
+        DatasetError: names the case. WriteError: the picture cannot be written.
+    """
+    case = row.load(title or row.case)
+    path = out / f"{row.case}.png"
+    return draw_overlay(path, case.image, case.reference, case.prediction, title=case.title, **options)
 
 
 def worst(files: Sequence[Files], scores: Mapping[str, float], k: int) -> list[Files]:

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from nnunet_xlstm.io.files import replacing
+
 # After Paul Tol's "muted" scheme: told apart with every common colour vision. Markers tell them apart in grey print.
 COLOURS = (
     "#332288", "#cc6677", "#117733", "#ddaa33", "#56b4e9", "#882255", "#44aa99", "#999933", "#aa4499", "#666666",
@@ -53,15 +55,29 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
     Args:
         path: without ending.
+
+    Raises:
+        WriteError: a file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
     with styled():
-        figure.savefig(files[0], dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+        write_figure(figure, files[0], dpi=DPI, bbox_inches="tight", pad_inches=0.05)
         figure.set_layout_engine("none")  # the layout is done; a second time costs as much as the drawing
-        figure.savefig(files[1], bbox_inches="tight", pad_inches=0.05, metadata={"Date": None})
+        write_figure(figure, files[1], bbox_inches="tight", pad_inches=0.05, metadata={"Date": None})
     return files
+
+
+def write_figure(figure: Figure, path: Path, **options) -> Path:
+    """Write one file whole or not at all; its ending is the format. `options` as savefig's.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    path = Path(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], **options)
+    return path
 
 
 def colour(model: int) -> str:

@@ -19,25 +19,25 @@ LABEL_NAME = re.compile(
 
 
 def check_image(image: sitk.Image) -> None:
-    """Of a whole file: one value per voxel, three dimensions, or four with time last.
+    """Check a whole file: one value per voxel, 2 or 3 dimensions, or 4 with time last.
 
     Raises:
-        ValueError: otherwise.
+        DatasetError: otherwise.
     """
     components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
     if components > 1:
         raise DatasetError(f"{components} values per voxel (colour or vector image)")
-    if dimension not in (3, 4):
-        raise DatasetError(f"{dimension} dimensions; 3, or 4 with time, are needed")
+    if dimension not in (2, 3, 4):
+        raise DatasetError(f"{dimension} dimensions; 2, 3, or 4 with time, are needed")
     if "complex" in image.GetPixelIDTypeAsString():
         raise DatasetError("complex values")
 
 
 def check_frame(image: sitk.Image, path: Path) -> None:
-    """Of one volume: large enough, finite, not constant, no label map.
+    """Check one volume: large enough, finite, not constant, no label map.
 
     Raises:
-        ValueError: otherwise.
+        DatasetError: otherwise.
     """
     size = image.GetSize()
     if sorted(size)[-2] < MIN_IN_PLANE:

@@ -131,24 +131,44 @@ def _fitted(path: Path, voxels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _sheared_grid(path: Path) -> Grid:
-    """The grid of a NIfTI file whose axes are not at right angles, in ITK's coordinates (LPS)."""
+    """The grid of a 3D or 4D NIfTI file whose axes are not at right angles, in ITK's coordinates (LPS)."""
     import nibabel
 
     image = nibabel.load(path)
+    size = tuple(int(n) for n in image.shape)
+    while len(size) > 3 and size[-1] == 1:  # as ITK
+        size = size[:-1]
+    if len(size) not in (3, 4):
+        raise DatasetError(
+            f"{path}: its axes are not at right angles, and it is not a 3D or 4D image; convert the file"
+        )
+    zooms = [float(v) for v in image.header.get_zooms()[: len(size)]]
     matrix = np.diag([-1.0, -1.0, 1.0]) @ image.affine[:3]
-    size = tuple(int(n) for n in image.shape[:3])
-    spacing = tuple(float(v) for v in image.header.get_zooms()[: len(size)])
-    directions = matrix[:, :3] / spacing[:3]
-    if len(size) < 3 or any(n > 1 for n in image.shape[3:]):
-        raise DatasetError(f"{path}: its axes are not at right angles, and it is no 3D image; convert the file")
-    return Grid(size, spacing, tuple(map(float, matrix[:, 3])), tuple(map(float, directions.ravel())))
+    directions, origin = np.eye(len(size)), np.zeros(len(size))
+    directions[:3, :3], origin[:3] = matrix[:, :3] / zooms[:3], matrix[:, 3]
+    spacing = (*zooms[:3], *(time or 1.0 for time in zooms[3:]))
+    return Grid(size, spacing, tuple(map(float, origin)), tuple(map(float, directions.ravel())))
+
+
+def files_read(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of images, and those that are read with them."""
+    for path in paths:
+        yield path
+        yield from spacing_files(path)
+
+
+def spacing_files(path: Path) -> list[Path]:
+    """Return where the spacing of a 3D TIFF may stand: `<case>.json`; an image may end with its channel."""
+    if path.suffix.lower() not in TIFF:
+        return []
+    stem = path.name[: -len(path.suffix)]
+    names = dict.fromkeys((stem, stem[:-5] if stem[-5:-4] == "_" and stem[-4:].isdecimal() else stem))
+    return [path.with_name(f"{name}.json") for name in names]
 
 
 def _tiff_spacing(path: Path) -> tuple[float, ...]:
-    """Spacing (x, y, z) from `<case>.json`, which holds {"spacing": [z, y, x]}; an image may end with its channel."""
-    stem = path.name[: -len(path.suffix)]
-    for name in (stem, stem[:-5] if stem[-5:-4] == "_" and stem[-4:].isdecimal() else stem):
-        beside = path.with_name(f"{name}.json")
+    """Spacing (x, y, z) from a JSON file beside it, which holds {"spacing": [z, y, x]}."""
+    for beside in spacing_files(path):
         if beside.is_file():
             try:
                 spacing = [float(v) for v in read_json(beside, dict)["spacing"]]
@@ -157,7 +177,9 @@ def _tiff_spacing(path: Path) -> tuple[float, ...]:
             if len(spacing) == 3 and all(map(math.isfinite, spacing)) and min(spacing) > 0:
                 return tuple(spacing[::-1])
             raise DatasetError(f"{beside}: spacing {spacing}; give three numbers in mm, z, y and x, above 0")
-    raise DatasetError(f'{path}: a 3D TIFF holds no spacing; write {{"spacing": [z, y, x]}} to {stem}.json beside it')
+    raise DatasetError(
+        f'{path}: a 3D TIFF holds no spacing; write {{"spacing": [z, y, x]}} to {path.stem}.json beside it'
+    )
 
 
 def _check_label_grid(path: Path, grid: Grid) -> None:
@@ -238,8 +260,23 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     try:
         with quiet():
             sitk.WriteImage(image, str(temporary), compress)
+    except RuntimeError as error:
+        raise WriteError(path, full_or_failed(path, error)) from error
+    check_written(temporary, path)
+
+
+def check_written(temporary: Path, path: Path) -> None:
+    """Read an image that was just written to its end.
+
+    Args:
+        path: what it will become, for the message.
+
+    Raises:
+        WriteError: it is not whole.
+    """
+    try:
         integrity.check_whole(temporary)
-    except (RuntimeError, DatasetError) as error:
+    except DatasetError as error:
         raise WriteError(path, full_or_failed(path, error)) from error
 
 

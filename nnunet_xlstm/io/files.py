@@ -2,6 +2,7 @@
 
 Every file that this package writes goes through `replacing`: a temporary file beside the target is written, flushed to
 the disk and renamed. A kill, a full disk or a second writer leaves the old file or the new one, never a part of one.
+`staging` does so for all files of a result together.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,21 +40,39 @@ class WriteError(UserError):
     """A file cannot be written; the text names it, the reason and the fix."""
 
     def __init__(self, path: Path, error: OSError):
+        self.path, self.error = Path(path), error
         reason = error.strerror or str(error)
         super().__init__(f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno, 'choose another place')}")
+
+    def __reduce__(self):  # it may come from a process of its own
+        return type(self), (self.path, self.error)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder by name, also links to files, without the hidden ones.
+
+    macOS leaves a hidden `._NAME` beside each file that it copies to another file system, with the same ending.
+
+    Raises:
+        DatasetError: the folder is not there, or cannot be read.
+    """
+    try:
+        return [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".") and path.is_file()]
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read as a folder ({error.strerror or error})") from error
+
+
 def read_text(path: Path) -> str:
-    """Return a text file in UTF-8, with or without byte-order mark.
+    """Return a text file in UTF-8, with or without byte-order mark; line ends stay as they are.
 
     Raises:
         DatasetError: it is not there, cannot be read, or is not text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
@@ -66,10 +86,11 @@ def read_json(path: Path, kind: type | None = None) -> Any:
         kind: dict or list, where the content must be one.
 
     Raises:
-        DatasetError: it is not there, is not JSON, is nested too deeply, or is of another kind.
+        DatasetError: it is not there, is not JSON, is nested too deeply, has a key twice (readers would each take
+            another one), or is of another kind.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), object_pairs_hook=_each_once)
     except DatasetError:
         raise
     except ValueError as error:
@@ -82,6 +103,15 @@ def read_json(path: Path, kind: type | None = None) -> Any:
     return content
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"it has '{key}' twice")
+        table[key] = value
+    return table
+
+
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +120,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield the path of a temporary file beside `path`, and put it in place of `path` if the body raises nothing.
 
     Where `path` is a link, the link is replaced; the file that it leads to stays as it is. If the body writes no file,
-    nothing happens.
+    nothing happens. The body may make a folder instead, for a `path` that is not there yet.
 
     Args:
         ending: of the temporary name, for writers that choose a format by it.
@@ -99,21 +129,21 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
         WriteError: the folder or the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{_owner()}.{uuid.uuid4().hex[:8]}.tmp{ending}")
+    temporary = path.with_name(f".{path.name[:40]}.{_owner()}.{uuid.uuid4().hex[:8]}.tmp{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if temporary.is_symlink() or temporary.is_file():
-            if not temporary.is_symlink():
-                _flush(temporary)
+        if temporary.is_file() and not temporary.is_symlink():
+            _flush(temporary)
+        if os.path.lexists(temporary):
             os.replace(temporary, path)
             _flush_folder(path.parent)
     except OSError as error:
-        if _is_about(error, temporary):
+        if _is_about(error, temporary, path):
             raise WriteError(path, error) from error
         raise
     finally:
-        _unlink(temporary)
+        _remove(temporary)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -142,27 +172,98 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def write_together(texts: Mapping[Path, str]) -> None:
-    """Write several text files; none is replaced before all are written.
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write several files; none is replaced before all are written. They are put in place in the order given.
 
     Raises:
         WriteError: one cannot be written; all old files are still there.
     """
     with ExitStack() as stack:
-        for path, text in reversed(texts.items()):  # the stack puts the last one in place first
-            data = _encoded(text)
+        for path, content in reversed(contents.items()):  # the stack puts the last one in place first
+            data = content if isinstance(content, bytes) else _encoded(content)
             if not _holds(path, data):
                 temporary = stack.enter_context(replacing(path))
                 temporary.write_bytes(data)
                 _flush(temporary)
 
 
+@contextmanager
+def staging(folder: Path, last: Collection[str] = ()) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; in the end, put its files in place of those of the same names.
+
+    Until the body has ended without an error, what an earlier run wrote stays as it is.
+
+    Args:
+        last: names of files that are put in place after all others, because they speak of them.
+
+    Raises:
+        WriteError: a file cannot be written; the text names it as it is called in `folder`.
+    """
+    folder = Path(folder)
+    fresh = folder / f".staging.{_owner()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise WriteError(folder, error) from error
+    try:
+        remove_leftovers(folder)
+        yield fresh
+        _put_in_place(fresh, folder, last)
+    except (WriteError, OSError) as error:
+        reason = error.error if isinstance(error, WriteError) else error
+        name = error.path if isinstance(error, WriteError) else error.filename
+        if not isinstance(name, (str, os.PathLike)) or not Path(name).is_relative_to(fresh):
+            raise
+        raise WriteError(folder / Path(name).relative_to(fresh), reason) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, folder: Path, last: Collection[str]) -> None:
+    files = [path for path in sorted(fresh.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    files.sort(key=lambda path: path.relative_to(fresh).as_posix() in last)
+    targets = {path: folder / path.relative_to(fresh) for path in files}
+    for path, target in targets.items():
+        try:
+            if not path.is_symlink():
+                _flush(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir() and not target.is_symlink():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except OSError as error:
+            raise WriteError(target, error) from error
+    for path, target in targets.items():
+        os.replace(path, target)
+    for parent in {target.parent for target in targets.values()}:
+        _flush_folder(parent)
+
+
+def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
+    """Check, before work that takes long, that files can be written at these paths; clear what a killed run left there.
+
+    Args:
+        nbytes: for which there must be room, all files together.
+
+    Raises:
+        WriteError: a folder or the disk does not let them be written, or a folder of that name is there.
+    """
+    for path in map(Path, paths):
+        with replacing(path) as temporary:
+            remove_leftovers(path.parent)
+            temporary.write_bytes(b"0")
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if shutil.disk_usage(path.parent).free < nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            temporary.unlink()
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of `replacing` in a folder whose process has ended (kill -9, loss of power)."""
+    """Delete what `replacing` and `staging` left in a folder whose process has ended (kill -9, loss of power)."""
     for path in Path(folder).glob(".*.tmp*"):
         owner = path.name.rpartition(".tmp")[0].split(".")[-2:-1]
         if owner and _is_abandoned(path, owner[0]):
-            _unlink(path)
+            _remove(path)
 
 
 def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str = "-o") -> None:
@@ -185,6 +286,26 @@ def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str 
                     f"{option}: {path} would replace {taken[key]}, which this command reads; give another name or "
                     "folder"
                 )
+
+
+def protect_other_json(path: Path, key: str, option: str = "-o") -> None:
+    """Refuse to replace a JSON file of another kind, such as a dataset.json or plans.json.
+
+    Args:
+        key: that every file of this kind has.
+
+    Raises:
+        ConfigError: the file is there, is not empty, and does not have the key.
+    """
+    try:
+        if not Path(path).is_file() or not os.path.getsize(path) or key in read_json(path, dict):
+            return
+    except DatasetError:
+        pass
+    raise ConfigError(
+        f"{option}: {path} is there, and no file that this command wrote (it has no '{key}'); give another name, or "
+        "move it away"
+    )
 
 
 def _identities(path: Path) -> Iterator[Any]:
@@ -248,14 +369,17 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _unlink(path: Path) -> None:
+def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     except OSError:  # a folder that may no longer be written; the first error is the one to tell
         pass
 
 
-def _is_about(error: OSError, temporary: Path) -> bool:
+def _is_about(error: OSError, temporary: Path, path: Path) -> bool:
     """Whether writing failed, not something that the body reads."""
     named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, (str, os.PathLike))]
-    return not named or any(name == temporary or name in temporary.parents for name in named)
+    return not named or any(name in (temporary, path, *path.parents) for name in named)

@@ -5,7 +5,6 @@ which is quadratic. The parallel form is this one with a single chunk. Equations
 """
 
 import math
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -13,10 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nnunet_xlstm.layers.amp import no_autocast
+
 PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
 _CPU_TOKENS = 4096  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
 _CPU_KEPT = 2**22  # chunk weights that are kept for the backward pass on a CPU: more leave the cache, and cost more
 _MAX_CHUNKS = 64  # chunks in work at one time elsewhere
+_WIDE_BMM = torch.version.cuda is not None and hasattr(torch.ops.aten.bmm, "dtype")  # from torch 2.8 on
 
 
 class _Weights(NamedTuple):
@@ -30,6 +32,22 @@ class _Weights(NamedTuple):
     decay: Tensor  # (H, N) log decay of the state over one chunk
 
 
+def _writes_down() -> bool:
+    """Whether torch exports or traces: the result is to run without this library, and in ONNX."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
+def _running_max(x: Tensor) -> Tensor:
+    """x.cummax(-1).values, where torch writes down in operations that ONNX knows."""
+    if not _writes_down():
+        return x.cummax(-1).values
+    step = 1
+    while step < x.shape[-1]:
+        x = torch.maximum(x, F.pad(x[..., :-step], (step, 0), value=-torch.inf))
+        step *= 2
+    return x
+
+
 def _weights(igate: Tensor, logf: Tensor, length: int, scale: float) -> _Weights:
     pad = -igate.shape[2] % length
     igate, logf = F.pad(igate, (0, pad), value=PAD_GATE), F.pad(logf, (0, pad))
@@ -40,9 +58,9 @@ def _weights(igate: Tensor, logf: Tensor, length: int, scale: float) -> _Weights
     # m_{c+1} = max(total_c + m_c, max_r(total_c + col_r)) with m_0 = 0, solved by a running maximum. Rounding in the
     # long sum does no harm: any m will do if the same one is used throughout.
     past = total.cumsum(-1)
-    m_out = past + (col.amax(-1) + total - past).cummax(-1).values.clamp(min=0)
+    m_out = past + _running_max(col.amax(-1) + total - past).clamp(min=0)
     m_in = F.pad(m_out[..., :-1], (1, 0))
-    peak = torch.maximum(m_in[..., None], col.cummax(-1).values)
+    peak = torch.maximum(m_in[..., None], _running_max(col))
     row = peak - math.log2(scale)
     return _Weights(
         col=col,
@@ -159,19 +177,86 @@ def _retreat(grad: Tensor, after: Tensor | None, levels: list[_Level]) -> tuple[
 
 
 def _mm(a: Tensor, b: Tensor, dtype: torch.dtype, add: Tensor | None = None) -> Tensor:
-    """Batched product in `dtype`; the result, added in place to `add`, in the dtype of the states."""
+    """Batched product of factors in `dtype`; the result, added in place to `add`, in the dtype of the states.
+
+    bfloat16 factors, but no bfloat16 result: what follows multiplies it by exponentials, sums it and divides by it.
+    """
+    if dtype == torch.bfloat16:
+        a, b = a.to(dtype), b.to(dtype)
+        if _WIDE_BMM and a.device.type == "cuda":
+            product = torch.bmm(a, b, out_dtype=torch.float32)
+            return product if add is None else add.add_(product)
+        a, b = a.float(), b.float()  # exact
     if add is None:
-        if dtype != torch.bfloat16:
-            return torch.bmm(a, b)
-        return torch.bmm(a.to(dtype), b.to(dtype)).float()
-    if add.dtype == dtype:
-        return torch.baddbmm(add, a, b, out=add)  # not baddbmm_, which torch's FLOP counter does not see
-    return add.add_(torch.bmm(a.to(dtype), b.to(dtype)))
+        return torch.bmm(a, b)
+    return torch.baddbmm(add, a, b, out=add)  # not baddbmm_, which torch's FLOP counter does not see
 
 
 def _pairs(col: Tensor, row: Tensor) -> Tensor:
     """Weights (n, L, L) of token r in token j of each chunk; later tokens (perhaps inf here) are cut to 0."""
     return (col[:, None] - row[..., None]).exp2_().tril_()
+
+
+def chunkwise(
+    q: Tensor, k: Tensor, v: Tensor, igate: Tensor, logf: Tensor, length: int, eps: float, product: torch.dtype
+) -> Tensor:
+    """The chunkwise form of the cell, differentiable where a gradient is wanted.
+
+    Args:
+        q, k, v: (B, NH, S, DQK), (B, NH, S, DQK), (B, NH, S, DV).
+        igate, logf: Input gate and log of the forget gate (B, NH, S), in the dtype of the states.
+        length: L. product: Dtype of the factors of products with q, k and v.
+
+    Returns:
+        Hidden states (B, NH, S, DV) in the dtype of the states. Plain operations without a gradient where none is
+        wanted, and while torch exports or traces: what it writes down shall run without this library.
+    """
+    inputs = q, k, v, igate, logf
+    if _writes_down():
+        inputs = tuple(x.detach() for x in inputs)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return ChunkwiseMLSTM.apply(*inputs, length, eps, product)
+    return _forward(*inputs, length, eps, product)
+
+
+def _forward(q, k, v, igate, logf, length, eps, product, saved: list[Tensor] | None = None) -> Tensor:
+    """Hidden states; what the backward pass needs besides is put in `saved`: the denominators, then for every span the
+    weights that are kept and the states that enter its chunks."""
+    dtype = igate.dtype
+    out = igate.new_empty(v.shape)
+    w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
+    single = w.col.shape[1] == 1
+    vectors = torch.stack([w.col, w.row, w.floor, w.enter, w.leave])
+    if saved is not None:
+        dens = torch.empty_like(w.col)
+        saved.append(dens)
+    c = n = None
+    for span in _spans(q, length):
+        at = span.flat, span.chunk
+        qs, ks, vs = (span.take(x, length).to(product) for x in (q, k, v))
+        col, row, floor, enter, leave = vectors[:, span.flat, span.chunk].flatten(1, 2).unbind(0)
+        pairs = _pairs(col, row)
+        weights = _mm(qs, ks.mT, product).mul_(pairs)
+        num, den = _mm(weights, vs, product), weights.sum(-1)
+        if saved is not None and not single and _keeps_weights(q, length):
+            saved += [weights, pairs]
+        if not single:
+            decay = w.decay[at]
+            shape, levels = (*decay.shape, -1), _levels(decay)
+            c_in, c = _advance(_mm(ks.mT, vs * leave[..., None], product).view(shape), c, levels)
+            n_in, n = _advance(torch.bmm(leave[:, None], ks.to(dtype)).view(shape), n, levels)
+            if saved is not None:
+                saved += [c_in, n_in]
+            qs = qs * enter[..., None]
+            num = _mm(qs, c_in.view(-1, ks.shape[-1], vs.shape[-1]), product, num)
+            den += (qs * n_in.view(-1, 1, ks.shape[-1])).sum(-1)
+            if span.last:
+                c = n = None
+        num /= (torch.maximum(den.abs(), floor) + eps)[..., None]
+        span.put(out, num, length)
+        if saved is not None:
+            dens[at] = den.view(dens[at].shape)
+    return out
 
 
 class ChunkwiseMLSTM(torch.autograd.Function):
@@ -183,38 +268,9 @@ class ChunkwiseMLSTM(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, igate, logf, length, eps, product):
-        dtype = igate.dtype
-        out = igate.new_empty(v.shape)
-        w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
-        dens = torch.empty_like(w.col)
-        single = w.col.shape[1] == 1
-        keep = not single and _keeps_weights(q, length)
-        vectors = torch.stack([w.col, w.row, w.floor, w.enter, w.leave])
-        saved, c, n = [], None, None
-        for span in _spans(q, length):
-            at = span.flat, span.chunk
-            qs, ks, vs = (span.take(x, length).to(product) for x in (q, k, v))
-            col, row, floor, enter, leave = vectors[:, span.flat, span.chunk].flatten(1, 2).unbind(0)
-            pairs = _pairs(col, row)
-            weights = _mm(qs, ks.mT, product).mul_(pairs)
-            num, den = _mm(weights, vs, product), weights.sum(-1)
-            if keep:
-                saved += [weights, pairs]
-            if not single:
-                decay = w.decay[at]
-                shape, levels = (*decay.shape, -1), _levels(decay)
-                c_in, c = _advance(_mm(ks.mT, vs * leave[..., None], product).view(shape), c, levels)
-                n_in, n = _advance(torch.bmm(leave[:, None], ks.to(dtype)).view(shape), n, levels)
-                saved += [c_in, n_in]
-                qs = qs * enter[..., None]
-                num = _mm(qs, c_in.view(-1, ks.shape[-1], vs.shape[-1]), product, num)
-                den += (qs * n_in.view(-1, 1, ks.shape[-1])).sum(-1)
-                if span.last:
-                    c = n = None
-            num /= (torch.maximum(den.abs(), floor) + eps)[..., None]
-            span.put(out, num, length)
-            dens[at] = den.view(dens[at].shape)
-        ctx.save_for_backward(q, k, v, igate, logf, out, dens, *saved)
+        saved: list[Tensor] = []
+        out = _forward(q, k, v, igate, logf, length, eps, product, saved)
+        ctx.save_for_backward(q, k, v, igate, logf, out, *saved)
         ctx.settings = length, eps, product
         return out
 
@@ -233,19 +289,16 @@ class ChunkwiseMLSTM(torch.autograd.Function):
             inv_den = torch.where(dens.abs() > w.floor, -dens.sign() * inv, 0.0)
             vectors = torch.stack([w.col, w.row, inv, inv_den, w.enter, w.leave])
             # The weights depend on the gates only through exp(), so that sums of weight times gradient give the gates'
-            # gradients: over the weights that a token has as key (k . dk), over those it has as query (of h . dh what
-            # the denominator does not cancel), and over the state at each chunk's end.
-            by_query = torch.where(dens.abs() > w.floor, eps * inv, 1.0)
-            by_key, by_end = torch.empty_like(w.col), torch.zeros_like(w.decay)
+            # gradients: over the weights that a token has as key (k . dk), over those it has as query (q . dq; h . dh
+            # would do, but its rounding differs, and only equal errors cancel below), and over each chunk's end.
+            by_query, by_key, by_end = torch.empty_like(w.col), torch.empty_like(w.col), torch.zeros_like(w.decay)
             dc = dn = c_next = n_next = None
             for span in reversed(_spans(q, length)):
                 at = span.flat, span.chunk
                 qs, ks, vs = (span.take(x, length).to(product) for x in (q, k, v))
                 hs, dh = (span.take(x, length).to(dtype) for x in (h, grad))
                 col, row, scale, scale_den, enter, leave = vectors[:, span.flat, span.chunk].flatten(1, 2).unbind(0)
-                by_h = (dh * hs).sum(-1)
-                by_query[at].mul_(by_h.view(*w.decay[at].shape, -1))
-                dden = (by_h * scale_den)[..., None]
+                dden = ((dh * hs).sum(-1) * scale_den)[..., None]
                 dnum = dh * scale[..., None]
                 n_in, c_in = (None, None) if single else (saved.pop(), saved.pop())
                 if keep:
@@ -279,14 +332,9 @@ class ChunkwiseMLSTM(torch.autograd.Function):
                     dv = _mm(ks * leave, dcs, product, dv)
                 for x, part in zip((dqs, dks, dvs), (dq, dk, dv), strict=True):
                     span.put(x, part, length)
+                by_query[at] = dq.mul_(qs).sum(-1).view(by_query[at].shape)
                 by_key[at] = dk.mul_(ks).sum(-1).view(by_key[at].shape)
             # Summed inside a chunk only: over the whole sequence rounding errors would add up.
             dlogf = (by_query - by_key).flip(-1).cumsum(-1).flip(-1) + by_end[..., None]
             di, df = (x.reshape(*q.shape[:2], -1)[..., : q.shape[2]] for x in (by_key, dlogf))
         return dqs, dks, dvs, di, df, None, None, None
-
-
-def no_autocast(x: Tensor):
-    """Autocast off for the device of x, where that device has it."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 
+import torch
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
+from nnunet_xlstm.layers.amp import in_range
+
 CONV_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class AvgPool3d(nn.AvgPool3d):
+    """torch's, also for half-precision copies on a CPU, which torch does not pool in 3D."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, D, H, W) -> (B, C, D / stride, H / stride, W / stride)."""
+        if x.device.type == "cpu" and x.dtype in (torch.float16, torch.bfloat16):
+            return super().forward(x.float()).to(x.dtype)
+        return super().forward(x)
 
 
 def _drop_aliases(block: nn.Module) -> None:
@@ -35,6 +48,10 @@ def residual_block(
         stride=stride,
         **conv_kwargs,
     )
+    if isinstance(block.skip, nn.Sequential):
+        for i, layer in enumerate(block.skip):
+            if isinstance(layer, nn.AvgPool3d):
+                block.skip[i] = AvgPool3d(layer.kernel_size, layer.stride)
     if project and input_channels == output_channels:
         norm = {name: conv_kwargs[name] for name in ("norm_op", "norm_op_kwargs")}
         projection = ConvDropoutNormReLU(conv_kwargs["conv_op"], input_channels, output_channels, 1, 1, False, **norm)
@@ -55,7 +72,7 @@ class UpsampleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, *size) -> (B, C_out, *(size * stride))."""
-        return self.conv(self.up(x))
+        return in_range(lambda x: self.conv(self.up(x)), x)
 
 
 def conv_output_elements(module: nn.Module, output_size: tuple[int, ...]) -> int:

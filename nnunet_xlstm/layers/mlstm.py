@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_xlstm.layers.chunkwise import PAD_GATE, ChunkwiseMLSTM, no_autocast
+from nnunet_xlstm.layers.amp import no_autocast
+from nnunet_xlstm.layers.chunkwise import PAD_GATE, chunkwise
 
 BACKENDS = ("auto", "parallel", "chunkwise", "recurrent", "nxai")
 PARALLEL_UP_TO = 1024  # tokens; `auto` takes the chunkwise form above
@@ -117,7 +118,7 @@ def _chunked(q, k, v, igate, fgate, length: int, eps: float) -> Tensor:
     product = _product_dtype(q)
     with no_autocast(q):
         logf = F.logsigmoid(fgate.to(dtype))
-        return ChunkwiseMLSTM.apply(q, k, v, igate.to(dtype), logf, length, eps, product)
+        return chunkwise(q, k, v, igate.to(dtype), logf, length, eps, product)
 
 
 def _nxai_suits(q, k, v, igate, fgate) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.amp import narrow, wide
 
 KINDS = ("preact", "post_noact", "post")
 
@@ -63,9 +64,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, *size) -> (B, C_out, *(size / stride))."""
         if self.kind == "preact":
-            y = self.nonlin(self.norm1(x))
+            y = self.nonlin(narrow(self.norm1(x)))
             shortcut = x if self.shortcut is None else self.shortcut(y)
-            return self.conv2(self.nonlin(self.norm2(self._first(y)))) + shortcut
+            return self.conv2(self.nonlin(self.norm2(self._first(y)))) + wide(shortcut)
         shortcut = x if self.shortcut is None else self.shortcut(x)
         y = self.norm2(self.conv2(self.nonlin(self.norm1(self._first(x)))))
         return self.nonlin(y + shortcut) if self.kind == "post" else self.nonlin(y) + shortcut

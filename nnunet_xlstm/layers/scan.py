@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from nnunet_xlstm.errors import ConfigError
@@ -60,10 +61,6 @@ def shuffled_index(length: int, device: torch.device) -> Tensor:
     return torch.argsort(h ^ (h >> 16), stable=True)
 
 
-def _permutation(order: str, dim: int) -> list[int]:
-    return [AXES[dim][0].index(axis) for axis in order[:-1]]
-
-
 def _snake(x: Tensor, inverse: bool = False) -> Tensor:
     """Reverse every other line and plane of a permuted grid (B, *grid, F): neighbours in the sequence become
     neighbours in space. Each step is its own inverse, so the inverse takes the steps backwards."""
@@ -81,8 +78,8 @@ def to_sequence(x: Tensor, order: str, snake: bool = False) -> Tensor:
         x = x.flatten(1, -2)
         x = x.index_select(1, shuffled_index(x.shape[1], x.device))
     else:
-        dim = x.ndim - 2
-        x = x.permute(0, *(1 + axis for axis in _permutation(order, dim)), -1)
+        natural, scanned = " ".join(AXES[x.ndim - 2][0]), " ".join(order[:-1])
+        x = rearrange(x, f"b {natural} f -> b {scanned} f")
         x = (_snake(x) if snake else x).flatten(1, -2)
     return x.flip(1) if order[-1] == "-" else x
 
@@ -94,7 +91,7 @@ def to_grid(x: Tensor, order: str, grid: tuple[int, ...], snake: bool = False) -
     if order[:-1] == SHUFFLED:
         inverse = torch.argsort(shuffled_index(x.shape[1], x.device))
         return x.index_select(1, inverse).unflatten(1, grid)
-    permutation = _permutation(order, len(grid))
-    x = x.unflatten(1, [grid[axis] for axis in permutation])
+    natural, scanned = AXES[len(grid)][0], order[:-1]
+    x = x.unflatten(1, [grid[natural.index(axis)] for axis in scanned])
     x = _snake(x, inverse=True) if snake else x
-    return x.permute(0, *(1 + permutation.index(axis) for axis in range(len(grid))), -1)
+    return rearrange(x, f"b {' '.join(scanned)} f -> b {' '.join(natural)} f")

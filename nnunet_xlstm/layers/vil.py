@@ -14,11 +14,12 @@ from operator import add
 
 import torch
 from dynamic_network_architectures.building_blocks.regularization import DropPath
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.layers.chunkwise import no_autocast
+from nnunet_xlstm.layers.amp import no_autocast
 from nnunet_xlstm.layers.mlstm import mlstm
 from nnunet_xlstm.layers.scan import to_grid, to_sequence
 
@@ -103,10 +104,10 @@ class MLSTM(nn.Module):
         grid = tuple(q.shape[1:-1])
         # all orders in one call of the cell: (B * orders, S, features)
         sequences = [torch.cat([to_sequence(t, o, self.snake) for o in self.orders]) for t in (q, k, v, gates)]
-        q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in sequences[:3])
-        igate, fgate = sequences[3].transpose(1, 2).chunk(2, 1)
-        h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # (B * orders, NH, S, DH), fp32
-        h = h.transpose(1, 2).flatten(2)
+        q, k, v = (rearrange(t, "b s (nh dh) -> b nh s dh", nh=self.n_heads) for t in sequences[:3])
+        igate, fgate = rearrange(sequences[3], "b s (gates nh) -> gates b nh s", gates=2)
+        h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # fp32
+        h = rearrange(h, "b nh s dh -> b s (nh dh)")
         parts = zip(h.chunk(len(self.orders)), self.orders, strict=True)
         h = _sum([to_grid(part, order, grid, self.snake) for part, order in parts])
         with no_autocast(h):
@@ -189,12 +190,12 @@ class ViLBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, *grid)."""
-        tokens = self.norm(x.movedim(1, -1))
+        tokens = self.norm(rearrange(x, "b c ... -> b ... c"))
         values, z = self.proj_up(tokens).chunk(2, -1)
-        local = F.silu(self.conv(values.movedim(-1, 1))).movedim(1, -1)
+        local = rearrange(F.silu(self.conv(rearrange(values, "b ... e -> b e ..."))), "b e ... -> b ... e")
         h = _sum([cell(local, values) for cell in self.mlstm])
-        y = self.proj_down((h + self.skip * local) * F.silu(z))
-        return x + self.drop_path(y.movedim(-1, 1)).to(x.dtype)
+        y = self.proj_down(((h + self.skip * local) * F.silu(z)).to(self.proj_down.weight.dtype))
+        return x + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(x.dtype)
 
     def activation_elements(self, voxels: int) -> int:
         """Elements per image that the block keeps for the backward pass, counted as outputs of its linear layers,
@@ -213,6 +214,7 @@ class SegSyncBlock(nn.Module):
     Args:
         dim, spatial_dim, orders, share_weights, expansion, n_heads, qkv_block, snake, backend: as in ViLBlock.
         merge: how the gate path and the mLSTM path meet: `mul`, `add` or `concat`.
+        cell: False keeps the block's convolution alone, the control without xLSTM.
     """
 
     def __init__(
@@ -225,6 +227,7 @@ class SegSyncBlock(nn.Module):
         n_heads: int = 4,
         qkv_block: int = 4,
         merge: str = "mul",
+        cell: bool = True,
         drop_path: float = 0.0,
         n_blocks: int = 1,
         snake: bool = False,
@@ -234,12 +237,14 @@ class SegSyncBlock(nn.Module):
         if merge not in ("mul", "add", "concat"):
             raise ConfigError(f"merge '{merge}' of the SegSync block is unknown; use mul, add or concat")
         inner = expansion * dim
-        self.merge = merge
+        self.dim, self.merge, self.has_cell = dim, merge, cell
         self.conv = nn.Sequential(
             CONVS[spatial_dim](dim, dim, 3, padding=1),
             NORMS[spatial_dim](dim, affine=True),
             nn.LeakyReLU(inplace=True),
         )
+        if not cell:
+            return
         self.norm = nn.LayerNorm(dim)
         self.gate_proj = nn.Linear(dim, inner, bias=False)
         self.cell_proj = nn.Linear(dim, inner, bias=False)
@@ -252,20 +257,25 @@ class SegSyncBlock(nn.Module):
         for linear in (self.gate_proj, self.cell_proj):
             nn.init.normal_(linear.weight, std=std)
         nn.init.normal_(self.proj_down.weight, std=2 / (n_blocks * math.sqrt(dim)))
-        for cell in self.mlstm:
-            cell.reset_parameters(std)
+        for scan in self.mlstm:
+            scan.reset_parameters(std)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, *grid)."""
         u = self.conv(x)
-        tokens = self.norm(u.movedim(1, -1))
+        if not self.has_cell:
+            return u
+        tokens = self.norm(rearrange(u, "b c ... -> b ... c"))
         a, b = F.silu(self.gate_proj(tokens)), self.cell_proj(tokens)
         p = _sum([cell(b, b) for cell in self.mlstm])
         y = a * p if self.merge == "mul" else a + p if self.merge == "add" else torch.cat((a, p.to(a.dtype)), -1)
-        return u + self.drop_path(self.proj_down(y).movedim(-1, 1)).to(u.dtype)
+        y = self.proj_down(y.to(self.proj_down.weight.dtype))
+        return u + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(u.dtype)
 
     def activation_elements(self, voxels: int) -> int:
         """As ViLBlock.activation_elements."""
+        if not self.has_cell:
+            return voxels * self.dim
         inner = self.gate_proj.out_features
         cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
         return voxels * (2 * inner + cell + 2 * self.proj_down.out_features)
@@ -297,7 +307,8 @@ class ChannelTokens(nn.Module):
                 f"feature map {tuple(x.shape[2:])}: channel tokens were built for {self.grid} and fit no other size; "
                 "use that patch size, or patch tokens (channel_token_patch=None)"
             )
-        return self.block(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, self.grid)
+        tokens = self.block(rearrange(x, "b c ... -> b (...) c"))
+        return rearrange(tokens, "b s c -> b c s").unflatten(2, self.grid)
 
     def activation_elements(self, voxels: int) -> int:
         """As ViLBlock.activation_elements: the tokens are the channels, whatever the number of voxels."""

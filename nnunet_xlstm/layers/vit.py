@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.amp import in_range, wide
 from nnunet_xlstm.layers.recompute import run
 
 MLP_RATIO = 4
@@ -38,9 +40,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, dim) -> (B, S, dim)."""
-        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        heads = F.scaled_dot_product_attention(q, k, v)  # (B, heads, S, dim / heads)
-        x = x + self.proj(heads.transpose(1, 2).flatten(2))
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "b s (n h d) -> n b h s d", n=3, h=self.n_heads)
+        heads = F.scaled_dot_product_attention(q, k, v)
+        x = wide(x) + self.proj(rearrange(heads, "b h s d -> b s (h d)"))
         return x + self.mlp(self.norm2(x))
 
 
@@ -78,10 +80,12 @@ class ViT(nn.Module):
         """(B, C, *size) -> (B, C, *size)."""
         size = x.shape[2:]
         position = resize_grid(self.position, size)
-        tokens = self.embed(x.flatten(2).transpose(1, 2)) + position.flatten(2).transpose(1, 2)
+        tokens = in_range(self.embed, rearrange(x, "b c ... -> b (...) c")) + rearrange(
+            position, "b c ... -> b (...) c"
+        )
         for block in self.blocks:
             tokens = run(block, tokens, self.recompute)
-        return x + self.out(self.norm(tokens)).transpose(1, 2).unflatten(2, size)
+        return wide(x) + rearrange(self.out(self.norm(tokens)), "b s c -> b c s").unflatten(2, size)
 
     def activation_elements(self, n_tokens: int) -> int:
         """Elements per image that the linear layers write for so many tokens."""

@@ -20,7 +20,7 @@ class PartialLabelLoss(nn.Module):
 
     With V(b) the targets that are annotated in case b, and sums over voxels of p = sigmoid(logits) and y:
 
-        L = sum_b sum_{c in V(b)} mean BCE(p_bc, y_bc)  -  sum_c dice_c
+        L = w_ce sum_b sum_{c in V(b)} mean BCE(p_bc, y_bc)  -  w_dice sum_c dice_c
         dice_c = (2 TP_c + s) / max(2 TP_c + FP_c + FN_c + s, 1e-7),   TP_c = sum_{b: c in V(b)} sum p_bc y_bc ...
 
     Logits of other pairs get a gradient of exactly 0. Padding is background, as in nnU-Net. The counts of Dice, and
@@ -33,6 +33,7 @@ class PartialLabelLoss(nn.Module):
         smooth: s. With 0 a valid target that is absent has dice 0, whatever is predicted.
         ignore_label: the last channel of the target marks voxels that do not count.
         distributed: gather the counts of all ranks.
+        dice_weight, ce_weight: w_dice and w_ce.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class PartialLabelLoss(nn.Module):
         smooth: float = 0.0,
         ignore_label: bool = False,
         distributed: bool = False,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
     ):
         super().__init__()
         if reduction not in REDUCTIONS:
@@ -49,6 +52,7 @@ class PartialLabelLoss(nn.Module):
         self.scale_weights = tuple(float(w) for w in scale_weights)
         self.reduction, self.smooth = reduction, smooth
         self.ignore_label, self.distributed = ignore_label, distributed
+        self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self._valid: Tensor | None = None
 
     def expect(self, valid: Tensor) -> None:
@@ -111,4 +115,4 @@ class PartialLabelLoss(nn.Module):
         bce, dice = bce.sum(), torch.where(present, dice, 0).sum()
         if self.reduction == "mean":
             bce, dice = bce / pairs.sum().clamp_min(1), dice / present.sum().clamp_min(1)
-        return bce - dice
+        return self.ce_weight * bce - self.dice_weight * dice

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import label_colour
+from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterise
 
@@ -127,10 +128,7 @@ def draw_mesh(
         legend = figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)  # names may hold anything
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white")
-    return path
+    return write_figure(figure, path, dpi=DPI, facecolor="white")
 
 
 def _only(mesh: Mesh, labels: Sequence[int]) -> Mesh:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.errors import DatasetError, UserError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.labels import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
-from nnunet_xlstm.io.files import write_json
+from nnunet_xlstm.io.files import protect_inputs, read_json, staging, write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.smooth import STEPS, smooth
@@ -28,6 +30,7 @@ from nnunet_xlstm.meshes.surface_nets import surface_nets
 from nnunet_xlstm.meshes.vtk_nets import mesh_with_vtk
 from nnunet_xlstm.meshes.write import WRITERS, write_vtp
 
+INDEX = "meshes.json"
 BACKENDS = ("numpy", "vtk")
 # Points are in mm in LPS (x to the left, y to the back, z to the head), as in ITK and DICOM, or in RAS, as in NIfTI.
 SPACES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
@@ -65,32 +68,46 @@ class Settings:
             raise DatasetError(f"labels {list(self.labels)}: ids are 1 or more; 0 is the background, which has no mesh")
 
 
-def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) -> dict[str, Any]:
+def mesh_files(
+    source: Path, out: Path, settings: Settings, processes: int = 1, inputs: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Write the meshes of a label map, or of all in a folder, and meshes.json; returns its content.
 
     A case gets a folder `out/CASE` with one file per label and format, named ID_NAME. With the format vtp there is also
-    walls.vtp: every wall once, with the two labels of each triangle (BoundaryLabels, 0 where there is none).
+    walls.vtp: every wall once, with the two labels of each triangle (BoundaryLabels, 0 where there is none). The meshes
+    of an earlier run stay until all new ones are written; then those that were not made again are removed.
+
+    Args:
+        inputs: further files that must not be replaced.
 
     Raises:
-        ValueError: no label map, one that cannot be meshed, or a label without a name that no case has.
-        FileNotFoundError: there is no such file or folder.
-        OSError: a process was ended from outside, or a file cannot be written.
+        ConfigError: meshes.json is a file that is read.
+        DatasetError: no label map, one that cannot be meshed, or a label without a name that no case has.
+        WriteError: a file cannot be written. UserError: a process was ended from outside.
     """
+    if processes < 1:
+        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
     cases = find_cases(source)
-    (out / "meshes.json").unlink(missing_ok=True)  # it is written last: where it is, all meshes are whole
+    protect_inputs([out / INDEX], [*cases.values(), *inputs])
+    earlier = _files_of(out)
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))
-    rows = {}
-    with tqdm(total=len(cases), desc="meshes", unit="case") as bar:
-        for case, row in _each(cases, out, settings, processes):
-            rows[case] = row
-            bar.update()
-    rows = {case: rows[case] for case in sorted(rows)}
-    unknown = [label for label in settings.labels if label not in settings.names]
-    absent = [label for label in unknown if all(label in row["absent"] for row in rows.values())]
-    if absent:
-        raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
-    content = {
+    processes = min(processes, len(cases))
+    workers = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) if processes > 1 else nullcontext()
+    with workers as pool, staging(out, last=[INDEX]) as fresh:
+        _check_cases(source, dict(_each(pool, _labels_of, cases, "check")), settings)
+        rows = dict(sorted(_each(pool, partial(_mesh_into, fresh, settings), cases, "meshes")))
+        content = _content(settings, rows)
+        write_json(fresh / INDEX, content)
+    for path in sorted(earlier - _files_of(out)):
+        path.unlink(missing_ok=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    return content
+
+
+def _content(settings: Settings, rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "nnunet_xlstm": __version__,
         "space": settings.space,
         "unit": "mm",
@@ -100,8 +117,19 @@ def mesh_files(source: Path, out: Path, settings: Settings, processes: int = 1) 
         "volume_ratio": "volume of the mesh / volume of the voxels",
         "cases": rows,
     }
-    write_json(out / "meshes.json", content)
-    return content
+
+
+def _files_of(out: Path) -> set[Path]:
+    """The files that meshes.json of a folder lists; none where it is missing, or not of this command."""
+    found = set()
+    try:
+        for case, row in read_json(out / INDEX, dict)["cases"].items():
+            names = [name for label in row["labels"].values() for name in label["files"]]
+            found |= {Path(case, name) for name in (*names, row.get("walls"), row.get("picture")) if name}
+    except (DatasetError, KeyError, TypeError, AttributeError):
+        return set()
+    inside = {path for path in found if len(path.parts) == 2 and ".." not in path.parts and not path.is_absolute()}
+    return {out / path for path in inside if (out / path).is_file()}
 
 
 def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]:
@@ -120,33 +148,53 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     return names if classes.ignore is None else names | {classes.ignore: "ignore"}
 
 
-def _each(cases: Mapping[str, Path], out: Path, settings: Settings, processes: int):
-    """(case, row of meshes.json) as they come."""
-    if processes < 1:
-        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
-    if processes == 1 or len(cases) == 1:
-        yield from ((case, mesh_case(path, out / case, settings)) for case, path in cases.items())
-        return
-    with ProcessPoolExecutor(min(processes, len(cases)), multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(mesh_case, path, out / case, settings): case for case, path in cases.items()}
+def _check_cases(source: Path, labels: Mapping[str, list[int] | str], settings: Settings) -> None:
+    """Before any mesh is made: all label maps can be used, and one has each label that was asked for."""
+    failed = {case: found for case, found in sorted(labels.items()) if isinstance(found, str)}
+    if failed:
+        raise DatasetError(failed_text(failed, len(labels), "used, so no mesh was made"))
+    unknown = [label for label in settings.labels if label not in settings.names]
+    absent = [label for label in unknown if not any(label in found for found in labels.values())]
+    if absent:
+        raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
+
+
+def _labels_of(case: str, path: Path) -> list[int] | str:
+    """The labels of a label map, or why it cannot be used."""
+    try:
+        return _read(path)[2]
+    except DatasetError as error:
+        return str(error)
+
+
+def _mesh_into(out: Path, settings: Settings, case: str, path: Path) -> dict[str, Any]:
+    return mesh_case(path, out / case, settings)
+
+
+def _each(pool: Executor | None, work: Callable[[str, Path], Any], cases: Mapping[str, Path], text: str):
+    """(case, result) as they come."""
+    with tqdm(total=len(cases), desc=text, unit="case") as bar:
+        if pool is None:
+            for case, path in cases.items():
+                yield case, work(case, path)
+                bar.update()
+            return
+        futures = {pool.submit(work, case, path): case for case, path in cases.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+                bar.update()
         except BrokenProcessPool as error:
-            raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
-            ) from error
+            raise UserError("one of the processes was ended, perhaps for its memory; use a lower -np") from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in futures:
+                future.cancel()
 
 
 def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     """Write the meshes of one label map into a folder; returns its row of meshes.json."""
-    labels, image = _read(path)
+    labels, image, present = _read(path)
     counts = np.bincount(labels.ravel())
-    present = [int(label) for label in np.flatnonzero(counts) if label]
-    if len(present) > MAX_LABELS:
-        raise DatasetError(f"{path}: {len(present)} different values; that is an image, give a label map")
     chosen = [label for label in settings.labels or present if label in present]
     make = mesh_with_vtk if settings.backend == "vtk" else lambda array, steps: smooth(surface_nets(array), steps)
     mesh = make(labels, settings.steps)
@@ -159,7 +207,6 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         "absent": [label for label in settings.labels if label not in present],
     }
     written = mesh.placed(SPACES[settings.space], np.zeros(3))
-    folder.mkdir(parents=True, exist_ok=True)
     voxel_ml = float(np.prod(image.GetSpacing())) / 1000
     for label in chosen:
         row["labels"][str(label)] = _write_label(written, label, int(counts[label]), voxel_ml, folder, settings)
@@ -198,8 +245,8 @@ def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: P
     return row | ({"flag": f"the mesh's volume is off by more than {OFF:.0%}"} if abs(ratio - 1) > OFF else {})
 
 
-def _read(path: Path) -> tuple[np.ndarray, sitk.Image]:
-    """A label map as an array (z, y, x), and the image with its geometry."""
+def _read(path: Path) -> tuple[np.ndarray, sitk.Image, list[int]]:
+    """A label map as an array (z, y, x), the image with its geometry, and the labels that it has."""
     image = read_label_map(path)
     if image.GetDimension() != 3:
         raise DatasetError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")
@@ -207,4 +254,8 @@ def _read(path: Path) -> tuple[np.ndarray, sitk.Image]:
     low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
     if low < 0 or high > 65535:
         raise DatasetError(f"{path}: its values reach from {low} to {high}; label ids must be 0 to 65535")
-    return labels.astype(np.uint16), image
+    labels = labels.astype(np.uint16)
+    present = [int(label) for label in np.flatnonzero(np.bincount(labels.ravel())) if label]
+    if len(present) > MAX_LABELS:
+        raise DatasetError(f"{path}: {len(present)} different values; that is an image, give a label map")
+    return labels, image, present

@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from nnunet_xlstm.io.files import write_bytes, write_text
 from nnunet_xlstm.meshes.mesh import cross
 
 
@@ -24,7 +25,7 @@ def write_stl(path: Path, points: np.ndarray, triangles: np.ndarray, space: str,
     rows = np.zeros(len(triangles), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("word", "<u2")]))
     rows["normal"], rows["corners"] = normals, corners
     header = _comment(space, name).encode("ascii")[:80].ljust(80)
-    path.write_bytes(header + np.uint32(len(rows)).astype("<u4").tobytes() + rows.tobytes())
+    write_bytes(path, header + np.uint32(len(rows)).astype("<u4").tobytes() + rows.tobytes())
 
 
 def write_ply(path: Path, points: np.ndarray, triangles: np.ndarray, space: str, name: str = "") -> None:
@@ -36,7 +37,7 @@ def write_ply(path: Path, points: np.ndarray, triangles: np.ndarray, space: str,
     )
     rows = np.zeros(len(triangles), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
     rows["count"], rows["corners"] = 3, triangles
-    path.write_bytes(header.encode("ascii") + points.astype("<f4").tobytes() + rows.tobytes())
+    write_bytes(path, header.encode("ascii") + points.astype("<f4").tobytes() + rows.tobytes())
 
 
 def write_vtp(
@@ -62,7 +63,7 @@ def write_vtp(
         f"{_array('offsets', ends.astype('<i8'), 'Int64')}</Polys>\n"
         "</Piece>\n</PolyData>\n</VTKFile>\n"
     )
-    path.write_text(text, encoding="ascii")
+    write_text(path, text)
 
 
 WRITERS = {"stl": write_stl, "ply": write_ply, "vtp": write_vtp}

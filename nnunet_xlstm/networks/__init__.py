@@ -2,8 +2,13 @@
 
 import importlib
 
-_CLASSES = {"XLSTMUNet": "nnunet_xlstm.networks.xlstm_unet", "TSFM": "nnunet_xlstm.networks.tsfm"}
-__all__ = ["TSFM", "XLSTMUNet"]
+_CLASSES = {
+    "XLSTMUNet": "nnunet_xlstm.networks.xlstm_unet",
+    "XLSTMResidualEncoderUNet": "nnunet_xlstm.networks.xlstm_unet",
+    "TSFM": "nnunet_xlstm.networks.tsfm",
+    "Primus": "nnunet_xlstm.networks.primus",
+}
+__all__ = ["TSFM", "Primus", "XLSTMResidualEncoderUNet", "XLSTMUNet"]
 
 
 def __getattr__(name: str):

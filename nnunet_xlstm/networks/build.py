@@ -7,23 +7,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.networks.contract import check_patch_size, default_strides, stride_products
 from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-
-
-def default_strides(patch_size: Sequence[int], max_stages: int = 6, min_edge: int = 4) -> list[tuple[int, ...]]:
-    """Halve every axis that is even and stays at least `min_edge`, until none can be halved or `max_stages`."""
-    size, strides = list(patch_size), [(1,) * len(patch_size)]
-    while len(strides) < max_stages:
-        step = tuple(2 if s % 2 == 0 and s // 2 >= min_edge else 1 for s in size)
-        if max(step) == 1:
-            break
-        strides.append(step)
-        size = [s // t for s, t in zip(size, step, strict=True)]
-    return strides
 
 
 def build_network(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nnunet_xlstm.errors import ConfigError
 
@@ -11,6 +11,44 @@ from nnunet_xlstm.errors import ConfigError
 def stride_products(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """What each axis of a patch must be divisible by: the product of its strides over all stages."""
     return tuple(math.prod([int(s) for s in axis]) for axis in zip(*strides, strict=True))
+
+
+def token_strides(patch_embed_size: Sequence[int]) -> list[list[int]]:
+    """Return the strides that plans give for tokens of `patch_embed_size` voxels.
+
+    nnU-Net reads two things from strides: what divides a patch, and at which scales the network answers. It gives the
+    last scale no weight, so an answer at full resolution and one per token train the first alone.
+    """
+    one = [1] * len(patch_embed_size)
+    return [one, [int(n) for n in patch_embed_size], one]
+
+
+def default_strides(patch_size: Sequence[int], max_stages: int = 6, min_edge: int = 4) -> list[tuple[int, ...]]:
+    """Halve every axis that is even and stays at least `min_edge`, until none can be halved or `max_stages`."""
+    size, strides = list(patch_size), [(1,) * len(patch_size)]
+    while len(strides) < max_stages:
+        step = tuple(2 if s % 2 == 0 and s // 2 >= min_edge else 1 for s in size)
+        if max(step) == 1:
+            break
+        strides.append(step)
+        size = [s // t for s, t in zip(size, step, strict=True)]
+    return strides
+
+
+def token_grid(strides: Sequence[Sequence[int]], patch_size: Sequence[int]) -> list[int]:
+    """Voxels per axis of the map at the bottom, which are a transformer's tokens, for a patch of `patch_size`."""
+    return [int(size) // product for size, product in zip(patch_size, stride_products(strides), strict=True)]
+
+
+def at_patch(architecture: Mapping, patch_size: Sequence[int]) -> dict:
+    """The `architecture` of plans for a patch of `patch_size`: the grid of its position embedding (`vit_grid`) follows.
+
+    A grid of another patch would be interpolated in every pass.
+    """
+    kwargs = architecture["arch_kwargs"]
+    if kwargs.get("vit_grid") is None:
+        return dict(architecture)
+    return {**architecture, "arch_kwargs": {**kwargs, "vit_grid": token_grid(kwargs["strides"], patch_size)}}
 
 
 def check_patch_size(patch_size: Sequence[int], divisors: Sequence[int]) -> None:

@@ -30,7 +30,7 @@ class EncoderParts:
         nnssl), else from `encoder.stem` and `encoder.stages`.
 
         Raises:
-            ValueError: the network has no encoder of this kind.
+            ConfigError: the network has no encoder of this kind.
         """
         root = getattr(network, "key_to_encoder", "encoder.stages")
         try:

@@ -9,6 +9,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.amp import in_range
 from nnunet_xlstm.layers.conv import conv_output_elements
 from nnunet_xlstm.layers.recompute import run
 from nnunet_xlstm.networks.contract import check_patch_size, stride_products
@@ -65,7 +66,7 @@ class UNetDecoder(nn.Module):
             for block in stage:
                 x = run(block, x, self.recompute)
             if self.deep_supervision or i == len(self.stages) - 1:
-                logits.append(head(x))
+                logits.append(in_range(head, x))
         return logits[::-1] if self.deep_supervision else logits[0]
 
 
@@ -119,6 +120,10 @@ class UNet(nn.Module):
             if self.decoder.deep_supervision or i == len(self.decoder.stages) - 1:
                 total += conv_output_elements(head, size)
         return total
+
+    def largest_block_elements(self, input_size: Sequence[int]) -> int:
+        """The most that convolutions of one block write per image: blocks at full resolution are the last ones."""
+        return max(conv_output_elements(block, tuple(input_size)) for block in self.decoder.stages[-1])
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -140,6 +140,10 @@ class XLSTMUNet(UNet):
         super().__init__(encoder, UNetDecoder(ups, decoder_stages, heads, deep_supervision), strides, input_channels)
 
 
+# nnU-Net's fine-tuning for checkpoints of nnssl (nnUNetv2_train_pretrained) knows a network by the end of its name
+XLSTMResidualEncoderUNet = XLSTMUNet
+
+
 def _xlstm_stages(
     dim, features, strides, from_stage, block, blocks_per_stage, scan_orders, scan_mode, kwargs, channel_token_patch
 ) -> list[list[nn.Module]]:
@@ -153,6 +157,8 @@ def _xlstm_stages(
         )
     if block not in BLOCKS:
         raise ConfigError(f"xlstm_block '{block}' is unknown; use {' or '.join(BLOCKS)}")
+    if channel_token_patch and block != "vil":
+        raise ConfigError(f"channel_token_patch goes with the block 'vil' and not with '{block}'; set it to null")
     if scan_mode not in ("parallel", "alternate"):
         raise ConfigError(f"scan_mode '{scan_mode}' is unknown; use parallel or alternate")
     valid = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in BLOCK_OWN_KEYS]

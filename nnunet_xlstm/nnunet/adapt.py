@@ -25,7 +25,7 @@ from nnunet_xlstm.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, 
 from nnunet_xlstm.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
 
 SCOPES = ("encoder", "bottom", "all")
-LEAST_SHARE = 0.9
+MIN_LOADED = 0.9
 NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
 # arguments of a network that do not change what its encoder computes, or that the shapes of tensors tell
 NOT_COMPARED = frozenset(
@@ -43,14 +43,14 @@ class Options:
 
     Attributes:
         scope: of SCOPES. channels: target channel -> source channels; None by names. force: accept other kernels,
-        strides and arguments of the network. least: share of the wanted numbers that must arrive.
+        strides and arguments of the network. min_loaded: share of the wanted numbers that must arrive.
         seed: of what starts anew.
     """
 
     scope: str = "encoder"
     channels: Mapping[int, Sequence[int]] | None = None
     force: bool = False
-    least: float = LEAST_SHARE
+    min_loaded: float = MIN_LOADED
     seed: int = 0
 
 
@@ -68,8 +68,9 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     """Fit the weights.
 
     Raises:
-        ValueError: another topology or a part of the encoder that gets nothing, without `force`; channels that do not
-            exist, weights that are not finite, or too little that arrives.
+        CheckpointError: another topology or a part of the encoder that gets nothing, without `force`; weights that are
+            not finite, or too little that arrives.
+        ConfigError: channels that do not exist.
     """
     differences = architecture_differences(source.architecture, target.row.get("architecture"))
     if differences and not options.force:
@@ -80,17 +81,17 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     network = target.network(options.seed)
     rows, state, wanted = _fit(source, target, network, options)
     table = Table(tuple(rows), frozenset(wanted))
-    if table.share() < options.least:
+    if table.share() < options.min_loaded:
         missing = "; ".join(table.details()[:4])
         raise CheckpointError(
             f"only {table.share():.1%} of the numbers in {_said(wanted)} come from the source, and at least "
-            f"{options.least:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
-            "(--map OLD=NEW)? A lower limit is --least"
+            f"{options.min_loaded:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
+            "(--rename OLD=NEW)? A lower limit is --min-loaded"
         )
     if (empty := table.empty_parts()) and not options.force:
         raise CheckpointError(
             f"nothing in the source fits {', '.join(empty)}, so the rest of the encoder would see noise; are tensors "
-            "named otherwise (--map OLD=NEW), or is it the wrong plans file? --force goes on"
+            "named otherwise (--rename OLD=NEW), or is it the wrong plans file? --force goes on"
         )
     remarks = [*source.notes, *_preprocessing_remarks(source, target)]
     return Adapted(state, table, differences, remarks)
@@ -221,9 +222,9 @@ def _channels_text(mapping: Sequence[Sequence[int]], names: Sequence[str] | None
 
 
 def _grids(source: Mapping | None, target: Mapping) -> tuple[list[int], list[int]]:
-    """Tokens per axis of both patches, for networks that cut the patch into tokens of `patch_embed_size`."""
+    """Return the tokens per axis of both patches, for networks that cut the patch into tokens."""
     token = target["architecture"]["arch_kwargs"].get("patch_embed_size")
-    if source is None or not source.get("patch_size") or not token:
+    if source is None or not source.get("patch_size") or not token or len(source["patch_size"]) != len(token):
         raise CheckpointError(
             "the position embedding has another size, and the file does not say for which patch; give a checkpoint "
             "with plans, or use its patch size"
@@ -278,7 +279,7 @@ def write(adapted: Adapted, source: Source, target: Target, options: Options, pa
         "version": __version__,
         "report": report(adapted, source, target, options),
         "architecture": target.row["architecture"],
-        "channel_names": target.dataset_json.get("channel_names"),
+        "channel_names": target.channels,
         "lineage": [*source.lineage, source.origin],
     }
     content = checkpoints.plain({"network_weights": adapted.state, checkpoints.KEY: own})
@@ -293,8 +294,8 @@ def report(adapted: Adapted, source: Source, target: Target, options: Options) -
         {
             "source": source.origin | {"kind": source.kind, "channels": source.channel_names},
             "target": {
-                "dataset": target.plans.dataset_name,
-                "plans": target.plans.plans_name,
+                "dataset": target.dataset_name,
+                "plans": target.plans_name,
                 "configuration": target.configuration_name,
                 "channels": target.channel_names,
                 "classes": target.classes,

@@ -11,16 +11,24 @@ import torch
 from torch import distributed as dist
 
 from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.nnunet.checkpoint_file import HoldsObjects, load_checkpoint
 
 NAMES = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 def read_header(path: Path) -> dict | None:
-    """The checkpoint without reading its tensors (they stay mapped to the file); None if it cannot be read."""
+    """Return a run's own checkpoint without reading its tensors (they stay mapped to the file); None if damaged.
+
+    What our trainers and nnU-Net's write is read without unpickling. A trainer that adds objects of its own is trusted
+    with them: the file lies in the folder that the run wrote, and nnU-Net unpickles it in the next step.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        try:
+            checkpoint = load_checkpoint(path, mmap=True)
+        except HoldsObjects:
+            checkpoint = load_checkpoint(path, mmap=True, allow_pickle=True)
         int(checkpoint["current_epoch"])
-    except Exception:  # a damaged pickle can raise anything
+    except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     return checkpoint
 
@@ -53,7 +61,7 @@ def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
 
 def random_state() -> dict:
     """States of the random generators of Python, NumPy and torch (CPU and CUDA), in plain types and tensors: `adapt`
-    reads no others from a checkpoint without being told to trust it."""
+    reads no others from a checkpoint without --allow-pickle."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

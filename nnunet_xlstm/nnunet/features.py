@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.figures.feature_maps import draw_feature_maps
+from nnunet_xlstm.io.files import staging, write_json
 from nnunet_xlstm.nnunet.frozen_encoder import FrozenEncoder, Observation
 from nnunet_xlstm.nnunet.raw_cases import Cases
 from nnunet_xlstm.pretraining import probe
@@ -218,14 +218,13 @@ class Study:
         self.numbers[arm]["probe"] = {"penalty": penalty, "prior": prior, "voxels": len(y), "features": x.shape[1]}
         if plan.each_stage:
             self.numbers[arm]["stages"] = self._each_stage(x, y, penalty, seen, drawn)
-        folder = self.out / arm
-        folder.mkdir(parents=True, exist_ok=True)
         content = {key: value for key, value in self.cases.dataset.content.items() if key != "dataset"}
-        (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-        for case in self._bar(plan.test, f"{arm}: probe"):
-            prepared = self.cases.load(case, True)
-            logits = encoder.project(prepared.image, model)
-            self.cases.write_labels(logits, self.ids, prepared, folder / f"{case}{content['file_ending']}")
+        with staging(self.out / arm) as folder:
+            write_json(folder / "dataset.json", content)
+            for case in self._bar(plan.test, f"{arm}: probe"):
+                prepared = self.cases.load(case, True)
+                path = folder / f"{case}{content['file_ending']}"
+                self.cases.write_labels(encoder.project(prepared.image, model), self.ids, prepared, path)
 
     def _sample(self, cases: Sequence[str], seen: Mapping[str, Observation], drawn: Drawn) -> tuple[Tensor, np.ndarray]:
         x = torch.cat([seen[case].points[: len(drawn.voxels[case])] for case in cases])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import CheckpointError
-from nnunet_xlstm.networks.contract import stride_products
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
+from nnunet_xlstm.nnunet.plan_configuration import check_for_preprocessing, divisors, resolve_configuration
+from nnunet_xlstm.nnunet.plan_names import check_preprocessing
+from nnunet_xlstm.nnunet.plan_network import build_seeded, checked_architecture
+from nnunet_xlstm.nnunet.transfer_source import complete
 from nnunet_xlstm.pretraining.probe import LinearModel, apply_linear, hypercolumns, permute_weights
 
 ARMS = {
@@ -31,16 +33,18 @@ WHOLE_IMAGE = 2**22  # voxels; larger images are read in tiles of the training p
 CELLS_PER_CASE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pretrained:
     """What a checkpoint of pre-training says about its encoder.
 
     Attributes:
-        plans, configuration: of the training, for preprocessing. architecture: as in plans.
+        path: of the file. plans, configuration: of the training, for preprocessing. architecture: as in plans; every
+            class in it may be imported.
         channel_names: of its images, in order. weights: of the encoder alone.
         origin: file, hash, stage, data set, trainer and epochs; lineage: those of the stages before.
     """
 
+    path: Path
     plans: PlansManager
     configuration: ConfigurationManager
     architecture: dict[str, Any]
@@ -48,87 +52,86 @@ class Pretrained:
     weights: dict[str, Tensor]
     origin: dict[str, Any]
     lineage: list[dict[str, Any]]
+    allowed: Sequence[str] = ()
 
     @classmethod
-    def read(cls, path: Path, spacing: Sequence[float] | None = None) -> Pretrained:
-        """From a checkpoint file.
+    def read(cls, path: Path, spacing: Sequence[float] | None = None, allowed: Sequence[str] = ()) -> Pretrained:
+        """Read a checkpoint file.
 
         Args:
             spacing: in mm, that images are resampled to, in the order of the plans; None takes that of the training.
+            allowed: packages whose network classes the file may name, beside ours and nnU-Net's.
 
         Raises:
-            OSError, ValueError: as `pretrain_checkpoint.read`, a file without an encoder, or a wrong spacing.
+            CheckpointError: as `pretrain_checkpoint.read`, a file without an encoder, one that names what may not be
+                imported, or a wrong spacing.
         """
         content = checkpoints.read(path)
         own = content[checkpoints.KEY]
-        plans = {k: v for k, v in content["init_args"]["plans"].items() if k != "continue_training"}
-        name = content["init_args"]["configuration"]
-        if spacing is not None:
-            plans = _with_spacing(plans, name, list(spacing))
-        plans = PlansManager(plans)
         prefix = "encoder."
-        weights = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in content["network_weights"].items()
-            if name.startswith(prefix)
-        }
-        if not weights:
-            raise CheckpointError(f"{path}: its network has no part named `encoder`; it cannot be probed")
-        return cls(
-            plans,
-            plans.get_configuration(name),
-            own["architecture"],
-            tuple(own["channel_names"].values()),
-            weights,
-            checkpoints.lineage_entry(path, content),
-            own["lineage"],
-        )
+        with complete(path):
+            plans, name = checkpoints.plans_of(content), content["init_args"]["configuration"]
+            row = resolve_configuration(plans, name, str(path))
+            check_for_preprocessing(plans, row, len(own["channel_names"]), str(path))
+            check_preprocessing(row, str(path))
+            if spacing is not None:
+                row["spacing"] = _checked_spacing(list(spacing), row["spacing"])
+            weights = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in content["network_weights"].items()
+                if name.startswith(prefix)
+            }
+            if not weights:
+                raise CheckpointError(f"{path}: its network has no part named `encoder`; it cannot be probed")
+            plans["configurations"] = {name: row}
+            manager = PlansManager(plans)
+            return cls(
+                path=Path(path),
+                plans=manager,
+                configuration=manager.get_configuration(name),
+                architecture=checked_architecture(own["architecture"], str(path), allowed),
+                channel_names=tuple(own["channel_names"].values()),
+                weights=weights,
+                origin=checkpoints.lineage_entry(path, content),
+                lineage=own["lineage"],
+                allowed=allowed,
+            )
 
     def encoder(self, arm: str, seed: int) -> nn.Module:
-        """The encoder of an arm of ARMS, on the CPU.
+        """Return the encoder of an arm of ARMS, on the CPU.
 
         Raises:
-            ValueError: the network cannot be built here, or the weights do not fit it.
+            CheckpointError: the network cannot be built here, or the weights do not fit it.
         """
-        row = self.architecture
-        name = row["network_class_name"]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                # the decoder, and with it the number of classes, is not used
-                network = get_network_from_plans(
-                    name, row["arch_kwargs"], row["_kw_requires_import"], len(self.channel_names), 2
-                )
-        except ImportError as error:
-            raise CheckpointError(f"the network {name} cannot be imported ({error}); install its package") from error
-        encoder = network.encoder
+        # the decoder, and with it the number of classes, is not used
+        network = build_seeded(seed, self.architecture, len(self.channel_names), 2, str(self.path), self.allowed)
+        encoder = getattr(network, "encoder", None)
+        if encoder is None:
+            raise CheckpointError(f"{self.path}: {type(network).__name__} has no part named `encoder`")
         if arm != "untrained":
             try:
                 encoder.load_state_dict(self.weights)
             except RuntimeError as error:
-                reason = str(error).splitlines()[-1].strip()
-                raise CheckpointError(f"the weights of {self.origin['file']} do not fit {name}: {reason}") from error
+                last = str(error).splitlines()[-1].strip()
+                raise CheckpointError(
+                    f"{self.path}: the weights do not fit {type(network).__name__}: {last}"
+                ) from error
         if arm == "permuted":
             permute_weights(encoder, torch.Generator().manual_seed(seed))
         return encoder
 
     def divisors(self) -> tuple[int, ...]:
-        """What each axis of an image must be divisible by; the patch, where the architecture names no strides."""
-        strides = self.architecture["arch_kwargs"].get("strides")
-        return stride_products(strides) if strides else tuple(self.configuration.patch_size)
+        """Return what each axis of an image must be divisible by; the patch, where the network names no strides."""
+        return divisors(self.architecture, self.configuration.patch_size, str(self.path))
 
 
-def _with_spacing(plans: dict[str, Any], name: str, spacing: list[float]) -> dict[str, Any]:
-    """A copy of the plans whose configuration resamples to another spacing."""
-    own = PlansManager(plans).get_configuration(name).spacing
-    if len(spacing) != len(own) or min(spacing) <= 0:
+def _checked_spacing(spacing: list[float], own: Sequence[float]) -> list[float]:
+    if len(spacing) != len(own) or not all(0 < value < math.inf for value in spacing):
         given = " ".join(f"{value:g}" for value in spacing)
         raise CheckpointError(
             f"spacing {given}: give {len(own)} positive numbers in mm, in the order of the plans ({own})"
         )
-    plans = copy.deepcopy(plans)
-    plans["configurations"][name]["spacing"] = spacing
-    return plans
+    return spacing
 
 
 @dataclass(frozen=True)

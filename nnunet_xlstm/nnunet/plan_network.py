@@ -1,58 +1,142 @@
-"""The network of a plans file, outside training."""
+"""The network of plans, outside training: the one place where networks are built from what a file says."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.errors import CheckpointError, UserError
+from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.nnunet.plan_configuration import check_architecture, needed, resolve_configuration
+from nnunet_xlstm.nnunet.plan_names import dotted, resolve_argument, resolve_network
+
+# what constructors, nnU-Net's and foreign ones, raise for arguments that do not fit
+MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
+def checked_architecture(architecture: Any, where: str, allowed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a plan's `architecture` after every name in it was resolved to a class that files may name.
+
+    Args:
+        where: the file, for messages. allowed: packages that the user trusts beside ours and nnU-Net's.
+
+    Raises:
+        CheckpointError: its form is wrong, or a name is not allowed.
+    """
+    check_architecture(architecture, where)
+    arguments = dict(architecture["arch_kwargs"])
+    for key in architecture["_kw_requires_import"]:
+        if arguments[key] is not None:
+            arguments[key] = dotted(resolve_argument(arguments[key], where, key, allowed))
+    network_class = resolve_network(architecture["network_class_name"], where, allowed)
+    return dict(architecture) | {"network_class_name": dotted(network_class), "arch_kwargs": arguments}
+
+
+def build_network(
+    architecture: Any,
+    channels: int,
+    classes: int,
+    where: str,
+    allowed: Sequence[str] = (),
+    deep_supervision: bool = False,
+) -> nn.Module:
+    """Build a network on the CPU, freshly initialised as nnU-Net does it.
+
+    Args:
+        architecture: as in plans. channels, classes: of the image and of the output; plans do not hold them.
+        where, allowed: as in `checked_architecture`.
+
+    Raises:
+        CheckpointError: a name is not allowed, or the arguments do not fit the class.
+    """
+    safe = checked_architecture(architecture, where, allowed)
+    name = safe["network_class_name"]
+    try:
+        return get_network_from_plans(
+            name,
+            safe["arch_kwargs"],
+            safe["_kw_requires_import"],
+            channels,
+            classes,
+            deep_supervision=deep_supervision,
+        )
+    except (MemoryError, *MISFIT) as error:
+        raise CheckpointError(
+            f"{where}: {name} cannot be built from arch_kwargs ({reason(error)}); correct them, or plan anew"
+        ) from error
+
+
+def build_seeded(seed: int, *args: Any, **kwargs: Any) -> nn.Module:
+    """Return `build_network(*args, **kwargs)`, the same for the same seed; the global random state stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(*args, **kwargs)
+
+
+def reason(error: BaseException) -> str:
+    """Return an exception's first line, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedNetwork:
-    """A configuration of a plans file: its name, its patch and batch size, and how to build its network."""
+    """A configuration of a plans file: its name, its patch size, and how to build its network."""
 
     name: str
     patch_size: tuple[int, ...]
-    batch_size: int
-    build: Callable[[], nn.Module]
+    architecture: Mapping[str, Any]
+    channels: int
+    classes: int
+    where: str
+    allowed: Sequence[str] = ()
+
+    def build(self) -> nn.Module:
+        """Build the network, without deep supervision; errors as `build_network`."""
+        return build_network(self.architecture, self.channels, self.classes, self.where, self.allowed)
+
+    @contextmanager
+    def running(self, patch: Sequence[int]) -> Iterator[None]:
+        """Turn what the network raises when the body runs it on a patch into a CheckpointError."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (MemoryError, *MISFIT) as error:
+            name = self.architecture["network_class_name"]
+            raise CheckpointError(
+                f"{self.where}: {name} cannot read a patch of {list(patch)} voxels ({reason(error)}); correct "
+                "arch_kwargs or --patch"
+            ) from error
 
 
-def planned_network(path: Path, configuration: str, channels: int, classes: int) -> PlannedNetwork:
-    """From a plans file of nnU-Net, of any network class that can be imported.
+def planned_network(
+    path: Path, configuration: str, channels: int, classes: int, allowed: Sequence[str] = ()
+) -> PlannedNetwork:
+    """Return the network of a plans file of nnU-Net, of any class that files may name.
 
     Args:
-        channels, classes: of the image and of the output; plans do not hold them.
+        channels, classes: of the image and of the output; plans do not hold them. allowed: further packages whose
+            classes may be imported.
 
     Raises:
-        ValueError: not a plans file, or no such configuration.
+        CheckpointError: not a plans file, no such configuration, or a network that may not be imported.
+        DatasetError: the file cannot be read.
     """
-    try:
-        plans = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = plans["configurations"]
-        manager = PlansManager(plans)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a plans file of nnU-Net ({type(error).__name__}: {error})") from error
-    if configuration not in known:
-        raise CheckpointError(f"{path}: has no configuration '{configuration}'; use -c with one of {', '.join(known)}")
-    row = manager.get_configuration(configuration)
-
-    def build() -> nn.Module:
-        return get_network_from_plans(
-            row.network_arch_class_name,
-            row.network_arch_init_kwargs,
-            row.network_arch_init_kwargs_req_import,
-            channels,
-            classes,
-            deep_supervision=False,
-        )
-
+    plans = read_json(path, dict)
+    row = resolve_configuration(plans, configuration, str(path))
     return PlannedNetwork(
-        f"{plans.get('plans_name', Path(path).stem)}/{configuration}", tuple(row.patch_size), row.batch_size, build
+        name=f"{plans.get('plans_name', Path(path).stem)}/{configuration}",
+        patch_size=tuple(needed(row, "patch_size", str(path))),
+        architecture=checked_architecture(needed(row, "architecture", str(path)), str(path), allowed),
+        channels=channels,
+        classes=classes,
+        where=str(path),
+        allowed=allowed,
     )

@@ -86,6 +86,8 @@ class PoolTrainer(XLSTMTrainer):
             self.config.loss_smooth,
             self.label_manager.has_ignore_label,
             self.is_ddp,
+            self.config.dice_weight,
+            self.config.ce_weight,
         )
 
     def _scale_weights(self) -> list[float]:

@@ -20,6 +20,7 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases
 from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.nnunet.checkpoint_file import load_checkpoint
 
 if TYPE_CHECKING:
     from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 KEY = "nnunet_xlstm"
 ADAPTATION = "nnssl_adaptation_plan"
 FORMAT = 1
+WANTED = "give the checkpoint_final.pth of an nnUNetTrainerDINO* or ..Masked run"
+# nnU-Net's own fine-tuning for checkpoints of nnssl knows a network by the end of its name
+NAMES_FOR_NNUNET = {"nnunet_xlstm.networks.XLSTMUNet": "nnunet_xlstm.networks.XLSTMResidualEncoderUNet"}
 
 
 def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
@@ -35,7 +39,7 @@ def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
     exported = method.teacher if trainer.config.export == "teacher" else method.student
     row = trainer.configuration_manager.configuration
     preprocessing = {key: row[key] for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")}
-    properties = "foreground_intensity_properties_per_channel"
+    properties = plans.foreground_intensity_properties_per_channel  # older plans name them otherwise
     scaler, epochs = trainer.grad_scaler, trainer.current_epoch + 1
     for_nnunet = {
         "network_weights": exported_weights(network, method.student.encoder, exported.encoder),
@@ -56,8 +60,8 @@ def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
         "dataset": plans.dataset_name,
         "pool": _sources(trainer.pool_cases),
         "architecture": row["architecture"],
-        "preprocessing": preprocessing | {properties: plans.plans[properties]},
-        "channel_names": trainer.dataset_json["channel_names"],
+        "preprocessing": preprocessing | {"foreground_intensity_properties_per_channel": properties},
+        "channel_names": trainer.dataset_json.get("channel_names") or trainer.dataset_json["modality"],
         "export": trainer.config.export,
         "method": method.state_dict(),
         "step": epochs * trainer.num_iterations_per_epoch,
@@ -65,14 +69,7 @@ def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
         "metrics": trainer.watch.history,
         "random_states": [plain_random_state(state) for state in random_states],
     }
-    for_nnssl = adaptation_plan(
-        plans.plans,
-        trainer.configuration_name,
-        plans.dataset_name,
-        network,
-        trainer.num_input_channels,
-        [int(n) for n in trainer.configuration_manager.patch_size],
-    )
+    for_nnssl = adaptation_plan(plans.plans, trainer.configuration_name, row, network, trainer.num_input_channels)
     return plain(for_nnunet | {KEY: own, ADAPTATION: for_nnssl})
 
 
@@ -151,32 +148,36 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return module.state_dict(keep_vars=True)
 
 
-def adaptation_plan(
-    plans: dict, configuration: str, dataset_name: str, network: nn.Module, channels: int, patch_size: list[int]
-) -> dict:
-    """What nnU-Net's `nnssl` fine-tuning commands need to know, in the schema of nnssl's AdaptationPlan."""
-    row = plans["configurations"][configuration]
+def adaptation_plan(plans: dict, name: str, row: dict, network: nn.Module, channels: int) -> dict:
+    """Return what nnU-Net's fine-tuning commands for nnssl need to know, in the schema of nnssl's AdaptationPlan.
+
+    Args:
+        name, row: of the configuration, resolved (`ConfigurationManager.configuration`).
+    """
     architecture = row["architecture"]
+    patch_size = [int(n) for n in row["patch_size"]]
     kept = (
         "data_identifier preprocessor_name normalization_schemes use_mask_for_norm resampling_fn_data "
         "resampling_fn_data_kwargs spacing"
     ).split()
     return {
         "architecture_plans": {
-            "arch_class_name": architecture["network_class_name"],
+            "arch_class_name": NAMES_FOR_NNUNET.get(
+                architecture["network_class_name"], architecture["network_class_name"]
+            ),
             "arch_kwargs": architecture["arch_kwargs"],
             "arch_kwargs_requiring_import": architecture["_kw_requires_import"],
         },
         "architecture_kwargs": architecture["arch_kwargs"],
         "pretrain_plan": {
-            "dataset_name": dataset_name,
+            "dataset_name": plans["dataset_name"],
             "plans_name": plans["plans_name"],
             "original_median_spacing_after_transp": plans["original_median_spacing_after_transp"],
             "image_reader_writer": plans["image_reader_writer"],
             "transpose_forward": plans["transpose_forward"],
             "transpose_backward": plans["transpose_backward"],
             "configurations": {
-                configuration: {key: row[key] for key in kept}
+                name: {key: row[key] for key in kept}
                 | {
                     "spacing_style": "median",
                     "patch_size": patch_size,
@@ -196,24 +197,26 @@ def adaptation_plan(
 
 
 def read(path: Path) -> dict:
-    """A pre-training checkpoint, on the CPU, without unpickling code.
+    """Read a pre-training checkpoint, on the CPU, without unpickling code.
 
     Raises:
-        OSError: no such file. ValueError: damaged, or not a checkpoint of pre-training.
+        CheckpointError: no such file, damaged, or not a checkpoint of pre-training.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give the checkpoint_final.pth of a pre-training run")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign pickle can raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain types ({reason})") from error
-    if not isinstance(content, dict) or content.get(KEY, {}).get("kind") != "pretraining":
+    content = load_checkpoint(path, fix=f"; {WANTED}")
+    own = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(own, dict) or own.get("kind") != "pretraining":
+        raise CheckpointError(f"{path}: not a checkpoint of pre-training; {WANTED}")
+    if own.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: not a checkpoint of pre-training; give one of an nnUNetTrainerDINO* or ..Masked run"
+            f"{path}: was written by nnunet_xlstm {own.get('version')} in format {own.get('format')}; this version "
+            f"reads format {FORMAT}"
         )
     return content
+
+
+def plans_of(content: Mapping) -> dict:
+    """Return the plans of the training that wrote a checkpoint (of ours or of nnU-Net), in plain types."""
+    return plain({k: v for k, v in content["init_args"]["plans"].items() if k != "continue_training"})
 
 
 def lineage_entry(path: Path, content: dict) -> dict:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -16,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import remove_leftovers, replacing
+from nnunet_xlstm.io.files import remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.checkpoint import random_states
+from nnunet_xlstm.nnunet.checkpoint import random_state, random_states
 from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import local_patch, view_batch, view_loaders
@@ -48,6 +50,7 @@ class PretrainTrainer(XLSTMTrainer):
     """
 
     recipe = PretrainingConfig()
+    self_supervised = True
     steps_between_checks = 1  # a step of many batches is long, and waits for the device anyway
 
     def __init__(
@@ -116,6 +119,24 @@ class PretrainTrainer(XLSTMTrainer):
     def set_deep_supervision_enabled(self, enabled: bool):
         """The decoder is not run."""
 
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the plans' network for training; nnU-Net asks for one without deep supervision in order to predict."""
+        if not enable_deep_supervision:
+            raise ConfigError(
+                "pre-training trains no decoder, so this run cannot predict; fit its encoder to a labelled data set "
+                "(nnunet_xlstm adapt), train that, and predict with the result"
+            )
+        return nnUNetTrainer.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+
     @property
     def total_steps(self) -> int:
         return self.num_epochs * self.num_iterations_per_epoch
@@ -172,6 +193,10 @@ class PretrainTrainer(XLSTMTrainer):
 
     def on_train_start(self):
         super().on_train_start()
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            checkpoints.content(
+                self, [random_state()]
+            )  # what cannot be written is said before the first epoch, not after many
         if self._missing_start and not self._resumed:
             raise ConfigError(
                 f"init_checkpoint {self._missing_start}: no such file, and this run has no checkpoint to continue from"
@@ -199,8 +224,10 @@ class PretrainTrainer(XLSTMTrainer):
 
     def on_epoch_start(self):
         patience = self.config.early_stop_epochs
-        if patience is not None and self.watch.epochs_without_gain() >= patience:
-            self.print_to_log_file(f"no lower loss for {patience} epochs: the training ends (early_stop_epochs)")
+        if patience is not None and self.watch.at_rest(patience):
+            self.print_to_log_file(
+                f"the loss has not fallen for {patience} epochs: the training ends (early_stop_epochs)"
+            )
             raise _Finished
         super().on_epoch_start()
 
@@ -299,6 +326,9 @@ class PretrainTrainer(XLSTMTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False):
         self.print_to_log_file("pre-training has no labels: there is nothing to validate")
+        if self.local_rank == 0:  # nnUNetv2_export_model_to_zip does not export a model without this file
+            note = "pre-training without labels: nothing was validated"
+            write_json(Path(self.output_folder) / "validation" / "summary.json", {"note": note})
 
     # ---- the watch over collapse
 

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from nnunet_xlstm.data.pool_cases import PoolCases
 from nnunet_xlstm.figures.pretraining_chart import draw_progress
 from nnunet_xlstm.io.files import write_text
 from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.pretraining.early_stop import has_stopped_falling
 from nnunet_xlstm.pretraining.monitor import Monitor, Observations, knn_accuracy
 from nnunet_xlstm.pretraining.verdict import Finding, verdict
 
@@ -42,10 +42,9 @@ class Watch:
         for name in losses.keys() - {"loss"}:
             self._terms[name].append(losses[name])
 
-    def epochs_without_gain(self) -> int:
-        """Since the lowest validation loss."""
-        losses = [row["val_loss"] for row in self.history if row["epoch"] >= 0]
-        return len(losses) - 1 - int(np.nanargmin([*losses, np.inf])) if losses else 0
+    def at_rest(self, patience: int) -> bool:
+        """Tell whether the validation loss has stopped falling for `patience` epochs."""
+        return has_stopped_falling([row["val_loss"] for row in self.history if row["epoch"] >= 0], patience)
 
     def record(self, row: dict, log: Callable[[str], None], write: bool) -> list[Finding]:
         """Complete the epoch's row (`epoch`, `step`, losses) with all measures; what they say together.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +19,13 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
+from nnunet_xlstm.data.dataset_file import DatasetFile, parse_labels
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.integrity import check_whole
+from nnunet_xlstm.io.files import read_json, replacing
+from nnunet_xlstm.io.paths import check_file_name
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
+from nnunet_xlstm.nnunet.plan_names import check_reader
 
 CACHE_BYTES = 2 << 30  # of preprocessed images that are needed more than once
 logger = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ class RawImages:
         """By id or name in nnUNet_raw, or by its folder.
 
         Raises:
-            ValueError: there is none, or it holds no images.
+            DatasetError: there is none, or it holds no images.
         """
         folder = Path(name)
         if not (folder / "dataset.json").is_file():
@@ -52,13 +56,19 @@ class RawImages:
                     f"-d {name}: no data set of this id or name in nnUNet_raw ({nnUNet_raw!r}), and no folder with a "
                     "dataset.json"
                 ) from error
+        content = read_json(folder / "dataset.json", dict)
+        DatasetFile(folder / "dataset.json", content).labels()
+        if (reader := content.get("overwrite_image_reader_writer")) not in (None, "None"):
+            check_reader(reader, str(folder / "dataset.json"))
         try:
-            content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
             files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
         except (OSError, ValueError, KeyError) as error:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
         if not files:
             raise DatasetError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
+        DatasetFile(folder / "dataset.json", content).file_ending()  # it and the cases become names of files
+        for case in files:
+            check_file_name(case, f"-d {name}: {folder}/dataset.json")
         return cls(
             folder,
             content,
@@ -72,11 +82,10 @@ class RawImages:
 
     def label_ids(self) -> list[int]:
         """All ids of dataset.json without the ignore label; 0 is the first."""
-        rows = {name: ids for name, ids in self.content["labels"].items() if name != "ignore"}
-        return sorted({0}.union(*(ids if isinstance(ids, (list, tuple)) else [ids] for ids in rows.values())))
+        return sorted({0}.union(*parse_labels(self.content["labels"]).ids.values()))
 
     def ignore_label(self) -> int | None:
-        return self.content["labels"].get("ignore")
+        return parse_labels(self.content["labels"]).ignore
 
 
 @dataclass
@@ -95,7 +104,7 @@ class Cases:
         channel: of the data set, for an encoder of one channel; None takes all.
 
     Raises:
-        ValueError: the channels of data set and encoder do not fit.
+        DatasetError: the channels of data set and encoder do not fit.
     """
 
     def __init__(self, dataset: RawImages, pretrained: Pretrained, channel: int | None = None):
@@ -128,7 +137,7 @@ class Cases:
         """The case, preprocessed.
 
         Raises:
-            ValueError: it cannot be read, has no label map, or one of another size.
+            DatasetError: it cannot be read, is not whole, has no label map, or one of another size.
         """
         held = self._cache.get(case)
         if held is not None and (held.labels is not None or not with_labels):
@@ -144,14 +153,20 @@ class Cases:
         images, label = self.dataset.images[case], self.dataset.labels[case]
         if with_labels and not label.is_file():
             raise DatasetError(f"case '{case}' has no label map {label}; --probe needs the labels of all cases")
+        chosen = images if self.channel is None else [images[self.channel]]
+        for file in [*chosen, *([label] if with_labels else [])]:
+            check_whole(Path(file))  # nnU-Net's readers fill what is missing with zeros
         try:
-            data, properties = self.reader.read_images(images if self.channel is None else [images[self.channel]])
+            data, properties = self.reader.read_images(chosen)
             seg = self.reader.read_seg(str(label))[0] if with_labels else None
         except (RuntimeError, OSError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise DatasetError(f"case '{case}' cannot be read ({reason}); mend its files or take it out") from error
         if seg is not None and seg.shape[1:] != data.shape[1:]:
             raise DatasetError(f"case '{case}': image {data.shape[1:]} and label map {seg.shape[1:]} differ in size")
+        for file, array in ((chosen[0], data), (label, seg)):
+            if array is not None and not np.isfinite(array).all():
+                raise DatasetError(f"{file}: holds NaN or infinite values; mend it, or take case '{case}' out")
         # ids alone: regions are unions of them
         ids = {0} if seg is None else {int(v) for v in np.unique(seg)} - {0}
         plain = {"labels": {"background": 0, **{str(i): i for i in sorted(ids) if i}}}
@@ -173,9 +188,9 @@ class Cases:
             prepared.properties,
             num_threads_torch=torch.get_num_threads(),
         )
-        self.reader.write_seg(
-            np.asarray(ids, np.uint16 if max(ids) > 255 else np.uint8)[index], str(path), prepared.properties
-        )
+        labels = np.asarray(ids, np.uint16 if max(ids) > 255 else np.uint8)[index]
+        with replacing(path, ending=self.dataset.content["file_ending"]) as temporary:
+            self.reader.write_seg(labels, str(temporary), prepared.properties)
 
     def as_image(self, array: np.ndarray, prepared: Prepared) -> sitk.Image:
         """A preprocessed array (D, H, W) with its spacing and, where the reader knows it, its direction."""

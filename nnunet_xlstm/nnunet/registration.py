@@ -9,13 +9,13 @@ import contextlib
 import importlib
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import WriteError, write_bytes
 from nnunet_xlstm.names import PLANNERS, TRAINERS
 
 SHIM = Path(__file__).resolve().parents[1] / "shim" / "nnunet_xlstm_shim.py"
@@ -189,16 +189,11 @@ def _states_of_ours(paths: dict[str, Path]) -> dict[str, str]:
 def _copy_atomically(source: Path, target: Path) -> None:
     if not target.parent.is_dir():
         raise ConfigError(f"{target.parent} is no folder, so this is no nnU-Net v2 (nnunet_xlstm needs 2.8.x).")
-    # Not a .py name: nnU-Net imports every module that it sees in the folder.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        write_bytes(target, source.read_bytes())
+    except WriteError as error:
         raise PermissionError(
-            f"Cannot write into {target.parent} ({error.strerror}). Without write access, use instead\n"
+            f"Cannot write into {target.parent} ({error.error.strerror}). Without write access, use instead\n"
             f"  for trainers: {trainer_fallback()}\n"
             f"  for planners: {PLANNER_FALLBACK}"
         ) from error

@@ -10,7 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_xlstm.config import ENVIRONMENT, override
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
 
 # keys of the config that are attributes of nnU-Net's trainer under the same name
 STOCK_ATTRIBUTES = (
@@ -48,7 +48,8 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
                 f"patch_size {config.patch_size}: {len(config.patch_size)} axes for configuration '{configuration}' "
                 f"with {len(manager.patch_size)}; give one number per axis, in the order of the plans"
             )
-        plans["configurations"][configuration]["patch_size"] = list(config.patch_size)
+        architecture = at_patch(manager.configuration["architecture"], config.patch_size)
+        plans["configurations"][configuration].update(patch_size=list(config.patch_size), architecture=architecture)
     if config.batch_size is not None:
         plans["configurations"][configuration]["batch_size"] = config.batch_size
     check_patch_size(config.patch_size or manager.patch_size, stride_products(manager.pool_op_kernel_sizes))

@@ -23,8 +23,11 @@ from torch import nn
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, resolve, to_dict
-from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.config.augmentation import augmentation_values
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
+from nnunet_xlstm.networks.memory import estimate_memory
+from nnunet_xlstm.nnunet import augmentation
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.checkpoint import (
     random_states,
@@ -35,11 +38,12 @@ from nnunet_xlstm.nnunet.checkpoint import (
 )
 from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
+from nnunet_xlstm.nnunet.pretrained_weights import check_pretrained_weights
 from nnunet_xlstm.nnunet.run_config import STOCK_ATTRIBUTES, check_same_patch, stored_config, with_overrides
+from nnunet_xlstm.nnunet.splits import check_splits
 from nnunet_xlstm.nnunet.workers import SteadyBatches, kill_at_exit
 
 EXTRAS = "nnunet_xlstm"
-N_FOLDS = 5  # of nnU-Net's own split
 
 
 def numbers(scalars: Iterable) -> list[float]:
@@ -54,6 +58,7 @@ class XLSTMTrainer(nnUNetTrainer):
     """
 
     recipe = SegmentationConfig()
+    self_supervised = False
     steps_between_checks = 5  # under DDP: asking all ranks whether one of them must stop waits for the device
 
     def __init__(
@@ -127,13 +132,23 @@ class XLSTMTrainer(nnUNetTrainer):
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
-        if not self.config.mirroring:
-            mirror_axes = self.inference_allowed_mirroring_axes = None
+        values, patch = augmentation_values(self.config), self.configuration_manager.patch_size
+        rotation = augmentation.rotation_range(values, rotation)
+        initial_patch_size = augmentation.loaded_patch_size(patch, rotation, values, dummy_2d, initial_patch_size)
+        mirror_axes = augmentation.mirror_axes(values, len(patch), mirror_axes) if self.config.mirroring else None
+        self.inference_allowed_mirroring_axes = mirror_axes
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
-    @staticmethod
-    def get_training_transforms(*args, **kwargs):
-        return ReseedPerWorker(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+    def get_training_transforms(self, *args, **kwargs):
+        """nnU-Net's, changed by the config (nnU-Net calls this static method on the trainer)."""
+        pipeline = super().get_training_transforms(*args, **kwargs)
+        return ReseedPerWorker(augmentation.change_transforms(pipeline, augmentation_values(self.config)))
+
+    def _build_loss(self):
+        loss = super()._build_loss()
+        parts = getattr(loss, "loss", loss)  # within the wrapper of deep supervision
+        parts.weight_dice, parts.weight_ce = self.config.dice_weight, self.config.ce_weight
+        return loss
 
     @staticmethod
     def get_validation_transforms(*args, **kwargs):
@@ -148,10 +163,12 @@ class XLSTMTrainer(nnUNetTrainer):
     # ---- the loop
 
     def on_train_start(self):
+        check_pretrained_weights(self.bare_network())
         if self.device.type == "cuda":
             torch.set_autocast_dtype("cuda", self._training_dtype())
             if self._training_dtype() != torch.float16:
                 self.grad_scaler = None  # only fp16 needs loss scaling
+            self.print_to_log_file(self.memory_line())
         self.stop_signals.install(interrupts=self.is_ddp)
         kill_at_exit()
         super().on_train_start()
@@ -166,6 +183,23 @@ class XLSTMTrainer(nnUNetTrainer):
             seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
+
+    def memory_line(self) -> str:
+        """What a step will hold on the device, for the log."""
+        precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self._training_dtype()]
+        try:
+            memory = estimate_memory(
+                self.bare_network(),
+                self.configuration_manager.patch_size,
+                self.batch_size,
+                self.label_manager.num_segmentation_heads,
+                precision=precision,
+                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
+                self_supervised=self.self_supervised,
+            )
+        except ConfigError as error:  # such as a network of another package
+            return f"memory: no estimate, {error}"
+        return f"memory, by arithmetic: {memory}"
 
     def train_step(self, batch: dict) -> dict:
         if isinstance(self.lr_scheduler, IterationSchedule):
@@ -258,14 +292,8 @@ class XLSTMTrainer(nnUNetTrainer):
     # ---- data
 
     def do_split(self):
-        splits = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
-        if self.fold != "all" and not splits.is_file():
-            n = len(self.dataset_class.get_identifiers(self.preprocessed_dataset_folder))
-            if n < N_FOLDS:
-                raise DatasetError(
-                    f"{self.plans_manager.dataset_name} has {n} preprocessed cases, too few for {N_FOLDS} folds; train "
-                    f"on fold `all` in place of {self.fold}, or write your own split into {splits}"
-                )
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        check_splits(Path(self.preprocessed_dataset_folder_base) / "splits_final.json", self.fold, cases)
         return super().do_split()
 
     # ---- checkpoints

@@ -107,7 +107,9 @@ class PretrainingRunKeys:
     end_lr: float = key(0.0, "the learning rate sinks no lower than this", at_least=0)
     weight_decay_end: float | None = key(None, "the weight decay moves there by a cosine; null keeps it", at_least=0)
     early_stop_epochs: int | None = key(
-        None, "stop after this many epochs without a lower loss; null runs on", at_least=1
+        None,
+        "stop after this many epochs in which the loss does not fall, counted from its highest value on; null runs on",
+        at_least=1,
     )
     init_checkpoint: str | None = key(None, "start from the teacher of this pre-training checkpoint (the next stage)")
     keep_heads: bool = key(False, "with init_checkpoint: also take its heads and centre")

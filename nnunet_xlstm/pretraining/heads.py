@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_xlstm.layers.chunkwise import no_autocast
+from nnunet_xlstm.layers.amp import no_autocast
 
 
 class Prototypes(nn.Module):

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from nnunet_xlstm.layers.chunkwise import no_autocast
+from nnunet_xlstm.layers.amp import no_autocast
 from nnunet_xlstm.pretraining import ema, schedules
 from nnunet_xlstm.pretraining.branch import Branch, Outputs, measure, pooled_heads, remember, standards
 from nnunet_xlstm.pretraining.config import PretrainingConfig

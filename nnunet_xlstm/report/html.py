@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import write_text
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #5b6570; --line: #d5dae0; --page: #fff; --shade: #f4f6f8; }
@@ -189,7 +190,10 @@ class Page:
         )
 
     def write(self, path: Path) -> Path:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.html(), encoding="utf-8")
-        return path
+        """Write the page and return its path.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        write_text(path, self.html())
+        return Path(path)

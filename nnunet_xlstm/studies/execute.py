@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_xlstm.commands.children import CommandFailed, Commands, Stopped
+from nnunet_xlstm.commands.children import Commands, Stopped
+from nnunet_xlstm.errors import CommandFailed
 from nnunet_xlstm.studies import steps
 from nnunet_xlstm.studies.study import Run, Study
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.tables import title
-from nnunet_xlstm.evaluation.summary import write_csv
 from nnunet_xlstm.figures.learning_curve import Curve, learning_curve
 from nnunet_xlstm.figures.style import save
 from nnunet_xlstm.io.files import write_text
+from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.report.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.studies.analysis import METRICS, Findings, Point
 
+REPORTS = ("results.csv", "table.csv", "table.md", "learning_curve.png", "learning_curve.svg", "report.html")
 MAX_LISTED = 12
 DIGITS = {"HD95": 2}
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 from nnunet_xlstm.commands.children import Commands
 from nnunet_xlstm.commands.environment import FEW_CORES, child_variables, own_command, stock_command
 from nnunet_xlstm.errors import UserError
-from nnunet_xlstm.io.files import write_json
+from nnunet_xlstm.io.files import WriteError, remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet.raw_cases import RawImages
 from nnunet_xlstm.studies.study import Run, Study
 from nnunet_xlstm.studies.trainer_config import trainer_config
@@ -68,17 +67,16 @@ def adapt(study: Study, run: Run, commands: Commands) -> None:
     arm, target = study.arm(run.arm), adapted(study, run)
     if arm.checkpoint is None or target.is_file():
         return
-    fresh = target.parent.with_name(f".{target.parent.name}_{uuid.uuid4().hex}")  # two nodes may share process ids
-    fresh.mkdir(parents=True)
-    command = [*own_command("adapt"), arm.checkpoint, "-d", number(study), "-c", study.configuration]
-    command += ["-p", arm.plans, "-o", str(fresh / target.name), "--seed", str(run.seed), *arm.adapt]
-    commands.run(f"adapt_{target.parent.name}", command)
+    remove_leftovers(target.parent.parent)
     try:
-        fresh.rename(target.parent)
-    except OSError:
+        with replacing(target.parent) as fresh:
+            fresh.mkdir()
+            command = [*own_command("adapt"), arm.checkpoint, "-d", number(study), "-c", study.configuration]
+            command += ["-p", arm.plans, "-o", str(fresh / target.name), "--seed", str(run.seed), *arm.adapt]
+            commands.run(f"adapt_{target.parent.name}", command)
+    except WriteError:
         if not target.is_file():
             raise
-        shutil.rmtree(fresh)
 
 
 def train_command(study: Study, run: Run, device: str, model: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.evaluation.run import Outputs
 from nnunet_xlstm.io.files import read_json, write_json
 from nnunet_xlstm.studies.request import Arm
 
@@ -99,7 +100,7 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        return self.summary.is_file()
+        return Outputs(self.summary).are_complete
 
 
 def read_study(folder: Path) -> Study | None:

@@ -5,7 +5,7 @@ Sources: 3D-Heart_Seg and 3D-SegSync (what is frozen, Adam's rates), nnssl (SGD 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnunet_xlstm.config import SegmentationConfig, key
 
@@ -35,11 +35,23 @@ class FinetuneConfig(SegmentationConfig, FinetuneKeys):
     """Keys of the fine-tuning trainers."""
 
 
+# nnssl's schedule
 _RUN = {"num_epochs": 150, "lr_schedule": "warmup_poly", "warmup_fraction": 0.1, "initial_lr": 1e-3}
 
 FULL = FinetuneConfig(**_RUN)
 STAGED = FinetuneConfig(**_RUN, decoder_epochs=25)
-# 3D-Heart_Seg fine-tunes with Adam at 1e-4 on a frozen encoder
-FROZEN = FinetuneConfig(**_RUN | {"initial_lr": 1e-4}, optimizer="adam", weight_decay=0.0, trainable="decoder")
-# 3D-SegSync_Bottom: Adam at 1e-5; of three readings, that the bottom and the decoder learn
-BOTTOM = FinetuneConfig(**_RUN | {"initial_lr": 1e-5}, optimizer="adam", weight_decay=0.0, trainable="bottom")
+
+# The papers': Adam at one rate, no weight decay, 1000 epochs; each with the augmentation that it names.
+_PAPER = {"num_epochs": 1000, "optimizer": "adam", "weight_decay": 0.0, "lr_schedule": "constant"}
+
+# 3D-Heart_Seg, stage 3: "encoder and bottom layers frozen"; it gives neither patch nor batch
+HEARTSEG = FinetuneConfig(**_PAPER, initial_lr=1e-4, trainable="decoder", augmentation="heartseg")
+# 3D-SegSync, section 2.2.3: the whole network learns
+SEGSYNC = FinetuneConfig(**_PAPER, initial_lr=1e-5, batch_size=2, patch_size=[128, 128, 128], augmentation="segsync")
+# 3D-SegSync_Bottom; of three readings, that the encoder's last stage and the decoder learn
+SEGSYNC_BOTTOM = replace(SEGSYNC, trainable="bottom")
+
+# Ours: the papers' rates with nnssl's length and schedule, for plans' patches and nnU-Net's augmentation
+_SHORT = _RUN | {"optimizer": "adam", "weight_decay": 0.0}
+FROZEN_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-4}, trainable="decoder")
+BOTTOM_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-5}, trainable="bottom")

@@ -25,7 +25,7 @@ def channel_map(
         chosen: target channel -> source channels; for the others the rule holds.
 
     Raises:
-        ValueError: `chosen` names a channel that is not there.
+        ConfigError: `chosen` names a channel that is not there.
     """
     chosen = dict(chosen or {})
     for j, sources in chosen.items():
@@ -88,7 +88,7 @@ def resize_position_embedding(embedding: Tensor, old: Sequence[int], new: Sequen
     """(1, prefix + prod(old), C) -> (1, prefix + prod(new), C): linear in 3D, cubic in 2D; prefix tokens are kept.
 
     Raises:
-        ValueError: the embedding has fewer tokens than the old grid.
+        ConfigError: the embedding has fewer tokens than the old grid.
     """
     prefix = embedding.shape[1] - math.prod(old)
     if prefix < 0:

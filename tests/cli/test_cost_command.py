@@ -85,7 +85,7 @@ def test_wrong_input(arguments, words, capsys, monkeypatch):
 def test_wrong_plans(tmp_path, capsys, nnunet_tree):
     (tmp_path / "plans.json").write_text("{}")
     assert main(["cost", str(tmp_path / "plans.json")]) == 1
-    assert "not a plans file of nnU-Net" in capsys.readouterr().err
+    assert "not plans of nnU-Net" in capsys.readouterr().err
     path = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "nnUNetXLSTMUNetTinyPlans.json"
     assert main(["cost", str(path), "-c", "3d_lowres"]) == 1
-    assert "has no configuration '3d_lowres'; use -c with one of 2d, 3d_fullres" in capsys.readouterr().err
+    assert "has no configuration '3d_lowres'; it has 2d, 3d_fullres" in capsys.readouterr().err

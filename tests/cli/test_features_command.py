@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from support.image_files import tree
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
@@ -65,6 +66,22 @@ def test_everything(run, tmp_path, nnunet_tree, capsys):
     assert "effective rank" in out and "Dice shell" in out and "histogram" in out
     line = next(line for line in out.splitlines() if line.startswith("intervals: "))
     assert main([*line.removeprefix("intervals: nnunet_xlstm ").split(), "--bootstrap", "50"]) == 0
+
+
+def test_no_input_is_replaced(run, copy, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "subjects.json").write_text(json.dumps({case: case for case in CASES}))
+    (tmp_path / "out" / "features.json").write_text(json.dumps(dict.fromkeys(CASES, "a")))
+    (tmp_path / "out" / "trained").symlink_to(copy / "labelsTr")
+    before = tree(tmp_path)
+    for options in (
+        ["--subjects", tmp_path / "out" / "subjects.json", "--arms", "untrained"],
+        ["--knn", f"half={tmp_path / 'out' / 'features.json'}", "--arms", "untrained"],
+        ["--arms", "trained"],
+    ):
+        assert run("--probe", *options, data=str(copy)) == 1
+        assert "would replace" in capsys.readouterr().err
+    assert tree(tmp_path) == before
 
 
 def test_the_same_seed_gives_the_same_numbers(run, tmp_path):

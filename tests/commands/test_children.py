@@ -1,14 +1,16 @@
 """Child processes: log, failure, interrupt, stop, cores; where the commands are and what they get."""
 
 import os
+import signal
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from nnunet_xlstm.commands import children, environment
-from nnunet_xlstm.commands.children import CommandFailed, Commands, Stopped
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.commands.children import Commands, Stopped
+from nnunet_xlstm.errors import CommandFailed, UserError
 from nnunet_xlstm.nnunet import registration
 
 
@@ -83,3 +85,22 @@ def test_commands_keep_to_their_cores(tmp_path):
     code = "import os, time; time.sleep(0.2); print(os.sched_getaffinity(0))"
     Commands(tmp_path, {}, cores={core}).run("look", [sys.executable, "-c", code], lines.append)
     assert lines == [f"{{{core}}}\n"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at the end of a parent is Linux's")
+def test_a_child_ends_with_its_killed_parent_and_the_next_run_waits_for_that(tmp_path, caplog):
+    child = (
+        "import signal, sys, time\n"
+        "def save(*_):\n    time.sleep(1)\n    open('saved', 'w').write('whole')\n    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, save)\nprint('up', flush=True)\ntime.sleep(60)"
+    )
+    parent = (
+        "import sys, os, signal; from pathlib import Path; from nnunet_xlstm.commands.children import Commands\n"
+        f"Commands(Path({str(tmp_path)!r}), {{}}, own_session=True).run('train', [sys.executable, '-c', {child!r}], "
+        "lambda line: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    assert subprocess.run([sys.executable, "-c", parent]).returncode == -signal.SIGKILL
+    assert not (tmp_path / "saved").exists()  # it is about to be written
+    lines = []
+    Commands(tmp_path, {}).run("train", [sys.executable, "-c", "print(open('saved').read())"], lines.append)
+    assert lines == ["whole\n"] and "another process still works on this stage" in caplog.text

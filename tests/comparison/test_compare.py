@@ -125,9 +125,9 @@ def test_earlier_figures_go_and_others_stay(tmp_path):
     theirs = {"scores-final.png", "scores_final.png", "costly.png", "boxes_HD95.pdf", "cost_2025.svg", "volumes_a.png"}
     for name in ("scores.png", "boxes_HD95.svg", "volumes_7.png", "cost_Dice.png", "modality_NSD.svg", *theirs):
         (tmp_path / name).write_text("x")
-    remove_earlier(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == theirs
-    remove_earlier(tmp_path / "none")
+    remove_earlier(tmp_path, {"cost_Dice.png"})
+    assert {path.name for path in tmp_path.iterdir()} == theirs | {"cost_Dice.png"}
+    remove_earlier(tmp_path / "none", set())
 
 
 def missing_class(summary):
@@ -153,6 +153,51 @@ def test_who_misses_a_class_is_not_the_best(summary, tmp_path, no_drawing):
     assert "9 values (a class of a case) that not all models have" in found.notes[0] and "A 9" in found.notes[0]
 
 
+def test_the_answer_says_where_other_metrics_rank_otherwise(summary, tmp_path, no_drawing):
+    base = np.linspace(0.8, 0.9, 12)[:, None]
+    more, less = base + 0.05, base + 0.01 * np.resize([-1, 0.9], 12)[:, None]  # the second: less, by little, on average
+    sources = [
+        ("A", summary("A", {"Dice": more, "NSD": more, "HD95": more, "ASSD": base, "RVE": base})),
+        ("B", summary("B", {"Dice": base, "NSD": base, "HD95": base, "ASSD": less, "RVE": more})),
+    ]
+
+    def answer(*metrics):
+        found = compare(sources, tmp_path / "out", Settings(metrics)).answer
+        return found.removeprefix("2 models on 12 cases. A has the highest mean Dice (0.900) and is significantly ")
+
+    assert answer("Dice", "NSD", "RVE") == "better than B."
+    assert answer("Dice", "NSD", "HD95") == "better than B; however, by HD95 B ranks first, significantly."
+    assert answer("Dice", "RVE", "ASSD") == "better than B; however, by ASSD B ranks first."
+    assert answer("Dice", "HD95", "ASSD") == (
+        "better than B; however, by HD95 and ASSD B ranks first, by HD95 significantly."
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [
+        ((0.2, 0.1, 0), "better than both others."),
+        ((0.2, 0.2005, 0), "better than 1 of the 2 others."),
+        ((0.3, 0.2, 0.1, 0), "better than all 3 others."),
+        ((0.2, 0.2004, 0.2002), "better than none of the 2 others."),
+    ],
+)
+def test_who_is_better_than_whom_in_words(summary, tmp_path, no_drawing, shift, words):
+    rng = np.random.default_rng(0)
+    sources = [
+        (f"m{i}", summary(f"m{i}", {"Dice": 0.5 + s + rng.uniform(0, 0.01, (20, 1))})) for i, s in enumerate(shift)
+    ]
+    assert compare(sources, tmp_path / "out", Settings(("Dice",))).answer.endswith(words)
+
+
+def test_one_pair(summary, tmp_path, no_drawing):
+    sources = [(n, summary(n, {"Dice": [[value]]})) for n, value in (("A", 0.9), ("B", 0.8))]
+    found = compare(sources, tmp_path / "out")
+    assert "; 1 pair is too few to show" in found.answer
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "of 1 pair (" in page and "with 1 pair no corrected" in page and "1 pairs" not in page
+
+
 def test_what_fails_leaves_the_earlier_result(summary, dice, tmp_path, no_drawing, monkeypatch):
     sources, out = [("a", summary("a", {"Dice": dice[0]}))], tmp_path / "out"
     compare(sources, out)
@@ -162,12 +207,13 @@ def test_what_fails_leaves_the_earlier_result(summary, dice, tmp_path, no_drawin
     with pytest.raises(ValueError, match="no cost of 'a' is known"):
         compare(sources, out, cost_file=costs)
 
-    def fails(job, folder):
+    def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("nnunet_xlstm.comparison.run.draw", fails)
-    with pytest.raises(OSError, match="disk full"):
-        compare(sources, out, Settings(alpha=0.01))
+    for step in ("build_page", "draw"):
+        monkeypatch.setattr(f"nnunet_xlstm.comparison.run.{step}", fails)
+        with pytest.raises(OSError, match="disk full"):
+            compare(sources, out, Settings(alpha=0.01))
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 

@@ -3,6 +3,7 @@ import dataclasses
 import importlib.util
 import json
 import random
+import re
 from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from nnunet_xlstm.data import catalogue as c
 from nnunet_xlstm.data import catalogue_fields as f
 from nnunet_xlstm.data.catalogue_page import page
+from nnunet_xlstm.data.convert_layout import compile_pattern
 from nnunet_xlstm.data.phantoms import dataset_facts
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +75,7 @@ def content(name):
 @pytest.mark.parametrize("name", c.shipped())
 def test_every_shipped_data_set_is_sound(name):
     entry = c.load_dataset(name)
-    assert entry.name == name and entry.targets
+    assert entry.name == name and bool(entry.targets) == bool(entry.labels) == (not entry.no_masks)
     native = set(entry.labels.values())
     assert all(set(ids) <= native for ids in entry.targets.values())
     assert {target for group in (*entry.exclusive, *entry.over) for target in group} <= set(entry.targets)
@@ -98,6 +100,9 @@ def test_every_shipped_pool_is_sound(name):
 def test_the_sets_that_were_asked_for_are_there():
     wanted = {*TUMOR_SOURCES, *CARDIAC_SOURCES, "ISLES22", "ISLES24", "ATLAS2", "AIMS_TBI", "BraTS2020", "KiTS19"}
     wanted |= {"AbdomenCT1K", "MSD04_Hippocampus", "TotalSegmentator_v2", "TotalSegmentator_MR", "HeartPhantom"}
+    # of the 3D-Heart_Seg and 3D-SegSync papers; CardioScans could not be identified
+    wanted |= {"NLST", "CMRxMotion", "RVSC", "LVQuan18", "LVQuan19", "Sunnybrook", "CMRxRecon2023", "CMRxRecon2024"}
+    wanted |= {"DSB2015", "MYOSAIQ", "MyoPSpp", "LVSC", "CAD", "UKBB", "ISLES15", "ISLES16", "ISLES18", "ATLAS1"}
     assert wanted <= set(c.shipped())
     assert set(c.shipped_pools()) == {"pool_brain", "pool_cardiac", "pool_tumor"}
 
@@ -137,6 +142,66 @@ def test_nnunet_has_the_converter(name):
         assert entry_points(group="console_scripts", name=converter)
     elif converter:
         assert importlib.util.find_spec(f"nnunetv2.dataset_conversion.{converter}")
+
+
+def test_published_sets_are_counted_apart_from_those_made_here():
+    entries = [c.load_dataset(name) for name in c.shipped()]
+    made = {entry.name for entry in entries if entry.access == "local"}
+    assert made == {"HeartPhantom", *(name for name in c.shipped() if name.startswith("Dataset"))}
+    assert {entry.name for entry in entries if not entry.url} <= {"HeartPhantom", "TSFM_Breast"}
+    assert {kind for kind in c.ACCESS_PHRASES if kind} == {*f.ACCESS} - {"local"}
+    three = [dataclasses.replace(entries[0], access=access) for access in ("public", "public", None, "local")]
+    assert c.count_sets(three) == (
+        "3 published data sets (2 without an account, 1 of unknown access) and 1 made from them or by this project"
+    )
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", "docs/how-to/public-data.md", "docs/reference/dataset-json.md"]
+)
+def test_documents_count_what_is_there(page):
+    made = sum(c.load_dataset(name).access == "local" for name in c.shipped())
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    counts = re.findall(r"(\d+) published data sets(?: \([^)]*\))? and (\d+) made", text)
+    assert counts and set(counts) == {(str(len(c.shipped()) - made), str(made))}
+
+
+def test_facts_that_were_wrong():
+    entry = {name: c.load_dataset(name) for name in c.shipped()}
+    assert entry["TotalSegmentator_v1"].url.endswith("zenodo.6802614")  # 6802613 leads to the newest version
+    assert entry["TotalSegmentator_v2"].url.endswith("zenodo.10047292")
+    assert (entry["MSD06_Lung"].cases["test"], entry["MSD10_Colon"].cases["test"]) == (32, 64)
+    tbi = entry["AIMS_TBI"]  # all of 2024
+    assert (
+        tbi.version == "2024" and "25" not in tbi.url and tbi.cases == {"train": 388, "test": 275, "test_labels": False}
+    )
+    assert entry["KiTS21"].licence == "CC BY-NC-SA 4.0"
+
+
+@pytest.mark.parametrize(
+    "name, channel, paths",
+    [
+        # the archive of the challenge and the one at Zenodo
+        ("ISLES22", "DWI", ["dataset/rawdata/{c}/ses-0001/{c}_ses-0001_dwi.nii.gz"]),
+        ("ISLES22", "DWI", ["ISLES-2022/{c}/ses-0001/dwi/{c}_ses-0001_dwi.nii.gz"]),
+        ("ISLES15", "FLAIR", ["SISS2015_Training/{c}/VSD.Brain.XX.O.MR_Flair.7/VSD.Brain.XX.O.MR_Flair.7.nii"]),
+        ("ISLES15", None, ["SISS2015_Training/{c}/VSD.Brain_3more.XX.XX.OT.7/VSD.Brain_3more.XX.XX.OT.7.nii"]),
+        ("ISLES18", "CT", ["TRAINING/{c}/SMIR.Brain.XX.O.CT.9/SMIR.Brain.XX.O.CT.9.nii"]),
+        ("ISLES18", "CBF", ["TRAINING/{c}/SMIR.Brain.XX.O.CT_CBF.9/SMIR.Brain.XX.O.CT_CBF.9.nii"]),
+        ("CMRxMotion", "cineMRI", ["data/{c}/{c}-ED.nii.gz", "data/{c}/{c}-ES.nii.gz"]),
+        ("CMRxMotion", None, ["data/{c}/{c}-ED-label.nii.gz"]),
+        ("MYOSAIQ", "LGE", ["training/M12_postMI/images/{c}.nii.gz"]),
+        ("MyoPSpp", "LGE", ["train/Center B/{c}/{c}_LGE.nii.gz"]),
+    ],
+)
+def test_layouts_fit_the_files_that_readers_open(name, channel, paths):
+    layout = c.load_dataset(name).layout
+    all_patterns = {None: layout["label"], **layout["image"]}
+    for path in paths:
+        path = path.format(c="P001-1")
+        fitting = [key for key, pattern in all_patterns.items() if compile_pattern(pattern).fullmatch(path)]
+        assert fitting == [channel], (path, fitting)
+        assert compile_pattern(all_patterns[channel]).fullmatch(path)["case"] == "P001-1"
 
 
 def test_phantom_facts_are_nnunets():
@@ -189,6 +254,16 @@ DATASET_FAULTS = [
     (put("name", "Other"), 'name: "Other"; write "KiTS21", as the file is called'),
     (put("channels", []), "channels: [] holds no channels"),
     (put("channels", 0, "modality", "US"), 'channels: modality: "US" is unknown; use one of CT, MR, PET'),
+    (put("access", "open"), 'access: "open" is unknown; use one of public, registration, application, private, local'),
+    (put("access", ["public"]), 'access: ["public"] is unknown'),
+    (drop("access"), "access is missing; write text or null"),
+    (put("annotation", "masks?"), 'annotation: "masks?" is unknown; use one of masks, contours, values, none'),
+    (put("annotation", "none"), 'labels: given, but annotation is "none", which has no ids; write {}'),
+    (put("annotation", "values"), 'annotation: "values", but layout or nnunet_converter is given; write null'),
+    (
+        lambda entry: entry.update(labels={}, targets={}, over=[], exclusive=[]),
+        "labels: empty; list them, or say under",
+    ),
     (put("labels", "cyst", 2), 'labels: "cyst" and "tumor" have the same id 2'),
     (put("labels", "cyst", 0), 'labels: "cyst" has the id 0; write the whole number above 0'),
     (put("labels", "cyst", True), 'labels: "cyst" has the id true'),

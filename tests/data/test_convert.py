@@ -1,27 +1,30 @@
 """`convert`: files in the layouts of several entries, and the data sets that come of them."""
 
+import argparse
 import json
-import multiprocessing.dummy
+import re
+import runpy
 import shutil
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from support.image_files import tree, write
+from support.raw_datasets import claiming, cut, sheared, zero_pixdim
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data import convert_case, raw_build
-from nnunet_xlstm.data.catalogue import load_dataset, shipped
+from nnunet_xlstm.data.catalogue import count_sets, load_dataset, shipped
 from nnunet_xlstm.data.convert import CALLS, catalogue_rows, convert
 from nnunet_xlstm.data.convert_case import LabelTable
 from nnunet_xlstm.data.convert_layout import compile_pattern
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_codes import look_up
 from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io import files
 from nnunet_xlstm.io.files import read_json
 
@@ -160,7 +163,8 @@ def test_one_mask_per_label_is_merged(root):
     total_segmentator(source, "s0002", skip=["heart"])
     dataset, summary = convert("TotalSegmentator_MR", source, 60)
     assert (summary.cases, summary.excluded) == (1, 1)
-    assert "no mask of heart (1 of 50 missing)" in (dataset.folder / "excluded.csv").read_text()
+    table = (dataset.folder / "excluded.csv").read_text()
+    assert "s0002/mri.nii.gz,there is no mask of heart (1 of 50 missing)" in table  # blames no mask that is there
     own = json.loads((resources.files("nnunet_xlstm.dataset_json") / "TotalSegmentator_MR.json").read_text())
     (root / "TotalSegmentator_MR.json").write_text(json.dumps(own | {"optional_labels": ["heart"]}))
     assert convert(str(root / "TotalSegmentator_MR.json"), source, 60)[1].cases == 2
@@ -178,8 +182,8 @@ def test_one_mask_per_label_is_merged(root):
 def test_isles22_channels_must_lie_on_one_grid(root):
     cases = [f"sub-strokecase{i:04d}" for i in range(1, 4)]
     source = layout_of(root / "in", "ISLES22", cases)
-    write(source / f"rawdata/{cases[1]}/ses-0001/{cases[1]}_ses-0001_adc.nii.gz", image(), spacing=(1, 1, 2))
-    (source / f"rawdata/{cases[2]}/ses-0001/{cases[2]}_ses-0001_dwi.nii.gz").unlink()
+    write(source / f"{cases[1]}/ses-0001/{cases[1]}_ses-0001_adc.nii.gz", image(), spacing=(1, 1, 2))
+    (source / f"{cases[2]}/ses-0001/{cases[2]}_ses-0001_dwi.nii.gz").unlink()
     dataset, summary = convert("ISLES22", source, 60)
     assert list(content(dataset)["dataset"]) == cases[:1] and summary.excluded == 2
     assert content(dataset)["channel_names"] == {"0": "DWI", "1": "ADC"}
@@ -296,6 +300,59 @@ def test_test_images(root, monkeypatch):
         convert("MMWHS_CT", source, 60, test=True)
 
 
+@pytest.mark.parametrize("share", [0, 0.6])
+def test_test_files_that_are_not_whole_are_made_again(root, share):
+    """A full disk left them, and they are newer than their sources."""
+    source = layout_of(root / "in", "HeartPhantom", ["tr000_ct"])
+    write(source / "imagesTs/ts000_ct_0000.nii", image())
+    write(source / "labelsTs/ts000_ct.nii.gz", label(1, 7))
+    dataset, _ = convert("HeartPhantom", source, 60, test=True)
+    before = {name: data for name, (data, _) in tree(dataset.folder).items()}
+    for name in ("imagesTs/ts000_ct_0000.nii.gz", "labelsTs/ts000_ct.nii.gz", "labelsTr/tr000_ct.nii.gz"):
+        cut(dataset.folder / name, share)
+        convert("HeartPhantom", source, 60, test=True)
+        assert {name: data for name, (data, _) in tree(dataset.folder).items()} == before
+
+
+def own_entry(root, **layout):
+    """An entry like that of the phantoms, without a rule for subjects; its path."""
+    own = json.loads((resources.files("nnunet_xlstm.dataset_json") / "HeartPhantom.json").read_text())
+    layout = {key: value for key, value in own["layout"].items() if key != "subject"} | layout
+    (root / "Mine.json").write_text(json.dumps(own | {"name": "Mine", "layout": layout}))
+    return str(root / "Mine.json")
+
+
+def test_test_cases_with_the_names_of_training_cases(root, caplog):
+    """They are other people: kept, under another name."""
+    entry, source = own_entry(root), layout_of(root / "in", "HeartPhantom", ["a", "b"])
+    for case in ("a", "c", "A_test"):
+        write(source / f"imagesTs/{case}_0000.nii.gz", image(7))
+        write(source / f"labelsTs/{case}.nii.gz", label(2))
+    write(source / "labelsTs/d.nii.gz", label(2))
+    dataset, summary = convert(entry, source, 60, test=True)
+    assert list(content(dataset)["dataset"]) == ["a", "b"]
+    names = sorted(path.name.removesuffix(".nii.gz") for path in (dataset.folder / "labelsTs").iterdir())
+    assert names[:2] == ["A_test", "a_test_" + names[1][-6:]] and names[2:] == ["c"]
+    images = sorted(path.name.removesuffix("_0000.nii.gz") for path in (dataset.folder / "imagesTs").iterdir())
+    assert images == names
+    assert (dataset.folder / "imagesTs" / f"{names[1]}_0000.nii.gz").resolve() == source / "imagesTs/a_0000.nii.gz"
+    assert "1 test cases have the names of training cases (a, ...)" in caplog.text
+    assert "labelsTs/d.nii.gz,case d has no image of MR" in (dataset.folder / "excluded.csv").read_text()
+    before = tree(dataset.folder)
+    assert convert(entry, source, 60, test=True)[1].new == 0 and tree(dataset.folder) == before
+
+
+def test_training_cases_are_no_test_cases_again(root):
+    """An entry whose test images are in the folder of the training images."""
+    patterns = load_dataset("HeartPhantom").layout
+    entry = own_entry(root, test_image=patterns["image"], test_label=patterns["label"])
+    source = layout_of(root / "in", "HeartPhantom", ["a", "b"])
+    write(source / "imagesTr/c_0000.nii.gz", image(7))
+    dataset, _ = convert(entry, source, 60, test=True)
+    assert [path.name for path in (dataset.folder / "imagesTs").iterdir()] == ["c_0000.nii.gz"]
+    assert not (dataset.folder / "labelsTs").exists()
+
+
 def test_public_labels_of_test_cases(root):
     source = layout_of(root / "in", "HeartPhantom", ["tr000_ct", "tr001_mr"])
     write(source / "imagesTs/ts000_ct_0000.nii.gz", image())
@@ -397,6 +454,35 @@ def test_two_files_of_one_case(root):
         convert("MMWHS_CT", source, 60)
 
 
+def test_the_more_exact_fit_counts(root):
+    """Within one folder: the file in whose name the pattern's * stands for less."""
+    entry = own_entry(root, image={"MR": "**/{case}/image.nii.gz"}, label="**/{case}/*mask.nii.gz")
+    folder = root / "in/x/a1"
+    write(folder / "image.nii.gz", image())
+    for name, value in {"old_mask": 7, "mask": 1, "very_old_mask": 7}.items():
+        write(folder / f"{name}.nii.gz", label(value))
+    dataset, summary = convert(entry, root / "in", 60)
+    assert np.array_equal(converted_label(dataset, "a1"), label(1)) and summary.excluded == 2
+    reasons = (dataset.folder / "excluded.csv").read_text()
+    for name in ("old_mask", "very_old_mask"):
+        assert f"{name}.nii.gz,fits the pattern **/{{case}}/*mask.nii.gz less exactly than mask.nii.gz" in reasons
+    (folder / "mask.nii.gz").rename(folder / "new_mask.nii.gz")
+    with pytest.raises(ValueError, match=r"new_mask.nii.gz and .*old_mask.nii.gz both fit the pattern .*; keep one"):
+        convert(entry, root / "in", 60)
+    (folder / "new_mask.nii.gz").unlink()
+    write(root / "in/longer/a1/image.nii.gz", image(3))  # perhaps another patient, of another hospital
+    with pytest.raises(ValueError, match=r"x/a1/image.nii.gz and .*longer/a1/image.nii.gz both fit"):
+        convert(entry, root / "in", 60)
+
+
+def test_isles24_has_a_second_mask(root):
+    source = layout_of(root / "in", "ISLES24", ["sub-stroke0001"])
+    folder = source / "derivatives/sub-stroke0001/ses-02"
+    write(folder / "sub-stroke0001_ses-02_lesion-msk.nii.gz", label(1)[:, :-1])  # on the grid of the MR
+    dataset, summary = convert("ISLES24", source, 60)
+    assert summary.cases == 1 and np.array_equal(converted_label(dataset, "sub-stroke0001"), label(1))
+
+
 def test_sets_that_others_convert(root, capsys):
     for name in shipped():
         entry = load_dataset(name)
@@ -412,14 +498,45 @@ def test_sets_that_others_convert(root, capsys):
         convert("Nobody", root, 60)
 
 
-def test_the_converters_of_nnunet_take_these_arguments():
-    import nnunetv2.dataset_conversion as scripts
+@pytest.mark.parametrize("name", CALLS)
+def test_the_converters_of_nnunet_take_these_arguments(name, monkeypatch):
+    """The line is read by the converter's own parser, which hands over what it read and stops there."""
 
-    for name, call in CALLS.items():
-        file = Path(scripts.__path__[0]) / f"{name.removeprefix('nnUNetv2_')}.py"
-        text = file.read_text(encoding="utf-8")
-        for option in (word for word in call.split() if word.startswith("-") and word != "-m"):
-            assert f'"{option}"' in text or f"'{option}'" in text, (name, option)
+    class Read(Exception):
+        pass
+
+    def stop(parser, *args, **kwargs):
+        raise Read(parse(parser, *args, **kwargs))
+
+    parse = argparse.ArgumentParser.parse_args
+    words = CALLS[name].format(input="DIR", number=60).split()
+    words = words[words.index("-m") + 1 :] if "-m" in words else words
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(Read) as read:
+        if name.startswith("nnUNetv2_"):
+            (script,) = entry_points(group="console_scripts", name=name)
+            script.load()()
+        else:
+            runpy.run_module(words[0], run_name="__main__")
+    values = list(vars(read.value.args[0]).values())
+    assert "DIR" in values and 60 in values
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("RVSC", r"RVSC has contours, no masks: there is no label map.* --input .+ --modality MR -d (ID|60)\."),
+        ("DSB2015", "DSB2015 has values, no masks"),
+        ("NLST", "NLST has no annotation: .* --modality CT"),
+        ("LVSC", "the layout of LVSC is not known"),
+    ],
+)
+def test_sets_that_hold_no_label_maps_are_refused(name, message, root, capsys):
+    with pytest.raises(DatasetError, match=message):
+        convert(name, root, 60)
+    assert main(["convert", name]) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_an_entry_of_ones_own(root):
@@ -483,6 +600,35 @@ def test_damaged_files_are_left_out_with_the_reason(root):
         convert("MMWHS_CT", source, 61)
 
 
+DAMAGE = {
+    "cut": (cut, "is damaged or cut off"),
+    "no spacing": (zero_pixdim, "pixdim"),
+    "claim": (claiming, "claims 900 x 900 x 900"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_one_damaged_file_does_not_end_the_run(root, what, part):
+    damage, said = DAMAGE[what]
+    source = mmwhs(root, n=2)
+    damage(source / f"ct_train/ct_train_1002_{part}.nii.gz")
+    dataset, summary = convert("MMWHS_CT", source, 60)
+    assert (summary.cases, summary.excluded) == (1, 1)
+    (line,) = (dataset.folder / "excluded.csv").read_text().splitlines()[1:]
+    assert f"ct_train_1002_{part}.nii.gz" in line and said in line
+
+
+def test_axes_that_are_not_at_right_angles(root):
+    """As nnU-Net reads them: image and label map are written on the nearest grid that SimpleITK takes."""
+    source = mmwhs(root, n=1)
+    for part in ("image", "label"):
+        sheared(source / f"ct_train/ct_train_1001_{part}.nii.gz")
+    dataset, _ = convert("MMWHS_CT", source, 60)
+    assert content(dataset)["dataset"]["ct_train_1001"]["images"] == ["imagesTr/ct_train_1001_0000.nii.gz"]
+    assert np.array_equal(converted_label(dataset, "ct_train_1001"), label(*range(1, 8)))
+
+
 def test_the_table_is_one_to_one():
     rng = np.random.default_rng(7)
     for name in shipped():
@@ -499,13 +645,9 @@ def test_the_table_is_one_to_one():
 
 
 @pytest.mark.parametrize("name", ["AVT", "ISLES22"])
-def test_stock_integrity_check_accepts_it(root, monkeypatch, name):
-    from nnunetv2.experiment_planning import verify_dataset_integrity as stock
-
+def test_stock_integrity_check_accepts_it(root, verify_dataset_integrity, name):
     dataset, _ = convert(name, layout_of(root / "in", name, ["a", "b"]), 60)
-    threads = SimpleNamespace(get_context=lambda _: multiprocessing.dummy)  # they need no start-up
-    monkeypatch.setattr(stock, "multiprocessing", threads)
-    stock.verify_dataset_integrity(str(dataset.folder), 1)
+    verify_dataset_integrity(str(dataset.folder), 1)
 
 
 def test_a_pool_joins_its_labels_by_name(root):
@@ -533,12 +675,18 @@ def test_command(root, capsys):
     assert "Dataset060_Heart: 5 subjects, 5 cases, 5 of them new" in text and "next: nnUNetv2_plan" in text
     assert main(["convert", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(shipped()) + 1
+    assert len(lines) == 1 + len(shipped()) + 2
+    assert lines[-1] == count_sets(map(load_dataset, shipped())) and not lines[-2]
     (kits,) = [line.split() for line in lines if line.startswith("KiTS19 ")]
-    assert kits[:4] == ["KiTS19", "210", "nnunet_xlstm", "convert"]
+    assert kits[:5] == ["KiTS19", "210", "public", "nnunet_xlstm", "convert"]
     assert main(["convert", "MMWHS_CT", "-d", "60"]) == 1
     assert "give --input" in capsys.readouterr().err
     assert main(["convert"]) == 1
     assert "give NAME, --input, -d" in capsys.readouterr().err
-    rows = dict((row[0], row[2]) for row in catalogue_rows({n: load_dataset(n) for n in ("ACDC", "TSFM_Breast")})[1:])
-    assert rows == {"ACDC": "Dataset027_ACDC", "TSFM_Breast": "layout not known"}
+    rows = catalogue_rows({name: load_dataset(name) for name in ("ACDC", "TSFM_Breast", "Sunnybrook", "NLST")})
+    assert [row[2:4] for row in rows[1:]] == [
+        ("public", "Dataset027_ACDC"),
+        ("?", "layout not known"),
+        ("public", "contours, no masks"),
+        ("public", "no annotation"),
+    ]

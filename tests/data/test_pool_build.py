@@ -5,6 +5,7 @@ import json
 import pytest
 import SimpleITK as sitk
 from support.image_files import body_image, cine, tree, write
+from support.raw_datasets import cut
 
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_sources import build_pool
@@ -121,6 +122,21 @@ def test_own_data_sets_and_folders_join(sources, nnunet_folders):
         ("mine_s1_a", "mine_s1_b_t00", "mine_s1_b_t01"), "mine/s1"
     )
     assert "bad.nii.gz,constant" in (dataset.folder / "excluded.csv").read_text()
+
+
+def test_a_mask_of_ours_serves_again_only_where_it_is_whole(sources, nnunet_folders):
+    for name in ("a", "b", "c"):
+        write(sources / "in" / f"{name}.nii.gz")
+    own, _ = make_unlabelled([sources / "in"], "MR", 60, "Own")
+    cut(own.folder / "labelsTr" / "a.nii.gz")
+    cut(sources / "in" / "b.nii.gz")
+    dataset, _ = build(sources, {"dataset": "Dataset060_Own", "modality": "MR"})
+    labels = {case: row["label"] for case, row in content(dataset)["dataset"].items()}
+    assert labels == {
+        "Dataset060_Own_a": "labelsTr/Dataset060_Own_a.nii.gz",
+        "Dataset060_Own_c": str(own.folder / "labelsTr" / "c.nii.gz"),
+    }
+    assert "in/b.nii.gz,is damaged or cut off" in (dataset.folder / "excluded.csv").read_text()
 
 
 def test_people_of_one_cohort(sources, caplog):

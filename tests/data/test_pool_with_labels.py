@@ -7,14 +7,16 @@ import re
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from support.image_files import body_image, tree, write
+from support.raw_datasets import cut, sheared, zero_pixdim
 
 from nnunet_xlstm.cli.main import main
+from nnunet_xlstm.data import raw_build
 from nnunet_xlstm.data.pool_cases import read_pool_cases
 from nnunet_xlstm.data.pool_check import check_pool
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.pool_targets import PoolTargets
+from nnunet_xlstm.errors import DatasetError
 
 TARGETS = [
     {"name": "liver", "group": "organ"},
@@ -69,7 +71,7 @@ def codes(dataset, case):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
 
-def test_images_by_reference_and_labels_as_regions(raw):
+def test_images_by_reference_and_labels_as_regions(raw, verify_dataset_integrity):
     dataset = build(raw, LIVER, VESSEL)
     found = content(dataset)
     # larynx is in no source; codes: liver, tumour, vessel, liver + tumour
@@ -103,6 +105,36 @@ def test_building_again_changes_nothing_and_a_new_mapping_everything_it_must(raw
     write(raw / "Dataset003_Liver" / "labelsTr" / "l1.nii.gz", label_map(2))
     build(raw, changed, VESSEL)
     assert np.array_equal(codes(dataset, "Dataset003_Liver_l1"), label_map(2))
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 3])
+def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw, monkeypatch, killed_after):
+    build(raw, LIVER, VESSEL)
+    real = raw_build.run_jobs
+
+    def killed(jobs, processes):
+        for i, result in enumerate(real(jobs, processes)):
+            if i == killed_after:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(raw_build, "run_jobs", killed)
+    monkeypatch.setattr(raw_build, "SAVE_SECONDS", -1)
+    changed = LIVER | {"targets": {"tumour": [1], "liver": [2]}}
+    with pytest.raises(KeyboardInterrupt):
+        build(raw, changed, VESSEL, over=[])
+    folder = raw / "Dataset050_Mix"
+    found = json.loads((folder / "dataset.json").read_text())
+    pool = PoolTargets.from_dataset_json(found, "here")
+    liver = {case: row for case, row in found["dataset"].items() if "Liver" in case}
+    assert len(liver) == killed_after and len(found["dataset"]) == found["numTraining"] == killed_after + 5
+    for row in liver.values():
+        values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / row["label"]))))
+        assert {pool.codes[code] for code in values.tolist() if code} == {("tumour",), ("liver",)}
+    monkeypatch.setattr(raw_build, "run_jobs", real)
+    ended = tree(build(raw, changed, VESSEL, over=[]).folder)
+    expected = tree(build(raw, changed, VESSEL, over=[], number=51).folder)
+    assert {n: d for n, (d, _) in ended.items()} == {n: d for n, (d, _) in expected.items()}
 
 
 def test_a_target_of_another_name_reaches_every_case(raw):
@@ -202,7 +234,7 @@ def test_each_source_its_own_targets(raw):
     assert rows["Dataset008_Vessel_v1"].valid == ("Dataset008_Vessel__tumour", "Dataset008_Vessel__vessel")
 
 
-def test_voxels_to_ignore(raw):
+def test_voxels_to_ignore(raw, verify_dataset_integrity):
     raw_dataset(raw / "Dataset070_Part", {"liver": 1, "ignore": 2}, {f"p{i}": (1, 2) for i in range(2)})
     part = {"dataset": "Dataset070_Part", "modality": "CT", "targets": {"liver": [1]}}
     dataset = build(raw, LIVER, part)
@@ -254,10 +286,87 @@ def test_faults_of_the_file(raw, more, row, said):
         build(raw, row, **more)
 
 
+DAMAGE = {
+    "cut": (cut, "is damaged or cut off"),
+    "empty": (lambda path: cut(path, 0), "get it again|not a NIfTI file"),
+    "no spacing": (zero_pixdim, "its header says pixdim"),
+    "NaN": (lambda path: write(path, np.where(label_map(1) > 0, np.nan, 0.0)), "holds NaN"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_label_map_stops_build_and_check(raw, what):
+    damage, said = DAMAGE[what]
+    path = raw / "Dataset003_Liver" / "labelsTr" / "l2.nii.gz"
+    damage(path)
+    for run in (lambda: build(raw, LIVER, VESSEL), lambda: check_pool(raw.parent / "POOL.json")):
+        with pytest.raises(DatasetError, match=said) as stopped:
+            run()
+        assert str(path) in str(stopped.value)
+
+
+@pytest.mark.parametrize("what", ["cut", "empty", "no spacing"])
+def test_a_damaged_image_is_left_out(raw, what):
+    damage, said = DAMAGE[what]
+    damage(raw / "Dataset003_Liver" / "imagesTr" / "l2_0000.nii.gz")
+    dataset = build(raw, LIVER, VESSEL)
+    assert content(dataset)["numTraining"] == 9
+    (line,) = (dataset.folder / "excluded.csv").read_text().splitlines()[1:]
+    assert "l2_0000.nii.gz" in line and re.search(said, line)
+
+
+def test_axes_that_are_not_at_right_angles(raw, verify_dataset_integrity):
+    """nnU-Net's SimpleITK reader cannot read these in place: image and label map are written on the nearest grid."""
+    for path in ("imagesTr/l2_0000.nii.gz", "labelsTr/l2.nii.gz"):
+        sheared(raw / "Dataset003_Liver" / path)
+    dataset = build(raw, LIVER, VESSEL)
+    assert content(dataset)["dataset"]["Dataset003_Liver_l2"]["images"] == ["imagesTr/Dataset003_Liver_l2_0000.nii.gz"]
+    assert np.array_equal(codes(dataset, "Dataset003_Liver_l2"), label_map(1, 4))
+    verify_dataset_integrity(str(dataset.folder), 1)
+
+
+def test_a_label_map_that_was_cut_off_is_made_again(raw):
+    """By a full disk, after an earlier build."""
+    dataset = build(raw, LIVER, VESSEL)
+    before = tree(dataset.folder)
+    for case, share in (("Dataset003_Liver_l1", 0), ("Dataset008_Vessel_v1", 0.7)):
+        cut(dataset.folder / "labelsTr" / f"{case}.nii.gz", share)
+    after = tree(build(raw, LIVER, VESSEL).folder)
+    assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}
+
+
+def test_variables_in_names_of_files_are_no_variables(raw, monkeypatch, verify_dataset_integrity):
+    """nnU-Net takes the names in imagesTr as they are; it would expand them in the pool's table of files."""
+    monkeypatch.setenv("WHO", "somebody")
+    raw_dataset(raw / "Dataset009_Dollar", {"liver": 1}, {"case$WHO-1": (1,), "$WHO": (1,)})
+    dollar = {"dataset": "Dataset009_Dollar", "modality": "CT", "targets": {"liver": [1]}}
+    dataset = build(raw, LIVER, dollar)
+    rows = content(dataset)["dataset"]
+    new = {case: row for case, row in rows.items() if "Dollar" in case}
+    assert new["Dataset009_Dollar_case_WHO-1"]["images"] == ["imagesTr/Dataset009_Dollar_case_WHO-1_0000.nii.gz"]
+    for row in new.values():
+        assert all((dataset.folder / os.path.expandvars(path)).is_file() for path in (*row["images"], row["label"]))
+    assert all(np.array_equal(codes(dataset, case), label_map(1)) for case in new)
+    verify_dataset_integrity(str(dataset.folder), 1)
+
+
+def test_files_that_macos_left_are_no_cases(raw):
+    (raw / "Dataset003_Liver" / "imagesTr" / "._l2_0000.nii.gz").write_bytes(b"\0\5\x16\7")
+    (raw / "Dataset003_Liver" / "imagesTr" / "l7.nii.gz").write_bytes(b"")
+    dataset = build(raw, LIVER, VESSEL)
+    assert content(dataset)["numTraining"] == 10
+    (line,) = (dataset.folder / "excluded.csv").read_text().splitlines()[1:]
+    assert "l7.nii.gz" in line and "does not end with the number of a channel" in line
+
+
 @pytest.mark.parametrize(("wrong", "said"), [
-    ([], "no `labels` with a background"),
-    ({"labels": {"background": 0, "liver": None}}, "`labels` of its dataset.json has null; write whole numbers"),
-    ({"labels": {"background": 0, "liver": [1, "two"]}}, 'has "two"; write whole numbers'),
+    ([], "dataset.json: holds a list; it must hold an object"),
+    ({"labels": {"liver": 1, "cancer": 2}}, '`labels` of its dataset.json has no "background": 0'),
+    ({"labels": {"background": 0, "liver": None}}, "label 'liver' is None; use a whole number from 0 on, or a list"),
+    ({"labels": {"background": 0, "liver": "1"}}, "label 'liver' is '1'; use a whole number from 0 on, or a list"),
+    ({"labels": {"background": 0, "liver": [1, "two"]}}, "label 'liver' is .*; use a whole number from 0 on"),
+    ({"labels": {"background": 0, "liver": 1, "ignore": "2"}}, "label 'ignore' is '2'; use a whole number from 0 on"),
+    ({"labels": {"background": 0, "liver": [0, 1]}}, "label 'liver' is .*, which holds the background, 0; take it out"),
     ({"file_ending": None}, "file_ending is None; write one"),
     ({"dataset": []}, "`dataset` of dataset.json must hold case ->"),
     ({"dataset": {"l0": "l0.nii.gz"}}, "`dataset` of dataset.json must hold case ->"),

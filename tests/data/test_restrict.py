@@ -10,12 +10,17 @@ import SimpleITK as sitk
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from support.image_files import tree, write
+from support.raw_datasets import claiming, cut, sheared, zero_pixdim
 
+from nnunet_xlstm.data import restrict_files
 from nnunet_xlstm.data.catalogue import load_pool, shipped_pools
 from nnunet_xlstm.data.pool_codes import make_codes
 from nnunet_xlstm.data.pool_targets import PoolTargets
 from nnunet_xlstm.data.restrict import Scan, compete, deepest_last, layers_of, left_out, masks_of, merged_of, paint
 from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.io import files
 
 from .pool_predictions import ideal, make_dataset_json, stock_map, write_case
 
@@ -539,6 +544,95 @@ def test_damaged_probabilities(tmp_path, dataset, what, message):
         restrict_folder(folder, tmp_path / "out", Request("LiverSet"))
     assert "a.npz" in str(error.value) and "--save_probabilities" in str(error.value)
     assert not (tmp_path / "out" / "restrict.json").exists() and not (tmp_path / "out" / "a.nii.gz").exists()
+
+
+MAPS = {
+    "cut": (cut, "is damaged or cut off"),
+    "empty": (lambda path: cut(path, 0), "a.nii.gz"),
+    "no spacing": (zero_pixdim, "its header says pixdim"),
+    "claim": (claiming, "claims 900 x 900 x 900 voxels"),
+    "NaN": (lambda path: write(path, np.full((6, 7, 8), np.nan)), "holds NaN"),
+    "fraction": (lambda path: write(path, np.full((6, 7, 8), 0.5)), "holds 0.5, which is no whole number"),
+}
+
+
+@pytest.mark.parametrize("what", MAPS)
+@pytest.mark.parametrize("npz", [True, False])
+def test_damaged_label_maps(tmp_path, dataset, what, npz):
+    """All bad cases are named, the good ones are written, and the report of an earlier run stays."""
+    p = ideal(dataset, "LiverSet", np.ones((6, 7, 8), int))
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for case in "abc":
+        write_case(folder, case, dataset, p, npz=npz)
+    restrict_folder(folder, out, Request("LiverSet"))
+    before = tree(out)
+    (out / "b.nii.gz").unlink()
+    damage, said = MAPS[what]
+    damage(folder / "a.nii.gz")
+    cut(folder / "c.nii.gz")
+    with pytest.raises(DatasetError, match=r"2 of 3 cases cannot be used; .* without a new report") as error:
+        restrict_folder(folder, out, Request("LiverSet"))
+    assert said in str(error.value) and "c.nii.gz: is damaged" in str(error.value)
+    assert {name: data for name, (data, _) in tree(out).items()} == {name: data for name, (data, _) in before.items()}
+
+
+def test_sheared_maps_keep_their_geometry(tmp_path, dataset):
+    folder = write_case(tmp_path / "in", "a", dataset, ideal(dataset, "LiverSet", np.ones((6, 7, 8), int)))
+    sheared(folder / "a.nii.gz")
+    affine = nibabel.load(folder / "a.nii.gz").affine
+    assert affine[0, 1] == pytest.approx(0.02)
+    restrict_folder(folder, tmp_path / "out", Request("LiverSet"))
+    made = nibabel.load(tmp_path / "out" / "a.nii.gz")
+    assert np.array_equal(made.affine, affine) and (np.asarray(made.dataobj) == 1).all()
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
+def test_a_killed_run_leaves_the_old_report_and_a_rerun_ends_as_one_that_was_not(tmp_path, monkeypatch, ending):
+    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ending)
+    rng = np.random.default_rng(0)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for case in "abc":
+        write_case(folder, case, dataset, ideal(dataset, "KidneySet", rng.choice([0, 1, 2, 3], (3, 4, 5)), rng))
+    restrict_folder(folder, tmp_path / "whole", Request())
+    restrict_folder(folder, out, Request(), progress=True)
+    old = {name: (out / name).read_bytes() for name in ("restrict.json", "restrict.csv", "legend.json")}
+    real, written = restrict_files.write_checked, []
+
+    def killed(image, temporary, path, compress=True):
+        real(image, temporary, path, compress)
+        written.append(path)
+        if len(written) == 14:
+            host = files._owner().rpartition("-")[0]
+            path.with_name(f".{path.name}.{host}-99999999.1.tmp{ending}").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(restrict_files, "write_checked", killed)
+    with pytest.raises(KeyboardInterrupt):
+        restrict_folder(folder, out, Request())
+    assert {name: (out / name).read_bytes() for name in old} == old
+    monkeypatch.setattr(restrict_files, "write_checked", real)
+    restrict_folder(folder, out, Request())
+    made, expected = ({name: data for name, (data, _) in tree(place).items()} for place in (out, tmp_path / "whole"))
+    assert made == expected
+
+
+def test_what_is_left_of_an_earlier_run_is_told(tmp_path, dataset, caplog):
+    folder = write_case(tmp_path / "in", "a", dataset, ideal(dataset, "KidneySet", np.ones((3, 4, 5), int)))
+    restrict_folder(folder, tmp_path / "out", Request())
+    assert "earlier run" not in caplog.text
+    restrict_folder(folder, tmp_path / "out", Request("KidneySet"))
+    assert f"{len(ABDOMEN)} label maps in {tmp_path / 'out'} are of an earlier run" in caplog.text
+
+
+def test_no_input_is_overwritten(tmp_path, dataset):
+    """Predictions that lie where masks would be written."""
+    p = ideal(dataset, "KidneySet", np.ones((3, 4, 5), int))
+    (tmp_path / "masks").mkdir()
+    folder = write_case(tmp_path / "masks" / "liver", "a", dataset, p)
+    before = tree(folder)
+    with pytest.raises(ConfigError, match=r"masks/liver/a.nii.gz would replace .*, which this command reads"):
+        restrict_folder(folder, tmp_path, Request())
+    assert tree(folder) == before
 
 
 def test_damaged_folders(tmp_path, dataset):

@@ -91,11 +91,10 @@ def unusable(folder):
         "tiny.nii.gz": (body_image(shape=(7, 7, 24)), "24 x 7 x 7 voxels"),
         "binary.nii.gz": (label, "a label map: no more than 16"),
         "brain_seg.nii.gz": (np.arange(4800).reshape(10, 20, 24).astype(np.int16) % 100, "a label map, by its name"),
-        "flat.mha": (whole[4], "2 dimensions"),
     }
     for name, (array, _) in arrays.items():
         write(folder / name, array)
-    write(folder / "rgb.nii.gz", np.stack([whole] * 3, -1).astype(np.uint8), isVector=True)
+    write(folder / "rgb.nii.gz", np.stack([whole, whole + 1, whole], -1).astype(np.uint8), isVector=True)
     write(folder / "broken.nii.gz", broken_frame, isVector=False)
     (folder / "empty.nii.gz").write_bytes(b"")
     (folder / "text.nrrd").write_text("no image")
@@ -282,15 +281,15 @@ def test_channels_of_visits_and_of_ct(tmp_path, nnunet_folders):
 def test_dicom_archive(tmp_path, nnunet_folders):
     write_series(tmp_path / "in" / "p1" / "ct", volume(1, (6, 16, 18)), uid=1)
     write_series(tmp_path / "in" / "p1" / "hole", volume(2, (6, 16, 18)), uid=2, skip=(3,))
-    write_series(tmp_path / "in" / "p1" / "scout", volume(3, (6, 16, 18)), uid=3)
-    write_series(tmp_path / "in" / "p1" / "scout", volume(3, (2, 16, 18)), uid=3, start=20, cosines=(1, 0, 0, 0, 0, -1))
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_series(tmp_path / "in" / "p1" / "scout", volume(3, (1, 16, 18)), uid=3, tags=lambda z: scout)
     write_series(tmp_path / "in" / "p1" / "mr", volume(4, (6, 16, 18)), uid=4, modality="MR")
     write_series(tmp_path / "in" / "p2", volume(5, (6, 16, 18)), uid=5, patient="P2")
     dataset, summary = make(tmp_path / "in", modality="CT", dicom=True)
     rows = read_pool_cases(dataset.folder / "pool_cases.json").cases
     assert {case: row.subject for case, row in rows.items()} == {"p1_ct_1_thorax": "P1", "p2_5_thorax": "P2"}
     found = excluded(dataset)
-    assert "missing slices: 1" in found["hole"] and "modality is MR" in found["mr"] and "mixed orient" in found["scout"]
+    assert "missing slices: 1" in found["hole"] and "modality is MR" in found["mr"] and "a scout" in found["scout"]
     image = sitk.ReadImage(str(dataset.folder / "imagesTr" / "p1_ct_1_thorax_0000.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), volume(1, (6, 16, 18)))
     assert content(dataset)["channel_names"] == {"0": "CT"}

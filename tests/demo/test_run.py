@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from support.raw_datasets import change
 
 from nnunet_xlstm.cli.cmd_demo import table
 from nnunet_xlstm.demo import inputs, run
@@ -68,6 +69,8 @@ def test_images_elsewhere(tmp_path):
         (lambda raw: (raw / "dataset.json").write_text("{}"), "without channel_names, labels"),
         (lambda raw: (raw / "labelsTr" / "c0.nii.gz").unlink(), "4 labelled training cases"),
         (lambda raw: (raw / "imagesTr" / "c3_0000.nii.gz").unlink(), "case 'c3' has a label but no image"),
+        (lambda raw: change(raw, dataset={"../x": {"images": ["a"], "label": "b"}}), "'../x' cannot be the name of a"),
+        (lambda raw: change(raw, dataset={"x": {"images": [], "label": "b"}}), "must hold case"),
     ],
 )
 def test_unusable_data_is_refused_and_nothing_written(tmp_path, spoil, message):

@@ -252,7 +252,7 @@ def test_missing_partner_names_the_file(folder, capsys):
         (lambda f: None, ["-ref", "nowhere"], "no such file or folder"),
         (lambda f: None, ["--density", "0"], "density 0"),
         (lambda f: None, ["--ed-suffix", "_ES"], "two different texts"),
-        (lambda f: None, ["-djfile", "none.json"], "cannot be read as JSON"),
+        (lambda f: None, ["-djfile", "none.json"], "none.json: cannot be read"),
         (lambda f: (f / "t.csv").write_text("subject,bsa\na,2\n"), ["--bsa", "t.csv"], "no body surface area of b"),
         (lambda f: (f / "t.csv").write_text("subject,bsa\na,180\n"), ["--bsa", "t.csv"], "line 2: bsa '180'; give m2"),
         (lambda f: (f / "t.csv").write_text("who,bsa\na,2\n"), ["--bsa", "t.csv"], "no column subject"),
@@ -275,7 +275,7 @@ def test_missing_partner_names_the_file(folder, capsys):
             "line 4: subject 'a' stands in line 2 too",
         ),
         (lambda f: (f / "t.csv").write_text("subject;bsa\na;2\n"), ["--bsa", "t.csv"], "subject,bsa with commas"),
-        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe"), ["--bsa", "t.csv"], "give a CSV file in UTF-8"),
+        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe"), ["--bsa", "t.csv"], "is not text in UTF-8"),
         (lambda f: None, ["--rv", "3"], "LV = [3] and RV = [3] both hold the label 3"),
         (
             lambda f: (f / "t.csv").write_text("subject,ed,es\na,a_ED,a_ED\n"),
@@ -291,6 +291,15 @@ def test_errors(folder, monkeypatch, capsys, change, options, message):
     assert message in capsys.readouterr().err
 
 
+def test_all_bad_subjects_are_named(folder, capsys):
+    for name in ("a_ED", "b_ES"):
+        (folder / "pred" / f"{name}.nii.gz").write_bytes(b"no image")
+    assert cardiac(folder) == 1
+    error = capsys.readouterr().err
+    assert "2 of 2 subjects could not be measured" in error and "a_ED.nii.gz" in error and "b_ES.nii.gz" in error
+    assert not (folder / "out.json").exists()
+
+
 def test_output_must_be_json(folder, capsys):
     assert main(["cardiac", "-i", str(folder / "pred"), "-o", "x.csv"]) == 1
     assert "give the name of a .json file" in capsys.readouterr().err
@@ -301,7 +310,7 @@ def test_an_input_is_not_replaced(folder, capsys, option):
     name = "out.json" if option == "-djfile" else "out.csv"
     (folder / name).write_text("precious")
     assert cardiac(folder, option, folder / name) == 1
-    assert "would replace the input" in capsys.readouterr().err and (folder / name).read_text() == "precious"
+    assert "would replace" in capsys.readouterr().err and (folder / name).read_text() == "precious"
 
 
 def test_bsa_reader(folder):

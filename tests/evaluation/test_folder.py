@@ -140,7 +140,7 @@ def test_a_bad_prediction_is_an_error_that_names_the_case(folders, capsys, chang
     assert "1 of 3 cases" in error and "b: " in error
     for word in words:
         assert word in error
-    assert not (folders / "pred" / "summary.json").exists()
+    assert read_scores(folders / "pred").cases == ["a", "c"]
 
 
 def test_rounded_headers_are_one_grid(folders):
@@ -238,11 +238,20 @@ def test_a_class_that_no_case_has(folders):
 def test_not_a_summary(tmp_path):
     row = '{"metric_per_case": [{"prediction_file": "a.nii.gz", "metrics": %s}]}'
     damaged = [row % text for text in ('{"1": 3}', "[1]", '{"1": {"Dice": "x"}}', "{}")]
-    extras = ("[1]", '{"classes": [1]}', '{"classes": {"1": ["one"]}}', '{"classes": null}', '{"definition": "x"}')
+    damaged.append(row % f'{{"1": {{"Dice": 1{"0" * 400}}}}}')
+    extras = (
+        "[1]",
+        '{"failed_cases": ["a"]}',
+        '{"failed_cases": {"a": 1}}',
+        '{"classes": [1]}',
+        '{"classes": {"1": ["one"]}}',
+        '{"classes": null}',
+        '{"definition": "x"}',
+    )
     damaged += [(row % '{"1": {"Dice": 1}}')[:-1] + f', "nnunet_xlstm": {text}}}' for text in extras]
-    for text in ("[]", "{}", "nonsense", '{"metric_per_case": []}', *damaged):
+    for text in ("[]", "{}", "nonsense", "[" * 100_000, '{"metric_per_case": []}', *damaged):
         (tmp_path / "summary.json").write_text(text)
-        with pytest.raises(ValueError, match="not a summary.json|it holds no case"):
+        with pytest.raises(ValueError, match="summary.json.*give a summary.json|it holds no case"):
             read_scores(tmp_path)
 
 

@@ -71,6 +71,13 @@ def test_never_empty():
         assert mask.dtype == np.uint8 and mask.any() and set(np.unique(mask)) <= {0, 1}
 
 
+def test_holes_of_a_single_slice_are_filled():
+    image, mask = body((1, 40, 40))
+    image[0, 5:35, 5:35], mask[0, 5:35, 5:35] = 40, 1
+    image[0, 10:20, 10:20] = -1000
+    np.testing.assert_array_equal(body_mask(image, "CT"), mask)
+
+
 def test_large_images_keep_their_shape():
     image = np.zeros((3, MAX_EDGE * 2 + 1, MAX_EDGE + 1), np.float32)
     image[:, 100:200, 40:120] = 100

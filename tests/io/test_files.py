@@ -1,6 +1,7 @@
 """Files: whole, or not there at all; inputs are never outputs; JSON of strangers."""
 
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from nnunet_xlstm.io.files import (
     read_json,
     remove_leftovers,
     replacing,
+    staging,
+    try_writing,
     write_json,
     write_text,
     write_together,
@@ -92,6 +95,74 @@ def test_leftovers_of_a_killed_process_go_and_those_of_a_running_one_stay(tmp_pa
     assert os.listdir(tmp_path) == ["c"]
 
 
+def test_a_result_of_several_files_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    write_text(tmp_path / "out" / "a", "old")
+    with pytest.raises(ZeroDivisionError), staging(tmp_path / "out") as fresh:
+        write_text(fresh / "a", "new")
+        raise ZeroDivisionError
+    with pytest.raises(FileNotFoundError, match="input"), staging(tmp_path / "out"):
+        open(tmp_path / "input")
+    assert os.listdir(tmp_path / "out") == ["a"] and (tmp_path / "out" / "a").read_text() == "old"
+    order = []
+    real = os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (order.append(os.path.basename(b)), real(a, b)))
+    with staging(tmp_path / "out", last=["a"]) as fresh:
+        for name in ("a", "b/c", "d"):
+            (fresh / name).parent.mkdir(exist_ok=True)
+            (fresh / name).write_text("new")
+    assert order == ["c", "d", "a"] and (tmp_path / "out" / "b" / "c").read_text() == "new"
+    assert sorted(os.listdir(tmp_path / "out")) == ["a", "b", "d"]
+
+
+def test_what_cannot_be_staged_is_named_as_it_is_called(tmp_path):
+    (tmp_path / "out" / "b").mkdir(parents=True)
+    write_text(tmp_path / "out" / "a", "old")
+    with pytest.raises(WriteError, match="out/b: cannot be written .*folder of that name"):
+        with staging(tmp_path / "out") as fresh:
+            write_text(fresh / "a", "new")
+            write_text(fresh / "b", "new")
+    assert (tmp_path / "out" / "a").read_text() == "old"
+    with pytest.raises(WriteError, match=r"out/x/y: cannot be written \(No space"), staging(tmp_path / "out") as fresh:
+        with replacing(fresh / "x" / "y"):
+            raise OSError(28, "No space left on device")
+    with pytest.raises(WriteError, match=r"out/a/b: cannot be written \(Not a directory"):
+        with staging(tmp_path / "out" / "a" / "b"):
+            pass
+    assert sorted(os.listdir(tmp_path / "out")) == ["a", "b"]
+
+
+def test_leftovers_of_a_killed_staging_go(tmp_path):
+    code = (
+        "import os, sys, signal; from pathlib import Path; from nnunet_xlstm.io.files import staging\n"
+        "with staging(Path(sys.argv[1])) as t: (t / 'half').write_text(''); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(os.listdir(tmp_path)) == 1
+    with staging(tmp_path) as fresh:
+        assert os.listdir(tmp_path) == [fresh.name]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_target_is_tried_before_the_work(tmp_path):
+    write_text(tmp_path / "a.json", "old")
+    try_writing([tmp_path / "a.json", tmp_path / "new" / "b.csv"], nbytes=1000)
+    assert (tmp_path / "a.json").read_text() == "old" and os.listdir(tmp_path / "new") == []
+    for paths, nbytes, words in (
+        ([tmp_path / "a.json" / "b"], 0, "a.json/b: .*a file stands where a folder is needed"),
+        ([tmp_path / "new"], 0, "new: .*a folder of that name"),
+        ([tmp_path / ("c" * 300)], 0, "name is too long"),
+        ([tmp_path / "a.json"], 1 << 60, "a.json: .*make room on that disk"),
+    ):
+        with pytest.raises(WriteError, match=words):
+            try_writing(paths, nbytes)
+
+
+def test_an_error_of_another_process_arrives(tmp_path):
+    error = pickle.loads(pickle.dumps(WriteError(tmp_path, OSError(28, "full"))))
+    assert (error.path, error.error.errno) == (tmp_path, 28) and "make room" in str(error)
+
+
 def test_no_input_is_an_output(tmp_path):
     source = tmp_path / "data" / "a.json"
     write_json(source, {})
@@ -111,7 +182,8 @@ def test_no_input_is_an_output(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"[" * 100_000, "nested too deeply"), (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
-     (b"\xff\xfe", "UTF-8"), (b"{", "not valid JSON"), (b"9" * 10_000, "not valid JSON"), (b"[1]", "holds a list")],
+     (b"\xff\xfe", "UTF-8"), (b"{", "not valid JSON"), (b"9" * 10_000, "not valid JSON"), (b"[1]", "holds a list"),
+     (b'{"labels": {"a": 1, "b": 2, "a": 3}}', "it has 'a' twice")],
 )  # fmt: skip
 def test_json_that_is_not_usable(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)

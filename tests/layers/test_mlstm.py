@@ -2,6 +2,7 @@
 
 import functools
 import math
+import types
 
 import pytest
 import torch
@@ -29,6 +30,8 @@ GATES = {
     "shift-20": (-20, 1),
     "wide": (0, 15),
     "+-50": (0, None),
+    "sigma3": (0, 3),
+    "sigma3-long": (0, 3),
 }
 
 
@@ -38,7 +41,7 @@ def inputs(tokens, gates="plain", batch=2, heads=2, dqk=3, dv=5, dtype=torch.flo
     shift, spread = GATES[gates]
     rand = functools.partial(torch.randn, generator=gen, dtype=dtype)
     x = [rand(batch, heads, tokens, d) for d in (dqk, dqk, dv)]
-    for move in (shift, 0):
+    for move in (shift, 4 if gates == "sigma3-long" else 0):  # a state that lives long
         g = rand(batch, heads, tokens)
         x.append(50 * g.sign() if spread is None else spread * g + move)
     return [t.requires_grad_(grad) for t in x]
@@ -166,16 +169,49 @@ def test_bfloat16_autocast_follows_float32():
         assert torch.linalg.norm(rounded[0] - expected[0]) < 2e-2 * torch.linalg.norm(expected[0])
 
 
-def test_bfloat16_products(monkeypatch):
-    """What CUDA does under bfloat16 autocast, on the CPU; gradients are rounded more often."""
-    x = inputs(130, dqk=16, dv=16, dtype=torch.float32)
-    expected = run(mlstm_chunkwise, x, chunk_size=32)
+@pytest.mark.parametrize("form", ["parallel", "chunk64"])
+@pytest.mark.parametrize("gates", ["plain", "sigma3", "sigma3-long"])
+def test_bfloat16_products(form, gates, monkeypatch):
+    """What CUDA does under bfloat16 autocast, on the CPU, for inputs that bfloat16 holds exactly: rounding of factors
+    alone is left, 2^-9 each. Results of the products in bfloat16 gave 14 % here, and 83 % in gradients."""
+    x = inputs(1024, gates, batch=1, dqk=16, dv=16, grad=False)
+    x = [(t.bfloat16() if t.ndim == 4 else t).double().requires_grad_() for t in x]
+    expected = run(FORMS[form], x)
     monkeypatch.setattr(cell, "_product_dtype", lambda q: torch.bfloat16)
-    for form in (mlstm_parallel, functools.partial(mlstm_chunkwise, chunk_size=32)):
-        h, *grads = run(form, x)
-        assert torch.linalg.norm(h - expected[0]) < 2e-2 * torch.linalg.norm(expected[0])
-        for a, b in zip(grads, expected[1:], strict=True):
-            assert torch.linalg.norm(a - b) < 1e-1 * torch.linalg.norm(b)
+    low = run(FORMS[form], [t.detach().float().requires_grad_() for t in x])
+    errors = [(torch.linalg.norm(a - b) / torch.linalg.norm(b)).item() for a, b in zip(low, expected, strict=True)]
+    assert errors[0] < 3e-3, errors
+    assert max(errors[1:]) < 1e-2, errors
+
+
+@pytest.mark.parametrize("tokens", [100, 3000])
+def test_bfloat16_products_have_float32_results_on_cuda(tokens):
+    """Fake tensors on a fake GPU: types, shapes and operators are real. The backward pass is called by hand, because
+    torch's engine wants a real one."""
+    with FakeTensorMode(), torch.device("cuda"), torch.no_grad(), _Products() as products:
+        q, k, v = (torch.empty(1, 2, tokens, 16) for _ in range(3))
+        igate, logf = (torch.empty(1, 2, tokens) for _ in range(2))
+        settings, saved = (128, 1e-6, torch.bfloat16), []
+        h = chunkwise._forward(q, k, v, igate, logf, *settings, saved)
+        context = types.SimpleNamespace(saved_tensors=[q, k, v, igate, logf, h, *saved], settings=settings)
+        gradients = chunkwise.ChunkwiseMLSTM.backward(context, torch.empty_like(h))
+    assert [g.shape for g in gradients[:5]] == [x.shape for x in (q, k, v, igate, logf)]
+    assert torch.bfloat16 in products.factors and products.results == {torch.float32}
+
+
+class _Products(TorchDispatchMode):
+    """Types of factors and results of batched products."""
+
+    def __init__(self):
+        super().__init__()
+        self.factors, self.results = set(), set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.baddbmm):
+            self.factors.add(args[1].dtype)
+            self.results.add(out.dtype)
+        return out
 
 
 def test_float32_is_close_to_float64():

@@ -46,6 +46,8 @@ def test_by_hand():
     dice = 2 * 0.5 / (0.5 + 0.75 + 1)
     loss = PartialLabelLoss()(logits, target, torch.tensor([[True, False]]))
     assert loss.item() == pytest.approx(bce - dice, abs=1e-6)
+    weighted = PartialLabelLoss(dice_weight=2.0, ce_weight=0.5)(logits, target, torch.tensor([[True, False]]))
+    assert weighted.item() == pytest.approx(0.5 * bce - 2 * dice, abs=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from support.image_files import tree
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.meshes import render
@@ -140,7 +141,7 @@ def cases_of_errors(tmp_path, dataset_json):
         "0 is the background": [*good, "--labels", "0"],
         "-3 smoothing steps": [*good, "--smooth", "-3"],
         "0 processes": [*good, "-np", "0"],
-        "cannot be read as JSON": [*good, "-djfile", "missing.json"],
+        "missing.json: cannot be read": [*good, "-djfile", "missing.json"],
     }
 
 
@@ -151,16 +152,45 @@ def test_errors(tmp_path, dataset_json, monkeypatch, capsys):
         assert message in capsys.readouterr().err, message
 
 
-def test_meshes_json_stands_for_whole_meshes(tmp_path, monkeypatch, capsys):
-    """It comes last; one of an earlier run does not stay beside meshes that a failed run has half replaced."""
+def test_earlier_meshes_stay_until_all_new_ones_are_whole(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "good.nii", shells())
-    assert main(["mesh", "-i", "good.nii", "-o", "out"]) == 0 and (tmp_path / "out" / "meshes.json").is_file()
-    assert main(["mesh", "-i", "good.nii", "-o", "out", "--labels", "5"]) == 1
-    assert not (tmp_path / "out" / "meshes.json").exists()
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    write(folder / "a.nii", shells())
+    write(folder / "b.nii", shells())
+    assert main(["mesh", "-i", "in", "-o", "out", "--format", "stl", "vtp"]) == 0
+    (out / "b" / "own.txt").write_text("mine")
+    before = tree(out)
+    write(folder / "b.nii", shells()[3])
+    write(folder / "c.nii", shells()[3])
+    assert main(["mesh", "-i", "in", "-o", "out"]) == 1  # two of three cases fail
+    error = capsys.readouterr().err
+    assert "2 of 3 cases could not be used" in error and "b.nii: 2 dimensions" in error and "c.nii: 2" in error
+    assert main(["mesh", "-i", "in/a.nii", "-o", "out", "--labels", "5"]) == 1
+    monkeypatch.setattr(mesh_run, "mesh_case", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["mesh", "-i", "in/a.nii", "-o", "out"]) == 130
+    assert tree(out) == before
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(["mesh", "-i", "in/a.nii", "-o", "out", "--labels", "1"]) == 0
+    assert set(tree(out)) == {"meshes.json", "a/1.stl", "b/own.txt"}
 
 
-def _ends_its_process(path, folder, settings):
+def test_only_meshes_of_ours_are_removed(tmp_path, monkeypatch):
+    """meshes.json may come from anywhere."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.nii", shells())
+    (tmp_path / "precious").write_text("")
+    (tmp_path / "out" / "x").mkdir(parents=True)
+    files = ["../../precious", "precious", str(tmp_path / "precious"), "/precious", "", "."]
+    rows = {case: {"labels": {"1": {"files": files}}} for case in ("..", "../..", "", ".", "x", "/", str(tmp_path))}
+    for text in (json.dumps({"cases": rows}), '{"cases": {"x": 1}}', "[]", "{"):
+        (tmp_path / "out" / "meshes.json").write_text(text)
+        assert main(["mesh", "-i", "a.nii", "-o", "out", "--labels", "1"]) == 0
+    assert (tmp_path / "precious").exists() and (tmp_path / "out" / "x").is_dir()
+
+
+def _ends_its_process(case, path):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -168,7 +198,7 @@ def _ends_its_process(path, folder, settings):
 def test_a_process_that_is_ended_is_an_error_of_the_user(tmp_path, monkeypatch, capsys):
     for name in "ab":
         write(tmp_path / f"{name}.nii", shells())
-    monkeypatch.setattr(mesh_run, "mesh_case", _ends_its_process)
+    monkeypatch.setattr(mesh_run, "_labels_of", _ends_its_process)
     assert main(["mesh", "-i", str(tmp_path), "-o", str(tmp_path / "out"), "-np", "2"]) == 1
     assert "use a lower -np" in capsys.readouterr().err
 

@@ -1,10 +1,13 @@
 """Pools of two tiny data sets that label different things, planned and preprocessed once per session."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_sources import build_pool
 
 TARGETS = [{"name": "whole"}, {"name": "core", "group": "lesion"}]
@@ -51,3 +54,77 @@ def pool(nnunet_tree, whole, plan_and_preprocess):
 def pool_apart(nnunet_tree, whole, plan_and_preprocess):
     """Dataset906_Apart: the same, with targets of their own for each source."""
     return planned_pool(nnunet_tree, plan_and_preprocess, 906, "Apart", merge="none")
+
+
+# Transfer: the tiny data set's plans in folders of a test's own, and the two commands
+
+PLANS = "nnUNetXLSTMUNetTinyPlans"
+
+
+@pytest.fixture
+def transfer_folder(nnunet_tree, tmp_path, monkeypatch):
+    """The tiny data set's plans in folders of this test's own."""
+    target = tmp_path / "preprocessed" / "Dataset901_Ellipsoids"
+    target.mkdir(parents=True)
+    original = nnunet_tree / "preprocessed" / target.name
+    for name in (f"{PLANS}.json", "dataset.json", "dataset_fingerprint.json"):
+        shutil.copy(original / name, target)
+    monkeypatch.setenv("nnUNet_preprocessed", str(target.parent))
+    monkeypatch.setattr(
+        "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner.nnUNet_preprocessed",
+        str(target.parent),
+    )
+    return target
+
+
+@pytest.fixture
+def run_adapt(transfer_folder, pretrained_file, tmp_path, capsys):
+    """run_adapt(*options) -> (exit code, report or None, output)."""
+
+    def _run(*options, checkpoint=pretrained_file):
+        out = tmp_path / "adapted.pth"
+        code = main(["adapt", str(checkpoint), "-d", "901", "-p", PLANS, "-o", str(out), *map(str, options)])
+        text = capsys.readouterr()
+        report = json.loads(out.with_suffix(".json").read_text()) if code == 0 else None
+        return code, report, text.out + text.err
+
+    return _run
+
+
+@pytest.fixture
+def stock_file(transfer_folder, tmp_path):
+    """A checkpoint as nnU-Net writes it, with NumPy numbers in its log."""
+    import torch
+
+    from nnunet_xlstm.nnunet.transfer_target import Target
+
+    plans = json.loads((transfer_folder / f"{PLANS}.json").read_text())
+    content = {
+        "network_weights": Target.read("901", PLANS, "3d_fullres").network(9).state_dict(),
+        "logging": {"mean_fg_dice": [np.float64(0.5)], "epoch": np.array([1.0])},
+        "random_state": np.arange(3, dtype=np.uint32),
+        "init_args": {
+            "plans": plans,
+            "configuration": "3d_fullres",
+            "fold": 0,
+            "dataset_json": json.loads((transfer_folder / "dataset.json").read_text()),
+        },
+        "trainer_name": "nnUNetTrainer",
+        "current_epoch": 3,
+    }
+    torch.save(content, tmp_path / "stock.pth")
+    return tmp_path / "stock.pth"
+
+
+@pytest.fixture
+def run_plan_like(transfer_folder, pretrained_file, nnunet_tree, monkeypatch, capsys):
+    """run_plan_like(*options) -> (exit code, plans or None, output)."""
+    monkeypatch.setenv("nnUNet_raw", str(nnunet_tree / "raw"))
+
+    def _plan(*options, checkpoint=pretrained_file):
+        code = main(["plan_like", str(checkpoint), "-d", "901", *map(str, options)])
+        text = capsys.readouterr()
+        path = transfer_folder / "nnUNetLikePlans.json"
+        return code, json.loads(path.read_text()) if code == 0 else None, text.out + text.err
+
+    return _plan

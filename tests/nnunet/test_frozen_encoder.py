@@ -90,7 +90,7 @@ def test_weights_of_another_network(pretrained_file, tmp_path):
     content = pretrain_checkpoint.read(pretrained_file)
     content["network_weights"].pop("encoder.stages.0.convs.0.conv1.all_modules.0.weight")
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="do not fit nnunet_xlstm.*Missing key"):
+    with pytest.raises(ValueError, match="do not fit XLSTMUNet.*Missing key"):
         Pretrained.read(tmp_path / "other.pth").encoder("trained", 0)
     content["network_weights"] = {}
     torch.save(content, tmp_path / "none.pth")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nnunet_xlstm import names
+from nnunet_xlstm.networks.cost import count_parameters
 from nnunet_xlstm.networks.presets import PRESETS
 
 SETS = {
@@ -184,6 +186,100 @@ def test_tsfm_is_planned_for_the_patch_of_its_recipe(dataset):
     patch = SegmentationConfig(patch_size=[112, 160, 192], batch_size=2)
     changed = with_overrides(plans, "3d_fullres", patch)["configurations"]["3d_fullres"]
     assert changed["patch_size"] == [112, 160, 192] and changed["batch_size"] == 2
+
+
+# preset -> gigabytes -> parameters in millions, stages, patch, batch, tokens; of a CT's fingerprint, two classes
+TSFM_PLANS = {
+    "S": {
+        8: (20, 6, "128x192x160", 2, "8x6x5"),
+        24: (20, 6, "192x256x256", 2, "12x8x8"),
+        40: (20, 6, "256x256x256", 3, "16x8x8"),
+        80: (20, 6, "256x256x256", 5, "16x8x8"),
+    },
+    "B": {
+        8: (80, 6, "112x128x128", 2, "7x4x4"),
+        24: (80, 6, "160x192x192", 2, "10x6x6"),
+        40: (80, 6, "192x256x224", 2, "12x8x7"),
+        80: (80, 6, "256x256x256", 3, "16x8x8"),
+    },
+    "L": {
+        8: (188, 5, "96x128x112", 2, "6x8x7"),  # said in the line that is printed
+        24: (334, 6, "160x192x192", 2, "10x6x6"),
+        40: (334, 6, "192x256x224", 2, "12x8x7"),
+        80: (335, 6, "256x256x256", 3, "16x8x8"),
+    },
+    "1p6B": dict.fromkeys((8, 24, 40, 80), (1569, 6, "112x160x192", 2, "7x5x6")),
+}
+
+
+@pytest.mark.parametrize("size", TSFM_PLANS)
+def test_what_tsfm_planners_plan(size, dataset, capsys):
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    identifier = dataset("large")
+    found = {}
+    for gigabytes in (8, 24, 40, 80):
+        plans = plan(f"nnUNetPlannerTSFM_{size}", identifier, gpu_memory_target_in_gb=gigabytes)
+        row = PlansManager(plans).get_configuration("3d_fullres")
+        kwargs = row.network_arch_init_kwargs
+        with torch.device("meta"):
+            network = get_network_from_plans(
+                row.network_arch_class_name, kwargs, row.network_arch_init_kwargs_req_import, 1, 2, True
+            )
+        patch = "x".join(str(n) for n in row.patch_size)
+        grid = "x".join(str(n) for n in kwargs["vit_grid"])
+        parameters = round(count_parameters(network) / 1e6)
+        found[gigabytes] = parameters, kwargs["n_stages"], patch, row.batch_size, grid
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("3d_fullres: ")]
+        assert lines[0].startswith(
+            f"3d_fullres: tsfm_{size.lower()}, {count_parameters(network) / 1e6:.1f} M parameters"
+        )
+        assert f"patch {patch}, batch {row.batch_size}, transformer on {grid} tokens; training needs about" in lines[0]
+    assert found == TSFM_PLANS[size]
+
+
+def test_the_largest_keeps_its_size_and_says_what_it_needs(dataset, capsys):
+    """Whatever the memory and the images: six stages, the paper's patch, batch 2; also small and anisotropic images."""
+    for kind in ("isotropic", "anisotropic"):
+        for name in ("nnUNetPlannerTSFM_1p6B", "nnUNetPlannerTSFM_1p6BNoViT"):
+            row = plan(name, dataset(kind))["configurations"]["3d_fullres"]
+            kwargs = row["architecture"]["arch_kwargs"]
+            assert row["patch_size"] == [112, 160, 192] and row["batch_size"] == 2
+            assert kwargs["n_stages"] == 6 and kwargs["features_per_stage"] == [64, 128, 256, 512, 1024, 2048]
+            assert kwargs["strides"] == [[1, 1, 1], *[[2, 2, 2]] * 4, [1, 2, 2]]
+            assert kwargs["kernel_sizes"] == [(3, 3, 3)] * 6
+            assert kwargs.get("vit_grid", [7, 5, 6]) == [7, 5, 6]
+    assert "GB (weights, gradients and optimizer 18.8" in capsys.readouterr().out
+
+
+def test_too_little_memory_for_the_weights_still_plans_and_says_so(dataset, capsys):
+    plan("nnUNetPlannerTSFM_L", dataset("isotropic"), gpu_memory_target_in_gb=4)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("3d_fullres: ")]
+    assert "5 of 6 stages (the patch has room for no more)" in line
+    assert line.endswith("more than -gpu_memory_target 4")
+
+
+def test_the_grid_of_the_transformer_follows_the_patch_of_the_config(dataset):
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_xlstm.config import SegmentationConfig
+    from nnunet_xlstm.nnunet.trainer import with_overrides
+
+    plans = plan("nnUNetPlannerTSFM_S", dataset("isotropic"))
+    plans["configurations"]["mine"] = {"inherits_from": "3d_fullres"}
+    before = json.dumps(plans)
+    for configuration in ("3d_fullres", "mine"):
+        for patch, grid in (([112, 160, 192], [7, 5, 6]), ([32, 64, 96], [2, 2, 3])):
+            changed = with_overrides(plans, configuration, SegmentationConfig(patch_size=patch))
+            row = PlansManager(changed).get_configuration(configuration)
+            assert row.patch_size == patch and row.network_arch_init_kwargs["vit_grid"] == grid
+            assert row.network_arch_class_name == "nnunet_xlstm.networks.TSFM"
+    assert json.dumps(plans) == before
+    plain = plan("nnUNetPlannerXLSTMUNetTiny", dataset("isotropic"))
+    changed = with_overrides(plain, "3d_fullres", SegmentationConfig(patch_size=[32, 32, 32]))
+    architectures = [p["configurations"]["3d_fullres"]["architecture"] for p in (plain, changed)]
+    assert architectures[0] == architectures[1]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak of a process so")

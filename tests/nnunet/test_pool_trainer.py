@@ -250,6 +250,11 @@ def test_deep_supervision_halves_the_weights(make):
     assert trainer._build_loss().scale_weights == (1,)
 
 
+def test_weights_of_the_loss(make):
+    loss = make(dice_weight=0.25, ce_weight=2.0)._build_loss()
+    assert (loss.dice_weight, loss.ce_weight) == (0.25, 2.0)
+
+
 def test_a_data_set_that_is_no_pool_is_refused(make):
     with pytest.raises(ValueError, match="trains on a pool with labels.*nnunet_xlstm pool build"):
         make(dataset="Dataset901_Ellipsoids")

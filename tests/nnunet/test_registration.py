@@ -90,12 +90,12 @@ def test_foreign_file_is_left_alone(nnunetv2):
     assert shim_state(shim_paths(nnunetv2)["trainers"]) == "missing"  # nothing was half done
 
 
-@pytest.mark.parametrize("broken", ["copyfile", "replace"])
+@pytest.mark.parametrize("broken", ["write_bytes", "replace"])
 def test_refusal_of_the_system_is_explained(nnunetv2, monkeypatch, broken):
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(*{"copyfile": (shutil, "copyfile"), "replace": (os, "replace")}[broken], refuse)
+    monkeypatch.setattr(*{"write_bytes": (Path, "write_bytes"), "replace": (os, "replace")}[broken], refuse)
     with pytest.raises(PermissionError) as refusal:
         register(nnunetv2)
     text = str(refusal.value)

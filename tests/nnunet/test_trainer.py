@@ -67,7 +67,8 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
         "device",
     ]
     assert cls.__module__ == names.TRAINERS[name]
-    assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
+    if not isinstance(cls.recipe, PretrainingConfig):  # which refuses to predict, and no more
+        assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
     if isinstance(cls.recipe, PoolConfig):
         return  # they train on pools alone: test_pool_trainer.py
     short = {"decoder_epochs": 1} if name.endswith("Staged") else {}
@@ -88,8 +89,38 @@ def test_recipes():
     assert (tsfm.batch_size, tsfm.patch_size, tsfm.lr_schedule) == (2, [112, 160, 192], "poly")
     adam = trainer_class("nnUNetTrainerXLSTMUNetAdam").recipe
     assert (adam.optimizer, adam.initial_lr, adam.lr_schedule, adam.num_epochs) == ("adam", 1e-4, "constant", 1000)
+    assert adam.augmentation == "heartseg"
     stock = trainer_class("nnUNetTrainerXLSTMUNet").recipe
     assert (stock.optimizer, stock.initial_lr, stock.weight_decay, stock.lr_schedule) == ("sgd", 1e-2, 3e-5, "poly")
+
+
+@pytest.mark.parametrize(
+    "name, rate, learns, augmentation, batch, patch",
+    [
+        ("nnUNetTrainerFinetuneFrozen", 1e-4, "decoder", "heartseg", None, None),
+        ("nnUNetTrainerFinetune_SegSync", 1e-5, "all", "segsync", 2, [128, 128, 128]),
+        ("nnUNetTrainerFinetuneBottom", 1e-5, "bottom", "segsync", 2, [128, 128, 128]),
+    ],
+)
+def test_the_papers_fine_tune_for_1000_epochs_at_one_rate(name, rate, learns, augmentation, batch, patch, make):
+    recipe = trainer_class(name).recipe
+    assert (recipe.optimizer, recipe.initial_lr, recipe.weight_decay) == ("adam", rate, 0)
+    assert (recipe.num_epochs, recipe.num_iterations_per_epoch, recipe.lr_schedule) == (1000, 250, "constant")
+    assert (recipe.trainable, recipe.decoder_epochs, recipe.augmentation) == (learns, 0, augmentation)
+    assert (recipe.batch_size, recipe.patch_size) == (batch, patch)
+    trainer = make(name, num_epochs=1000)
+    trainer.initialize()
+    for iteration in (0, 1, 1999):  # no warm-up and no decay
+        trainer.lr_scheduler.set(iteration)
+        assert {group["lr"] for group in trainer.optimizer.param_groups} == {rate}
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerFinetuneFrozen", "nnUNetTrainerFinetuneBottom"])
+def test_ours_take_150_epochs_with_warm_up(name):
+    paper, ours = trainer_class(name).recipe, trainer_class(f"{name}_150epochs").recipe
+    assert (ours.optimizer, ours.initial_lr, ours.trainable) == (paper.optimizer, paper.initial_lr, paper.trainable)
+    assert (ours.num_epochs, ours.lr_schedule, ours.warmup_fraction) == (150, "warmup_poly", 0.1)
+    assert ours.patch_size is None and ours.augmentation == "nnunet"
 
 
 @pytest.mark.parametrize("epochs", [10, 20, 50, 100])

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from support.image_files import tree
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
@@ -15,22 +16,6 @@ from nnunet_xlstm.nnunet.transfer_source import read_source
 from nnunet_xlstm.nnunet.transfer_target import Target
 
 PLANS = "nnUNetXLSTMUNetTinyPlans"
-
-
-@pytest.fixture
-def folder(nnunet_tree, tmp_path, monkeypatch):
-    """The tiny data set's plans in folders of this test's own."""
-    target = tmp_path / "preprocessed" / "Dataset901_Ellipsoids"
-    target.mkdir(parents=True)
-    original = nnunet_tree / "preprocessed" / target.name
-    for name in (f"{PLANS}.json", "dataset.json", "dataset_fingerprint.json"):
-        shutil.copy(original / name, target)
-    monkeypatch.setenv("nnUNet_preprocessed", str(target.parent))
-    monkeypatch.setattr(
-        "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner.nnUNet_preprocessed",
-        str(target.parent),
-    )
-    return target
 
 
 def change(folder, plans=lambda p: None, dataset=lambda d: None):
@@ -44,20 +29,6 @@ def kwargs(plans):
     return plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
 
 
-@pytest.fixture
-def run(folder, pretrained_file, tmp_path, capsys):
-    """run(*options) -> (exit code, report or None, output)."""
-
-    def _run(*options, checkpoint=pretrained_file):
-        out = tmp_path / "adapted.pth"
-        code = main(["adapt", str(checkpoint), "-d", "901", "-p", PLANS, "-o", str(out), *map(str, options)])
-        text = capsys.readouterr()
-        report = json.loads(out.with_suffix(".json").read_text()) if code == 0 else None
-        return code, report, text.out + text.err
-
-    return _run
-
-
 def weights(path):
     return torch.load(path, weights_only=True)["network_weights"]
 
@@ -66,8 +37,8 @@ def encoder(state):
     return {k: v for k, v in state.items() if k.startswith("encoder.")}
 
 
-def test_the_encoder_arrives_whole_and_the_decoder_starts_anew(run, pretrained_file, tmp_path, folder):
-    code, report, text = run()
+def test_the_encoder_arrives_whole_and_the_decoder_starts_anew(run_adapt, pretrained_file, tmp_path, transfer_folder):
+    code, report, text = run_adapt()
     assert code == 0 and report["share"] == 1.0 and "equal" in text
     old, new = weights(pretrained_file), weights(tmp_path / "adapted.pth")
     assert all(torch.equal(old[k], v) for k, v in encoder(new).items())
@@ -76,12 +47,12 @@ def test_the_encoder_arrives_whole_and_the_decoder_starts_anew(run, pretrained_f
     assert {row["action"] for row in report["rows"] if row["part"] == "decoder"} == {"missing"}
     own = torch.load(tmp_path / "adapted.pth", weights_only=True)["nnunet_xlstm"]
     assert own["report"]["share"] == 1.0 and own["lineage"][-1]["sha256"] == checkpoints.sha256(pretrained_file)
-    run("--seed", 3)
+    run_adapt("--seed", 3)
     other = weights(tmp_path / "adapted.pth")
     assert not all(torch.equal(new[k], v) for k, v in other.items() if k.startswith("decoder."))
 
 
-def test_more_channels_more_classes_another_patch(run, folder, pretrained_file, tmp_path):
+def test_more_channels_more_classes_another_patch(run_adapt, transfer_folder, pretrained_file, tmp_path):
     def dataset(content):
         content["channel_names"] = {"0": "MR", "1": "T2", "2": "FLAIR"}
         content["labels"] |= {"third": 3, "fourth": 4}
@@ -89,8 +60,8 @@ def test_more_channels_more_classes_another_patch(run, folder, pretrained_file, 
     def plans(content):
         content["configurations"]["3d_fullres"]["patch_size"] = [16, 32, 16]
 
-    change(folder, plans, dataset)
-    code, report, text = run()
+    change(transfer_folder, plans, dataset)
+    code, report, text = run_adapt()
     assert code == 0 and report["share"] == 1.0
     adapted = {row["name"] for row in report["rows"] if row["action"] == "adapted"}
     assert len(adapted) == 2 and all(name.startswith("encoder.stem.") for name in adapted)
@@ -113,37 +84,37 @@ def test_more_channels_more_classes_another_patch(run, folder, pretrained_file, 
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_channels_by_hand(run, folder, pretrained_file, tmp_path):
-    change(folder, dataset=lambda d: d.update(channel_names={"0": "a", "1": "b"}))
-    code, _, text = run("--channels", "0=0", "1=4")
+def test_channels_by_hand(run_adapt, transfer_folder, pretrained_file, tmp_path):
+    change(transfer_folder, dataset=lambda d: d.update(channel_names={"0": "a", "1": "b"}))
+    code, _, text = run_adapt("--channels", "0=0", "1=4")
     assert code == 1 and "channel map 1=4" in text
-    assert run("--channels", "0=0", "x=1")[0] == 1
-    assert run("--channels", "1=0")[0] == 0
+    assert run_adapt("--channels", "0=0", "x=1")[0] == 1
+    assert run_adapt("--channels", "1=0")[0] == 0
 
 
-def test_another_topology_is_refused_and_force_says_what_is_lost(run, folder):
+def test_another_topology_is_refused_and_force_says_what_is_lost(run_adapt, transfer_folder):
     def plans(content):
         kwargs(content)["kernel_sizes"][0] = [1, 3, 3]
         kwargs(content)["strides"][1] = [1, 2, 2]
 
-    change(folder, plans)
-    code, _, text = run()
+    change(transfer_folder, plans)
+    code, _, text = run_adapt()
     assert code == 1
     assert "kernel_sizes of stage 0: [3, 3, 3] there, [1, 3, 3] here" in text
     assert "strides of stage 1: [2, 2, 2] there, [1, 2, 2] here" in text and "--force" in text
-    code, report, text = run("--force")
+    code, report, text = run_adapt("--force")
     assert code == 0 and report["forced"] and "what it knew along the changed axes is lost" in text
 
 
-def test_fewer_blocks_are_refused_and_force_names_what_is_left_out(run, folder, stock_file):
+def test_fewer_blocks_are_refused_and_force_names_what_is_left_out(run_adapt, transfer_folder, stock_file):
     content = torch.load(stock_file, weights_only=False)
     kwargs(content["init_args"]["plans"]).update(n_conv_per_stage=[2, 1, 1])
     extra = {f"encoder.stages.0.convs.1.{i}": torch.ones(3) for i in range(2)}
     content["network_weights"] |= extra
     torch.save(content, stock_file)
-    code, _, text = run(checkpoint=stock_file)
+    code, _, text = run_adapt(checkpoint=stock_file)
     assert code == 1 and "blocks of stage 0: 2 there, 1 here" in text
-    code, report, text = run("--force", checkpoint=stock_file)
+    code, report, text = run_adapt("--force", checkpoint=stock_file)
     assert code == 0 and {row["name"] for row in report["rows"] if row["target_shape"] is None} == set(extra)
     assert report["differences"] == ["blocks of stage 0: 2 there, 1 here"]
 
@@ -155,57 +126,66 @@ def test_one_depth_in_two_forms_is_no_difference(name):
     assert architecture_differences(stages, number) == []
 
 
-def test_a_part_that_gets_nothing_is_refused(run, stock_file):
+def test_a_part_that_gets_nothing_is_refused(run_adapt, stock_file):
     content = torch.load(stock_file, weights_only=False)
     kept = {k: v for k, v in content["network_weights"].items() if not k.startswith("encoder.stem.")}
     torch.save(content | {"network_weights": kept}, stock_file)
-    code, _, text = run(checkpoint=stock_file)  # 97 % of the encoder, without the layer that sees the image
+    code, _, text = run_adapt(checkpoint=stock_file)  # 97 % of the encoder, without the layer that sees the image
     assert code == 1 and "nothing in the source fits encoder.stem" in text
-    assert run("--force", checkpoint=stock_file)[0] == 0
+    assert run_adapt("--force", checkpoint=stock_file)[0] == 0
 
 
-def test_weights_that_are_not_finite_are_refused(run, stock_file):
+def test_weights_that_are_not_finite_are_refused(run_adapt, stock_file):
     content = torch.load(stock_file, weights_only=False)
     next(iter(content["network_weights"].values()))[:] = float("nan")
     torch.save(content, stock_file)
-    code, _, text = run(checkpoint=stock_file)
+    code, _, text = run_adapt(checkpoint=stock_file)
     assert code == 1 and "holds NaN" in text
 
 
-def test_no_file_is_lost(run, pretrained_file, tmp_path):
-    before = pretrained_file.read_bytes()
-    for out, words in ((pretrained_file, "is the checkpoint itself"), (tmp_path / "a.json", "ends in .pth")):
-        code, _, text = run("-o", out)
+def test_no_file_is_lost(run_adapt, transfer_folder, pretrained_file, tmp_path):
+    """The report has the checkpoint's name with .json: no plans, no data set and no file of others may lie there."""
+    folder = transfer_folder
+    before = pretrained_file.read_bytes(), tree(folder)
+    (tmp_path / "own.json").write_text("{}")
+    for out, words in (
+        (pretrained_file, "would replace"),
+        (folder / f"{PLANS}.pth", "would replace"),
+        (folder / ".." / folder.name / "dataset.pth", "would replace"),
+        (tmp_path / "own.pth", "no file that this command wrote"),
+        (tmp_path / "a.json", "ends in .pth"),
+    ):
+        code, _, text = run_adapt("-o", out)
         assert code == 1 and words in text
-    assert pretrained_file.read_bytes() == before and not (tmp_path / "a.json").exists()
+    assert (pretrained_file.read_bytes(), tree(folder)) == before and not (tmp_path / "a.json").exists()
 
 
-def test_what_adapt_made_is_no_source(run, tmp_path):
-    run()
+def test_what_adapt_made_is_no_source(run_adapt, tmp_path):
+    run_adapt()
     shutil.copy(tmp_path / "adapted.pth", tmp_path / "copy.pth")
-    code, _, text = run(checkpoint=tmp_path / "copy.pth")
+    code, _, text = run_adapt(checkpoint=tmp_path / "copy.pth")
     assert code == 1 and "give what it came from, checkpoint_final.pth" in text
 
 
-def test_a_twin_is_another_network(run, folder):
-    change(folder, lambda p: kwargs(p).update(xlstm_from_stage=None))
-    code, _, text = run()
+def test_a_twin_is_another_network(run_adapt, transfer_folder):
+    change(transfer_folder, lambda p: kwargs(p).update(xlstm_from_stage=None))
+    code, _, text = run_adapt()
     assert code == 1 and "xlstm_from_stage" in text
-    code, report, text = run("--force")
+    code, report, text = run_adapt("--force")
     assert code == 0 and {row["note"] for row in report["rows"] if row["target_shape"] is None} == {"has no place here"}
 
 
-def test_too_little_arrives(run, folder):
-    change(folder, lambda p: kwargs(p).update(features_per_stage=[8, 16, 24]))
-    code, _, text = run()
-    assert code == 1 and "of the numbers in the encoder come from the source" in text and "--least" in text
-    code, report, _ = run("--least", "0.01")
+def test_too_little_arrives(run_adapt, transfer_folder):
+    change(transfer_folder, lambda p: kwargs(p).update(features_per_stage=[8, 16, 24]))
+    code, _, text = run_adapt()
+    assert code == 1 and "of the numbers in the encoder come from the source" in text and "--min-loaded" in text
+    code, report, _ = run_adapt("--min-loaded", "0.01")
     assert code == 0 and 0.01 < report["share"] < 0.9
     assert {"loaded", "skipped"} <= {row["action"] for row in report["rows"]}
 
 
-def test_the_bottom_alone(run, pretrained_file, tmp_path):
-    code, report, _ = run("--scope", "bottom")
+def test_the_bottom_alone(run_adapt, pretrained_file, tmp_path):
+    code, report, _ = run_adapt("--scope", "bottom")
     assert code == 0 and report["wanted"] == ["encoder.stages.2"]
     old, new = weights(pretrained_file), weights(tmp_path / "adapted.pth")
     last = [k for k in encoder(new) if k.startswith("encoder.stages.2.")]
@@ -214,29 +194,8 @@ def test_the_bottom_alone(run, pretrained_file, tmp_path):
     assert first and not torch.equal(old[first[0]], new[first[0]])
 
 
-@pytest.fixture
-def stock_file(folder, tmp_path):
-    """A checkpoint as nnU-Net writes it, with NumPy numbers in its log."""
-    plans = json.loads((folder / f"{PLANS}.json").read_text())
-    content = {
-        "network_weights": Target.read("901", PLANS, "3d_fullres").network(9).state_dict(),
-        "logging": {"mean_fg_dice": [np.float64(0.5)], "epoch": np.array([1.0])},
-        "random_state": np.arange(3, dtype=np.uint32),
-        "init_args": {
-            "plans": plans,
-            "configuration": "3d_fullres",
-            "fold": 0,
-            "dataset_json": json.loads((folder / "dataset.json").read_text()),
-        },
-        "trainer_name": "nnUNetTrainer",
-        "current_epoch": 3,
-    }
-    torch.save(content, tmp_path / "stock.pth")
-    return tmp_path / "stock.pth"
-
-
-def test_a_checkpoint_of_nnunet_with_its_decoder(run, stock_file, tmp_path):
-    code, report, _ = run("--scope", "all", checkpoint=stock_file)
+def test_a_checkpoint_of_nnunet_with_its_decoder(run_adapt, stock_file, tmp_path):
+    code, report, _ = run_adapt("--scope", "all", checkpoint=stock_file)
     assert code == 0 and report["source"]["kind"] == "nnU-Net"
     old = torch.load(stock_file, weights_only=False)["network_weights"]
     new = weights(tmp_path / "adapted.pth")
@@ -249,12 +208,12 @@ class Anything:
     pass
 
 
-def test_a_pickle_needs_trust(run, stock_file):
+def test_objects_need_allow_pickle(run_adapt, stock_file):
     content = torch.load(stock_file, weights_only=False) | {"extra": Anything()}
     torch.save(content, stock_file)
-    code, _, text = run(checkpoint=stock_file)
-    assert code == 1 and "--trust" in text
-    assert run("--trust", checkpoint=stock_file)[0] == 0
+    code, _, text = run_adapt(checkpoint=stock_file)
+    assert code == 1 and "--allow-pickle" in text
+    assert run_adapt("--allow-pickle", checkpoint=stock_file)[0] == 0
 
 
 def test_teacher_or_student(pretrained_file, tmp_path):
@@ -269,11 +228,12 @@ def test_teacher_or_student(pretrained_file, tmp_path):
     assert student.origin["weights"] == "student"
 
 
-def test_tsfm_arrives_whole_with_another_patch_and_more_channels(run, folder, stock_file, tmp_path):
+def test_tsfm_arrives_whole_with_another_patch_and_more_channels(run_adapt, transfer_folder, stock_file, tmp_path):
     """All but the heads; the position embedding gets the new grid, the first convolution the new channels."""
 
     def plans(grid):
-        row = json.loads((folder / f"{PLANS}.json").read_text())["configurations"]["3d_fullres"]["architecture"]
+        content = json.loads((transfer_folder / f"{PLANS}.json").read_text())
+        row = content["configurations"]["3d_fullres"]["architecture"]
         stages = {k: row["arch_kwargs"][k] for k in ("n_stages", "kernel_sizes", "strides", "conv_op", "norm_op")}
         vit = {"vit": {"dim": 12, "layers": 2, "heads": 3}, "vit_grid": grid, "features_per_stage": [4, 8, 8]}
         kwargs = stages | vit | {"n_conv_per_stage": 1, "n_conv_per_stage_decoder": 1, "nonlin": "torch.nn.LeakyReLU"}
@@ -282,16 +242,16 @@ def test_tsfm_arrives_whole_with_another_patch_and_more_channels(run, folder, st
 
     content = torch.load(stock_file, weights_only=False)
     there, here = plans([2, 3, 4]), plans([4, 2, 5])
-    change(folder, lambda p: p["configurations"]["3d_fullres"].update(architecture=there))
+    change(transfer_folder, lambda p: p["configurations"]["3d_fullres"].update(architecture=there))
     content["network_weights"] = Target.read("901", PLANS, "3d_fullres").network(9).state_dict()
-    content["init_args"]["plans"] = json.loads((folder / f"{PLANS}.json").read_text())
+    content["init_args"]["plans"] = json.loads((transfer_folder / f"{PLANS}.json").read_text())
     torch.save(content, stock_file)
     change(
-        folder,
+        transfer_folder,
         lambda p: p["configurations"]["3d_fullres"].update(architecture=here),
         lambda d: d.update(channel_names={"0": "MR", "1": "T2"}, labels=d["labels"] | {"third": 3}),
     )
-    code, report, text = run("--scope", "all", checkpoint=stock_file)
+    code, report, text = run_adapt("--scope", "all", checkpoint=stock_file)
     assert code == 0 and report["share"] == 1.0 and not report["differences"]
     old, new = content["network_weights"], weights(tmp_path / "adapted.pth")
     position = "encoder.stages.2.vit.position"
@@ -304,17 +264,17 @@ def test_tsfm_arrives_whole_with_another_patch_and_more_channels(run, folder, st
     torch.testing.assert_close(new["encoder.stem.weight"], old["encoder.stem.weight"].expand(-1, 2, -1, -1, -1) / 2)
 
 
-def test_a_state_dict_with_names_of_its_own(run, pretrained_file, tmp_path):
+def test_a_state_dict_with_names_of_its_own(run_adapt, pretrained_file, tmp_path):
     tensors = {
         f"module.teacher.trunk.{k.removeprefix('encoder.')}": v for k, v in encoder(weights(pretrained_file)).items()
     }
     torch.save({"state_dict": tensors}, tmp_path / "bare.pth")
-    code, _, text = run("--map", "module.teacher.trunk.=encoder.", checkpoint=tmp_path / "bare.pth")
+    code, _, text = run_adapt("--rename", "module.teacher.trunk.=encoder.", checkpoint=tmp_path / "bare.pth")
     assert code == 1 and "no tensor's name starts so" in text  # the wrapper's prefix is already gone
-    code, report, text = run("--map", "teacher.trunk.=encoder.", checkpoint=tmp_path / "bare.pth")
+    code, report, text = run_adapt("--rename", "teacher.trunk.=encoder.", checkpoint=tmp_path / "bare.pth")
     assert code == 0 and report["share"] == 1.0 and "names neither architecture" in text
-    code, _, text = run(checkpoint=tmp_path / "bare.pth")
-    assert code == 1 and "only 0.0%" in text and "--map" in text
+    code, _, text = run_adapt(checkpoint=tmp_path / "bare.pth")
+    assert code == 1 and "only 0.0%" in text and "--rename" in text
 
 
 def test_the_second_name_of_an_encoder_never_wins(tmp_path):
@@ -323,14 +283,15 @@ def test_the_second_name_of_an_encoder_never_wins(tmp_path):
     assert torch.equal(read_source(tmp_path / "twice.pth").weights["encoder.stem.x"], good)
 
 
-def test_a_checkpoint_of_nnssl(run, pretrained_file, tmp_path, folder):
-    plans = json.loads((folder / f"{PLANS}.json").read_text())
+def test_a_checkpoint_of_nnssl(run_adapt, pretrained_file, tmp_path, transfer_folder):
+    plans = json.loads((transfer_folder / f"{PLANS}.json").read_text())
     network = Target.read("901", PLANS, "3d_fullres").network(4)
-    plan = checkpoints.adaptation_plan(plans, "3d_fullres", "Dataset901", network, 1, [16, 16, 16])
+    plan = checkpoints.adaptation_plan(plans, "3d_fullres", plans["configurations"]["3d_fullres"], network, 1)
     content = {"network_weights": encoder(network.state_dict()), "nnssl_adaptation_plan": plan}
     torch.save(checkpoints.plain(content), tmp_path / "nnssl.pth")
-    code, report, text = run(checkpoint=tmp_path / "nnssl.pth")
-    assert code == 0 and report["source"]["kind"] == "nnssl" and "does not name its input channels" in text
+    code, report, text = run_adapt(checkpoint=tmp_path / "nnssl.pth")
+    assert code == 0, text
+    assert report["source"]["kind"] == "nnssl" and "does not name its input channels" in text
 
 
 @pytest.mark.parametrize(
@@ -339,17 +300,17 @@ def test_a_checkpoint_of_nnssl(run, pretrained_file, tmp_path, folder):
         (["-p", "nnUNetNoPlans"], f"it has {PLANS}"),
         (["-c", "2d_other"], "-c 2d_other"),
         (["-d", "777"], "-d 777"),
-        (["--least", "2"], "--least 2"),
+        (["--min-loaded", "2"], "--min-loaded 2"),
         (["--seed", "-1"], "--seed -1"),
         (["--weights", "student"], "does not hold the student"),
     ],
 )
-def test_wrong_options(run, options, words):
-    code, _, text = run(*options)
+def test_wrong_options(run_adapt, options, words):
+    code, _, text = run_adapt(*options)
     assert code == 1 and words in text
 
 
-def test_files_that_are_no_checkpoints(run, tmp_path):
+def test_files_that_are_no_checkpoints(run_adapt, tmp_path):
     (tmp_path / "text.pth").write_text("no")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a": 1}, tmp_path / "empty.pth")
@@ -366,30 +327,17 @@ def test_files_that_are_no_checkpoints(run, tmp_path):
         ("half.pth", "not a readable checkpoint"),
         ("absent.pth", "no such file"),
     ):
-        code, _, text = run(checkpoint=tmp_path / name)
+        code, _, text = run_adapt(checkpoint=tmp_path / name)
         assert code == 1 and words in text, text
 
 
 # ---- plan_like
 
 
-@pytest.fixture
-def plan(folder, pretrained_file, nnunet_tree, monkeypatch, capsys):
-    monkeypatch.setenv("nnUNet_raw", str(nnunet_tree / "raw"))
-
-    def _plan(*options, checkpoint=pretrained_file):
-        code = main(["plan_like", str(checkpoint), "-d", "901", *map(str, options)])
-        text = capsys.readouterr()
-        path = folder / "nnUNetLikePlans.json"
-        return code, json.loads(path.read_text()) if code == 0 else None, text.out + text.err
-
-    return _plan
-
-
-def test_plans_like_a_checkpoint(plan, pretrained_file, folder):
+def test_plans_like_a_checkpoint(run_plan_like, pretrained_file, transfer_folder):
     source = read_source(pretrained_file)
-    (folder / "dataset.json").unlink()  # a fingerprint is enough: planning copies it
-    code, plans, text = plan()
+    (transfer_folder / "dataset.json").unlink()  # a fingerprint is enough: planning copies it
+    code, plans, text = run_plan_like()
     assert code == 0 and list(plans["configurations"]) == ["3d_fullres"]
     row = plans["configurations"]["3d_fullres"]
     assert row["architecture"] == source.architecture and row["spacing"] == source.row["spacing"]
@@ -399,28 +347,29 @@ def test_plans_like_a_checkpoint(plan, pretrained_file, folder):
         p % d == 0 and p <= q for p, d, q in zip(row["patch_size"], divisor, source.row["patch_size"], strict=True)
     )
     assert "nnUNetv2_preprocess -d 901" in text
-    code = main(["adapt", str(pretrained_file), "-d", "901", "-p", "nnUNetLikePlans", "-o", str(folder / "a.pth")])
-    assert code == 0
+    adapted = str(transfer_folder / "a.pth")
+    assert main(["adapt", str(pretrained_file), "-d", "901", "-p", "nnUNetLikePlans", "-o", adapted]) == 0
 
 
-def test_spacing_modes(plan):
-    assert plan("--spacing", "fixed", "--mm", "3", "2", "1")[1]["configurations"]["3d_fullres"]["spacing"] == [3, 2, 1]
-    assert plan("--spacing", "default")[1]["configurations"]["3d_fullres"]["spacing"] == [1, 1, 1]
-    row = plan("--spacing", "no_resample")[1]["configurations"]["3d_fullres"]
+def test_spacing_modes(run_plan_like):
+    row = run_plan_like("--spacing", "fixed", "--target-spacing", "3", "2", "1")[1]["configurations"]["3d_fullres"]
+    assert row["spacing"] == [3, 2, 1]
+    assert run_plan_like("--spacing", "default")[1]["configurations"]["3d_fullres"]["spacing"] == [1, 1, 1]
+    row = run_plan_like("--spacing", "no_resample")[1]["configurations"]["3d_fullres"]
     assert row["resampling_fn_data"] == "no_resampling_hack"
     assert row["median_image_size_in_voxels"] == [20, 24, 28]
     for wrong in (
         ["--spacing", "fixed"],
-        ["--mm", "1", "1", "1"],
-        ["--spacing", "fixed", "--mm", "1"],
-        ["--spacing", "fixed", "--mm", "nan", "1", "1"],
-        ["--spacing", "fixed", "--mm", "1", "1", "3"],
+        ["--target-spacing", "1", "1", "1"],
+        ["--spacing", "fixed", "--target-spacing", "1"],
+        ["--spacing", "fixed", "--target-spacing", "nan", "1", "1"],
+        ["--spacing", "fixed", "--target-spacing", "1", "1", "3"],
         ["-p", "../elsewhere"],
     ):
-        assert plan(*wrong)[0] == 1
+        assert run_plan_like(*wrong)[0] == 1
 
 
-def test_spacing_of_slices_in_2d(plan, pretrained_file, tmp_path):
+def test_spacing_of_slices_in_2d(run_plan_like, pretrained_file, tmp_path):
     content = torch.load(pretrained_file, weights_only=True)
     plans = content["init_args"]["plans"]
     row = plans["configurations"]["3d_fullres"] | {"patch_size": [16, 16], "spacing": [2.0, 4.0]}
@@ -428,20 +377,21 @@ def test_spacing_of_slices_in_2d(plan, pretrained_file, tmp_path):
     plans["configurations"] = {"2d": row}
     content["init_args"]["configuration"] = "2d"
     torch.save(content, tmp_path / "2d.pth")
-    for options, spacing in (([], [2, 4]), (["--spacing", "fixed", "--mm", "3", "1"], [3, 1])):
-        code, plans, _ = plan(*options, checkpoint=tmp_path / "2d.pth")
+    for options, spacing in (([], [2, 4]), (["--spacing", "fixed", "--target-spacing", "3", "1"], [3, 1])):
+        code, plans, _ = run_plan_like(*options, checkpoint=tmp_path / "2d.pth")
         assert code == 0 and plans["configurations"]["2d"]["spacing"] == spacing
         assert plans["transpose_forward"] == [0, 1, 2] and list(plans["configurations"]) == ["2d"]
-    assert list(plan()[1]["configurations"]) == ["3d_fullres"]  # of older plans nothing is left
+    assert list(run_plan_like()[1]["configurations"]) == ["3d_fullres"]  # of older plans nothing is left
 
 
-def test_plans_of_others_stay(plan, folder):
-    before = (folder / f"{PLANS}.json").read_bytes()
-    code, _, text = plan("-p", PLANS)
-    assert code == 1 and "was not made by plan_like" in text and (folder / f"{PLANS}.json").read_bytes() == before
+def test_plans_of_others_stay(run_plan_like, transfer_folder):
+    plans = transfer_folder / f"{PLANS}.json"
+    before = plans.read_bytes()
+    code, _, text = run_plan_like("-p", PLANS)
+    assert code == 1 and "was not made by plan_like" in text and plans.read_bytes() == before
 
 
-def test_a_fingerprint_is_needed(plan, folder):
-    (folder / "dataset_fingerprint.json").unlink()
-    code, _, text = plan()
+def test_a_fingerprint_is_needed(run_plan_like, transfer_folder):
+    (transfer_folder / "dataset_fingerprint.json").unlink()
+    code, _, text = run_plan_like()
     assert code == 1 and "nnUNetv2_extract_fingerprint -d 901" in text

@@ -71,7 +71,7 @@ class Averages(nn.Module):
 @pytest.mark.parametrize(("shortcut", "per_layer"), [(False, -0.5), (True, -0.25)])
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_cells_of_strided_convolutions_show_the_same_place_in_both_views(dims, shortcut, per_layer, stage):
-    """By hand: a kernel of 3 at stride 2 sees voxels 2i - 1 to 2i + 1, half a voxel before the middle of 2i, 2i + 1."""
+    """By hand: a kernel of 3 at stride 2 sees 2i - 1 to 2i + 1, half a voxel before the middle of 2i and 2i + 1."""
     encoder, voxels = Averages(dims, shortcut), 64
     layout = measure(encoder, dims, (voxels,) * dims, "multi")
     stride = 2 ** (stage + 1)

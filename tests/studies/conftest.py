@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.commands.children import CommandFailed
+from nnunet_xlstm.errors import CommandFailed
 
 DATASET = "Dataset321_Balls"
 PLANS = "nnUNetXLSTMUNetTinyPlans"

@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet.raw_cases import RawImages
-from nnunet_xlstm.studies.study import draw_order, read_study
+from nnunet_xlstm.studies.study import Run, draw_order, read_study
 
 from .conftest import DATASET, PLANS, TRAINER, fail
 
@@ -29,6 +29,34 @@ def study(tree, fake):
         return main([*words, *map(str, options)])
 
     return call
+
+
+def test_no_input_is_replaced(study, tree, capsys):
+    out = tree / "out"
+    out.mkdir()
+    table = out / "table.csv"
+    table.write_text("case,subject\n" + "".join(f"patient{p}_{e},p{p}\n" for p in range(8) for e in ("ED", "ES")))
+    (out / "study").symlink_to(out)
+    (out / "results.csv").write_text("{}")
+    words = ["study", "few_label", "-d", "321", "--iterations", "100", "--arms", SCRATCH, "--labels", "1"]
+    (tree / "test.json").write_text('["p5", "p6", "p7"]')
+    for more in (
+        ["--subjects", table, "--test-subjects", tree / "test.json"],
+        ["--subject", r"patient\d+", "--config", out / "results.csv"],
+    ):
+        assert main([*words, "-o", str(out / "study"), *map(str, more)]) == 1
+        assert "would replace" in capsys.readouterr().err
+    assert table.read_text().startswith("case,subject") and not (out / "study.json").exists()
+
+
+def test_a_run_without_all_its_scores_is_not_done(tmp_path):
+    """A case could not be scored: `evaluate` then leaves the file in which it goes on."""
+    run = Run(tmp_path, "a", 1, 0)
+    run.folder.mkdir(parents=True)
+    run.summary.write_text("{}")
+    assert run.is_done
+    run.summary.with_name("summary.json.unfinished").touch()
+    assert not run.is_done
 
 
 def test_whole_study(study, tree, fake, capsys):

@@ -12,18 +12,16 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_xlstm.config.augmentation import AugmentationKeys
+from nnunet_xlstm.config.keys import key
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.io.files import read_json
 
 ENVIRONMENT = "nnUNet_xlstm_config"
-
-
-def key(default, text: str, choices: tuple | None = None, at_least: float | None = None, at_most: float | None = None):
-    """A config key: its default, one line of text, and the values it may have."""
-    return field(default=default, metadata={"text": text, "choices": choices, "at_least": at_least, "at_most": at_most})
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,19 @@ class SafetyKeys:
 
 
 @dataclass(frozen=True)
-class SegmentationConfig(ScheduleKeys, OptimiserKeys, SafetyKeys):
+class LossKeys:
+    """The weights of the loss's two parts."""
+
+    dice_weight: float = key(1.0, "of Dice", at_least=0)
+    ce_weight: float = key(1.0, "of cross-entropy (binary where targets are regions)", at_least=0)
+
+    def __post_init__(self):
+        if self.dice_weight == self.ce_weight == 0:
+            raise ConfigError("dice_weight and ce_weight are both 0, so there is no loss; give one of them more than 0")
+
+
+@dataclass(frozen=True)
+class SegmentationConfig(AugmentationKeys, LossKeys, ScheduleKeys, OptimiserKeys, SafetyKeys):
     """Keys of the supervised segmentation trainers."""
 
 
@@ -149,15 +159,30 @@ def override(recipe, values: dict, source: str):
             )
         if not _matches(value, annotations[name]):
             raise ConfigError(f"{source}: {name} = {value!r} is a wrong type; give {_type_name(annotations[name])}")
-        choices, least = fields[name].metadata["choices"], fields[name].metadata["at_least"]
-        if choices and value not in choices:
-            raise ConfigError(f"{source}: {name} = {value!r} is unknown; use one of {', '.join(choices)}")
-        if least is not None and value is not None and value < least:
-            raise ConfigError(f"{source}: {name} = {value!r} is too small; use at least {least:g}")
-        most = fields[name].metadata["at_most"]
-        if most is not None and value is not None and value > most:
-            raise ConfigError(f"{source}: {name} = {value!r} is too large; use at most {most:g}")
+        if value is not None:
+            _check_rules(name, value, fields[name].metadata, source)
     return dataclasses.replace(recipe, **values)
+
+
+def _check_rules(name: str, value, rules: Mapping, source: str) -> None:
+    """Compare a value of the right type with the rules of its key.
+
+    Raises:
+        ConfigError: a rule is broken.
+    """
+    said = f"{source}: {name} = {value!r}"
+    if rules["choices"] and value not in rules["choices"]:
+        raise ConfigError(f"{said} is unknown; use one of {', '.join(rules['choices'])}")
+    for number in value if isinstance(value, list) else [value]:
+        if rules["at_least"] is not None and number < rules["at_least"]:
+            raise ConfigError(f"{said} is too small; use at least {rules['at_least']:g}")
+        if rules["at_most"] is not None and number > rules["at_most"]:
+            raise ConfigError(f"{said} is too large; use at most {rules['at_most']:g}")
+    if rules["interval"] and not (len(value) == 2 and value[0] <= value[1]):
+        raise ConfigError(f"{said} is no range; give [least, greatest]")
+    inside = rules["contains"]
+    if inside is not None and not value[0] <= inside <= value[1]:
+        raise ConfigError(f"{said} leaves out {inside:g}, which changes nothing; give a range around {inside:g}")
 
 
 def load_overrides() -> tuple[dict, str]:
@@ -172,13 +197,7 @@ def load_overrides() -> tuple[dict, str]:
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"{ENVIRONMENT}={name}: no such file; name a JSON file, or unset the variable")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f'{path}: not valid JSON ({error}); write an object such as {{"num_epochs": 100}}') from error
-    if not isinstance(values, dict):
-        raise ConfigError(f'{path}: holds a {type(values).__name__}; write an object such as {{"num_epochs": 100}}')
-    return values, str(path)
+    return read_json(path, dict), str(path)
 
 
 def resolve(recipe):
@@ -209,59 +228,3 @@ def rows(config_class: type) -> list[Row]:
         Row(f.name, _type_name(annotations[f.name]), json.dumps(f.default), f.metadata["text"])
         for f in dataclasses.fields(config_class)
     ]
-
-
-def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, object]) -> str:
-    """`docs/reference/configuration.md`.
-
-    Args:
-        families: (title, config class); keys that an earlier family has are not listed again.
-        recipes: name of a trainer -> its config, for the table of what differs from the defaults.
-    """
-    lines = [
-        "# Configuration of the trainers",
-        "",
-        "<!-- made by `nnunet_xlstm config --markdown`; do not edit -->",
-        "",
-        "Write the keys to change into a JSON file, and name it:",
-        "",
-        "```bash",
-        'echo \'{"num_epochs": 100, "initial_lr": 0.003}\' > run.json',
-        "nnUNet_xlstm_config=run.json nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerXLSTMUNet -p nnUNetXLSTMUNetPlans",
-        "```",
-        "",
-        "A key that the trainer does not declare is an error. What was used is in the training log and in every",
-        "checkpoint. `patch_size` and `batch_size` change the plans that are stored with the model, so prediction",
-        "agrees.",
-        "Defaults are those of nnU-Net where it has the key; a trainer's recipe may differ: see the last table, and",
-        "`nnunet_xlstm config --trainer NAME`, which prints what a trainer uses.",
-    ]
-    listed: set[type] = set()
-    for title, config_class in families:
-        lines += ["", f"## {title}", ""]
-        known = [g.__name__.removesuffix("Keys") for g in reversed(key_groups(config_class)) if g in listed]
-        lines += [f"The keys of {', '.join(known)} above, and:", ""] if known else []
-        for group in reversed(key_groups(config_class)):
-            if group not in listed:
-                lines += _group_table(config_class, group)
-                listed.add(group)
-    return "\n".join([*lines, *_recipe_table(recipes)]) + "\n"
-
-
-def _group_table(config_class: type, group: type) -> list[str]:
-    own = set(group.__dict__["__annotations__"])
-    lines = [f"### {group.__name__.removesuffix('Keys')}", "", group.__doc__.strip(), ""]
-    lines += ["| key | type | default | what |", "|---|---|---|---|"]
-    lines += [f"| `{r.name}` | {r.type} | {r.default} | {r.text} |" for r in rows(config_class) if r.name in own]
-    return [*lines, ""]
-
-
-def _recipe_table(recipes: Mapping[str, object]) -> list[str]:
-    lines = ["## What the trainers' recipes change", ""]
-    for name, recipe in recipes.items():
-        default = type(recipe)()
-        changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
-        changed = {k: v for k, v in changed.items() if v != getattr(default, k)}
-        values = ", ".join(f"`{k}` {json.dumps(v)}" for k, v in sorted(changed.items()))
-        lines.append(f"- **{name}**: {values or 'nothing'}")
-    return lines

@@ -1,0 +1,27 @@
+"""`nnunet_xlstm check`: read a raw data set to its end, before nnU-Net does."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Reads every image and label map of a raw data set to its end, and says what is wrong, a line for each: files "
+        "that are missing or cut off, NaN, unknown label ids, grids that differ, a wrong number of channels or cases, "
+        "files that macOS left. Errors come first, then warnings. Exit code 1 where there are errors."
+    )
+    parser.add_argument("-d", required=True, metavar="ID", help="number, name or folder of the data set")
+    parser.add_argument("-np", type=int, default=1, metavar="N", help="cases at a time (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_xlstm.data.raw_check import check_dataset, find_dataset
+
+    report = check_dataset(find_dataset(args.d), args.np)
+    for finding in report.findings:
+        print(finding)
+    warnings = len(report.findings) - report.errors
+    print(
+        f"{report.folder}: {report.train} training and {report.test} test cases read; errors: {report.errors}, "
+        f"warnings: {warnings}"
+    )
+    return 1 if report.errors else 0

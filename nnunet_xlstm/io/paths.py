@@ -1,0 +1,68 @@
+"""Names that stand in files, before they become paths: nothing outside of a folder is written or deleted.
+
+A data set, a pool or a report can come from elsewhere. What its files call a case is checked here, where it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.errors import DatasetError
+
+FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]")
+RULE = "a name is a text without / and \\ and control characters that does not begin with a dot"
+
+
+def is_path(value: Any) -> bool:
+    """Return whether a value can be a path: a text without null bytes that the file system's encoding knows."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        return False
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
+        return False
+    return True
+
+
+def is_file_name(name: Any) -> bool:
+    """Return whether a value can be the name of a file or folder, and nothing more than that."""
+    return is_path(name) and bool(name.strip()) and not name.startswith(".") and not FORBIDDEN.search(name)
+
+
+def check_file_name(name: Any, where: str) -> str:
+    """Return a name that a file may get.
+
+    Args:
+        where: the file and the key that hold it, for the message.
+
+    Raises:
+        DatasetError: it would lead elsewhere, or is no name.
+    """
+    if not is_file_name(name):
+        raise DatasetError(f"{where}: {name!r} cannot be the name of a file; {RULE}")
+    return name
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """Return `folder / name`, a path to write or to delete.
+
+    The last part may be a link, which is then replaced or deleted itself; the folders above it may not lead out.
+
+    Args:
+        name: relative to `folder`.
+        where: what names it, for the message.
+
+    Raises:
+        DatasetError: the path leads out of the folder, by its parts or through a link.
+    """
+    path = Path(folder) / name
+    try:
+        leads_out = not path.parent.resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
+        leads_out = True
+    if leads_out or path.name in ("", ".."):
+        raise DatasetError(f"{where}: {name!r} leads out of {folder}; nothing is written or deleted there")
+    return path

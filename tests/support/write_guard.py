@@ -1,0 +1,63 @@
+"""Sees every file that this process writes, moves or deletes outside one folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# audit event -> positions of the paths that it changes (docs.python.org/3/library/audit_events.html)
+CHANGES = {
+    "os.rename": (0, 1), "os.remove": (0,), "os.rmdir": (0,), "os.mkdir": (0,), "os.symlink": (1,), "os.link": (1,),
+    "os.truncate": (0,), "os.chmod": (0,), "os.utime": (0,), "shutil.rmtree": (0,), "shutil.move": (0, 1),
+    "shutil.copyfile": (1,),
+}  # fmt: skip
+HARMLESS = ("/dev/", "/proc/", "/sys/")
+_allowed: list[Path] = []
+_found: list[str] = []
+_installed = False
+
+
+def _look(event: str, args: tuple) -> None:
+    if not _allowed:
+        return
+    if event == "open":
+        path, mode, flags = args
+        if not (isinstance(mode, str) and set(mode) & set("wax+")) and not (isinstance(flags, int) and flags & WRITING):
+            return
+        paths = [path]
+    elif event in CHANGES:
+        paths = [args[i] for i in CHANGES[event]]
+    else:
+        return
+    for path in paths:
+        if isinstance(path, (str, bytes, os.PathLike)):
+            real = os.path.realpath(os.fsdecode(path))
+            if not real.startswith(HARMLESS) and "__pycache__" not in real:
+                if not any(real == str(root) or real.startswith(f"{root}{os.sep}") for root in _allowed):
+                    _found.append(f"{event} {real}")
+
+
+@contextmanager
+def only_writes_below(*folders: Path) -> Iterator[None]:
+    """Fail when the body writes, moves or deletes outside the folders; what C++ writes shows when it is renamed."""
+    global _installed
+    if not _installed:
+        sys.addaudithook(_look)  # it cannot be taken away again, so it looks at `_allowed`
+        _installed = True
+    _found.clear()
+    _allowed[:] = [Path(os.path.realpath(folder)) for folder in folders]
+    try:
+        yield
+    finally:
+        _allowed.clear()
+    assert not _found, f"written outside {', '.join(map(str, folders))}: {_found}"
+
+
+def scratch() -> Path:
+    """A fresh folder for one fuzzed input; the caller removes it."""
+    return Path(tempfile.mkdtemp(prefix="fuzz"))

@@ -1,0 +1,10 @@
+"""The fine-tuning of 3D-SegSync."""
+
+from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
+from nnunet_xlstm.transfer.config import SEGSYNC
+
+
+class nnUNetTrainerFinetune_SegSync(FinetuneTrainer):
+    """The whole network learns: Adam 1e-5 at a constant rate, 1000 epochs, patches of 128^3, batch 2."""
+
+    recipe = SEGSYNC
