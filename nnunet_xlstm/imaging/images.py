@@ -261,7 +261,7 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     """
     try:
         with quiet():
-            sitk.WriteImage(image, str(temporary), compress)
+            sitk.WriteImage(image, as_utf8(temporary), compress)
     except RuntimeError as error:
         raise WriteError(path, full_or_failed(path, error)) from error
     check_written(temporary, path)
