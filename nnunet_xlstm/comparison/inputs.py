@@ -176,7 +176,7 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Costs of the models from what `nnunet_xlstm cost --json` prints: key of COSTS -> (models,), NaN where unknown.
 
     Raises:
-        ValueError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
+        DatasetError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
     """
     try:
         content = read_json(path, list)

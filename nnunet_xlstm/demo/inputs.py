@@ -133,7 +133,7 @@ def check_out(out: Path, data: Path | None) -> None:
     """Refuse an output folder that holds anything but an earlier demo, or that holds the data.
 
     Raises:
-        ValueError: with the rule and the way out.
+        DatasetError: with the rule and the way out.
     """
     if out.exists() and not out.is_dir():
         raise DatasetError(f"--out {out} is a file; give a folder that is new or empty.")

@@ -137,7 +137,7 @@ def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
     except UserError as error:
         return str(error)
     except MemoryError as error:
-        return f"not enough memory ({error or 'MemoryError'}); use a lower -np"
+        return f"not enough memory ({str(error) or 'MemoryError'}); use a lower -np"
 
 
 def summarise(
