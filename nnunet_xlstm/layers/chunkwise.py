@@ -19,6 +19,7 @@ PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
 _CPU_TOKENS = 4096  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
 _CPU_KEPT = 2**22  # chunk weights that are kept for the backward pass on a CPU: more leave the cache, and cost more
 _MAX_CHUNKS = 64  # chunks in work at one time elsewhere
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # from torch 2.7 on
 _WIDE_BMM = torch.version.cuda is not None and hasattr(torch.ops.aten.bmm, "dtype")  # from torch 2.8 on
 
 
@@ -35,7 +36,7 @@ class _Weights(NamedTuple):
 
 def _writes_down() -> bool:
     """Whether torch exports or traces: the result is to run without this library, and in ONNX."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return torch.jit.is_tracing() or _is_exporting()
 
 
 def _running_max(x: Tensor) -> Tensor:
