@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if dataset is None:
         beside = (args.source / "dataset.json", args.source.resolve().parent / "dataset.json")
         dataset = next((path for path in beside if path.is_file()), None)
+    table_file = out.with_suffix(".csv")
+    protect_inputs([out, table_file], filter(None, (dataset, args.pairs, args.bsa)))
     classes = read_classes(dataset) if dataset else None
     structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
     if args.pairs:
@@ -54,9 +56,8 @@ def run(args: argparse.Namespace) -> int:
         subjects = cardiac_folder.pairs_by_suffix(args.source, (args.ed_suffix, args.es_suffix))
     bsa = cardiac_folder.read_bsa(args.bsa, subjects) if args.bsa else None
     references = cardiac_folder.references_of(subjects, args.ref, complete=args.pairs is None) if args.ref else None
-    table_file = out.with_suffix(".csv")
     maps = [path for subject in (*subjects, *(references or ())) for path in (subject.ed, subject.es)]
-    protect_inputs([out, table_file], [*filter(None, (dataset, args.pairs, args.bsa)), *files_read(maps)])
+    protect_inputs([out, table_file], files_read(maps))
     protect_other_json(out, "density_g_per_mL")
     try_writing([out, table_file])
     content = cardiac_folder.measure_subjects(

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.errors import DatasetError
-    from nnunet_xlstm.evaluation.folder import failed_text, find_pairs
+    from nnunet_xlstm.errors import DatasetError, failed_text
+    from nnunet_xlstm.evaluation.folder import find_pairs
     from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.evaluation.run import Outputs, evaluate
     from nnunet_xlstm.evaluation.score import Settings
@@ -67,14 +67,16 @@ def run(args: argparse.Namespace) -> int:
     )
     for line in table(summary):
         print(line)
+    if failed:
+        print(f"\nincomplete: {len(failed)} of {len(pairs)} cases are missing in these numbers")
     print(f"\nsummary: {files.summary}\ntable:   {files.table}\npage:    {files.page}")
     missed, false = (sum(row[n] for row in summary[EXTRAS]["counts"].values()) for n in ("n_missed", "n_false"))
     if missed or false:
         print(f"\nmissed structures: {missed}, false ones: {false}; their distances: {args.one_empty} (see flags)")
     if failed:
         raise DatasetError(
-            f"{failed_text(failed, len(pairs))}\nThe others are in {files.summary}, which says that these are missing; "
-            "mend them and run the command again: it scores these alone."
+            f"{failed_text(failed, len(pairs), 'scored')}\nThe others are in {files.summary}, which says that these "
+            "are missing; mend them and run the command again: it scores these alone."
         )
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
 from nnunet_xlstm.cli.trust_options import add_allow_import
-from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
 ARMS = ("trained", "untrained", "permuted")
 
@@ -240,7 +240,6 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     """Score the label maps of an arm as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
     from nnunet_xlstm.evaluation.cases import Pair
-    from nnunet_xlstm.evaluation.folder import failed_text
     from nnunet_xlstm.evaluation.labels import Classes
     from nnunet_xlstm.evaluation.run import evaluate
     from nnunet_xlstm.evaluation.score import Settings
@@ -250,7 +249,7 @@ def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     pairs = [Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
     summary, failed = evaluate(pairs, classes, Settings(), out / f"{arm}.json", f"Probe, {arm}", progress=True)
     if failed:
-        raise DatasetError(failed_text(failed, len(pairs)))
+        raise DatasetError(failed_text(failed, len(pairs), "scored"))
     names = summary[EXTRAS]["classes"]
     dice = {names[key]: row["Dice"] for key, row in summary["mean"].items()}
     return {"Dice": dice, "mean Dice": summary["foreground_mean"]["Dice"]}

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.io.files import protect_inputs, try_writing, visible_files
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    focus = args.focus or ("errors" if args.style == "errors" else "structure")
+    if args.style == "errors" and None in (args.ref, args.pred):
+        raise ConfigError("--style errors compares a prediction with its reference; give -ref and -pred")
     names, ending, channels = {}, ".nii.gz", ()
     if args.djfile is not None:
         dataset = read_dataset(args.djfile)
@@ -68,14 +71,20 @@ def run(args: argparse.Namespace) -> int:
     window = tuple(args.ct_window) if args.ct_window else quicklook.CT_WINDOW if is_ct else None
     if window and window[1] <= 0:
         raise ConfigError(f"--ct-window {window[0]:g} {window[1]:g}: the width must be more than 0")
-    focus = args.focus or ("errors" if args.style == "errors" else "structure")
     common = {"names": names, "ct_window": window, "style": args.style, "focus": focus}
-    drawn = quicklook.draw_cases(files, args.o, titles=titles, **common)
-    for _ in tqdm(drawn, total=len(files), unit="case", desc="view", disable=None):
-        pass
-    if args.worst is not None:
+    failed = {}
+    with tqdm(files, unit="case", desc="view", disable=None) as bar:
+        for row in bar:
+            try:
+                quicklook.draw_case(row, args.o, title=titles.get(row.case, ""), **common)
+            except DatasetError as error:
+                failed[row.case] = str(error)
+    total, files = len(files), [row for row in files if row.case not in failed]
+    if args.worst is not None and files:
         print(draw_sheet(sheet, quicklook.loaders(files, titles), **common))
     print(f"{len(files)} picture{'s' * (len(files) != 1)} in {args.o}")
+    if failed:
+        raise DatasetError(failed_text(failed, total, "drawn"))
     return 0
 
 

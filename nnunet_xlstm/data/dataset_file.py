@@ -14,7 +14,7 @@ from typing import Any
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.files import read_json
-from nnunet_xlstm.io.paths import check_file_name
+from nnunet_xlstm.io.paths import check_file_name, is_path
 
 NAME = "dataset.json"
 DEFAULT_ENDING = ".nii.gz"
@@ -136,7 +136,7 @@ class DatasetFile:
         for case, row in rows.items() if isinstance(rows, dict) else [("", rows)]:
             images = row.get("images") if isinstance(row, dict) else None
             label = row.get("label") if isinstance(row, dict) else None
-            if not isinstance(images, list) or not all(map(_is_path, images)) or not _is_path(label):
+            if not isinstance(images, list) or not images or not all(map(is_path, images)) or not is_path(label):
                 raise DatasetError(
                     f'{self.path}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}; it '
                     f"holds {_shown(row)}" + (f" for {case!r}" if case else "")
@@ -186,10 +186,6 @@ def label_ids(name: str, value: Any) -> tuple[int, ...]:
             "ones"
         )
     return ids
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and "\0" not in value
 
 
 def _shown(value: Any) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom import Reasons
+from nnunet_xlstm.imaging.images import spacing_files
 from nnunet_xlstm.imaging.integrity import PICTURES, TIFF
 
 ENDINGS = (
@@ -23,10 +23,7 @@ OTHER_ENDINGS = (
 )  # fmt: skip
 APPLE_DOUBLE = "._"  # what macOS writes beside a file on other file systems
 # Files that belong to an image, by its ending: they may be missing at first, and come later
-COMPANIONS = {
-    ".tif": (".json",), ".tiff": (".json",), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"),
-    ".hdr": (".img", ".img.gz"),
-}  # fmt: skip
+COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (".img", ".img.gz")}
 
 
 def is_image(path: Path) -> bool:
@@ -48,10 +45,7 @@ def is_half_of_a_pair(file: Path) -> bool:
 def companions(file: str) -> list[str]:
     """Return the paths, there or not, of the files that belong to an image."""
     base, ending = os.path.splitext(file)
-    names = [base + other for other in COMPANIONS.get(ending.lower(), ())]
-    if ending.lower() in TIFF and re.search(r"_\d{4}$", base):
-        names.append(base[:-5] + ".json")
-    return names
+    return [base + other for other in COMPANIONS.get(ending.lower(), ())] + [str(p) for p in spacing_files(Path(file))]
 
 
 def files_below(folder: Path, unreadable: Reasons | None = None) -> Iterator[Path]:

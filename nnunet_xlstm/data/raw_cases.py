@@ -34,9 +34,8 @@ class Images:
     others: list[str] = field(default_factory=list)
 
     def left_out(self) -> list[tuple[str, str]]:
-        """Return (path, why it is no image of a case) of all but the files of other endings."""
+        """Return (path, why it is no image of a case) of what could have been meant as one."""
         reasons = {
-            "left by macOS, no image; delete it": self.apple,
             "its name does not end with the number of a channel, such as _0000": self.unnumbered,
             "a link to a file that is not there": self.broken,
         }

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.files import read_json, visible_files, write_json
+from nnunet_xlstm.io.files import make_folder, read_json, visible_files, write_json
 
-MARKER = "demo.json"
+MARKER, MADE_BY = "demo.json", "nnunet_xlstm demo"
 PRODUCTS = (
     "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "predictions", "pictures", "logs",
     "config.json", "evaluation.json", "summary.json", "index.html",
@@ -29,6 +31,11 @@ class Dataset:
     folder: Path
     facts: dict[str, Any]
 
+    @cached_property
+    def table(self) -> dict[str, CaseFiles] | None:
+        """The files of the training cases where dataset.json lists them."""
+        return DatasetFile(self.folder / "dataset.json", self.facts).table()
+
     @property
     def classes(self) -> Classes:
         return Classes.from_dataset(self.facts)
@@ -43,21 +50,21 @@ class Dataset:
 
     def cases(self, part: str) -> list[str]:
         """Names of the labelled cases."""
-        if part == "Tr" and "dataset" in self.facts:
-            return sorted(self.facts["dataset"])
+        if part == "Tr" and self.table is not None:
+            return sorted(self.table)
         folder = self.folder / f"labels{part}"
         found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
         return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
 
     def image(self, case: str, part: str) -> Path:
         """First channel of a case."""
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["images"][0]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].images[0])
         return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
 
     def label(self, case: str, part: str) -> Path:
-        if part == "Tr" and "dataset" in self.facts:
-            return self.folder / self.facts["dataset"][case]["label"]
+        if part == "Tr" and self.table is not None:
+            return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
 
     def structures(self) -> dict[str, str]:
@@ -82,8 +89,7 @@ def read_dataset(folder: Path) -> Dataset:
     """The dataset in a folder of the user.
 
     Raises:
-        ValueError: the folder is no raw nnU-Net dataset, or has too few cases; the text says what is missing.
-        FileNotFoundError: there is no such folder.
+        DatasetError: there is no such folder, it is no raw nnU-Net dataset, or has too few cases.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -96,7 +102,7 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    facts = read_json(path, dict)
+    facts = dict(DatasetFile.read(path).content)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
     missing = [key for key in needed if key not in facts]
     if missing:
@@ -108,14 +114,6 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def _check_cases(dataset: Dataset) -> None:
-    listed = dataset.facts.get("dataset", {})
-    for case, row in listed.items() if isinstance(listed, dict) else [("", listed)]:
-        images, label = (row.get(key) if isinstance(row, dict) else None for key in ("images", "label"))
-        if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(i, str) for i in images):
-            raise DatasetError(
-                f"{dataset.folder / 'dataset.json'}: dataset: '{case}' is {row!r}; write {{\"images\": [FILE, ...], "
-                '"label": FILE}'
-            )
     cases = dataset.cases("Tr")
     if len(cases) < MIN_CASES:
         raise DatasetError(
@@ -135,23 +133,31 @@ def check_out(out: Path, data: Path | None) -> None:
     """Refuse an output folder that holds anything but an earlier demo, or that holds the data.
 
     Raises:
-        ValueError: with the rule and the way out.
+        DatasetError: with the rule and the way out.
     """
     if out.exists() and not out.is_dir():
         raise DatasetError(f"--out {out} is a file; give a folder that is new or empty.")
     if data is not None and data.resolve().is_relative_to(out.resolve()):
         raise DatasetError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+    if out.is_dir() and any(out.iterdir()) and not _is_demo(out):
         raise DatasetError(
             f"--out {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
             "give a folder that is new, empty, or of an earlier demo."
         )
 
 
+def _is_demo(out: Path) -> bool:
+    """Whether the folder holds our marker, and not only a file of that name."""
+    try:
+        return read_json(out / MARKER, dict).get("made_by") == MADE_BY
+    except DatasetError:
+        return False
+
+
 def prepare_out(out: Path) -> None:
     """Make the output folder with nnU-Net's three in it. Goes: what an earlier demo made, but no data behind links."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MARKER, {"made_by": "nnunet_xlstm demo"})
+    make_folder(out)
+    write_json(out / MARKER, {"made_by": MADE_BY})
     for name in PRODUCTS:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -159,7 +165,7 @@ def prepare_out(out: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     for name in PRODUCTS[:3]:
-        (out / name).mkdir()
+        make_folder(out / name)
 
 
 def place_dataset(dataset: Dataset, raw: Path) -> Dataset:

@@ -26,7 +26,7 @@ from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_label_map
 from nnunet_xlstm.io.files import visible_files
 
-MAX_LISTED = 10
+MAX_LISTED = 10  # names
 
 logger = logging.getLogger(__name__)
 
@@ -96,14 +96,16 @@ def score_pairs(
     scores = {} if journal is None else {p.case: s for p in pairs if (s := journal.scores(p)) is not None}
     failed = {}
     left = [pair for pair in pairs if pair.case not in scores]
-    bar = {"total": len(pairs), "initial": len(scores), "unit": "case", "desc": "evaluate"}
-    for pair, result in tqdm(_each(left, classes, settings, processes), **bar, disable=None if progress else True):
-        if isinstance(result, str):
-            failed[pair.case] = result
-            continue
-        scores[pair.case] = result
-        if journal is not None:
-            journal.add(pair, result)
+    shown = {"total": len(pairs), "initial": len(scores), "unit": "case", "desc": "evaluate"}
+    with tqdm(**shown, disable=None if progress else True) as bar:
+        for pair, result in _each(left, classes, settings, processes):
+            if isinstance(result, str):
+                failed[pair.case] = result
+            else:
+                scores[pair.case] = result
+                if journal is not None:
+                    journal.add(pair, result)
+            bar.update()
     return tuple({p.case: found[p.case] for p in pairs if p.case in found} for found in (scores, failed))
 
 
@@ -122,7 +124,8 @@ def _each(
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np (what is scored is "
+                "kept)"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -134,16 +137,7 @@ def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
     except UserError as error:
         return str(error)
     except MemoryError as error:
-        return f"not enough memory ({error or 'MemoryError'}); use a lower -np"
-
-
-def failed_text(failed: Mapping[str, str], total: int) -> str:
-    """Say which cases could not be scored: the first with the reasons, of the others the names."""
-    first = list(failed)[:MAX_LISTED]
-    lines = [f"{len(failed)} of {total} cases could not be scored:", *(f"{case}: {failed[case]}" for case in first)]
-    if others := list(failed)[MAX_LISTED:]:
-        lines.append(f"and {', '.join(others)}")
-    return "\n".join(lines)
+        return f"not enough memory ({str(error) or 'MemoryError'}); use a lower -np"
 
 
 def summarise(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.data.dataset_file import DatasetFile, parse_labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,14 @@ class Classes:
         """From the content of dataset.json.
 
         Raises:
-            ValueError: no usable `labels`.
+            DatasetError: no usable `labels`.
         """
         rows = dataset.get("labels") if isinstance(dataset, Mapping) else None
-        if not isinstance(rows, Mapping) or not rows:
-            raise DatasetError(
-                "dataset.json has no 'labels'; it must hold a table name -> id, such as "
-                '{"background": 0, "left ventricle": 1}'
-            )
-        labels, names, ignore = {}, {}, None
-        all_ids = {name: _ids(name, value) for name, value in rows.items()}
-        regions = any(len(ids) > 1 for ids in all_ids.values())
-        for name, ids in all_ids.items():
-            if name == "ignore":
-                if len(ids) > 1:
-                    raise DatasetError(f"dataset.json: label 'ignore' is {list(ids)}; it must be one id")
-                ignore = ids[0]
-            elif set(ids) != {0}:
-                key = str(ids) if regions and not isinstance(rows[name], int) else str(ids[0])  # as nnU-Net does
+        read = parse_labels(rows)
+        labels, names = {}, {}
+        for name, ids in read.ids.items():
+            if ids != (0,):
+                key = str(ids) if read.has_regions and not isinstance(rows[name], int) else str(ids[0])  # as nnU-Net
                 if key in labels:
                     raise DatasetError(
                         f"dataset.json: '{names[key]}' and '{name}' are both {key}; give each its own id"
@@ -62,13 +52,7 @@ class Classes:
                 labels[key], names[key] = ids, name
         if not labels:
             raise DatasetError("dataset.json: 'labels' holds the background only; give at least one structure")
-        for key, ids in labels.items():
-            if 0 in ids or ignore in ids:
-                what = "the background, 0" if 0 in ids else f"the ignore label, {ignore}"
-                raise DatasetError(
-                    f"dataset.json: label '{names[key]}' is {list(ids)}, which holds {what}; take it out"
-                )
-        return cls(labels, names, frozenset({0}.union(*all_ids.values())), ignore)
+        return cls(labels, names, read.known, read.ignore)
 
     def definition(self) -> dict[str, Any]:
         """What each class is made of and what is ignored, for summary.json."""
@@ -78,16 +62,6 @@ class Classes:
             "ignore_label": self.ignore,
             "ignored voxels": "those where the reference is the ignore label; taken out of both masks first",
         }
-
-
-def _ids(name: str, value: int | list[int]) -> tuple[int, ...]:
-    ids = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids)
-    if not ids or not whole or len(set(ids)) < len(ids):
-        raise DatasetError(
-            f"dataset.json: label '{name}' is {value!r}; use a whole number from 0 on, or a list of different ones"
-        )
-    return ids
 
 
 @dataclass(frozen=True)
@@ -100,26 +74,18 @@ class Dataset:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """From a dataset.json, or from the folder that holds it.
+    """Read a dataset.json, or that of a folder.
 
     Raises:
-        ValueError: the file is not readable, or has no usable labels.
+        DatasetError: the file is not readable, or has no usable labels, file ending or channels.
     """
-    path = Path(path)
-    path = path / "dataset.json" if path.is_dir() else path
-    content = read_json(path, dict)
+    file = DatasetFile.read(path)
     try:
-        classes = Classes.from_dataset(content)
+        classes = Classes.from_dataset(file.content)
     except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    ending = content.get("file_ending", ".nii.gz")
-    channels = content.get("channel_names") or content.get("modality") or {}
-    if not isinstance(ending, str) or not ending.startswith(".") or not isinstance(channels, Mapping):
-        raise DatasetError(
-            f"{path}: file_ending {ending!r}, channel_names {channels!r}; they must be a text such as '.nii.gz' and a "
-            'table such as {"0": "CT"}'
-        )
-    return Dataset(classes, ending, tuple(str(name) for name in channels.values()))
+        raise DatasetError(f"{file.path}: {str(error).removeprefix('dataset.json: ')}") from error
+    has_channels = not {"channel_names", "modality"}.isdisjoint(file.content)
+    return Dataset(classes, file.file_ending(), file.channels() if has_channels else ())
 
 
 def read_classes(path: Path) -> Classes:

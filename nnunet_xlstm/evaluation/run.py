@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.errors import ConfigError, DatasetError
+from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.folder import csv_rows, failed_text, score_pairs, summarise
+from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarise
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.page import build_page
 from nnunet_xlstm.evaluation.score import Settings
-from nnunet_xlstm.evaluation.summary import EXTRAS
+from nnunet_xlstm.evaluation.summary import EXTRAS, JOURNAL
 from nnunet_xlstm.imaging.images import files_read
 from nnunet_xlstm.io.files import json_text, protect_inputs, protect_other_json, read_json, try_writing, write_together
 from nnunet_xlstm.io.tables import csv_text
 
-BYTES_PER_ROW = 3000  # of a case and class, in all files together
+BYTES_PER_ROW = 2000  # of a case and class, in all files together
 logger = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ class Outputs:
 
     @property
     def journal(self) -> Path:
-        return self.summary.with_name(f"{self.summary.name}.unfinished")
+        return self.summary.with_name(f"{self.summary.name}{JOURNAL}")
 
     def __iter__(self):
         yield from (self.summary, self.table, self.page, self.journal)
@@ -103,7 +103,7 @@ def evaluate(
     journal = Journal(files.journal, pairs, classes, settings)
     scores, failed = score_pairs(pairs, classes, settings, processes, progress, journal)
     if not scores:
-        raise DatasetError(failed_text(failed, len(pairs)))
+        raise DatasetError(failed_text(failed, len(pairs), "scored"))
     scored = [pair for pair in pairs if pair.case in scores]
     summary = summarise(scored, list(scores.values()), classes, settings, failed)
     kept = _stock_summary(files.summary)

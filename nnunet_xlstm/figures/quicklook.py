@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Files:
         """Read all.
 
         Raises:
-            ValueError: a file cannot be read, or a label map is not on the image's grid; names the case.
+            DatasetError: a file cannot be read, or a label map is not on the image's grid; names the case.
         """
         try:
             image = read_image(self.image)
@@ -54,7 +54,7 @@ def find_files(
         images: nnU-Net's layout, `<case>_0000<ending>`; references, predictions: `<case><ending>`.
 
     Raises:
-        ValueError: a folder does not exist, or a prediction has no image or no reference.
+        DatasetError: a folder does not exist, or a prediction has no image or no reference.
     """
     suffix = f"_{channel:04d}{ending}"
     for folder in (images, references, predictions):
@@ -85,37 +85,22 @@ def _names(folder: Path, ending: str) -> set[str]:
     return {path.name.removesuffix(ending) for path in visible_files(folder) if path.name.endswith(ending)}
 
 
-def draw_cases(
-    files: Sequence[Files],
-    out: Path,
-    *,
-    names: Mapping[int, str] | None = None,
-    ct_window: tuple[float, float] | None = None,
-    style: str = "outline",
-    focus: str = "structure",
-    titles: Mapping[str, str] | None = None,
-) -> Iterator[Path]:
-    """One PNG per case in `out`, named after it; yields each path when it is written. Arguments as `draw_overlay`."""
-    for row in files:
-        case = row.load((titles or {}).get(row.case, row.case))
-        yield draw_overlay(
-            out / f"{row.case}.png",
-            case.image,
-            case.reference,
-            case.prediction,
-            names=names,
-            title=case.title,
-            ct_window=ct_window,
-            style=style,
-            focus=focus,
-        )
+def draw_case(row: Files, out: Path, *, title: str = "", **options) -> Path:
+    """Write the picture of a case, named after it, to a folder; `options` as `draw_overlay`.
+
+    Raises:
+        DatasetError: names the case. WriteError: the picture cannot be written.
+    """
+    case = row.load(title or row.case)
+    path = out / f"{row.case}.png"
+    return draw_overlay(path, case.image, case.reference, case.prediction, title=case.title, **options)
 
 
 def worst(files: Sequence[Files], scores: Mapping[str, float], k: int) -> list[Files]:
     """The k cases with the lowest score, from the worst on.
 
     Raises:
-        ValueError: a case has no score.
+        DatasetError: a case has no score.
     """
     missing = sorted(row.case for row in files if math.isnan(scores.get(row.case, math.nan)))
     if missing:

@@ -16,15 +16,20 @@ FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]")
 RULE = "a name is a text without / and \\ and control characters that does not begin with a dot"
 
 
-def is_file_name(name: Any) -> bool:
-    """Return whether a value can be the name of a file or folder, and nothing more than that."""
-    if not isinstance(name, str) or not name.strip() or name.startswith(".") or FORBIDDEN.search(name):
+def is_path(value: Any) -> bool:
+    """Return whether a value can be a path: a text without null bytes that the file system's encoding knows."""
+    if not isinstance(value, str) or not value or "\0" in value:
         return False
     try:
-        os.fsencode(name)
+        os.fsencode(value)
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
         return False
     return True
+
+
+def is_file_name(name: Any) -> bool:
+    """Return whether a value can be the name of a file or folder, and nothing more than that."""
+    return is_path(name) and bool(name.strip()) and not name.startswith(".") and not FORBIDDEN.search(name)
 
 
 def check_file_name(name: Any, where: str) -> str:
@@ -39,6 +44,21 @@ def check_file_name(name: Any, where: str) -> str:
     if not is_file_name(name):
         raise DatasetError(f"{where}: {name!r} cannot be the name of a file; {RULE}")
     return name
+
+
+def as_utf8(path: Path | str) -> str:
+    """Return a path as a text that C++ libraries take; SimpleITK ends the process for others.
+
+    Raises:
+        DatasetError: the name is not UTF-8, as on disks of old systems.
+    """
+    text = str(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise DatasetError(f"{shown}: its name is not UTF-8, so it cannot be opened; rename it") from None
+    return text
 
 
 def inside(folder: Path, name: str, where: str) -> Path:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.errors import DatasetError, UserError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.labels import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
@@ -83,22 +85,18 @@ def mesh_files(
         DatasetError: no label map, one that cannot be meshed, or a label without a name that no case has.
         WriteError: a file cannot be written. UserError: a process was ended from outside.
     """
+    if processes < 1:
+        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
     cases = find_cases(source)
     protect_inputs([out / INDEX], [*cases.values(), *inputs])
     earlier = _files_of(out)
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))
-    with staging(out, last=[INDEX]) as fresh:
-        rows = {}
-        with tqdm(total=len(cases), desc="meshes", unit="case") as bar:
-            for case, row in _each(cases, fresh, settings, processes):
-                rows[case] = row
-                bar.update()
-        rows = {case: rows[case] for case in sorted(rows)}
-        unknown = [label for label in settings.labels if label not in settings.names]
-        absent = [label for label in unknown if all(label in row["absent"] for row in rows.values())]
-        if absent:
-            raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
+    processes = min(processes, len(cases))
+    workers = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) if processes > 1 else nullcontext()
+    with workers as pool, staging(out, last=[INDEX]) as fresh:
+        _check_cases(source, dict(_each(pool, _labels_of, cases, "check")), settings)
+        rows = dict(sorted(_each(pool, partial(_mesh_into, fresh, settings), cases, "meshes")))
         content = _content(settings, rows)
         write_json(fresh / INDEX, content)
     for path in sorted(earlier - _files_of(out)):
@@ -138,7 +136,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     """Label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
 
     Raises:
-        ValueError: the file is not a dataset.json, or it does not have one of `labels`.
+        DatasetError: the file is not a dataset.json, or it does not have one of `labels`.
     """
     if path is None:
         return {}
@@ -150,33 +148,53 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     return names if classes.ignore is None else names | {classes.ignore: "ignore"}
 
 
-def _each(cases: Mapping[str, Path], out: Path, settings: Settings, processes: int):
-    """(case, row of meshes.json) as they come."""
-    if processes < 1:
-        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
-    if processes == 1 or len(cases) == 1:
-        yield from ((case, mesh_case(path, out / case, settings)) for case, path in cases.items())
-        return
-    with ProcessPoolExecutor(min(processes, len(cases)), multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(mesh_case, path, out / case, settings): case for case, path in cases.items()}
+def _check_cases(source: Path, labels: Mapping[str, list[int] | str], settings: Settings) -> None:
+    """Before any mesh is made: all label maps can be used, and one has each label that was asked for."""
+    failed = {case: found for case, found in sorted(labels.items()) if isinstance(found, str)}
+    if failed:
+        raise DatasetError(failed_text(failed, len(labels), "used, so no mesh was made"))
+    unknown = [label for label in settings.labels if label not in settings.names]
+    absent = [label for label in unknown if not any(label in found for found in labels.values())]
+    if absent:
+        raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
+
+
+def _labels_of(case: str, path: Path) -> list[int] | str:
+    """The labels of a label map, or why it cannot be used."""
+    try:
+        return _read(path)[2]
+    except DatasetError as error:
+        return str(error)
+
+
+def _mesh_into(out: Path, settings: Settings, case: str, path: Path) -> dict[str, Any]:
+    return mesh_case(path, out / case, settings)
+
+
+def _each(pool: Executor | None, work: Callable[[str, Path], Any], cases: Mapping[str, Path], text: str):
+    """(case, result) as they come."""
+    with tqdm(total=len(cases), desc=text, unit="case") as bar:
+        if pool is None:
+            for case, path in cases.items():
+                yield case, work(case, path)
+                bar.update()
+            return
+        futures = {pool.submit(work, case, path): case for case, path in cases.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+                bar.update()
         except BrokenProcessPool as error:
-            raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
-            ) from error
+            raise UserError("one of the processes was ended, perhaps for its memory; use a lower -np") from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in futures:
+                future.cancel()
 
 
 def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     """Write the meshes of one label map into a folder; returns its row of meshes.json."""
-    labels, image = _read(path)
+    labels, image, present = _read(path)
     counts = np.bincount(labels.ravel())
-    present = [int(label) for label in np.flatnonzero(counts) if label]
-    if len(present) > MAX_LABELS:
-        raise DatasetError(f"{path}: {len(present)} different values; that is an image, give a label map")
     chosen = [label for label in settings.labels or present if label in present]
     make = mesh_with_vtk if settings.backend == "vtk" else lambda array, steps: smooth(surface_nets(array), steps)
     mesh = make(labels, settings.steps)
@@ -227,8 +245,8 @@ def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: P
     return row | ({"flag": f"the mesh's volume is off by more than {OFF:.0%}"} if abs(ratio - 1) > OFF else {})
 
 
-def _read(path: Path) -> tuple[np.ndarray, sitk.Image]:
-    """A label map as an array (z, y, x), and the image with its geometry."""
+def _read(path: Path) -> tuple[np.ndarray, sitk.Image, list[int]]:
+    """A label map as an array (z, y, x), the image with its geometry, and the labels that it has."""
     image = read_label_map(path)
     if image.GetDimension() != 3:
         raise DatasetError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")
@@ -236,4 +254,8 @@ def _read(path: Path) -> tuple[np.ndarray, sitk.Image]:
     low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
     if low < 0 or high > 65535:
         raise DatasetError(f"{path}: its values reach from {low} to {high}; label ids must be 0 to 65535")
-    return labels.astype(np.uint16), image
+    labels = labels.astype(np.uint16)
+    present = [int(label) for label in np.flatnonzero(np.bincount(labels.ravel())) if label]
+    if len(present) > MAX_LABELS:
+        raise DatasetError(f"{path}: {len(present)} different values; that is an image, give a label map")
+    return labels, image, present

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from nnunet_xlstm.errors import CheckpointError
 
 NUMBERS = "efdbhilqBHILQ?"  # NumPy's codes of real numbers and truth values
+MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")  # in files of NumPy 1 and 2
 FOREIGN = re.compile("unsupported (global|class)|unrecognized function", re.IGNORECASE)  # in torch's refusals
 
 
@@ -63,6 +65,17 @@ def _unreadable(path: Path) -> CheckpointError:
 
 def _numpy_types() -> list:
     """The types of NumPy numbers and arrays, which nnU-Net's own checkpoints hold."""
-    multiarray = getattr(np, "_core", None) or np.core
+    multiarray = (getattr(np, "_core", None) or np.core).multiarray
     kinds = {type(np.dtype(code)) for code in NUMBERS}
-    return [np.dtype, np.ndarray, multiarray.multiarray.scalar, multiarray.multiarray._reconstruct, *kinds]
+    makers = [_named(f, module) for f in (multiarray.scalar, multiarray._reconstruct) for module in MULTIARRAY]
+    return [np.dtype, np.ndarray, *makers, *kinds]
+
+
+def _named(function: Callable, module: str) -> Callable:
+    """Return the function under the name of a module: torch compares names."""
+
+    def call(*args):
+        return function(*args)
+
+    call.__module__, call.__qualname__ = module, function.__name__
+    return call

@@ -19,7 +19,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
-from nnunet_xlstm.data.dataset_file import DatasetFile
+from nnunet_xlstm.data.dataset_file import DatasetFile, parse_labels
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.integrity import check_whole
 from nnunet_xlstm.io.files import read_json, replacing
@@ -57,10 +57,8 @@ class RawImages:
                     "dataset.json"
                 ) from error
         content = read_json(folder / "dataset.json", dict)
-        if not isinstance(content.get("labels"), dict):
-            raise DatasetError(f"-d {name}: {folder}/dataset.json has no `labels` (names to ids)")
-        if (reader := content.get("overwrite_image_reader_writer")) not in (None, "None"):
-            check_reader(reader, str(folder / "dataset.json"))
+        DatasetFile(folder / "dataset.json", content).labels()
+        check_reader(content, str(folder / "dataset.json"))
         try:
             files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
         except (OSError, ValueError, KeyError) as error:
@@ -83,11 +81,10 @@ class RawImages:
 
     def label_ids(self) -> list[int]:
         """All ids of dataset.json without the ignore label; 0 is the first."""
-        rows = {name: ids for name, ids in self.content["labels"].items() if name != "ignore"}
-        return sorted({0}.union(*(ids if isinstance(ids, (list, tuple)) else [ids] for ids in rows.values())))
+        return sorted({0}.union(*parse_labels(self.content["labels"]).ids.values()))
 
     def ignore_label(self) -> int | None:
-        return self.content["labels"].get("ignore")
+        return parse_labels(self.content["labels"]).ignore
 
 
 @dataclass

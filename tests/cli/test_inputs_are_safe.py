@@ -12,7 +12,7 @@ from support.image_files import tree
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.cli.table import COMMANDS
 
-WRITE_NOTHING = {"status", "config", "cost"}
+WRITE_NOTHING = {"status", "config", "cost", "check"}
 # Tested with what is made for the other tests of the command: file, and what the command says.
 ELSEWHERE = {
     "features": ("cli/test_features_command.py", "would replace"),
@@ -23,6 +23,7 @@ ELSEWHERE = {
     "convert": ("data/test_convert.py", "did not make"),
     "pool": ("data/test_unlabelled.py", "did not make"),
     "demo": ("demo/test_run.py", "lies inside"),
+    "split": ("data/test_splits.py", "--overwrite replaces them"),
     "register": ("nnunet/test_registration.py", "was not written by nnunet_xlstm"),
 }
 OF_NNUNET = {"plan_like", "plan_and_preprocess"}  # nnU-Net's planning writes nnU-Net's plans

@@ -62,6 +62,7 @@ def test_worst_cases_and_sheet(folders, capsys):
         (["--worst", "2"], "--worst needs scores"),
         (["--worst", "0"], "1 or more"),
         (["--ct-window", "0", "0"], "width must be more than 0"),
+        (["--style", "errors"], "give -ref and -pred"),
     ],
 )
 def test_wrong_options(folders, options, words, capsys):
@@ -98,7 +99,12 @@ def test_worst_needs_the_scores_of_these_cases(folders, capsys):
     assert "no score of c among 2 cases" in capsys.readouterr().err
 
 
-def test_damaged_image(folders, capsys):
+def test_damaged_files_are_named_and_the_others_drawn(folders, capsys):
     (folders / "images" / "a_0000.nii.gz").write_bytes(b"nothing")
-    assert view(folders) == 1
-    assert "a_0000.nii.gz: is not a NIfTI file" in capsys.readouterr().err
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(folders / "ref" / "b.nii.gz"))).astype(np.float32)
+    label[0, 0, 0] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(label), str(folders / "ref" / "b.nii.gz"))
+    assert view(folders, "-ref", folders / "ref") == 1
+    error = capsys.readouterr().err
+    assert "2 of 3 cases could not be drawn" in error and "a_0000.nii.gz: is not a NIfTI file" in error
+    assert "b.nii.gz: holds NaN" in error and pictures(folders) == ["c.png"]

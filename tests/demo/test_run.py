@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from support.raw_datasets import change
 
 from nnunet_xlstm.cli.cmd_demo import table
 from nnunet_xlstm.demo import inputs, run
@@ -68,6 +69,8 @@ def test_images_elsewhere(tmp_path):
         (lambda raw: (raw / "dataset.json").write_text("{}"), "without channel_names, labels"),
         (lambda raw: (raw / "labelsTr" / "c0.nii.gz").unlink(), "4 labelled training cases"),
         (lambda raw: (raw / "imagesTr" / "c3_0000.nii.gz").unlink(), "case 'c3' has a label but no image"),
+        (lambda raw: change(raw, dataset={"../x": {"images": ["a"], "label": "b"}}), "'../x' cannot be the name of a"),
+        (lambda raw: change(raw, dataset={"x": {"images": [], "label": "b"}}), "must hold case"),
     ],
 )
 def test_unusable_data_is_refused_and_nothing_written(tmp_path, spoil, message):
@@ -92,9 +95,10 @@ def test_wrong_numbers(tmp_path):
 
 def test_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "demo.json").write_text('{"made_by": "me"}')
     with pytest.raises(ValueError, match="left alone"):
         run.run_demo(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.json", "thesis.tex"]
     with pytest.raises(ValueError, match="is a file"):
         run.run_demo(tmp_path / "thesis.tex")
 

@@ -291,6 +291,15 @@ def test_errors(folder, monkeypatch, capsys, change, options, message):
     assert message in capsys.readouterr().err
 
 
+def test_all_bad_subjects_are_named(folder, capsys):
+    for name in ("a_ED", "b_ES"):
+        (folder / "pred" / f"{name}.nii.gz").write_bytes(b"no image")
+    assert cardiac(folder) == 1
+    error = capsys.readouterr().err
+    assert "2 of 2 subjects could not be measured" in error and "a_ED.nii.gz" in error and "b_ES.nii.gz" in error
+    assert not (folder / "out.json").exists()
+
+
 def test_output_must_be_json(folder, capsys):
     assert main(["cardiac", "-i", str(folder / "pred"), "-o", "x.csv"]) == 1
     assert "give the name of a .json file" in capsys.readouterr().err

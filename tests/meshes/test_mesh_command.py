@@ -152,7 +152,7 @@ def test_errors(tmp_path, dataset_json, monkeypatch, capsys):
         assert message in capsys.readouterr().err, message
 
 
-def test_earlier_meshes_stay_until_all_new_ones_are_whole(tmp_path, monkeypatch):
+def test_earlier_meshes_stay_until_all_new_ones_are_whole(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -162,7 +162,10 @@ def test_earlier_meshes_stay_until_all_new_ones_are_whole(tmp_path, monkeypatch)
     (out / "b" / "own.txt").write_text("mine")
     before = tree(out)
     write(folder / "b.nii", shells()[3])
-    assert main(["mesh", "-i", "in", "-o", "out"]) == 1  # one of two cases fails
+    write(folder / "c.nii", shells()[3])
+    assert main(["mesh", "-i", "in", "-o", "out"]) == 1  # two of three cases fail
+    error = capsys.readouterr().err
+    assert "2 of 3 cases could not be used" in error and "b.nii: 2 dimensions" in error and "c.nii: 2" in error
     assert main(["mesh", "-i", "in/a.nii", "-o", "out", "--labels", "5"]) == 1
     monkeypatch.setattr(mesh_run, "mesh_case", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["mesh", "-i", "in/a.nii", "-o", "out"]) == 130
@@ -187,7 +190,7 @@ def test_only_meshes_of_ours_are_removed(tmp_path, monkeypatch):
     assert (tmp_path / "precious").exists() and (tmp_path / "out" / "x").is_dir()
 
 
-def _ends_its_process(path, folder, settings):
+def _ends_its_process(case, path):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -195,7 +198,7 @@ def _ends_its_process(path, folder, settings):
 def test_a_process_that_is_ended_is_an_error_of_the_user(tmp_path, monkeypatch, capsys):
     for name in "ab":
         write(tmp_path / f"{name}.nii", shells())
-    monkeypatch.setattr(mesh_run, "mesh_case", _ends_its_process)
+    monkeypatch.setattr(mesh_run, "_labels_of", _ends_its_process)
     assert main(["mesh", "-i", str(tmp_path), "-o", str(tmp_path / "out"), "-np", "2"]) == 1
     assert "use a lower -np" in capsys.readouterr().err
 

@@ -143,8 +143,9 @@ def test_weights_that_are_not_finite_are_refused(run_adapt, stock_file):
     assert code == 1 and "holds NaN" in text
 
 
-def test_no_file_is_lost(run_adapt, folder, pretrained_file, tmp_path):
+def test_no_file_is_lost(run_adapt, transfer_folder, pretrained_file, tmp_path):
     """The report has the checkpoint's name with .json: no plans, no data set and no file of others may lie there."""
+    folder = transfer_folder
     before = pretrained_file.read_bytes(), tree(folder)
     (tmp_path / "own.json").write_text("{}")
     for out, words in (
@@ -388,6 +389,17 @@ def test_plans_of_others_stay(run_plan_like, transfer_folder):
     before = plans.read_bytes()
     code, _, text = run_plan_like("-p", PLANS)
     assert code == 1 and "was not made by plan_like" in text and plans.read_bytes() == before
+
+
+def test_a_raw_data_set_that_is_none(run_plan_like, monkeypatch, tmp_path):
+    raw = tmp_path / "raw" / "Dataset901_Ellipsoids"
+    raw.mkdir(parents=True)
+    (raw / "dataset.json").write_text("{}")
+    monkeypatch.setattr(
+        "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner.nnUNet_raw", str(raw.parent)
+    )
+    code, _, text = run_plan_like()
+    assert code == 1 and "nnU-Net cannot use its raw data set" in text and "file_ending" in text
 
 
 def test_a_fingerprint_is_needed(run_plan_like, transfer_folder):

@@ -341,7 +341,8 @@ def fill(work: Path, chosen: list[tuple[str, str, str, str]], say: Callable[[str
             except Exception as error:  # the table shows it, and the run goes on
                 traceback.print_exc()
                 answer = f"RED: {type(error).__name__}: {error}"
-        answer = answer.replace(str(work), "WORK")
+        for private, said in ((str(work), "WORK"), *((NAMES[number], "DATA") for number in NAMES)):
+            answer = answer.replace(private, said)
         cells.setdefault(name, {})[setting] = answer
         path.write_text(json.dumps(cells, indent=1))
         say(f"{name}, {setting}: {answer[:160]} ({time.process_time() - start:.1f} s)")

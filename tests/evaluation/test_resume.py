@@ -88,6 +88,9 @@ def test_a_comparison_refuses_an_incomplete_evaluation(folders, capsys):
     with pytest.raises(DatasetError, match="'B': .*summary.json says that 'b' could not be scored"):
         read_models(sources)
     material = read_models(sources, common=True)
+    (folders / "whole.json.unfinished").touch()  # another evaluation into it was killed
+    with pytest.raises(DatasetError, match="whole.json is older than an evaluation that has not ended"):
+        read_models(sources, common=True)
     assert material.cases == list("acde") and material.failed == {"B": ["b"]} and material.left_out == {"A": ["b"]}
 
 
@@ -193,8 +196,8 @@ def test_nothing_that_is_read_or_foreign_is_replaced(folders, capsys, scored):
         (folders / "dataset.json", "would replace"),
         (folders / "link" / ".." / "dataset.json", "would replace"),
         (folders / "other.json", "would replace"),
-        (folders / "pred" / "plans.json", "is no summary.json"),
-        (folders / "link" / "plans.json", "is no summary.json"),
+        (folders / "pred" / "plans.json", "no file that this command wrote"),
+        (folders / "link" / "plans.json", "no file that this command wrote"),
     ):
         assert main([*command(folders), "-o", str(out)]) == 1
         assert words in capsys.readouterr().err
