@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import numpy as np
@@ -226,8 +227,8 @@ def test_names_that_are_no_text_do_not_end_the_process(pool):
     for part, end in (("imagesTr", b"_0000.nii.gz"), ("labelsTr", b".nii.gz")):
         os.rename(folder / part / ("a" + end.decode()), os.fsencode(folder / part) + b"/" + LATIN + end)
     for command, said in (
-        (["check", "-d", "1"], "caf\\udce9_0000.nii.gz: this name is no text in UTF-8; rename the file"),
-        (["pool", "build", str(pool), "-d", "50"], "this name is no text in UTF-8"),
+        (["check", "-d", "1"], "caf\\udce9_0000.nii.gz: its name is not UTF-8, so it cannot be opened; rename it"),
+        (["pool", "build", str(pool), "-d", "50"], "its name is not UTF-8"),
     ):
         run = subprocess.run(
             [sys.executable, "-m", "nnunet_xlstm", *command], capture_output=True, encoding="utf-8", env=os.environ
@@ -262,7 +263,10 @@ LIMIT = 60  # MB; what the files claim is 400 to 3000
 
 def measured(*calls):
     """Of each call, the MB that it raises the peak of memory by, and the error."""
-    process = subprocess.run([sys.executable, "-c", MEASURE, *calls], capture_output=True, text=True)
+    # elsewhere than in the clone, whose package lacks what is installed into it
+    process = subprocess.run(
+        [sys.executable, "-c", MEASURE, *calls], capture_output=True, text=True, cwd=tempfile.gettempdir()
+    )
     assert process.returncode == 0, process.stderr
     lines = [line.partition(" ") for line in process.stdout.splitlines()]
     return [(float(megabytes), said) for megabytes, _, said in lines]
