@@ -294,7 +294,7 @@ def test_command(summary, dice, tmp_path, no_drawing, capsys):
     models = [f"{name}={path}" for name, path in zip(NASTY, paths, strict=True)]
     models[1] = f"b=c={paths[1]}"  # the name ends at the first "="
     with pytest.raises(SystemExit):
-        main(["compare", "nameless.json", "-o", str(tmp_path / "out")])
+        main(["compare", "nameless", "-o", str(tmp_path / "out")])
     assert "is not NAME=summary.json" in capsys.readouterr().err
     assert main(["compare", *models, "-o", str(tmp_path / "out")]) == 1
     assert "c=" in capsys.readouterr().err

@@ -12,7 +12,8 @@ from support.image_files import body_image, tree, write
 from support.raw_datasets import change, claiming, raw_dataset
 
 from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import Request
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import DatasetError
 
 from .pool_predictions import ideal, make_dataset_json, write_case
@@ -215,6 +216,25 @@ def test_studies_and_features_name_nothing_outside(pool):
             RawImages.find(str(folder))
 
 
+LATIN = b"caf\xe9"  # a name from an old disk
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the file system takes no such name")
+def test_names_that_are_no_text_do_not_end_the_process(pool):
+    """SimpleITK, given such a name, ends the interpreter; so this runs in one of its own."""
+    folder = pool.parent / "nnunet" / "raw" / "Dataset001_A"
+    for part, end in (("imagesTr", b"_0000.nii.gz"), ("labelsTr", b".nii.gz")):
+        os.rename(folder / part / ("a" + end.decode()), os.fsencode(folder / part) + b"/" + LATIN + end)
+    for command, said in (
+        (["check", "-d", "1"], "caf\\udce9_0000.nii.gz: this name is no text in UTF-8; rename the file"),
+        (["pool", "build", str(pool), "-d", "50"], "this name is no text in UTF-8"),
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "nnunet_xlstm", *command], capture_output=True, encoding="utf-8", env=os.environ
+        )
+        assert run.returncode == 1 and said in run.stdout + run.stderr and "Traceback" not in run.stderr, run.stderr
+
+
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 MEASURE = """
@@ -223,7 +243,8 @@ from pathlib import Path
 from nnunet_xlstm.data.convert import convert
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.raw_check import check_dataset
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import Request
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import DatasetError
 
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
