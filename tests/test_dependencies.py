@@ -62,7 +62,8 @@ def test_every_import_of_the_tests_is_declared_and_every_declaration_imported():
     requirements = declared()
     known = {module_of(name_of(r)) for extra in ("", "mesh", "kernels") for r in requirements[extra]}
     needed = {module_of(name_of(r)) for r in requirements["test"] if name_of(r) not in TOOLS}
-    assert imported(TESTS) - known == needed - known
+    of_torch = {"triton"}  # comes with torch's CUDA build; tests/meshes loads it where it is
+    assert imported(TESTS) - known - of_torch == needed - known
 
 
 @pytest.mark.parametrize("requirement", declared()[""])
