@@ -116,7 +116,7 @@ def choose_metrics(material: Material, asked: Sequence[str]) -> list[str]:
     """The metrics to compare.
 
     Raises:
-        ValueError: one of those asked for is unknown, has no better and worse, or has no values.
+        DatasetError: one of those asked for is unknown, has no better and worse, or has no values.
     """
     known = {m: v for m, v in material.values.items() if METRICS[m].better and not np.isnan(v).all()}
     if not asked:
@@ -141,7 +141,7 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
         subjects: the subject of each case; see the module.
 
     Raises:
-        ValueError: with "drop", nothing is left.
+        DatasetError: with "drop", nothing is left.
     """
     values, kind = material.values[metric], METRICS[metric]
     known = ~np.isnan(values)

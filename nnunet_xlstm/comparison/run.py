@@ -54,7 +54,7 @@ def compare(
         subjects_file, modality_file: see `read_case_table`. cost_file: see `read_costs`.
 
     Raises:
-        ValueError: the summaries do not fit together, or a file or a metric is not as it should be.
+        DatasetError: the summaries do not fit together, or a file or a metric is not as it should be.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():

@@ -49,7 +49,7 @@ def choose_renderer(wanted: str = "auto", timeout_s: float = 120) -> str:
     Pyvista is tried in a process of its own first: where a graphics library is missing it does not raise, it crashes.
 
     Raises:
-        ValueError: pyvista was asked for and does not work here, or there is no such renderer.
+        DatasetError: pyvista was asked for and does not work here, or there is no such renderer.
     """
     if wanted not in RENDERERS:
         raise DatasetError(f"Unknown renderer '{wanted}'. Valid renderers are {list(RENDERERS)}.")

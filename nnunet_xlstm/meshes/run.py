@@ -136,7 +136,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     """Label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
 
     Raises:
-        ValueError: the file is not a dataset.json, or it does not have one of `labels`.
+        DatasetError: the file is not a dataset.json, or it does not have one of `labels`.
     """
     if path is None:
         return {}

@@ -14,10 +14,11 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 
-from nnunet_xlstm.errors import CheckpointError, ConfigError
+from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
 from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.nnunet.plan_configuration import divisors, needed
-from nnunet_xlstm.nnunet.plan_names import check_normalization
+from nnunet_xlstm.nnunet.plan_names import check_normalization, check_reader
+from nnunet_xlstm.nnunet.plan_network import MISFIT, reason
 from nnunet_xlstm.nnunet.transfer_source import Source
 from nnunet_xlstm.nnunet.transfer_target import channel_names, preprocessed_folder
 from nnunet_xlstm.transfer.tensors import channel_map
@@ -157,6 +158,7 @@ def plan_like(
         CheckpointError: the source has no plans or lacks something in them, is of other dimensions than the images, or
             would leave a single cell of them; the data set has no fingerprint.
         ConfigError: spacing and mode do not fit, or the name is none or that of other plans.
+        DatasetError: there is no such data set, or nnU-Net cannot use it.
     """
     if not NAME.fullmatch(plans_name):
         raise ConfigError(f"-p {plans_name}: becomes a file's name; use letters, digits, _ and -")
@@ -179,7 +181,11 @@ def plan_like(
             "the pre-training resampled nothing: images get the spacing that nnU-Net plans (--spacing default); "
             "--spacing no_resample leaves them as they are"
         )
-    planner = LikePlanner(dataset, source, mode, spacing, path)
+    try:
+        planner = LikePlanner(dataset, source, mode, spacing, path)
+    except MISFIT as error:  # nnU-Net reads the raw data set
+        raise DatasetError(f"-d {dataset}: nnU-Net cannot use its raw data set ({reason(error)})") from error
+    check_reader(planner.dataset_json, f"{planner.raw_dataset_folder}/dataset.json")
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
         planner.plan_experiment()
     return read_json(path), planner.remarks + remarks

@@ -156,13 +156,15 @@ def check_label_manager(plans: Mapping[str, Any], where: str) -> None:
         _find_subclass(plans["label_manager"], folder, LabelManager, f"{where}: label_manager")
 
 
-def check_reader(name: Any, where: str) -> None:
-    """Check the reader that a dataset.json or plans name.
+def check_reader(dataset_json: Mapping[str, Any], where: str) -> None:
+    """Check the reader of images that a dataset.json names, where it names one.
 
     Raises:
         CheckpointError: it is not a reader of nnU-Net's.
     """
-    _find_subclass(name, "imageio", BaseReaderWriter, f"{where}: image reader")
+    name = dataset_json.get("overwrite_image_reader_writer", "None")
+    if name != "None":  # nnU-Net's word for none
+        _find_subclass(name, "imageio", BaseReaderWriter, f"{where}: overwrite_image_reader_writer")
 
 
 def _find_subclass(name: Any, folder: str, base: type, what: str) -> None:

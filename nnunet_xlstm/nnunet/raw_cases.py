@@ -58,8 +58,7 @@ class RawImages:
                 ) from error
         content = read_json(folder / "dataset.json", dict)
         DatasetFile(folder / "dataset.json", content).labels()
-        if (reader := content.get("overwrite_image_reader_writer")) not in (None, "None"):
-            check_reader(reader, str(folder / "dataset.json"))
+        check_reader(content, str(folder / "dataset.json"))
         try:
             files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
         except (OSError, ValueError, KeyError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -292,7 +293,8 @@ class XLSTMTrainer(nnUNetTrainer):
     # ---- data
 
     def do_split(self):
-        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        folder = self.preprocessed_dataset_folder
+        cases = (self.dataset_class or infer_dataset_class(folder)).get_identifiers(folder)
         check_splits(Path(self.preprocessed_dataset_folder_base) / "splits_final.json", self.fold, cases)
         return super().do_split()
 

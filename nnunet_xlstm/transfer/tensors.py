@@ -68,7 +68,12 @@ def adapt_kernel(weight: Tensor, shape: Sequence[int]) -> Tensor:
 
     The sum keeps the answer to an image that is constant along the axis; what the kernel knew of changes along it is
     lost.
+
+    Raises:
+        ConfigError: a kernel without elements.
     """
+    if min(*shape[2:], *weight.shape[2:]) < 1:
+        raise ConfigError(f"kernel {tuple(shape[2:])} for {tuple(weight.shape[2:])}: each axis needs an element")
     for axis in range(2, weight.ndim):
         have, want = weight.shape[axis], int(shape[axis])
         if want > have:

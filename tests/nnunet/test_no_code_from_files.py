@@ -108,10 +108,12 @@ def test_names_that_nnunet_looks_for(key, value, words, pretrained_file, tmp_pat
 
 
 def test_readers_and_label_managers():
-    plan_names.check_reader("SimpleITKIO", "here")
+    for name in ("SimpleITKIO", "None"):
+        plan_names.check_reader({"overwrite_image_reader_writer": name}, "here")
+    plan_names.check_reader({}, "here")
     plan_names.check_label_manager({"label_manager": "LabelManager"}, "here")
     for check in (
-        lambda: plan_names.check_reader("sitk", "here"),
+        lambda: plan_names.check_reader({"overwrite_image_reader_writer": "sitk"}, "here"),
         lambda: plan_names.check_label_manager({"label_manager": "join"}, "here"),
     ):
         with pytest.raises(CheckpointError, match="here: .*nnU-Net has no"):

@@ -66,7 +66,7 @@ def test_splits_that_cannot_be_used(content, fold, words, tmp_path):
 
 def test_splits_that_can_be_used(tmp_path):
     file = tmp_path / "splits_final.json"
-    check_splits(file, 0, CASES)  # nnU-Net will make it
+    check_splits(file, 0, list("abcde"))  # nnU-Net will make it
     file.write_text(json.dumps([{"train": ["a", "b"], "val": ["c"]}, {"train": ["x"], "val": []}]))
     for fold in (0, "all", 2):  # the last is a random split of nnU-Net's
         check_splits(file, fold, CASES)

@@ -391,6 +391,17 @@ def test_plans_of_others_stay(run_plan_like, transfer_folder):
     assert code == 1 and "was not made by plan_like" in text and plans.read_bytes() == before
 
 
+def test_a_raw_data_set_that_is_none(run_plan_like, monkeypatch, tmp_path):
+    raw = tmp_path / "raw" / "Dataset901_Ellipsoids"
+    raw.mkdir(parents=True)
+    (raw / "dataset.json").write_text("{}")
+    monkeypatch.setattr(
+        "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner.nnUNet_raw", str(raw.parent)
+    )
+    code, _, text = run_plan_like()
+    assert code == 1 and "nnU-Net cannot use its raw data set" in text and "file_ending" in text
+
+
 def test_a_fingerprint_is_needed(run_plan_like, transfer_folder):
     (transfer_folder / "dataset_fingerprint.json").unlink()
     code, _, text = run_plan_like()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
 
 
@@ -72,3 +73,9 @@ def test_position_embeddings():
     assert larger.shape == (1, 2 + 48, 6) and torch.equal(larger[:, :2], cube[:, :2])
     with pytest.raises(ValueError, match="too few for a grid"):
         resize_position_embedding(ramp, (2, 3), (2, 2))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 0, 3), (2, 1, 3, 0)])
+def test_a_kernel_without_elements(shape):
+    with pytest.raises(ConfigError, match="each axis needs an element"):
+        adapt_kernel(torch.ones(2, 1, 3, 3), shape)
