@@ -90,7 +90,8 @@ def _compare_sets(args: argparse.Namespace, settings) -> int:
 
     if args.modality is not None:
         raise ConfigError("--modality is of one data set; compare each by itself for that")
-    found = compare_sets(_sets(args.models, args.subjects or []), args.out, settings, args.cost)
+    inputs = [Path(args.models[0])] if is_json(args.models) else []
+    found = compare_sets(_sets(args.models, args.subjects or []), args.out, settings, args.cost, inputs)
     for r, (caption, header, rows) in zip(
         found.results, paper_tables(found.names, found.sets, found.results), strict=True
     ):

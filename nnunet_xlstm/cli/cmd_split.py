@@ -68,7 +68,18 @@ def run(args: argparse.Namespace) -> int:
         print(line)
     for path in contents:
         print(f"written: {path}")
+    if args.test is not None:
+        _warn_of_folds(split_files(dataset.folder), {case for case in cases if subjects[case] in set(drawn)})
     return 0
+
+
+def _warn_of_folds(paths: list[Path], tested: set[str]) -> None:
+    """Folds of an earlier run may train on the new test subjects."""
+    from nnunet_xlstm.data.raw_dataset import read_folds
+
+    for path in paths:
+        if path.is_file() and any(tested & {*fold["train"], *fold["val"]} for fold in read_folds(path)):
+            print(f"{path} still has test subjects in its folds: make them anew, with --overwrite")
 
 
 def _sources(folder: Path, cases: list[str]) -> dict[str, str]:

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds", type=int, nargs="+", metavar="N", help="cross_validation (all), transfer: folds to train and score"
     )
     asked.add_argument("--pool", type=Path, metavar="POOL.json", help="pool: what -d was built from")
-    asked.add_argument("--seeds", type=int, metavar="N", help="trainings of each kind (few_label 3, else 1)")
+    asked.add_argument(
+        "--seeds", type=int, metavar="N", help="how often each run is repeated, with another seed (few_label 3, else 1)"
+    )
     asked.add_argument("-c", dest="configuration", metavar="NAME", help="(3d_fullres)")
     asked.add_argument(
         "--iterations",

@@ -15,6 +15,7 @@ from nnunet_xlstm.comparison.analysis import LEVEL, Settings
 from nnunet_xlstm.comparison.inputs import read_costs, read_models
 from nnunet_xlstm.comparison.page import short_names
 from nnunet_xlstm.comparison.pictures import Job, bubbles, draw, remove_earlier
+from nnunet_xlstm.comparison.run import OUTPUTS as SINGLE
 from nnunet_xlstm.comparison.run import compare, strict
 from nnunet_xlstm.comparison.sets import (
     ModelSet,
@@ -29,11 +30,13 @@ from nnunet_xlstm.comparison.tables import directed, latex, markdown
 from nnunet_xlstm.data.subjects import safe_name
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.set_chart import scores_per_set
-from nnunet_xlstm.io.files import read_json, staging, write_json, write_text
+from nnunet_xlstm.io.files import protect_inputs, read_json, staging, write_json, write_text
 from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.report.html import Block, Heading, Page, Picture, Table, Text
 
 FOLDER = "sets"  # the comparisons of single data sets
+LAST = ("comparison.json", "index.html")
+OUTPUTS = ("sets.csv", "overall.csv", "differences.csv", "table.md", "table.tex", *LAST)
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,27 @@ def read_sets(path: Path) -> list[ModelSet]:
 
 
 def compare_sets(
-    sets: Sequence[ModelSet], out: Path, settings: Settings, cost_file: Path | None = None
+    sets: Sequence[ModelSet],
+    out: Path,
+    settings: Settings,
+    cost_file: Path | None = None,
+    inputs: Sequence[Path] = (),
 ) -> SetsComparison:
     """Compare models on several data sets; write tables, figures and a page, and `compare`'s own for each set.
 
     Args:
         out: folder; what is there under the same names is replaced. cost_file: see `read_costs`.
+        inputs: further files that must not be replaced.
 
     Raises:
+        ConfigError: a file would replace one that is read.
         DatasetError: the sets do not fit together, or a summary is not as it should be.
     """
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"-o {out} is a file; give a folder.")
     check_sets(sets)
+    _protect(sets, out, [*inputs, *([cost_file] if cost_file else [])])
     names, labels = model_names(sets), [one.name for one in sets]
     costs = read_costs(cost_file, names) if cost_file else None
     materials = [read_models(one.models, settings.common) for one in sets]
@@ -95,7 +107,7 @@ def compare_sets(
     remarks = tables.notes(names, common_models(sets), labels, results, settings)
     lead = tables.answer(names, labels, results)
     paper = tables.paper_tables(names, labels, results)
-    with staging(out, last=["comparison.json", "index.html"]) as fresh:
+    with staging(out, last=LAST) as fresh:
         todo = list(_jobs(names, labels, results, costs))
         files = [draw(job, fresh / "figures") for job in todo]
         write_csv(fresh / "sets.csv", *tables.set_rows(names, labels, results))
@@ -108,6 +120,14 @@ def compare_sets(
         _page(names, sets, results, pictures, pages, lead, remarks).write(fresh / "index.html")
     remove_earlier(out / "figures", {path.name for paths in files for path in paths})
     return SetsComparison(names, labels, results, lead, remarks, out / "index.html")
+
+
+def _protect(sets: Sequence[ModelSet], out: Path, more: list[Path]) -> None:
+    """Raises ConfigError where a file of the comparison, or of that of a set, would replace one that is read."""
+    files = [path / "summary.json" if path.is_dir() else path for one in sets for _, path in one.models]
+    folders = [out, *(out / FOLDER / safe_name(one.name) for one in sets)]
+    written = [folder / name for folder in folders for name in {*OUTPUTS, *SINGLE}]
+    protect_inputs(written, [*files, *(one.subjects for one in sets if one.subjects), *more])
 
 
 def _jobs(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult], costs) -> Iterator[Job]:

@@ -7,7 +7,6 @@ from nnunet_xlstm.studies.kind import Kind
 
 KIND = Kind(
     name="cross_validation",
-    what="every arm in every fold of splits_final.json; each subject is scored by the network that has not seen it",
     title="Cross-validation",
     takes=("folds", "iterations", "subjects", "subject"),
     find_sets=asked_set,

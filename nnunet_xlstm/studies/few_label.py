@@ -42,7 +42,6 @@ def with_orders(study: Study) -> Study:
 
 KIND = Kind(
     name="few_label",
-    what="every arm with N labelled subjects, for several N and draws, at equal iterations",
     title="Few-label study",
     takes=("labels", "iterations", "test_subjects", "subjects", "subject"),
     find_sets=asked_set,

@@ -40,7 +40,7 @@ class Kind:
     """One kind of study.
 
     Attributes:
-        what: a line for `--help`. title: of its page.
+        title: of its page.
         takes: settings beside COMMON. needs: those of all without which none is begun.
         find_sets: the data sets of a study; the first of several is their pool.
         axis: None where arms alone differ. seeds: unless they are said.
@@ -53,7 +53,6 @@ class Kind:
     """
 
     name: str
-    what: str
     title: str
     takes: tuple[str, ...]
     find_sets: Callable[[Kind, Request, Study | None], list[LabelledSet]]

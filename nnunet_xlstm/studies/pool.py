@@ -119,7 +119,6 @@ def _unscored(name: str, labels: PoolSource) -> list[str]:
 
 KIND = Kind(
     name="pool",
-    what="one network of a pool, restricted to each source, against one trained on that source alone",
     title="Pool against single data sets",
     takes=("pool", "iterations"),
     find_sets=pool_and_sources,

@@ -7,7 +7,6 @@ from nnunet_xlstm.studies.kind import Axis, Kind
 
 KIND = Kind(
     name="transfer",
-    what="every arm (a checkpoint, or from scratch) trained for several numbers of epochs",
     title="Transfer study",
     takes=("epochs", "folds", "test_subjects", "subjects", "subject"),
     find_sets=asked_set,

@@ -168,6 +168,11 @@ def test_refusals(sets, summary, tmp_path, capsys):
     ):
         assert main(["compare", *words, "-o", str(tmp_path / "out")]) == 1, words
         assert message in capsys.readouterr().err
+    (tmp_path / "out" / "sets" / "X").mkdir(parents=True)
+    kept = tmp_path / "out" / "sets" / "X" / "comparison.json"
+    kept.write_bytes(two.models[0][1].read_bytes())
+    assert main(["compare", f"ACDC:{a}", f"X:A={kept}", "-o", str(tmp_path / "out")]) == 1
+    assert "which this command reads" in capsys.readouterr().err and "metric_per_case" in kept.read_text()
     other = [("A", summary("other", {"Dice": ONE[0]}, definition={"nsd_tolerance": 1.0, "hd95": "max"}))]
     with pytest.raises(ValueError, match="were computed in different ways"):
         compare_sets([one, ModelSet("X", other)], tmp_path / "out", Settings())

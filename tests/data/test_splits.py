@@ -98,6 +98,8 @@ def test_test_subjects_are_drawn_and_stay_out_of_folds(dataset, capsys):
     assert not {case[:2] for case in fold["train"] + fold["val"]} & tested and len(fold["val"]) == 2
     assert "2 test subjects of" in capsys.readouterr().out
     assert split("--test", 0.2) == 1 and "--overwrite" in capsys.readouterr().err
+    assert split("--test", 0.4, "--seed", 5, "--overwrite") == 0
+    assert "still has test subjects in its folds" in capsys.readouterr().out
 
 
 def test_sources_of_a_pool_are_spread(dataset, capsys):

@@ -302,6 +302,32 @@ def read_study(folder: Path) -> None:
                 assert run.summary(part).resolve().is_relative_to(folder.resolve())
 
 
+def sets(folder: Path) -> Path:
+    (folder / "sets.json").write_text(json.dumps({"ACDC": {"A": "a.json", "B": "b.json"}, "MMWHS": {"A": "c.json"}}))
+    return folder / "sets.json"
+
+
+def read_sets(folder: Path) -> None:
+    from nnunet_xlstm.comparison.sets import check_sets
+    from nnunet_xlstm.comparison.sets_run import read_sets
+
+    check_sets(read_sets(folder / "sets.json"))
+
+
+def splits(folder: Path) -> Path:
+    (folder / "splits.json").write_text(
+        json.dumps([{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a"]}])
+    )
+    return folder / "splits.json"
+
+
+def read_splits(folder: Path) -> None:
+    from nnunet_xlstm.data.raw_dataset import read_folds
+    from nnunet_xlstm.data.splits import check_folds
+
+    check_folds(read_folds(folder / "splits.json"), {case: case for case in "abc"}, "splits.json")
+
+
 def tables(folder: Path) -> Path:
     (folder / "subjects.json").write_text(json.dumps({"a": "p1", "b": 2}))
     return folder / "subjects.json"
@@ -379,6 +405,8 @@ TARGETS = {
     "catalogue entry": Target(8, catalogue_entry, read_catalogue),
     "catalogue pool": Target(4, catalogue_pool, read_catalogue),
     "catalogue entry, convert": Target(0.5, convertible, run_convert),
+    "sets.json, compare": Target(12, sets, read_sets),
+    "splits_final.json, studies": Target(12, splits, read_splits),
     "study preset": Target(12, preset, read_preset),
     "study.json": Target(6, study, read_study),
     "tables of subjects": Target(12, tables, read_tables),

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from nnunet_xlstm.cli import cmd_study
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.studies.cross_validation import KIND
+from nnunet_xlstm.studies.kinds import KINDS
 from nnunet_xlstm.studies.study import read_study
 
 from .conftest import DATASET, PLANS, TRAINER, fail
@@ -83,6 +85,10 @@ def test_every_subject_is_scored_once(study, tree, fake, folds, capsys):
     assert (model / "fold_2" / "checkpoint_final.pth").is_file()
     text = capsys.readouterr().out
     assert "full has the highest Dice" in text and "SD of folds" in text and "share most of their training" in text
+
+
+def test_the_command_offers_every_kind():
+    assert tuple(KINDS) == cmd_study.KINDS
 
 
 def test_killed_validation_is_repeated_alone(study, tree, fake):
