@@ -26,15 +26,25 @@ if __name__ == "__main__":
         package_dir=MAPPED,
         package_data={"nnunet_xlstm": ["shim/*.py"], "nnunet_xlstm.dataset_json": ["*.json"]},
         install_requires=[
-            "torch>=2.4",
+            # Every package that is imported, and no other (tests/test_dependencies.py); .ci/lowest tries the lowest.
+            "torch>=2.6",  # below: no safe_globals, no DDP with torch.compile and an autograd.Function
             "nnunetv2>=2.8.1,<2.9",
-            "batchgenerators>=0.25.1",
-            "SimpleITK>=2.2.1",
             "dynamic-network-architectures>=0.4.4,<0.5",
-            "numpy>=1.24",
-            "einops",
-            "scikit-learn",
+            "batchgenerators>=0.25.1",
+            "batchgeneratorsv2>=0.3.2",
+            "acvl-utils>=0.2.6,<0.3",
+            "numpy>=1.26",  # nnunetv2 says 1.24, its blosc2 needs 1.26
+            "scipy>=1.10",
+            "scikit-learn>=1.2.1",
+            "matplotlib>=3.7",
+            "einops>=0.7",
+            "SimpleITK>=2.2.1",
+            "nibabel>=5.0",
             "pydicom>=3.0",
+            "tifffile>=2023.2.2",
+            "pillow>=9.4",
+            "tqdm>=4.65",
+            "threadpoolctl>=3.1",
             # nnU-Net's preprocessing imports distutils, which Python 3.12 dropped and setuptools still ships.
             'setuptools; python_version >= "3.12"',
         ],
@@ -42,6 +52,7 @@ if __name__ == "__main__":
             "test": [
                 *("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"),
                 *("monai>=1.4", "statsmodels>=0.14", "trimesh>=4"),
+                *("onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"),
             ],
             # SimpleITK and pydicom read DICOM: nothing more is needed, the name is kept for those who ask for it.
             "dicom": [],

@@ -76,7 +76,7 @@ ALLOWED = {
         FILES
         | {"commands", "comparison", "config", "data", "evaluation", "figures", "names", "nnunet"}
         | {"pretraining", "report", "statistics"},
-        {"numpy", "tqdm"},
+        {"numpy", "matplotlib", "tqdm"},
     ),
     # At the top of a module; inside functions a command imports what it needs (but see test_who_imports_nnunetv2).
     "cli": (set(), set()),

@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.data.restrict_files import LEGEND, MASKS, REPORT, TABLE, Request, restrict_folder
+    from nnunet_xlstm.data.restrict import Request
+    from nnunet_xlstm.data.restrict_files import LEGEND, REPORT, TABLE, restrict_folder
+    from nnunet_xlstm.data.restrict_report import MASKS
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     regions = None if args.region is None else tuple(dict.fromkeys(args.region))

@@ -7,29 +7,42 @@ from nnunet_xlstm.cli.subject_options import add_subject_options
 from nnunet_xlstm.cli.text_table import text_table
 from nnunet_xlstm.errors import ConfigError
 
+KINDS = ("few_label", "cross_validation", "transfer", "pool")  # as studies.kinds has them, which imports NumPy
 SCHEDULERS = ("slurm", "lsf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "study few_label trains every arm with N labelled subjects, for several N and seeds, at equal iterations; "
-        "predicts and scores the test subjects; and writes tables, statistics and a learning curve. Call it again to "
-        "go on, or to add arms, labels and seeds."
+        "Trains every arm (a way to train) under the same conditions, predicts and scores, and writes tables, "
+        "statistics, a figure and a page. Call it again to go on, or to add arms, labels, epochs, folds and seeds. "
+        "few_label: N labelled subjects, for several N and draws, at equal iterations. cross_validation: the folds of "
+        "splits_final.json. transfer: checkpoints and scratch, fine-tuned for several numbers of epochs. pool: one "
+        "network of a pool, restricted to each source, against one trained on that source alone."
     )
-    parser.add_argument("kind", choices=tuple(KINDS))
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="of the study")
     asked = parser.add_argument_group("what is studied (kept in DIR/study.json; say it once)")
     asked.add_argument("-d", dest="dataset", metavar="DATASET", help="raw data set: id, name or folder")
-    asked.add_argument("--labels", type=int, nargs="+", metavar="N", help="numbers of labelled subjects")
-    asked.add_argument("--seeds", type=int, metavar="N", help="how often subjects are drawn and networks trained (3)")
     asked.add_argument(
         "--arms",
         nargs="+",
         metavar="NAME[=CHECKPOINT]:TRAINER[@PLANS]",
         help="ways to train; the first is what the others are compared with",
     )
+    asked.add_argument("--labels", type=int, nargs="+", metavar="N", help="few_label: numbers of labelled subjects")
+    asked.add_argument("--epochs", type=int, nargs="+", metavar="N", help="transfer: lengths of fine-tuning")
+    asked.add_argument(
+        "--folds", type=int, nargs="+", metavar="N", help="cross_validation (all), transfer: folds to train and score"
+    )
+    asked.add_argument("--pool", type=Path, metavar="POOL.json", help="pool: what -d was built from")
+    asked.add_argument("--seeds", type=int, metavar="N", help="trainings of each kind (few_label 3, else 1)")
     asked.add_argument("-c", dest="configuration", metavar="NAME", help="(3d_fullres)")
-    asked.add_argument("--iterations", type=int, metavar="N", help="of every run; default: the trainers', if equal")
+    asked.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="of every run; default: the trainers', if equal (cross_validation: each trainer's own)",
+    )
     asked.add_argument("--config", type=Path, metavar="KEYS.json", help="keys of all trainers")
     add_subject_options(asked)
     asked.add_argument("--preset", type=Path, metavar="FILE.json", help="the same keys in a file; flags win over it")
@@ -42,10 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return KINDS[args.kind](args)
-
-
-def few_label(args: argparse.Namespace) -> int:
     import logging
     import sys
 
@@ -53,6 +62,7 @@ def few_label(args: argparse.Namespace) -> int:
 
     from nnunet_xlstm.io.files import protect_inputs
     from nnunet_xlstm.studies.execute import execute
+    from nnunet_xlstm.studies.kinds import KINDS as kinds
     from nnunet_xlstm.studies.report import REPORTS
     from nnunet_xlstm.studies.setup import open_study
     from nnunet_xlstm.studies.study import select
@@ -61,11 +71,11 @@ def few_label(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: give the number of runs at a time, 1 or more")
     out = args.out.resolve()
-    study = open_study(_request(args), out)
+    study = open_study(kinds[args.kind], _request(args), out)
     runs = select(study.runs(), args.only)
     if args.dry_run:
         return _list(study, runs)
-    given = [path for path in (args.preset, args.config, args.subjects, args.test_subjects) if path]
+    given = [path for path in (args.preset, args.config, args.pool, args.subjects, args.test_subjects) if path]
     checkpoints = [Path(arm.checkpoint) for arm in study.arms if arm.checkpoint]
     kept = args.preset is None or args.preset.resolve() == out / "preset.json"
     outputs = ["study.json", *REPORTS] + ([] if kept else ["preset.json"])
@@ -87,14 +97,16 @@ def few_label(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace):
     """What is asked: flags over the preset."""
+    import dataclasses
+
     from nnunet_xlstm.io.files import read_json
     from nnunet_xlstm.studies.request import Request, parse_arm, read_preset
 
-    config = None if args.config is None else read_json(args.config, dict)
-    same = ("dataset", "configuration", "labels", "seeds", "iterations", "test_subjects", "subjects", "subject")
-    arms = None if args.arms is None else [parse_arm(text) for text in args.arms]
-    flags = Request(**{name: getattr(args, name) for name in same}, arms=arms, config=config)
-    return flags if args.preset is None else flags.over(read_preset(args.preset))
+    flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(Request)}
+    flags["arms"] = None if args.arms is None else [parse_arm(text) for text in args.arms]
+    flags["config"] = None if args.config is None else read_json(args.config, dict)
+    request = Request(**flags)
+    return request if args.preset is None else request.over(read_preset(args.preset))
 
 
 def _keep_preset(preset: Path | None, out: Path) -> None:
@@ -105,11 +117,18 @@ def _keep_preset(preset: Path | None, out: Path) -> None:
 
 
 def _list(study, runs) -> int:
-    rows = [[run.id, "done" if run.is_done else "to do", *_brief(study.cases(run.labels, run.seed))] for run in runs]
-    for line in text_table([["run", "", "cases", "named"], *rows]):
+    rows = []
+    for run in runs:
+        folds, number = study.split(run)
+        scored = sum(len(part.cases) for part in study.parts() if part.name in run.parts)
+        length = study.length(run)
+        steps = f"{length[0]} x {length[1]}" if length else "recipe"
+        rows.append([run.id, "done" if run.is_done else "to do", steps, *_brief(folds[number]["train"]), str(scored)])
+    for line in text_table([["run", "", "iterations", "trains on", "named", "scored on"], *rows]):
         print(line)
-    tested = {study.subjects[case] for case in study.test_cases}
-    print(f"\n{study.dataset}: {study.iterations} iterations a run; {len(tested)} test subjects")
+    counted = {data.name: len({data.subjects[c] for p in study.parts() if p.data is data for c in p.cases})
+               for data in study.scored_sets}  # fmt: skip
+    print(f"\n{len(runs)} runs; scored subjects: {', '.join(f'{name} {n}' for name, n in counted.items())}")
     return 0
 
 
@@ -130,7 +149,8 @@ def _emit(args: argparse.Namespace, study, runs) -> int:
     out = study.folder
     commands = [_resume(args, out, "--only", run.id) for run in runs if not run.is_done]
     limits = Limits(gpus=1 if args.device == "cuda" else 0, at_once=args.jobs)
-    places = {"raw": study.raw.parent, "preprocessed": study.preprocessed.parent}
+    first = study.sets[0]
+    places = {"raw": first.raw.parent, "preprocessed": first.preprocessed.parent}
     variables = {f"nnUNet_{name}": str(folder) for name, folder in places.items()}
     last = _resume(args, out, "--only-report")
     submit = write_job_array(out / "jobs", args.emit, args.kind, commands, last, limits, variables)
@@ -143,16 +163,20 @@ def _report(study, args: argparse.Namespace) -> None:
     import shlex
 
     from nnunet_xlstm.studies.analysis import find
-    from nnunet_xlstm.studies.report import answer, remarks, text_rows, write_report
+    from nnunet_xlstm.studies.compared import write_comparison
+    from nnunet_xlstm.studies.report import text_rows, write_report
+    from nnunet_xlstm.studies.steps import link_models
+    from nnunet_xlstm.studies.words import answer, remarks
 
     found = find(study)
-    page = write_report(found, shlex.join(["nnunet_xlstm", *_resume(args, study.folder)[3:]]))
+    link_models(study)
+    comparison = write_comparison(found) if study.kind.compared else None
+    page = write_report(found, shlex.join(["nnunet_xlstm", *_resume(args, study.folder)[3:]]), comparison)
     header, rows = text_rows(found)
     for line in text_table([header, *rows]):
         print(line)
     for text in (answer(found), *remarks(found)):
         print(f"\n{text}")
     print(f"\ntables: {study.folder / 'table.csv'}, {study.folder / 'results.csv'}\npage:   {page}")
-
-
-KINDS = {"few_label": few_label}  # kind -> its run(args); a later kind is one row
+    if comparison is not None:
+        print(f"all pairs, rankings: {comparison}")

@@ -1,6 +1,7 @@
 """Entry point of the command `nnunet_xlstm`: help by stage, dispatch, and one clear line for the user's errors."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name of a file can hold what a terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     options = parser.parse_args(argv)
     if options.command is None:
@@ -30,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(_unknown(options.command), file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name or sign that the terminal does not know is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     debug = options.debug or os.environ.get("nnUNet_xlstm_debug", "0") != "0"
     debug = debug or ("--debug" in options.arguments and not command.passthrough)
     try:

@@ -68,6 +68,12 @@ COMMANDS = (
         "nnunet_xlstm.cli.cmd_pool:run",
     ),
     Command(
+        "split",
+        "data",
+        "folds by subject, a part held out, or test subjects: splits_final.json, test_subjects.json",
+        "nnunet_xlstm.cli.cmd_split:run",
+    ),
+    Command(
         "check",
         "data",
         "read every image and label map of a data set to its end, before nnU-Net preprocesses it",
@@ -94,7 +100,7 @@ COMMANDS = (
     Command(
         "study",
         "transfer",
-        "few-label study: several trainings with N labels, run, resumed and compared as one",
+        "studies of several trainings, run, resumed and compared as one: few labels, folds, epochs, pools",
         "nnunet_xlstm.cli.cmd_study:run",
     ),
     Command(

@@ -75,6 +75,9 @@ class MetricResult:
         failed: (models,), values that are missing though they should not be.
         difference, difference_interval, difference_n: (models, models), (2, models, models) and (models, models), row
             minus column of what tests compare, over the classes where neither failed; n units.
+        compared, compared_of: (models, units) and (units,), what tests and rankings compare, missing values dealt with,
+            and the case or subject of each. paired, paired_of: (pairs, units) and (units,), likewise the differences of
+            the pairs of models, in the order of numpy.triu_indices.
         tests: on units. rankings: how -> (models,). stability: of "mean, then rank".
     """
 
@@ -95,6 +98,10 @@ class MetricResult:
     difference: np.ndarray
     difference_interval: np.ndarray
     difference_n: np.ndarray
+    compared: np.ndarray
+    compared_of: list[Hashable]
+    paired: np.ndarray
+    paired_of: list[Hashable]
     tests: PairwiseTests
     rankings: dict[str, np.ndarray]
     stability: ranking.RankStability
@@ -109,7 +116,7 @@ def choose_metrics(material: Material, asked: Sequence[str]) -> list[str]:
     """The metrics to compare.
 
     Raises:
-        ValueError: one of those asked for is unknown, has no better and worse, or has no values.
+        DatasetError: one of those asked for is unknown, has no better and worse, or has no values.
     """
     known = {m: v for m, v in material.values.items() if METRICS[m].better and not np.isnan(v).all()}
     if not asked:
@@ -134,7 +141,7 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
         subjects: the subject of each case; see the module.
 
     Raises:
-        ValueError: with "drop", nothing is left.
+        DatasetError: with "drop", nothing is left.
     """
     values, kind = material.values[metric], METRICS[metric]
     known = ~np.isnan(values)
@@ -162,6 +169,7 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
     groups = list(zip(clusters[case_of].tolist(), class_of.tolist(), strict=True))
     tested, drawn = means_of_groups(units, groups), [cluster for cluster, _ in dict.fromkeys(groups)]
     tests = pairwise_tests(tested, kind.better)
+    paired, paired_of = _paired(values, missing, clusters, settings)
     return MetricResult(
         metric,
         over,
@@ -177,7 +185,11 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
         comparable,
         mean_of_known(mean[:, :-1], axis=1),
         failed.sum((1, 2)),
-        *_differences(values, missing, clusters, settings),
+        *_differences(len(values), paired, paired_of, settings),
+        tested,
+        drawn,
+        paired,
+        paired_of,
         tests,
         {
             "mean, then rank": ranking.aggregate_then_rank(tested, kind.better),
@@ -240,24 +252,30 @@ def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarra
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).T
 
 
-def _differences(
+def _paired(
     values: np.ndarray, failed: np.ndarray, clusters: np.ndarray, settings: Settings
+) -> tuple[np.ndarray, list[Hashable]]:
+    """First minus second of every pair of models, (pairs, units), and the case or subject of each unit."""
+    rows, groups = [], [(cluster, 0) for cluster in clusters.tolist()]
+    for i, j in zip(*np.triu_indices(len(values), 1), strict=True):
+        units, case_of, class_of = _as_units(np.where(failed[i] | failed[j], np.nan, values[[i, j]]), settings)
+        rows.append(units[0] - units[1])
+        groups = list(zip(clusters[case_of].tolist(), class_of.tolist(), strict=True))
+    rows = np.stack(rows) if rows else np.empty((0, len(groups)))
+    return means_of_groups(rows, groups), [cluster for cluster, _ in dict.fromkeys(groups)]
+
+
+def _differences(
+    models: int, paired: np.ndarray, paired_of: Sequence[Hashable], settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean paired difference, its interval and the number of units; see MetricResult. The diagonal is 0."""
-    models = len(values)
     mean, bounds, n = np.zeros((models, models)), np.zeros((2, models, models)), np.zeros((models, models), int)
     first, second = np.triu_indices(models, 1)
     if not first.size:
         return mean, bounds, n
-    rows = []
-    for i, j in zip(first, second, strict=True):
-        units, case_of, class_of = _as_units(np.where(failed[i] | failed[j], np.nan, values[[i, j]]), settings)
-        rows.append(units[0] - units[1])
-    groups = list(zip(clusters[case_of].tolist(), class_of.tolist(), strict=True))
-    rows, drawn = means_of_groups(np.stack(rows), groups), [cluster for cluster, _ in dict.fromkeys(groups)]
-    average = resampled_means(rows, np.ones((1, rows.shape[1])))[0]
-    pair = mean_interval(rows, drawn, settings.resamples, settings.seed, LEVEL)
+    average = resampled_means(paired, np.ones((1, paired.shape[1])))[0]
+    pair = mean_interval(paired, paired_of, settings.resamples, settings.seed, LEVEL)
     mean[first, second], mean[second, first] = average, -average
     bounds[:, first, second], bounds[:, second, first] = pair, -pair[::-1]
-    n[first, second] = n[second, first] = (~np.isnan(rows)).sum(1)
+    n[first, second] = n[second, first] = (~np.isnan(paired)).sum(1)
     return mean, bounds, n

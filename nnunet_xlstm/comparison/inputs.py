@@ -12,7 +12,7 @@ import numpy as np
 
 from nnunet_xlstm.data.case_table import listed
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import Scores, read_scores
+from nnunet_xlstm.evaluation.summary import JOURNAL, Scores, read_scores
 from nnunet_xlstm.io.files import read_json
 
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
@@ -83,6 +83,13 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
 
 
 def _check_complete(name: str, path: Path, scores: Scores, common: bool) -> None:
+    path = Path(path) / "summary.json" if Path(path).is_dir() else Path(path)
+    journal = path.with_name(f"{path.name}{JOURNAL}")
+    if journal.exists() and not scores.failed:
+        raise DatasetError(
+            f"'{name}': {path} is older than an evaluation that has not ended ({journal.name} is beside it); run "
+            "`nnunet_xlstm evaluate` again."
+        )
     if scores.failed and not common:
         raise DatasetError(
             f"'{name}': {path} says that {listed(sorted(scores.failed))} could not be scored; mend what it says there "
@@ -169,7 +176,7 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Costs of the models from what `nnunet_xlstm cost --json` prints: key of COSTS -> (models,), NaN where unknown.
 
     Raises:
-        ValueError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
+        DatasetError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
     """
     try:
         content = read_json(path, list)

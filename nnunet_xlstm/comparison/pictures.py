@@ -15,12 +15,14 @@ from nnunet_xlstm.comparison.inputs import COSTS, Material
 from nnunet_xlstm.comparison.tables import directed
 from nnunet_xlstm.comparison.words import significance_text
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
+from nnunet_xlstm.figures.bubble_chart import accuracy_bubbles
 from nnunet_xlstm.figures.charts import Panel, boxes_per_class, scores_per_method
 from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
 from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, modality_dots, radar, volume_agreement
 from nnunet_xlstm.figures.style import save
 
-PER_METRIC = ("boxes", "ranks", "significance", "radar", "modality", "cost")  # the others: "scores", "volumes_<n>"
+# beside these there are "scores" and "volumes_<n>"
+PER_METRIC = ("boxes", "ranks", "significance", "radar", "modality", "cost", "bubbles", "sets")
 MIN_RADAR = 3
 
 
@@ -95,6 +97,7 @@ def _relations(material, results, subjects, modality, costs) -> Iterator[Job]:
             groups = modality_means(r, modality, subjects)
             yield Job(f"{kind}_{r.metric}", kind, caption, lambda c=chart, g=groups, t=text: c(names, g, t))
         if costs is not None:
+            yield from bubbles(names, r.metric, r.mean[:, -1], r.interval[:, :, -1], costs, f"{text}{failed}")
             known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
             yield Job(
                 f"cost_{r.metric}",
@@ -102,6 +105,27 @@ def _relations(material, results, subjects, modality, costs) -> Iterator[Job]:
                 f"{text} against cost{failed}",
                 lambda r=r, t=text, k=known: accuracy_against_cost(names, r.mean[:, -1], r.interval[:, :, -1], k, t),
             )
+
+
+def bubbles(
+    names: Sequence[str],
+    metric: str,
+    mean: np.ndarray,
+    interval: np.ndarray,
+    costs: dict[str, np.ndarray],
+    text: str,
+) -> Iterator[Job]:
+    """Score against GMAC, with the parameters as areas; nothing where no model has both."""
+    across, area = costs["gmac"], costs["params_m"]
+    if (np.isfinite(mean + across) & (area > 0)).any():
+        caption = f"{text} against {COSTS['gmac']}; area: {COSTS['params_m']}"
+        ends = text.partition(";")[0], COSTS["gmac"], COSTS["params_m"]
+        yield Job(
+            f"bubbles_{metric}",
+            "cost",
+            caption,
+            lambda: accuracy_bubbles(names, mean, interval, across, area, *ends),
+        )
 
 
 def _ranks(names: Sequence[str], r: MetricResult, text: str) -> Figure:

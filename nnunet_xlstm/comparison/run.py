@@ -54,7 +54,7 @@ def compare(
         subjects_file, modality_file: see `read_case_table`. cost_file: see `read_costs`.
 
     Raises:
-        ValueError: the summaries do not fit together, or a file or a metric is not as it should be.
+        DatasetError: the summaries do not fit together, or a file or a metric is not as it should be.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -122,7 +122,7 @@ def record(
             "of": volumes.label,
             "models": dict(zip(material.names, map(asdict, found), strict=True)),
         }
-    return _strict(content)
+    return strict(content)
 
 
 def _metric_record(material, r: MetricResult, settings, subjects, modality) -> dict[str, Any]:
@@ -164,12 +164,12 @@ def _metric_record(material, r: MetricResult, settings, subjects, modality) -> d
     }
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """The same with plain numbers, and null where there is no finite one."""
     if isinstance(value, dict):
-        return {key: _strict(v) for key, v in value.items()}
+        return {key: strict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(v) for v in value]
+        return [strict(v) for v in value]
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     return finite(value) if isinstance(value, (int, float, np.integer, np.floating)) else value

@@ -36,6 +36,27 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is wanted.
+
+    Attributes:
+        source: of the pool, whose ids are written; in universal mode only its modality and field of view count.
+        modality, regions: of the scans; None takes those of the source, or leaves them open.
+        universal: all targets, each a mask of its own; so it is also where there is no source.
+    """
+
+    source: str | None = None
+    modality: str | None = None
+    regions: tuple[str, ...] | None = None
+    universal: bool = False
+
+    @property
+    def native(self) -> str | None:
+        """The source whose ids are written."""
+        return None if self.universal else self.source
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Why a target is not written; `impossible`: the scan cannot contain it, so that a prediction of it is false."""
 

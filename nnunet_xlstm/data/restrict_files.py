@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from tqdm import tqdm
 from nnunet_xlstm.data.dataset_file import NAME as DATASET_JSON
 from nnunet_xlstm.data.dataset_file import DatasetFile
 from nnunet_xlstm.data.pool_targets import PoolTargets
-from nnunet_xlstm.data.restrict import THRESHOLD, LeftOut, Scan, including, layers_of, left_out, same_targets
-from nnunet_xlstm.data.restrict_cases import Count, add_up, read_evidence, restrict_case
+from nnunet_xlstm.data.restrict import Request, Scan, left_out
+from nnunet_xlstm.data.restrict_cases import Count, read_evidence, restrict_case
+from nnunet_xlstm.data.restrict_report import MASKS, NOT_FROM_MAPS, legend, make_report, table_of
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.imaging.images import TIFF, check_written, write_checked
 from nnunet_xlstm.imaging.nifti import copy_geometry
@@ -34,40 +34,10 @@ from nnunet_xlstm.io.files import (
 from nnunet_xlstm.io.paths import inside
 from nnunet_xlstm.io.tables import csv_text
 
-REPORT, TABLE, LEGEND, MASKS = "restrict.json", "restrict.csv", "legend.json", "masks"
-FORMAT = 1
+REPORT, TABLE, LEGEND = "restrict.json", "restrict.csv", "legend.json"
 NIFTI = (".nii.gz", ".nii")
 GZIP_LEVEL = 6
-COLUMNS = ("case", "target", "from", "why_left_out", "false_positive")
-COUNTED = tuple(f"{key}_{when}" for key in ("voxels", "components", "ml") for when in ("before", "after"))
-NOT_FROM_MAPS = (
-    "A merged map has one code per voxel, so these were decided when nnU-Net painted it: which of two targets that "
-    "exclude each other is likelier, and what a target that is left out here was painted over. A target of parts "
-    "(kidney: left and right) that was painted without any part is left out. Predict with --save_probabilities to "
-    "have all of it."
-)
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is wanted.
-
-    Attributes:
-        source: of the pool, whose ids are written; in universal mode only its modality and field of view count.
-        modality, regions: of the scans; None takes those of the source, or leaves them open.
-        universal: all targets, each a mask of its own; so it is also where there is no source.
-    """
-
-    source: str | None = None
-    modality: str | None = None
-    regions: tuple[str, ...] | None = None
-    universal: bool = False
-
-    @property
-    def native(self) -> str | None:
-        """The source whose ids are written."""
-        return None if self.universal else self.source
 
 
 def restrict_folder(predictions: Path, out: Path, request: Request, progress: bool = False) -> dict[str, Any]:
@@ -115,10 +85,10 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
             faults.append(str(error))
     if faults:
         raise DatasetError(_not_usable(faults, len(cases), out))
-    report = _report(pool, request, skipped, kept, cases, counts)
+    report = make_report(pool, request, skipped, kept, cases, counts)
     texts = {
         out / LEGEND: json_text(legend(pool, request.native, kept, skipped, ending)),
-        out / TABLE: csv_text([*COLUMNS, *COUNTED], _table_rows(report)),
+        out / TABLE: csv_text(*table_of(report)),
         out / REPORT: json_text(report),
     }
     write_together(texts)
@@ -140,32 +110,6 @@ def _not_usable(faults: Sequence[str], cases: int, out: Path) -> str:
         return faults[0]
     head = f"{len(faults)} of {cases} cases cannot be used; the maps of the others are in {out}, without a new report"
     return "\n- ".join([head, *faults])
-
-
-def legend(
-    pool: PoolTargets, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
-) -> dict[str, Any]:
-    """What the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
-    if native is not None:
-        source = pool.source(native)
-        targets = [{"name": name, "ids": list(source.targets[name])} for name in pool.names if name in source.targets]
-        return {"labels": {"background": 0, **source.labels}, "file_ending": ending, "targets": targets}
-    inside = including(pool)
-    return {
-        "labels": {"background": 0} | {name: i for i, name in enumerate(pool.names, start=1)},
-        "file_ending": ending,
-        "targets": [
-            {
-                "name": target.name,
-                "id": i,
-                "group": target.group,
-                "mask": f"{MASKS}/{target.name}",
-                "includes": [name for name in pool.names if target.name in inside[name]],
-                "left_out": None if target.name in kept else skipped[target.name].why,
-            }
-            for i, target in enumerate(pool.targets, start=1)
-        ],
-    }
 
 
 # Cases ----------------------------------------------------------------------------------------------------------------
@@ -242,80 +186,3 @@ def _write_nifti(image: sitk.Image, temporary: Path, path: Path, source: Path) -
     finally:
         if plain != temporary:
             plain.unlink(missing_ok=True)
-
-
-# The report -----------------------------------------------------------------------------------------------------------
-
-
-def _report(
-    pool: PoolTargets,
-    request: Request,
-    skipped: Mapping[str, LeftOut],
-    kept: Sequence[str],
-    cases: Mapping[str, Path | None],
-    counts: Mapping[str, Mapping[str, tuple[Count, Count]]],
-) -> dict[str, Any]:
-    false = [name for name, row in skipped.items() if row.impossible]
-    native = pool.source(request.native) if request.native else None
-    known = pool.source(request.source) if request.source else None
-
-    def summed(names: Sequence[str], when: int) -> dict[str, Any]:
-        return add_up([row[name][when] for row in counts.values() for name in names])
-
-    return {
-        "format": FORMAT,
-        "mode": "universal" if native is None else "source",
-        "source": request.source,
-        "modality": request.modality or (known.modality if known else None),
-        "regions": list(request.regions or (known.field_of_view if known else ())) or None,
-        "threshold": THRESHOLD,
-        "components": "voxels that touch by face, edge or corner",
-        "false_positives": {
-            "what": "predictions of targets that the modality or the field of view of the scans cannot contain",
-            "targets": false,
-            "before": summed(false, 0),
-            "after": summed(false, 1),
-        },
-        "from_merged_maps": {
-            "cases": [case for case, path in cases.items() if path is None],
-            "not_possible": NOT_FROM_MAPS if None in cases.values() else None,
-        },
-        "ids_of_same_targets": same_targets(native) if native else [],
-        "never_painted": _never_painted(pool, request, kept),
-        "targets": {
-            name: {
-                "why_left_out": skipped[name].why if name in skipped else None,
-                "false_positive": name in false,
-                "before": summed([name], 0),
-                "after": summed([name], 1),
-            }
-            for name in pool.names
-        },
-        "cases": {
-            case: {
-                "from": "merged map" if cases[case] is None else "probabilities",
-                "targets": {
-                    name: {"before": asdict(before), "after": asdict(after)} for name, (before, after) in row.items()
-                },
-            }
-            for case, row in counts.items()
-        },
-    }
-
-
-def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> dict[str, int]:
-    """Labels of the source that no target makes, or only one that is left out."""
-    if request.native is None:
-        return {}
-    source = pool.source(request.native)
-    painted = {int(i) for layer in layers_of(pool, source, kept) for i in layer.ids}
-    return {label: i for label, i in source.labels.items() if i not in painted}
-
-
-def _table_rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
-    for case, row in report["cases"].items():
-        for name, counts in row["targets"].items():
-            target = report["targets"][name]
-            about = [case, name, row["from"], target["why_left_out"] or "", target["false_positive"]]
-            values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
-            yield [*about, *(None if v is None else round(v, 6) for v in values)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -76,24 +77,30 @@ class CaseNames:
 
 
 def folds_by_subject(
-    subjects: Mapping[str, str], sources: Mapping[str, str], previous: Sequence[Mapping[str, Sequence[str]]] = ()
+    subjects: Mapping[str, str],
+    sources: Mapping[str, str],
+    previous: Sequence[Mapping[str, Sequence[str]]] = (),
+    n: int = N_FOLDS,
+    seed: int | None = None,
 ) -> list[dict[str, list[str]]]:
-    """Five folds; all cases of a subject are in the validation part of one of them.
+    """Folds; all cases of a subject are in the validation part of one of them.
 
     A subject stays in the fold it is in already. New ones go where their source has fewest subjects, then where there
-    are fewest at all: sources are spread evenly, and the result depends on nothing but the names.
+    are fewest at all: sources are spread evenly.
 
     Args:
         subjects, sources: of every case.
         previous: folds of an earlier run.
+        n: how many folds.
+        seed: of the order in which the subjects of a source are dealt out; None takes that of their names.
 
     Returns:
-        nnU-Net's splits_final.json; empty for fewer than five subjects.
+        nnU-Net's splits_final.json; empty for fewer subjects than folds.
     """
-    if len(set(subjects.values())) < N_FOLDS:
+    if len(set(subjects.values())) < n:
         return []
     votes: dict[str, Counter] = {}
-    for fold, row in enumerate(previous[:N_FOLDS]):
+    for fold, row in enumerate(previous[:n]):
         for case in row["val"]:
             if case in subjects:
                 votes.setdefault(subjects[case], Counter())[fold] += 1
@@ -101,9 +108,12 @@ def folds_by_subject(
     source_of = {subjects[case]: sources[case] for case in sorted(subjects, reverse=True)}
     per_source = Counter((source_of[subject], fold) for subject, fold in home.items())
     total = Counter(home.values())
-    for subject in sorted(set(subjects.values()) - set(home), key=lambda s: (source_of[s], s)):
+    new = sorted(set(subjects.values()) - set(home))
+    if seed is not None:
+        random.Random(seed).shuffle(new)
+    for subject in sorted(new, key=source_of.__getitem__):  # stable: within a source the order stays
         source = source_of[subject]
-        home[subject] = min(range(N_FOLDS), key=lambda f: (per_source[source, f], total[f], f))
+        home[subject] = min(range(n), key=lambda f: (per_source[source, f], total[f], f))
         per_source[source, home[subject]] += 1
         total[home[subject]] += 1
     cases = sorted(subjects)
@@ -112,5 +122,5 @@ def folds_by_subject(
             "train": [case for case in cases if home[subjects[case]] != fold],
             "val": [case for case in cases if home[subjects[case]] == fold],
         }
-        for fold in range(N_FOLDS)
+        for fold in range(n)
     ]

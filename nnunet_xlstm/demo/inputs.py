@@ -13,9 +13,9 @@ from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.labels import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.files import visible_files, write_json
+from nnunet_xlstm.io.files import make_folder, read_json, visible_files, write_json
 
-MARKER = "demo.json"
+MARKER, MADE_BY = "demo.json", "nnunet_xlstm demo"
 PRODUCTS = (
     "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "predictions", "pictures", "logs",
     "config.json", "evaluation.json", "summary.json", "index.html",
@@ -102,15 +102,12 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    file = DatasetFile.read(path)
-    facts = dict(file.content)
+    facts = dict(DatasetFile.read(path).content)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
     missing = [key for key in needed if key not in facts]
     if missing:
         raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
     read_classes(path)  # what its labels and its file ending must be
-    if (table := file.table()) is not None:  # names that files can have, paths with their variables expanded
-        facts["dataset"] = {case: {"images": list(row.images), "label": row.label} for case, row in table.items()}
     dataset = Dataset(folder, facts)
     _check_cases(dataset)
     return dataset
@@ -136,23 +133,31 @@ def check_out(out: Path, data: Path | None) -> None:
     """Refuse an output folder that holds anything but an earlier demo, or that holds the data.
 
     Raises:
-        ValueError: with the rule and the way out.
+        DatasetError: with the rule and the way out.
     """
     if out.exists() and not out.is_dir():
         raise DatasetError(f"--out {out} is a file; give a folder that is new or empty.")
     if data is not None and data.resolve().is_relative_to(out.resolve()):
         raise DatasetError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+    if out.is_dir() and any(out.iterdir()) and not _is_demo(out):
         raise DatasetError(
             f"--out {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
             "give a folder that is new, empty, or of an earlier demo."
         )
 
 
+def _is_demo(out: Path) -> bool:
+    """Whether the folder holds our marker, and not only a file of that name."""
+    try:
+        return read_json(out / MARKER, dict).get("made_by") == MADE_BY
+    except DatasetError:
+        return False
+
+
 def prepare_out(out: Path) -> None:
     """Make the output folder with nnU-Net's three in it. Goes: what an earlier demo made, but no data behind links."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MARKER, {"made_by": "nnunet_xlstm demo"})
+    make_folder(out)
+    write_json(out / MARKER, {"made_by": MADE_BY})
     for name in PRODUCTS:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -160,7 +165,7 @@ def prepare_out(out: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     for name in PRODUCTS[:3]:
-        (out / name).mkdir()
+        make_folder(out / name)
 
 
 def place_dataset(dataset: Dataset, raw: Path) -> Dataset:

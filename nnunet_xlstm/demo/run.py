@@ -79,7 +79,7 @@ def run_demo(
         progress: show progress bars on stderr.
 
     Raises:
-        ValueError, FileNotFoundError: unusable input.
+        DatasetError: unusable input. WriteError: the folder cannot be written.
         CommandFailed: one of the commands failed.
     """
     start = time.perf_counter()

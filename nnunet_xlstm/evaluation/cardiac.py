@@ -73,7 +73,7 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
         chosen: structure -> an id, several ("2,3") or a name in dataset.json; None to go by the usual names.
 
     Raises:
-        ValueError: unknown or double names, two structures with a label in common, or neither ventricle.
+        DatasetError: unknown or double names, two structures with a label in common, or neither ventricle.
     """
     named = {} if classes is None else {classes.names[key]: ids for key, ids in classes.labels.items()}
     found = {}
@@ -140,7 +140,7 @@ def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: fr
         known: the ids that the map may hold; None to accept all.
 
     Raises:
-        ValueError: not a label map in 3D, or it holds other ids.
+        DatasetError: not a label map in 3D, or it holds other ids.
     """
     image = read_label_map(path)
     if image.GetDimension() != 3:

@@ -37,7 +37,7 @@ def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = SUFFIXES) -> list[
     """Subjects of a folder whose files are NAME_ED and NAME_ES.
 
     Raises:
-        ValueError: a file has neither suffix, or has no partner.
+        DatasetError: a file has neither suffix, or has no partner.
     """
     if suffixes[0] == suffixes[1] or not all(suffixes):
         raise DatasetError(f"the suffixes '{suffixes[0]}' and '{suffixes[1]}' must be two different texts")
@@ -63,7 +63,7 @@ def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
     """Subjects by a CSV with the columns subject, ed, es: file or case names in the folder.
 
     Raises:
-        ValueError: the table is wrong, or names what is not there.
+        DatasetError: the table is wrong, or names what is not there.
     """
     cases = find_cases(folder)
     subjects, used = [], {}
@@ -88,7 +88,7 @@ def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
     """Subject -> body surface area in m2, from a CSV with the columns subject, bsa.
 
     Raises:
-        ValueError: the table is wrong, has no value for a subject, or one that cannot be m2.
+        DatasetError: the table is wrong, has no value for a subject, or one that cannot be m2.
     """
     areas = {}
     for line, row in _rows(table, ("subject", "bsa")):
@@ -134,7 +134,7 @@ def references_of(subjects: Sequence[Subject], folder: Path, complete: bool) -> 
         complete: whether a reference without a subject is an error too.
 
     Raises:
-        ValueError: a file has no reference, or the other way round.
+        DatasetError: a file has no reference, or the other way round.
     """
     cases = find_cases(folder)
     used = {case_name(path) for subject in subjects for path in (subject.ed, subject.es)}
@@ -159,7 +159,7 @@ def measure_subjects(
     """All subjects' measures, and with references the differences and their agreement: the content of the JSON file.
 
     Raises:
-        ValueError: a density out of range, a file that cannot be measured, or a reference on another grid.
+        DatasetError: a density out of range, a file that cannot be measured, or a reference on another grid.
     """
     if not 0.5 <= density <= 2:
         raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")

@@ -124,7 +124,8 @@ def _each(
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np (what is scored is "
+                "kept)"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -136,7 +137,7 @@ def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
     except UserError as error:
         return str(error)
     except MemoryError as error:
-        return f"not enough memory ({error or 'MemoryError'}); use a lower -np"
+        return f"not enough memory ({str(error) or 'MemoryError'}); use a lower -np"
 
 
 def summarise(

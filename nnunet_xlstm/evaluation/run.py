@@ -15,7 +15,7 @@ from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.page import build_page
 from nnunet_xlstm.evaluation.score import Settings
-from nnunet_xlstm.evaluation.summary import EXTRAS
+from nnunet_xlstm.evaluation.summary import EXTRAS, JOURNAL
 from nnunet_xlstm.imaging.images import files_read
 from nnunet_xlstm.io.files import json_text, protect_inputs, protect_other_json, read_json, try_writing, write_together
 from nnunet_xlstm.io.tables import csv_text
@@ -61,7 +61,7 @@ class Outputs:
 
     @property
     def journal(self) -> Path:
-        return self.summary.with_name(f"{self.summary.name}.unfinished")
+        return self.summary.with_name(f"{self.summary.name}{JOURNAL}")
 
     def __iter__(self):
         yield from (self.summary, self.table, self.page, self.journal)

@@ -78,7 +78,7 @@ def score_case(
         class key -> metric -> value, and class key -> metric -> why the value is not a finite number.
 
     Raises:
-        ValueError: shapes differ, or a map holds an id that the data set does not have.
+        DatasetError: shapes differ, or a map holds an id that the data set does not have.
     """
     if reference.shape != prediction.shape:
         raise DatasetError(

@@ -59,6 +59,7 @@ METRICS = {
 }
 EXTRAS = "nnunet_xlstm"
 FAILED = "failed_cases"  # key of EXTRAS
+JOURNAL = ".unfinished"  # ends the name of the file in which an evaluation goes on that did not score all cases
 GIVE = "give a summary.json that `nnunet_xlstm evaluate` or nnUNetv2_evaluate_folder wrote"
 
 

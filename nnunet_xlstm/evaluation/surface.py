@@ -63,7 +63,7 @@ def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Se
         spacing: mm per voxel along each axis of the arrays.
 
     Raises:
-        ValueError: a mask is empty: there is no distance.
+        DatasetError: a mask is empty: there is no distance.
     """
     if not reference.any() or not prediction.any():
         raise DatasetError("surface distances need two masks that are not empty; decide about empty ones before")

@@ -1,4 +1,4 @@
-"""A score against the number of labelled subjects: a line per way to train, or a row for each where there is one n."""
+"""A score against a number (labelled subjects, epochs): a line per way to train, or a row for each where it is one."""
 
 from __future__ import annotations
 
@@ -34,39 +34,44 @@ SPREAD = 0.012  # of the axis, between the markers of neighbouring lines
 
 @dataclass(frozen=True)
 class Curve:
-    """One way to train, at increasing numbers of labels.
+    """One way to train, at increasing numbers.
 
     Attributes:
-        x: (points,). mean: (points,). interval: (2, points), NaN where there is none. seeds: of each point the scores
-            of single seeds.
+        x: (points,). mean: (points,). interval: (2, points), NaN where there is none. repeats: of each point the scores
+            of single seeds or folds.
     """
 
     name: str
     x: Sequence[int]
     mean: Sequence[float]
     interval: np.ndarray
-    seeds: Sequence[Sequence[float]] = field(default_factory=list)
+    repeats: Sequence[Sequence[float]] = field(default_factory=list)
 
 
 @styled()
-def learning_curve(curves: Sequence[Curve], label: str, over: str = "test subjects") -> Figure:
+def learning_curve(
+    curves: Sequence[Curve], label: str, over: str = "test subjects", unit: str = "", repeats: str = "seeds"
+) -> Figure:
     """The figure.
 
     Args:
         label: of the score, with its unit. over: what the intervals are bootstrapped over.
+        unit: what x counts, such as "labelled subject"; empty where arms alone differ. repeats: "seeds" or "folds".
     """
     ticks = sorted({x for curve in curves for x in curve.x})
-    caption = f"Marker: mean of the seeds; small dots: single seeds. {{}}: 95 % bootstrap interval over {over}."
+    means = "of the subjects of all folds" if repeats == "folds" else "of the seeds"
+    dots = f"; small dots: single {repeats}" if any(len(r) > 1 for curve in curves for r in curve.repeats) else ""
+    caption = f"Marker: mean {means}{dots}. {{}}: 95 % bootstrap interval over {over}."
     if len(ticks) > 1:
-        figure = _lines(curves, label, ticks)
+        figure = _lines(curves, label, ticks, f"{unit}s")
         note(figure, caption.format("Band"), WIDTH_INCH)
     else:
-        figure = _rows(curves, f"{label}, {ticks[0]} labelled subject{'s' * (ticks[0] > 1)}")
+        figure = _rows(curves, f"{label}, {ticks[0]} {unit}{'s' * (ticks[0] > 1)}" if unit else label)
         note(figure, caption.format("Line"), WIDTH_INCH)
     return figure
 
 
-def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int]) -> Figure:
+def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: str) -> Figure:
     names = labels([curve.name for curve in curves])
     columns, legend_height = legend_shape(names, WIDTH_INCH)
     figure = new_figure(WIDTH_INCH, HEIGHT_INCH + legend_height)
@@ -79,13 +84,13 @@ def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int]) -> Figure:
         low, high = curve.interval
         ax.fill_between(x, low, high, color=colour(i), alpha=0.13, linewidth=0)
         ax.plot(x, curve.mean, marker(i), color=colour(i), linestyle="-", linewidth=1.4, markersize=5, zorder=4)
-        for place, values in zip(x, curve.seeds, strict=True):
+        for place, values in zip(x, curve.repeats, strict=True):
             ax.plot([place] * len(values), values, ".", color=colour(i), markersize=3, alpha=0.6, zorder=3)
     ax.set_xlim(ticks[0] / step ** (len(curves) + 3), ticks[-1] * step ** (len(curves) + 3))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set_xlabel("labelled subjects")
+    ax.set_xlabel(x_label)
     _value_axis(ax, "y", label)
     handles = [Line2D([], [], color=colour(i), marker=marker(i), markersize=5) for i in range(len(curves))]
     legend(figure, handles, names, loc="outside upper left", ncols=columns)
@@ -100,7 +105,7 @@ def _rows(curves: Sequence[Curve], label: str) -> Figure:
         if np.isfinite(low):
             ax.plot([low, high], [i, i], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=3)
         ax.plot(curve.mean[0], i, marker(i), color=colour(i), markersize=6, markeredgecolor=TEXT, zorder=5)
-        for values in curve.seeds:
+        for values in curve.repeats:
             ax.plot(values, [i + 0.24] * len(values), ".", color=colour(i), markersize=4, zorder=4)
     method_axis(ax, [curve.name for curve in curves])
     _value_axis(ax, "x", label)

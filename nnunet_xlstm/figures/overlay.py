@@ -74,7 +74,7 @@ def draw_overlay(
         focus: "structure", or "errors": the slices with the most wrong voxels.
 
     Raises:
-        ValueError: a label map is not on the image's grid, the image is neither 2D nor 3D, or an unknown style.
+        DatasetError: a label map is not on the image's grid, the image is neither 2D nor 3D, or an unknown style.
     """
     planes, labels, window = _prepare(Case(image, reference, prediction), style, ct_window, focus)
     columns = ["reference", "prediction"] if style == "filled" else [style]
@@ -105,7 +105,7 @@ def draw_sheet(
         names, ct_window, style, focus: as in `draw_overlay`; "filled" shows the prediction.
 
     Raises:
-        ValueError: no case, or as `draw_overlay`.
+        DatasetError: no case, or as `draw_overlay`.
     """
     if not cases:
         raise DatasetError("A contact sheet of no cases was asked for; give at least one.")

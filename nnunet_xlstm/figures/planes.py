@@ -74,9 +74,10 @@ def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tu
 def _centre(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
     """Where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice with the
     most voxels that differ (`focus` "errors")."""
-    reference, prediction = (arrays.get(kind) for kind in ("reference", "prediction"))
-    if focus == "errors" and reference is not None and prediction is not None:
-        wrong = reference != prediction
+    reference = arrays.get("reference")
+    others = [array for kind, array in arrays.items() if kind != "reference" and array is not None]
+    if focus == "errors" and reference is not None and others:
+        wrong = sum((reference != array).astype(np.int64) for array in others)
         if wrong.any():
             axes = range(wrong.ndim)
             return tuple(int(wrong.sum(axis=tuple(a for a in axes if a != axis)).argmax()) for axis in axes)
@@ -163,14 +164,19 @@ def _draw_masks(ax: Axes, plane: Plane, masks: list[tuple[np.ndarray, str]]) -> 
     ax.imshow(colours, extent=(0, width, height, 0), interpolation="nearest")
 
 
-def draw_legend(figure: Figure, names: Mapping[int, str], labels: list[int], style: str) -> None:
-    """All named labels where they fit, else those of this case; longer lists are cut. The errors have their own."""
-    if style == "errors":
-        handles = [Patch(color=colour, label=kind) for kind, colour in ERRORS.items()]
-    else:
+def draw_legend(
+    figure: Figure, names: Mapping[int, str], labels: list[int], style: str, with_labels: bool = False
+) -> None:
+    """All named labels where they fit, else those of this case; longer lists are cut. The errors have their own.
+
+    Args:
+        with_labels: the labels too where the style is "errors".
+    """
+    handles = [Patch(color=colour, label=kind) for kind, colour in ERRORS.items()] if style == "errors" else []
+    if style != "errors" or with_labels:
         shown = sorted(set(names) - {0} | set(labels))
         shown = shown if len(shown) <= MAX_IN_LEGEND else labels
-        handles = [Patch(color=label_colour(i), label=names.get(i, str(i)) or str(i)) for i in shown[:MAX_IN_LEGEND]]
+        handles += [Patch(color=label_colour(i), label=names.get(i, str(i)) or str(i)) for i in shown[:MAX_IN_LEGEND]]
         if len(shown) > MAX_IN_LEGEND:
             handles.append(Patch(color="none", label=f"and {len(shown) - MAX_IN_LEGEND} more"))
     if style == "outline":

@@ -32,7 +32,7 @@ class Files:
         """Read all.
 
         Raises:
-            ValueError: a file cannot be read, or a label map is not on the image's grid; names the case.
+            DatasetError: a file cannot be read, or a label map is not on the image's grid; names the case.
         """
         try:
             image = read_image(self.image)
@@ -54,7 +54,7 @@ def find_files(
         images: nnU-Net's layout, `<case>_0000<ending>`; references, predictions: `<case><ending>`.
 
     Raises:
-        ValueError: a folder does not exist, or a prediction has no image or no reference.
+        DatasetError: a folder does not exist, or a prediction has no image or no reference.
     """
     suffix = f"_{channel:04d}{ending}"
     for folder in (images, references, predictions):
@@ -100,7 +100,7 @@ def worst(files: Sequence[Files], scores: Mapping[str, float], k: int) -> list[F
     """The k cases with the lowest score, from the worst on.
 
     Raises:
-        ValueError: a case has no score.
+        DatasetError: a case has no score.
     """
     missing = sorted(row.case for row in files if math.isnan(scores.get(row.case, math.nan)))
     if missing:

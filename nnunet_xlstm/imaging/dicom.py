@@ -16,6 +16,7 @@ from nnunet_xlstm.imaging.dicom_header import Plane, read_identity, read_planes
 from nnunet_xlstm.imaging.dicom_stacks import LOCALIZER, Stack, find_stacks, without_copies
 from nnunet_xlstm.imaging.grid import Grid
 from nnunet_xlstm.imaging.images import quiet
+from nnunet_xlstm.io.paths import as_utf8
 
 MODALITY_TAGS = {"CT": ("CT",), "MR": ("MR",), "PET": ("PT", "PET")}
 INDEX_FILES = "1.2.840.10008.1.3.10"  # SOP class of a DICOMDIR
@@ -147,7 +148,7 @@ def _true_values(plane: Plane, pixels: np.ndarray) -> np.ndarray:
 def _read_pixels(file: str) -> np.ndarray:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(file)
+    reader.SetFileName(as_utf8(file))
     try:
         with quiet():
             array = sitk.GetArrayFromImage(reader.Execute())

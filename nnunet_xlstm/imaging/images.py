@@ -14,6 +14,7 @@ from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging import integrity, nifti
 from nnunet_xlstm.imaging.grid import Grid
 from nnunet_xlstm.io.files import WriteError, read_json, replacing
+from nnunet_xlstm.io.paths import as_utf8
 
 TIFF = integrity.TIFF
 MAX_LABEL = 2**31 - 1
@@ -34,7 +35,7 @@ def read_grid(path: Path) -> Grid:
     if path.name.lower().endswith(nifti.ENDINGS):
         nifti.read_header(path)  # what makes no sense; ITK prints pages about it
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(as_utf8(path))
     try:
         with quiet():
             reader.ReadImageInformation()
@@ -115,7 +116,7 @@ def _read_with_itk(path: Path) -> sitk.Image:
     grid = read_grid(path)
     try:
         with quiet():
-            image = sitk.ReadImage(str(path))
+            image = sitk.ReadImage(as_utf8(path))
     except RuntimeError as error:
         raise DatasetError(f"{path}: {_reason(path, error)}; mend or convert the file") from error
     return grid.set_on(image)
@@ -235,7 +236,7 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     that are not at right angles become the nearest that are, because SimpleITK could not read the file again.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: it cannot be written. DatasetError: its name is not UTF-8.
     """
     path = Path(path)
     grid = Grid.of(image)
@@ -243,6 +244,7 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
         left, _, right = np.linalg.svd(grid.matrix)
         image = sitk.Image(image)
         image.SetDirection((left @ right).ravel().tolist())
+    as_utf8(path)
     ending = next((e for e in (".nii.gz", ".gipl.gz") if path.name.endswith(e)), path.suffix)
     with replacing(path, ending) as temporary:
         write_checked(image, temporary, path, compress)
@@ -259,7 +261,7 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     """
     try:
         with quiet():
-            sitk.WriteImage(image, str(temporary), compress)
+            sitk.WriteImage(image, as_utf8(temporary), compress)
     except RuntimeError as error:
         raise WriteError(path, full_or_failed(path, error)) from error
     check_written(temporary, path)

@@ -146,6 +146,19 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
         _remove(temporary)
 
 
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, unless it is there; return it.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from error
+    return Path(path)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; leave it untouched where its content is the same.
 

@@ -46,6 +46,21 @@ def check_file_name(name: Any, where: str) -> str:
     return name
 
 
+def as_utf8(path: Path | str) -> str:
+    """Return a path as a text that C++ libraries take; SimpleITK ends the process for others.
+
+    Raises:
+        DatasetError: the name is not UTF-8, as on disks of old systems.
+    """
+    text = str(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise DatasetError(f"{shown}: its name is not UTF-8, so it cannot be opened; rename it") from None
+    return text
+
+
 def inside(folder: Path, name: str, where: str) -> Path:
     """Return `folder / name`, a path to write or to delete.
 

@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nnunet_xlstm.layers.amp import no_autocast
+from nnunet_xlstm.layers.chunk_states import advance, chunk_decays, retreat
 
 PAD_GATE = -1e4  # input gate of padding tokens: exp() is 0 in every precision
 _CPU_TOKENS = 4096  # tokens in work at one time on a CPU: temporaries stay in cache, cost per token stays constant
 _CPU_KEPT = 2**22  # chunk weights that are kept for the backward pass on a CPU: more leave the cache, and cost more
 _MAX_CHUNKS = 64  # chunks in work at one time elsewhere
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # from torch 2.7 on
 _WIDE_BMM = torch.version.cuda is not None and hasattr(torch.ops.aten.bmm, "dtype")  # from torch 2.8 on
 
 
@@ -34,7 +36,7 @@ class _Weights(NamedTuple):
 
 def _writes_down() -> bool:
     """Whether torch exports or traces: the result is to run without this library, and in ONNX."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return torch.jit.is_tracing() or _is_exporting()
 
 
 def _running_max(x: Tensor) -> Tensor:
@@ -119,63 +121,6 @@ def _keeps_weights(q: Tensor, length: int) -> bool:
     return q.device.type == "cpu" and math.prod(q.shape[:3]) * length <= _CPU_KEPT
 
 
-_Level = tuple[Tensor, Tensor]
-
-
-def _levels(decay: Tensor) -> list[_Level]:
-    """Decay of the state from chunk to chunk of a span, from log decays (H, n) of the chunks.
-
-    A level is a pair (G, n + 1, n), (G, n + 1). The first holds the weight of chunk s's own update in the state that
-    enters chunk c (c = n: that leaves the span), the second that of the span's incoming state: sums of non-positive
-    terms only, no cancellation. Many chunks take two levels, groups of 8 chunks and chunks in a group: O(n) products.
-    """
-    n = decay.shape[1]
-    groups = [decay.reshape(-1, 8), decay.reshape(-1, n // 8, 8).sum(-1)] if n > 16 and n % 8 == 0 else [decay]
-    levels = []
-    for x in groups:
-        # [c, s]: sum over s < r < c, by a cumulative sum along c
-        pair = F.pad(x[..., None].expand(-1, -1, x.shape[1]).tril(-1).cumsum(1).exp2_().tril_(), (0, 0, 1, 0))
-        levels.append((pair, F.pad(x.cumsum(1).exp2_(), (1, 0), value=1.0)))
-    return levels
-
-
-def _advance(own: Tensor, before: Tensor | None, levels: list[_Level]) -> tuple[Tensor, Tensor]:
-    """Solve C_{c+1} = decay_c C_c + own_c.
-
-    Args:
-        own: Each chunk's own update (H, n, X).
-        before: The state that enters the span (H, X); None for 0.
-        levels: From `_levels`.
-
-    Returns:
-        The states that enter each chunk (H, n, X) and the one that leaves the span (H, X).
-    """
-    (pair, first), *outer = levels
-    part = own.view(pair.shape[0], -1, own.shape[-1])
-    states, after = torch.bmm(pair[:, :-1], part), torch.bmm(pair[:, -1:], part)[:, 0]
-    if outer:
-        before, after = _advance(after.view(own.shape[0], -1, own.shape[-1]), before, outer)
-        states.addcmul_(first[:, :-1, None], before.view(-1, 1, own.shape[-1]))
-    elif before is not None:
-        states.addcmul_(first[:, :-1, None], before[:, None])
-        after = after.addcmul_(first[:, -1:], before)
-    return states.view_as(own), after
-
-
-def _retreat(grad: Tensor, after: Tensor | None, levels: list[_Level]) -> tuple[Tensor, Tensor]:
-    """Transpose of `_advance`: from gradients of its results to those of `own` (H, n, X) and `before` (H, X)."""
-    (pair, first), *outer = levels
-    part = grad.view(pair.shape[0], -1, grad.shape[-1])
-    own, before = torch.bmm(pair[:, :-1].mT, part), torch.bmm(first[:, None, :-1], part)[:, 0]
-    if outer:
-        after, before = _retreat(before.view(grad.shape[0], -1, grad.shape[-1]), after, outer)
-        own.addcmul_(pair[:, -1, :, None], after.view(-1, 1, grad.shape[-1]))
-    elif after is not None:
-        own.addcmul_(pair[:, -1, :, None], after[:, None])
-        before = before.addcmul_(first[:, -1:], after)
-    return own.view_as(grad), before
-
-
 def _mm(a: Tensor, b: Tensor, dtype: torch.dtype, add: Tensor | None = None) -> Tensor:
     """Batched product of factors in `dtype`; the result, added in place to `add`, in the dtype of the states.
 
@@ -242,9 +187,9 @@ def _forward(q, k, v, igate, logf, length, eps, product, saved: list[Tensor] | N
             saved += [weights, pairs]
         if not single:
             decay = w.decay[at]
-            shape, levels = (*decay.shape, -1), _levels(decay)
-            c_in, c = _advance(_mm(ks.mT, vs * leave[..., None], product).view(shape), c, levels)
-            n_in, n = _advance(torch.bmm(leave[:, None], ks.to(dtype)).view(shape), n, levels)
+            shape, decays = (*decay.shape, -1), chunk_decays(decay)
+            c_in, c = advance(_mm(ks.mT, vs * leave[..., None], product).view(shape), c, decays)
+            n_in, n = advance(torch.bmm(leave[:, None], ks.to(dtype)).view(shape), n, decays)
             if saved is not None:
                 saved += [c_in, n_in]
             qs = qs * enter[..., None]
@@ -313,7 +258,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
                 dq, dk = _mm(ds, ks, product), _mm(ds.mT, qs, product)
                 del ds
                 if not single:
-                    levels = _levels(w.decay[at])
+                    decays = chunk_decays(w.decay[at])
                     enter, leave = enter[..., None], leave[..., None]
                     if span.last:
                         dc = dn = None
@@ -323,8 +268,8 @@ class ChunkwiseMLSTM(torch.autograd.Function):
                     dnum, dden = dnum.mul_(enter), dden * enter
                     cs, ns = c_in.view(-1, ks.shape[-1], vs.shape[-1]), n_in.view(-1, 1, ks.shape[-1])
                     dq = _mm(dnum, cs.mT, product, dq).addcmul_(dden, ns)
-                    dc_own, dc = _retreat(_mm(qs.mT, dnum, product).view_as(c_in), dc, levels)
-                    dn_own, dn = _retreat(torch.bmm(dden.mT, qs.to(dtype)).view_as(n_in), dn, levels)
+                    dc_own, dc = retreat(_mm(qs.mT, dnum, product).view_as(c_in), dc, decays)
+                    dn_own, dn = retreat(torch.bmm(dden.mT, qs.to(dtype)).view_as(n_in), dn, decays)
                     ends = by_end[at][:, :-1]
                     ends += (c_in[:, 1:] * dc_own[:, :-1]).sum(-1) + (n_in[:, 1:] * dn_own[:, :-1]).sum(-1)
                     dcs = dc_own.view_as(cs)

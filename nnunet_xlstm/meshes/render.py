@@ -49,7 +49,7 @@ def choose_renderer(wanted: str = "auto", timeout_s: float = 120) -> str:
     Pyvista is tried in a process of its own first: where a graphics library is missing it does not raise, it crashes.
 
     Raises:
-        ValueError: pyvista was asked for and does not work here, or there is no such renderer.
+        DatasetError: pyvista was asked for and does not work here, or there is no such renderer.
     """
     if wanted not in RENDERERS:
         raise DatasetError(f"Unknown renderer '{wanted}'. Valid renderers are {list(RENDERERS)}.")
@@ -90,9 +90,9 @@ def draw_mesh(
         labels: which to show.
         renderer: "numpy" or "pyvista", see choose_renderer.
     """
-    mesh = _only(mesh, labels)
-    normals = _corner_normals(mesh)
-    boxes = {view: _extent(mesh, axes) for view, axes in VIEWS.items()}
+    mesh = only(mesh, labels)
+    normals = corner_normals(mesh)
+    boxes = {view: extent([mesh], axes) for view, axes in VIEWS.items()}
     longest = max(max(size) for _, size in boxes.values())
     # A thin structure too gets room for the title and the bar.
     boxes = {view: (centre, (max(size[0], 0.4 * longest), size[1])) for view, (centre, size) in boxes.items()}
@@ -101,7 +101,7 @@ def draw_mesh(
     height = max(size[1] for _, size in boxes.values())
     inch = 1 / (mm_per_pixel * DPI)
     wide = max(sum(widths) * inch + 0.6, 6)
-    entries = _legend_entries(labels, names or {})
+    entries = legend_entries(labels, names or {})
     columns = max(
         1, min(len(entries), int(wide / (0.5 + 0.065 * max((len(e.get_label()) for e in entries), default=1))))
     )
@@ -113,14 +113,15 @@ def draw_mesh(
         centre, size = boxes[view]
         pixels = tuple(max(round(n / mm_per_pixel), 1) for n in size[::-1])
         ax = figure.add_subplot(grid[0, i])
-        image = _view(mesh, normals, axes, centre, mm_per_pixel, pixels, view.startswith("cut"), renderer)
-        on_white = image[..., :3] * image[..., 3:] + (1 - image[..., 3:])
-        ax.imshow(np.clip(on_white, 0, 1), interpolation="bilinear")
+        cut = cut_depth([mesh], axes) if is_cut(view) else None
+        ax.imshow(
+            render_view(mesh, normals, axes, centre, mm_per_pixel, pixels, cut, renderer), interpolation="bilinear"
+        )
         ax.set_title(view, fontsize=9)
         ax.set_axis_off()
         ax.set_ylim(pixels[0] + 28, -0.5)  # room for the bar
         if i == 0 and len(mesh.triangles):
-            _scale_bar(ax, pixels, mm_per_pixel)
+            scale_bar(ax, pixels, mm_per_pixel)
     title = title if len(mesh.triangles) else f"{title} (no label to draw)".strip()
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
@@ -131,24 +132,34 @@ def draw_mesh(
     return write_figure(figure, path, dpi=DPI, facecolor="white")
 
 
-def _only(mesh: Mesh, labels: Sequence[int]) -> Mesh:
+def only(mesh: Mesh, labels: Sequence[int]) -> Mesh:
     """The walls round some labels; every other label counts as background."""
     pairs = np.where(np.isin(mesh.pairs, labels), mesh.pairs, 0)
     own = pairs[:, 0] != pairs[:, 1]
     return Mesh(mesh.points, mesh.triangles[own], pairs[own])
 
 
-def _extent(mesh: Mesh, axes) -> tuple[np.ndarray, tuple[float, float]]:
-    """Centre (right, up) in mm and size in mm with a margin."""
-    flat = (
-        mesh.points[mesh.triangles.ravel()] @ np.array(axes[:2], float).T if len(mesh.triangles) else np.zeros((1, 2))
-    )
+def extent(meshes: Sequence[Mesh], axes) -> tuple[np.ndarray, tuple[float, float]]:
+    """Centre (right, up) in mm of all meshes together, and size in mm with a margin."""
+    flat = _corners(meshes) @ np.array(axes[:2], float).T
     low, high = flat.min(0), flat.max(0)
     width, height = np.maximum((high - low) * 1.06, 1e-3)
     return (low + high) / 2, (float(width), float(height))
 
 
-def _corner_normals(mesh: Mesh) -> np.ndarray:
+def cut_depth(meshes: Sequence[Mesh], axes) -> float:
+    """Where a view is cut open: the middle of all meshes together, in mm towards the viewer."""
+    depth = _corners(meshes) @ np.array(axes[2], float)
+    return float(depth.min() + depth.max()) / 2
+
+
+def _corners(meshes: Sequence[Mesh]) -> np.ndarray:
+    """(n, 3), the origin where there is no triangle."""
+    found = [mesh.points[mesh.triangles.ravel()] for mesh in meshes if len(mesh.triangles)]
+    return np.concatenate(found) if found else np.zeros((1, 3))
+
+
+def corner_normals(mesh: Mesh) -> np.ndarray:
     """(t, 3 corners, 3): mean over the triangles there that part the same two labels, so that seams stay sharp."""
     if not len(mesh.triangles):
         return np.empty((0, 3, 3))
@@ -164,8 +175,26 @@ def _corner_normals(mesh: Mesh) -> np.ndarray:
     return np.where(turned[:, None, None], -normals, normals)
 
 
-def _view(mesh, normals, axes, centre, mm_per_pixel, pixels, is_cut, renderer) -> np.ndarray:
-    """RGBA of one view."""
+def is_cut(view: str) -> bool:
+    """Whether one of VIEWS is cut open."""
+    return view.startswith("cut")
+
+
+def render_view(
+    mesh: Mesh,
+    normals: np.ndarray,
+    axes,
+    centre: np.ndarray,
+    mm_per_pixel: float,
+    pixels: tuple[int, int],
+    cut: float | None,
+    renderer: str,
+) -> np.ndarray:
+    """One view on white, (rows, columns, 3) from 0 to 1.
+
+    Args:
+        normals: of corner_normals. centre: (right, up) in mm. cut: what lies nearer to the viewer is left out, in mm.
+    """
     turn = np.array(axes, float).T
     points = mesh.points @ turn
     points[:, :2] -= centre
@@ -174,9 +203,9 @@ def _view(mesh, normals, axes, centre, mm_per_pixel, pixels, is_cut, renderer) -
     facing = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0
     near, far = np.where(facing, mesh.pairs.T[::-1], mesh.pairs.T)
     depth = corners[..., 2]
-    limit = (depth.max() + depth.min()) / 2 if is_cut and len(depth) else np.inf
+    limit = np.inf if cut is None else cut / mm_per_pixel
     # Uncut, only the outside can be seen.
-    shown = np.flatnonzero(depth.min(1) <= limit if is_cut else near == 0)
+    shown = np.flatnonzero(near == 0 if cut is None else depth.min(1) <= limit)
     label = np.where(near != 0, near, far)[shown]
     light = normals[shown] @ (turn @ LIGHT)
     light = np.clip(np.where(facing[shown, None], light, -light), 0, 1)
@@ -184,7 +213,8 @@ def _view(mesh, normals, axes, centre, mm_per_pixel, pixels, is_cut, renderer) -
     table = np.array([to_rgb(label_colour(int(value))) for value in present]).reshape(-1, 3)
     colours = table[index.ravel(), None] * (AMBIENT + (1 - AMBIENT) * light)[..., None]
     draw = _draw_with_pyvista if renderer == "pyvista" else rasterise
-    return draw(corners[shown], colours, pixels, limit)
+    image = draw(corners[shown], colours, pixels, limit)
+    return np.clip(image[..., :3] * image[..., 3:] + (1 - image[..., 3:]), 0, 1)
 
 
 def _draw_with_pyvista(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], limit: float) -> np.ndarray:
@@ -215,7 +245,7 @@ def _draw_with_pyvista(corners: np.ndarray, colours: np.ndarray, size: tuple[int
     return image / 255
 
 
-def _scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
+def scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
     """A bar below the view, of a round length up to a third of its width."""
     widest = pixels[1] * mm_per_pixel / 3
     exponent = math.floor(math.log10(widest))
@@ -224,7 +254,7 @@ def _scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
     ax.text(0, pixels[0] + 8, f"{length:g} mm", fontsize=8, va="top")
 
 
-def _legend_entries(labels: Sequence[int], names: Mapping[int, str]) -> list[Patch]:
+def legend_entries(labels: Sequence[int], names: Mapping[int, str]) -> list[Patch]:
     entries = [
         Patch(facecolor=label_colour(label), label=f"{label} {names.get(label, '')}".strip())
         for label in labels[:MAX_IN_LEGEND]

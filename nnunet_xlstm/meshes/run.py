@@ -136,7 +136,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     """Label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
 
     Raises:
-        ValueError: the file is not a dataset.json, or it does not have one of `labels`.
+        DatasetError: the file is not a dataset.json, or it does not have one of `labels`.
     """
     if path is None:
         return {}
@@ -196,10 +196,7 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     labels, image, present = _read(path)
     counts = np.bincount(labels.ravel())
     chosen = [label for label in settings.labels or present if label in present]
-    make = mesh_with_vtk if settings.backend == "vtk" else lambda array, steps: smooth(surface_nets(array), steps)
-    mesh = make(labels, settings.steps)
-    matrix = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    mesh = mesh.placed(matrix[:, ::-1], np.array(image.GetOrigin()))  # the array is (z, y, x)
+    mesh = _placed_mesh(labels, image, settings)
     row: dict[str, Any] = {
         "input": path.name,
         "spacing_mm": list(image.GetSpacing()),
@@ -220,6 +217,23 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         draw_mesh(folder / "view.png", mesh, chosen, names=names, title=folder.name, renderer=settings.render)
         row |= {"picture": "view.png", "renderer": settings.render}
     return row
+
+
+def read_mesh(path: Path, settings: Settings) -> tuple[Mesh, list[int]]:
+    """The walls of a label map's labels, in mm in LPS, and which labels it has.
+
+    Raises:
+        DatasetError: it cannot be read, or is no label map in 3D.
+    """
+    labels, image, present = _read(path)
+    return _placed_mesh(labels, image, settings), present
+
+
+def _placed_mesh(labels: np.ndarray, image: sitk.Image, settings: Settings) -> Mesh:
+    make = mesh_with_vtk if settings.backend == "vtk" else lambda array, steps: smooth(surface_nets(array), steps)
+    mesh = make(labels, settings.steps)
+    matrix = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    return mesh.placed(matrix[:, ::-1], np.array(image.GetOrigin()))  # the array is (z, y, x)
 
 
 def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: Path, settings: Settings) -> dict:

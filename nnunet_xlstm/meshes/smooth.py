@@ -36,7 +36,7 @@ def smooth(net: Net, steps: int = STEPS) -> Mesh:
         steps: 0 leaves the faces of the voxels.
 
     Raises:
-        ValueError: steps are negative.
+        DatasetError: steps are negative.
     """
     if steps < 0:
         raise DatasetError(f"{steps} smoothing steps were asked for; use 0 (none) or more")

@@ -38,7 +38,7 @@ def surface_nets(labels: np.ndarray) -> Net:
         labels: (z, y, x) whole numbers, 0 is the background.
 
     Raises:
-        ValueError: not three axes, or no whole numbers.
+        DatasetError: not three axes, or no whole numbers.
     """
     if labels.ndim != 3 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
         raise DatasetError(

@@ -18,7 +18,7 @@ def mesh_with_vtk(labels: np.ndarray, steps: int) -> Mesh:
         steps: iterations of VTK's smoothing; 0 leaves the faces of the voxels.
 
     Raises:
-        ValueError: VTK is not installed.
+        DatasetError: VTK is not installed.
     """
     present = [int(label) for label in np.unique(labels) if label != 0]
     padded = np.pad(labels, 1).astype(np.int32)

@@ -25,6 +25,7 @@ from nnunet_xlstm.nnunet.guard import FiniteGuard
 from nnunet_xlstm.nnunet.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrain_loader import local_patch, view_batch, view_loaders
 from nnunet_xlstm.nnunet.pretrain_watch import Watch
+from nnunet_xlstm.nnunet.run_config import refuse_cascade
 from nnunet_xlstm.nnunet.trainer import XLSTMTrainer, numbers
 from nnunet_xlstm.pretraining import schedules
 from nnunet_xlstm.pretraining.config import PretrainingConfig
@@ -36,19 +37,6 @@ from nnunet_xlstm.pretraining.views import Views
 
 SLOW_TEACHER = 0.1  # share of its first weights that the last teacher should not exceed
 UNTRAINED_BATCHES = 128  # at most so many are looked at before the first step, for comparison
-
-
-def _refuse_cascade(plans: dict, configuration: str) -> None:
-    """Raise ConfigError for the second stage of a cascade."""
-    if configuration not in plans["configurations"]:
-        return  # said where the plans are read
-    manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"})
-    previous = manager.get_configuration(configuration).previous_stage_name
-    if previous is not None:
-        raise ConfigError(
-            f"configuration '{configuration}' also takes the segmentation of {previous} as input, which images without "
-            "labels do not have; pre-train on 3d_fullres or 3d_lowres"
-        )
 
 
 class _Finished(Exception):
@@ -73,7 +61,7 @@ class PretrainTrainer(XLSTMTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
     ):
-        _refuse_cascade(plans, configuration)
+        refuse_cascade(plans, configuration)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.method: StudentTeacher | None = None
         self.parallel: nn.Module | None = None  # the method, under DDP where there is more than one GPU

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import json
 import os
 import re
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.names import PLANNERS, TRAINERS
 from nnunet_xlstm.nnunet import registration
 
@@ -227,13 +228,9 @@ def _config() -> Check:
     if not path:
         return Check(variable, "ok", "not set: trainers use their defaults")
     try:
-        keys = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Check(variable, "problem", f"{path} does not exist", f"unset {variable}, or correct the path")
-    except (OSError, ValueError) as error:
-        return Check(variable, "problem", f"{path} is no readable JSON: {error}", "correct the file")
-    if not isinstance(keys, dict):
-        return Check(variable, "problem", f"{path} holds no JSON object", 'write {"key": value, ...}')
+        keys = read_json(path, dict)
+    except DatasetError as error:
+        return Check(variable, "problem", str(error), f"correct the file, or unset {variable}")
     return Check(variable, "ok", f"{path} sets {', '.join(keys) or 'nothing'}")
 
 

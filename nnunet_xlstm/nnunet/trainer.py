@@ -7,7 +7,6 @@ It overrides hooks and never `build_network_architecture`: the plans alone decid
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -23,11 +23,10 @@ from torch import distributed as dist
 from torch import nn
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, override, resolve, to_dict
+from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, resolve, to_dict
 from nnunet_xlstm.config.augmentation import augmentation_values
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import remove_leftovers, replacing
-from nnunet_xlstm.networks.contract import at_patch, check_patch_size, stride_products
 from nnunet_xlstm.networks.memory import estimate_memory
 from nnunet_xlstm.nnunet import augmentation
 from nnunet_xlstm.nnunet.augmentation import ReseedPerWorker
@@ -41,49 +40,11 @@ from nnunet_xlstm.nnunet.checkpoint import (
 from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrained_weights import check_pretrained_weights
+from nnunet_xlstm.nnunet.run_config import STOCK_ATTRIBUTES, check_same_patch, stored_config, with_overrides
 from nnunet_xlstm.nnunet.splits import check_splits
 from nnunet_xlstm.nnunet.workers import SteadyBatches, kill_at_exit
 
 EXTRAS = "nnunet_xlstm"
-# keys of the config that are attributes of nnU-Net's trainer under the same name
-STOCK_ATTRIBUTES = (
-    "num_epochs",
-    "num_iterations_per_epoch",
-    "num_val_iterations_per_epoch",
-    "initial_lr",
-    "weight_decay",
-    "oversample_foreground_percent",
-    "save_every",
-)
-
-
-def with_overrides(plans: dict, configuration: str, config) -> dict:
-    """A copy of the plans with the config's patch and batch size, checked against the network's strides.
-
-    Raises:
-        ValueError: unknown configuration, wrong number of axes, or a patch that the strides do not divide.
-    """
-    if configuration not in plans["configurations"]:
-        raise ConfigError(
-            f"configuration '{configuration}' is not in the plans {plans['plans_name']}; "
-            f"use one of {', '.join(plans['configurations'])}"
-        )
-    plans = copy.deepcopy(plans)
-    manager = PlansManager({k: v for k, v in plans.items() if k != "continue_training"}).get_configuration(
-        configuration
-    )
-    if config.patch_size is not None:
-        if len(config.patch_size) != len(manager.patch_size):
-            raise ConfigError(
-                f"patch_size {config.patch_size}: {len(config.patch_size)} axes for configuration '{configuration}' "
-                f"with {len(manager.patch_size)}; give one number per axis, in the order of the plans"
-            )
-        architecture = at_patch(manager.configuration["architecture"], config.patch_size)
-        plans["configurations"][configuration].update(patch_size=list(config.patch_size), architecture=architecture)
-    if config.batch_size is not None:
-        plans["configurations"][configuration]["batch_size"] = config.batch_size
-    check_patch_size(config.patch_size or manager.patch_size, stride_products(manager.pool_op_kernel_sizes))
-    return plans
 
 
 def numbers(scalars: Iterable) -> list[float]:
@@ -121,7 +82,15 @@ class XLSTMTrainer(nnUNetTrainer):
         if self.config.seed is not None:
             seed_everything(self.config.seed)
         self._plans_of_dataset = plans
-        super().__init__(with_overrides(plans, configuration, self.config), configuration, fold, dataset_json, device)
+        self._misfit: ConfigError | None = None
+        try:
+            plans = with_overrides(plans, configuration, self.config)
+        except ConfigError as error:
+            if os.environ.get(ENVIRONMENT) or configuration not in plans["configurations"]:
+                raise
+            self._misfit = error  # the recipe's patch does not fit these plans; that of a checkpoint to come may
+            plans = copy.deepcopy(plans)
+        super().__init__(plans, configuration, fold, dataset_json, device)
         self.guard: FiniteGuard | None = None
         self.stop_signals = StopSignals()
         self._iteration = 0
@@ -137,6 +106,8 @@ class XLSTMTrainer(nnUNetTrainer):
     # ---- network, optimiser, precision, augmentation
 
     def initialize(self):
+        if self._misfit is not None:
+            raise self._misfit
         super().initialize()
         if self.device.type == "cpu" and not self.is_ddp:
             # faster convolutions on a CPU; values change by rounding only. DDP has noted the strides of its first step
@@ -322,7 +293,8 @@ class XLSTMTrainer(nnUNetTrainer):
     # ---- data
 
     def do_split(self):
-        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        folder = self.preprocessed_dataset_folder
+        cases = (self.dataset_class or infer_dataset_class(folder)).get_identifiers(folder)
         check_splits(Path(self.preprocessed_dataset_folder_base) / "splits_final.json", self.fold, cases)
         return super().do_split()
 
@@ -371,26 +343,19 @@ class XLSTMTrainer(nnUNetTrainer):
         """
         if stored is not None and not os.environ.get(ENVIRONMENT) and not self.was_initialized:
             self._take_over(stored)
-        theirs = PlansManager(plans).get_configuration(self.configuration_name).patch_size
-        ours = self.configuration_manager.patch_size
-        if [int(n) for n in theirs] != [int(n) for n in ours]:
-            raise ConfigError(
-                f"the checkpoint was trained with patch_size {[int(n) for n in theirs]}, this run has "
-                f"{[int(n) for n in ours]}, and a model keeps its patch; set patch_size to the former in the file that "
-                f"{ENVIRONMENT} names, or train anew in another nnUNet_results"
-            )
+        check_same_patch(plans, self.configuration_name, self.configuration_manager.patch_size)
         used = to_dict(self.config)
         changed = {k: (v, used[k]) for k, v in (stored or {}).items() if k in used and used[k] != v}
         if changed:
             self.print_to_log_file(f"WARNING: the config differs from the checkpoint's (was, is): {changed}")
 
     def _take_over(self, stored: dict) -> None:
-        known = {field.name for field in dataclasses.fields(self.recipe)}
-        if unknown := sorted(stored.keys() - known):
+        self.config, unknown = stored_config(self.recipe, stored)
+        if unknown:
             self.print_to_log_file(f"WARNING: keys of the checkpoint that this version does not know: {unknown}")
-        self.config = override(self.recipe, {k: v for k, v in stored.items() if k in known}, "the checkpoint's config")
         plans = with_overrides(self._plans_of_dataset, self.configuration_name, self.config)
         plans.pop("continue_training", None)
+        self._misfit = None
         self.my_init_kwargs["plans"] = plans
         self.plans_manager = PlansManager(plans)
         self.configuration_manager = self.plans_manager.get_configuration(self.configuration_name)

@@ -119,7 +119,8 @@ class Monitor:
         least_entropy_mean_target: the least entropy_mean_target of all heads (of stages, and of the dense objective).
         top1_share: share of targets whose likeliest prototype is the commonest one.
         teacher_student_kl: of a view's target from the student's distribution of the other view, in nats.
-        feature_sd, embedding_sd: of normalised vectors, times sqrt(dimensions); 1 for random directions, 0 if constant.
+        feature_sd, embedding_sd: of normalised vectors about the mean of their step, times sqrt(dimensions); 1 for
+            random directions, 0 if an encoder gives all images of a step the same, however it drifts between steps.
         effective_rank: RankMe of the features. mean_cosine: of pairs of features. view_cosine: of the two views of an
             image. n_vectors: measured.
         """
@@ -129,14 +130,15 @@ class Monitor:
         values["n_vectors"] = self._n
         if not self._steps:
             return values
-        seen = Observations.join([observations for observations, _ in self._steps])
+        steps = [observations for observations, _ in self._steps]
+        seen = Observations.join(steps)
         features = F.normalize(seen.features.flatten(0, 1).cpu().double(), dim=-1)
-        values["feature_sd"] = spread(features)
+        values["feature_sd"] = spread_within_steps([step.features for step in steps])
         values["effective_rank"] = effective_rank(features)
         values["mean_cosine"] = mean_cosine(features)
         values["view_cosine"] = float((features[::2] * features[1::2]).sum(1).mean())
         if seen.embeddings is not None:
-            values["embedding_sd"] = spread(F.normalize(seen.embeddings.flatten(0, 1).cpu().double(), dim=-1))
+            values["embedding_sd"] = spread_within_steps([step.embeddings for step in steps])
         if seen.heads:
             values["least_entropy_mean_target"] = min(
                 float(torch.special.entr(mean.cpu().double()).sum()) / math.log(len(mean))
@@ -155,6 +157,23 @@ class Monitor:
 def spread(unit: Tensor) -> float:
     """Standard deviation over vectors (n, d), mean over dimensions, times sqrt(d)."""
     return float(unit.std(0, correction=0).mean()) * math.sqrt(unit.shape[1])
+
+
+def spread_within_steps(steps: Sequence[Tensor]) -> float:
+    """`spread` of vectors, after normalization, about the mean of their step; all together if steps hold one image.
+
+    Args:
+        steps: of each, (B, 2, d).
+    """
+    groups = list(
+        F.normalize(torch.cat([x.flatten(0, 1) for x in steps]).cpu().double(), dim=-1).split(
+            [2 * len(x) for x in steps]
+        )
+    )
+    groups = [group for group in groups if len(group) > 2] or [torch.cat(groups)]
+    squares = sum((group - group.mean(0)).square().sum(0) for group in groups)
+    variance = squares / sum(len(group) - 1 for group in groups)
+    return float(variance.sqrt().mean()) * math.sqrt(len(variance))
 
 
 def effective_rank(x: Tensor) -> float:

@@ -1,13 +1,14 @@
 """From the summaries of runs to means, intervals and differences of arms.
 
-The metrics of a test case are averaged over the seeds of an arm first. The unit is then the test subject, as in
-`nnunet_xlstm compare`: intervals and differences come from resampling test subjects, so they say how far the result
-holds for other subjects. How far it holds for other drawn labels is what the SD over seeds shows.
+The metrics of a case are averaged over the seeds of an arm first, and the parts of a data set (folds) are joined. The
+unit is then the subject, as in `nnunet_xlstm compare`: intervals and differences come from resampling subjects, so they
+say how far the result holds for other subjects. How much drawn labels, weights or folds matter is what the SD over
+repeats shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,35 +21,50 @@ from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.summary import EXTRAS, case_name, finite, mean_of_known, read_scores
 from nnunet_xlstm.io.files import read_json, write_json
 from nnunet_xlstm.statistics.wilcoxon import holm
-from nnunet_xlstm.studies.study import Run, Study
+from nnunet_xlstm.studies.study import LabelledSet, Part, Run, Study
 
 METRICS = ("Dice", "HD95", "NSD")
 RESAMPLES = 10_000
+Scores = dict[str, dict[str, float]]  # class name (or "mean") -> metric -> mean over subjects
 
 
 @dataclass(frozen=True)
-class RunScore:
-    """Of one run: class name (or "mean") -> metric -> mean over test subjects."""
+class Scored:
+    """One run on one part."""
 
     run: Run
-    scores: dict[str, dict[str, float]]
+    part: Part
+    scores: Scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Where arms are compared: a data set, and a value of the axis; `key` is in the names of files."""
+
+    data: LabelledSet
+    value: int | None
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Point:
-    """An arm with so many labels, by one metric.
+    """An arm under a condition, by one metric.
 
     Attributes:
-        seeds: mean over test subjects of each finished seed. interval: bootstrap over test subjects.
-        difference, difference_interval: to the first arm, paired by test subject; None for the first arm itself, and
-            where the two have not finished the same seeds, since these drew other labels.
-        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other arms of these labels.
+        runs: how many are finished. subjects: that they are scored on.
+        repeats: seed or fold -> mean over its subjects.
+        interval: bootstrap over subjects.
+        difference, difference_interval: to the first arm, paired by subject; None for the first arm itself, and where
+            the two have not finished the same seeds and folds, since these saw other subjects.
+        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other arms under this condition.
     """
 
     arm: str
-    labels: int
+    condition: Condition
     metric: str
-    seeds: dict[int, float]
+    runs: int
+    subjects: int
+    repeats: dict[int, float]
     mean: float
     interval: tuple[float, float]
     difference: float | None = None
@@ -56,89 +72,153 @@ class Point:
     p: float | None = None
 
     @property
-    def seed_sd(self) -> float | None:
-        """SD over seeds, ddof 1."""
-        return float(np.std(list(self.seeds.values()), ddof=1)) if len(self.seeds) > 1 else None
+    def repeat_sd(self) -> float | None:
+        """SD over repeats, ddof 1."""
+        return float(np.std(list(self.repeats.values()), ddof=1)) if len(self.repeats) > 1 else None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is known so far; `missing` are the ids of runs that are not done."""
+    """All that is known so far.
+
+    Attributes:
+        averages: (condition, arm) -> its file. missing: ids of runs that are not done.
+    """
 
     study: Study
-    runs: list[RunScore]
+    scored: list[Scored]
     points: list[Point]
+    averages: dict[tuple[str, str], Path]
     missing: list[str]
 
     def of(self, metric: str) -> list[Point]:
         return [point for point in self.points if point.metric == metric]
 
 
+def conditions(study: Study) -> list[Condition]:
+    """Every data set that is scored, at every value."""
+    several = len(study.scored_sets) > 1
+    return [
+        Condition(data=data, value=value, key="_".join(words))
+        for data in study.scored_sets
+        for value in study.values or [None]
+        for words in [[data.name] * several + ([] if value is None else [f"{study.kind.axis.letter}{value}"])]
+    ]
+
+
 def find(study: Study) -> Findings:
     """Read the finished runs, write the means over seeds (averages/), and compare the arms.
 
     Raises:
-        ValueError: no run is finished, or a summary does not fit.
+        ConfigError: no run is finished, or a summary does not fit.
     """
-    done = [run for run in study.runs() if run.is_done]
-    missing = [run.id for run in study.runs() if not run.is_done]
+    runs = study.runs()
+    done = [run for run in runs if run.is_done]
+    missing = [run.id for run in runs if not run.is_done]
     if not done:
         raise ConfigError(f"{study.folder}: none of the {len(missing)} runs is finished, so there is nothing to report")
-    scored = [_score(study, run) for run in done]
-    points = []
-    for labels in study.labels:
-        here = [row for row in scored if row.run.labels == labels]
-        points += _compare(study, labels, here) if here else []
-    return Findings(study, scored, points, missing)
+    parts = {part.name: part for part in study.parts()}
+    scored = [_score(run, parts[name]) for run in done for name in run.parts]
+    points, averages = [], {}
+    for condition in conditions(study):
+        here = [s for s in scored if s.part.data.name == condition.data.name and s.run.value == condition.value]
+        for rows in _same_work(study, here):
+            files = _write_averages(study, condition, rows)
+            averages |= {(condition.key, arm): path for arm, path in files.items()}
+            points += _compare(study, condition, rows, files)
+    order = {arm.name: i for i, arm in enumerate(study.arms)}
+    keys = [condition.key for condition in conditions(study)]
+    points.sort(key=lambda p: (METRICS.index(p.metric), keys.index(p.condition.key), order[p.arm]))
+    return Findings(study, scored, points, averages, missing)
 
 
-def _score(study: Study, run: Run) -> RunScore:
-    scores = read_scores(run.summary)
-    if scores.cases != study.test_cases:
-        raise ConfigError(
-            f"{run.summary}: its cases are not the test cases of the study; remove it and run {run.id} anew"
-        )
-    subjects = [study.subjects[case] for case in scores.cases]
-    found: dict[str, dict[str, float]] = {name: {} for name in (*scores.classes.values(), "mean")}
+def _score(run: Run, part: Part) -> Scored:
+    path = run.summary(part.name)
+    scores = read_scores(path)
+    if scores.cases != part.cases:
+        raise ConfigError(f"{path}: its cases are not those of the study; remove it and run {run.id} anew")
+    keys = [key for key in scores.classes if key not in part.data.unscored]
+    subjects = [part.data.subjects[case] for case in scores.cases]
+    found: Scores = {name: {} for name in (*(scores.classes[key] for key in keys), "mean")}
+    columns = [list(scores.classes).index(key) for key in keys]
     for metric in METRICS:
-        values = scores.values[metric]
-        columns = np.concatenate([values, mean_of_known(values, axis=1)[:, None]], axis=1)  # (cases, classes + 1)
-        means = mean_of_known(means_of_groups(columns.T, subjects), axis=1)
+        values = scores.values[metric][:, columns]
+        values = np.concatenate([values, mean_of_known(values, axis=1)[:, None]], axis=1)  # (cases, classes + 1)
+        means = mean_of_known(means_of_groups(values.T, subjects), axis=1)
         for name, mean in zip(found, means, strict=True):
             found[name][metric] = float(mean)
-    return RunScore(run, found)
+    return Scored(run, part, found)
 
 
-def _compare(study: Study, labels: int, rows: Sequence[RunScore]) -> list[Point]:
-    """The arms at one number of labels."""
-    arms = [arm.name for arm in study.arms if any(row.run.arm == arm.name for row in rows)]
-    files = []
-    for arm in arms:
-        files.append((arm, study.folder / "averages" / f"{arm}_n{labels}.json"))
-        write_json(files[-1][1], mean_over_seeds([row.run.summary for row in rows if row.run.arm == arm]))
-    material = read_models(files)
-    subjects = [study.subjects[case] for case in material.cases]
-    finished = {arm: {row.run.seed for row in rows if row.run.arm == arm} for arm in arms}
-    first = arms.index(study.arms[0].name) if study.arms[0].name in arms else None
-    others = []
-    if first is not None:
-        others = [m for m, arm in enumerate(arms) if m != first and finished[arm] == finished[arms[first]]]
+def _same_work(study: Study, rows: Sequence[Scored]) -> list[list[Scored]]:
+    """The rows of arms that have finished the same seeds and parts, together."""
+    groups: dict[frozenset, list[Scored]] = {}
+    for arm in study.arms:
+        own = [row for row in rows if row.run.arm == arm.name]
+        if own:
+            groups.setdefault(frozenset((row.run.seed, row.part.name) for row in own), []).extend(own)
+    return list(groups.values())
+
+
+def _write_averages(study: Study, condition: Condition, rows: Sequence[Scored]) -> dict[str, Path]:
+    """Arm -> its scores of each case, mean over seeds."""
+    files = {}
+    for arm in dict.fromkeys(row.run.arm for row in rows):
+        parts: dict[str, list[Path]] = {}
+        for row in rows:
+            if row.run.arm == arm:
+                parts.setdefault(row.part.name, []).append(row.run.summary(row.part.name))
+        name = "_".join([arm, *([condition.key] if condition.key else [])])
+        files[arm] = study.folder / "averages" / f"{name}.json"
+        write_json(files[arm], joined([mean_over_seeds(paths, condition.data.unscored) for paths in parts.values()]))
+    return files
+
+
+def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: Mapping[str, Path]) -> list[Point]:
+    """Arms that have finished the same."""
+    material = read_models(list(files.items()))
+    subjects = [condition.data.subjects[case] for case in material.cases]
+    first = material.names.index(study.arms[0].name) if study.arms[0].name in files else None
+    others = [m for m in range(len(material.names)) if m != first] if first is not None else []
     points = []
     for metric in METRICS:
         if np.isnan(material.values[metric]).all():
             continue
         result = analyse(material, metric, Settings((metric,), resamples=RESAMPLES), subjects)
         p = _p_values(result, first, others)
-        for m, arm in enumerate(arms):
-            seeds = {row.run.seed: row.scores["mean"][metric] for row in rows if row.run.arm == arm}
-            mean, interval = float(result.mean[m, -1]), _pair(result.interval[:, m, -1])
-            point = Point(arm, labels, metric, seeds, mean, interval)
+        for m, arm in enumerate(material.names):
+            own = [row for row in rows if row.run.arm == arm]
+            known: dict[str, Any] = {}
             if m in others:
                 bounds = _pair(result.difference_interval[:, m, first])
-                difference = float(result.difference[m, first])
-                point = Point(arm, labels, metric, seeds, mean, interval, difference, bounds, p[m])
-            points.append(point)
+                known = {"difference": float(result.difference[m, first]), "difference_interval": bounds, "p": p[m]}
+            points.append(
+                Point(
+                    arm=arm,
+                    condition=condition,
+                    metric=metric,
+                    runs=len(own),
+                    subjects=len(set(subjects)),
+                    repeats=_repeats(study, own, metric),
+                    mean=float(result.mean[m, -1]),
+                    interval=_pair(result.interval[:, m, -1]),
+                    **known,
+                )
+            )
     return points
+
+
+def repeated(study: Study) -> str:
+    """What the SD is over: "seeds", or "folds" where there is one seed."""
+    return "folds" if study.folds and study.seeds == 1 else "seeds"
+
+
+def _repeats(study: Study, rows: Sequence[Scored], metric: str) -> dict[int, float]:
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        key = row.run.fold if repeated(study) == "folds" else row.run.seed
+        groups.setdefault(key, []).append(row.scores["mean"][metric])
+    return {key: float(mean_of_known(np.array(values), axis=0)) for key, values in sorted(groups.items())}
 
 
 def _pair(bounds: np.ndarray) -> tuple[float, float]:
@@ -154,28 +234,56 @@ def _p_values(result: MetricResult, first: int | None, others: Sequence[int]) ->
     return dict(zip(others, holm(p).tolist(), strict=True))
 
 
-def mean_over_seeds(summaries: Sequence[Path]) -> dict[str, Any]:
+def mean_over_seeds(summaries: Sequence[Path], unscored: Sequence[str] = ()) -> dict[str, Any]:
     """Summaries of the same cases as one, in the layout of `nnunet_xlstm evaluate`: each number is the mean over those
-    seeds in which it has a value."""
+    seeds in which it has a value.
+
+    Args:
+        unscored: keys of classes that are left out.
+    """
     read = [read_scores(path) for path in summaries]
     first, stored = read[0], read_json(summaries[0])
     values = {m: mean_of_known(np.stack([scores.values[m] for scores in read]), axis=0) for m in first.values}
-    keys = list(first.classes)
+    row_of = {case: i for i, case in enumerate(first.cases)}
+    kept = {key: c for c, key in enumerate(first.classes) if key not in unscored}
 
-    def row(number: int | None) -> dict[str, dict[str, float | None]]:
-        means = {m: mean_of_known(v, axis=0) if number is None else v[number] for m, v in values.items()}
-        return {key: {m: finite(float(v[c])) for m, v in means.items()} for c, key in enumerate(keys)}
+    def metrics(row: int) -> dict[str, dict[str, float | None]]:
+        return {key: {m: finite(float(v[row, c])) for m, v in values.items()} for key, c in kept.items()}
 
+    known = {name: stored[EXTRAS][name] for name in ("version", "classes", "definition")}
+    known["classes"] = {key: name for key, name in known["classes"].items() if key in kept}
     return {
-        "foreground_mean": {
-            m: finite(float(mean_of_known(mean_of_known(v, axis=0), axis=0))) for m, v in values.items()
-        },
-        "mean": row(None),
         "metric_per_case": [
             {name: case[name] for name in ("reference_file", "prediction_file")}
-            | {"metrics": row(first.cases.index(case_name(case["prediction_file"]))), "flags": {}}
+            | {"metrics": metrics(row_of[case_name(case["prediction_file"])]), "flags": {}}
             for case in stored["metric_per_case"]
         ],
-        EXTRAS: {name: stored[EXTRAS][name] for name in ("version", "classes", "definition")}
-        | {"mean_over": [str(path) for path in summaries]},
+        EXTRAS: known | {"mean_over": [str(path) for path in summaries]},
+    }
+
+
+def joined(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summaries of different cases as one, with nnU-Net's means over all of them.
+
+    Raises:
+        ConfigError: they were not evaluated alike.
+    """
+    rows = [row for summary in summaries for row in summary["metric_per_case"]]
+    extras = [summary[EXTRAS] for summary in summaries]
+    if any(extra[name] != extras[0][name] for extra in extras for name in ("classes", "definition")):
+        raise ConfigError("the parts were evaluated in different ways; remove their summary.json and run them anew")
+    table: dict[str, dict[str, float | None]] = {}
+    for key, metrics in rows[0]["metrics"].items():
+        columns = {m: np.array([row["metrics"][key][m] for row in rows], float) for m in metrics}
+        table[key] = {m: finite(float(mean_of_known(column, axis=0))) for m, column in columns.items()}
+    overall = {}
+    for metric in next(iter(table.values())):
+        values = np.array([row[metric] for row in table.values()], float)
+        overall[metric] = finite(float(mean_of_known(values, axis=0)))
+    sources = [path for extra in extras for path in extra["mean_over"]]
+    return {
+        "foreground_mean": overall,
+        "mean": table,
+        "metric_per_case": rows,
+        EXTRAS: extras[0] | {"mean_over": sources},
     }

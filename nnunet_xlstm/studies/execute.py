@@ -53,7 +53,7 @@ class Workers:
         if self.stopped:
             raise Stopped(run.id)
         try:
-            with self.commands(self.study.folder, steps.adapt_variables(self.study)) as commands:
+            with self.commands(self.study.folder, steps.adapt_variables(self.study, run)) as commands:
                 steps.adapt(self.study, run, commands)
         except CommandFailed:
             self.stop()
@@ -87,7 +87,7 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     failures: dict[str, str] = {}
     if not left:
         return failures
-    steps.link_test_cases(study)
+    steps.link_scored_cases(study)
     with _terminate_as_exit(), ThreadPoolExecutor(jobs) as pool:
         pending: dict[Future, Run] = {}
         try:

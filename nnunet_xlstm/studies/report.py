@@ -1,32 +1,38 @@
-"""What a study has found: tables (CSV, Markdown), the learning curve and a page."""
+"""What a study has found: tables (CSV, Markdown), a figure and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.tables import title
 from nnunet_xlstm.figures.learning_curve import Curve, learning_curve
+from nnunet_xlstm.figures.set_chart import scores_per_set
 from nnunet_xlstm.figures.style import save
 from nnunet_xlstm.io.files import write_text
 from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.report.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
-from nnunet_xlstm.studies.analysis import METRICS, Findings, Point
+from nnunet_xlstm.studies.analysis import METRICS, Findings, Point, repeated
+from nnunet_xlstm.studies.study import Study
+from nnunet_xlstm.studies.words import answer, difference_text, p_text, range_text, remarks
 
-REPORTS = ("results.csv", "table.csv", "table.md", "learning_curve.png", "learning_curve.svg", "report.html")
-MAX_LISTED = 12
 DIGITS = {"HD95": 2}
+CURVE, SETS = "learning_curve", "scores"  # names of the figure
+REPORTS = (
+    *("results.csv", "table.csv", "table.md", "report.html"),
+    *(f"{name}.{ending}" for name in (CURVE, SETS) for ending in ("png", "svg")),
+)
 
 
-def write_report(found: Findings, resume: str) -> Path:
-    """Write results.csv, table.csv, table.md, learning_curve.png and .svg, and report.html; that page.
+def write_report(found: Findings, resume: str, comparison: Path | None = None) -> Path:
+    """Write results.csv, table.csv, table.md, the figure as PNG and SVG, and report.html; return that page.
 
     Args:
-        resume: the command that goes on with the study.
+        resume: the command that goes on with the study. comparison: the page of `compare`, where there is one.
     """
     out = found.study.folder
     write_csv(out / "results.csv", *run_rows(found))
@@ -34,84 +40,89 @@ def write_report(found: Findings, resume: str) -> Path:
     header, rows = text_rows(found)
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
     write_text(out / "table.md", "\n".join([*lines, "", *(f"{text}\n" for text in remarks(found))]))
-    curve = save(learning_curve(curves(found), "Dice"), out / "learning_curve")[0]
-    return page(found, curve, resume).write(out / "report.html")
+    name, chart, caption = figure(found)
+    picture = Picture(save(chart, out / name)[0], caption)
+    return page(found, picture, resume, comparison).write(out / "report.html")
+
+
+def key_columns(study: Study) -> list[str]:
+    """Names of the columns that say the condition."""
+    return [*(["data set"] if len(study.scored_sets) > 1 else []), *([study.kind.axis.key] if study.kind.axis else [])]
+
+
+def _keys(study: Study, point: Point) -> list[Any]:
+    condition = point.condition
+    name = [condition.data.name] if len(study.scored_sets) > 1 else []
+    return [*name, *([condition.value] if study.kind.axis else [])]
 
 
 def run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
-    """Every run and class."""
-    rows = [
-        [row.run.id, row.run.arm, row.run.labels, row.run.seed, name, *(values[metric] for metric in METRICS)]
-        for row in found.runs
-        for name, values in row.scores.items()
-    ]
-    return ["run", "arm", "labels", "seed", "class", *METRICS], rows
+    """Every run, part and class."""
+    axis = found.study.kind.axis
+    header = ["run", "arm", "part", *([axis.key] if axis else []), "seed", "class", *METRICS]
+    rows = []
+    for s in found.scored:
+        start = [s.run.id, s.run.arm, s.part.name, *([s.run.value] if axis else []), s.run.seed]
+        rows += [[*start, name, *(values[metric] for metric in METRICS)] for name, values in s.scores.items()]
+    return header, rows
 
 
 def point_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
-    """Every arm, number of labels and metric, in full precision."""
-    header = ["arm", "labels", "metric", "seeds", "mean", "low", "high", "seed_sd"]
+    """Every arm, condition and metric, in full precision."""
+    header = ["arm", *key_columns(found.study), "metric", "runs", "subjects", "mean", "low", "high", "repeat_sd"]
     header += ["difference", "difference_low", "difference_high", "p_holm"]
     rows = []
     for p in found.points:
         bounds = p.difference_interval or (None, None)
-        rows.append([p.arm, p.labels, p.metric, len(p.seeds), p.mean, *p.interval, p.seed_sd, p.difference, *bounds])
-        rows[-1].append(p.p)
+        start = [p.arm, *_keys(found.study, p), p.metric, p.runs, p.subjects]
+        rows.append([*start, p.mean, *p.interval, p.repeat_sd, p.difference, *bounds, p.p])
     return header, rows
 
 
 def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
-    """An arm and a number of labels per row, as text: the printed table."""
-    first = found.study.arms[0].name
-    header = ["labels", "arm", "seeds", "Dice (95 % interval)", "SD of seeds", f"minus {first}", "p (Holm)"]
-    header += [title(metric) for metric in METRICS[1:]]
-    others = {(p.labels, p.arm, p.metric): p for p in found.points}
+    """An arm and a condition per row, as text: the printed table."""
+    study = found.study
+    header = [*key_columns(study), "arm", "runs", "Dice (95 % interval)", f"SD of {repeated(study)}"]
+    header += [f"minus {study.arms[0].name}", "p (Holm)", *(title(metric) for metric in METRICS[1:])]
+    others = {(p.condition.key, p.arm, p.metric): p for p in found.points}
+    planned = max(study.seeds * max(len(study.folds), 1), 1)
     rows = []
     for p in found.of("Dice"):
-        more = [others.get((p.labels, p.arm, metric)) for metric in METRICS[1:]]
+        more = [others.get((p.condition.key, p.arm, metric)) for metric in METRICS[1:]]
         rows.append(
             [
-                str(p.labels),
+                *(str(key) for key in _keys(study, p)),
                 p.arm,
-                f"{len(p.seeds)} of {found.study.seeds}",
-                f"{p.mean:.3f} ({_range(p.interval)})",
-                DASH if p.seed_sd is None else f"{p.seed_sd:.3f}",
-                _difference(p),
-                DASH if p.p is None else f"{p.p:.3f}" if p.p >= 0.001 else "<0.001",
+                f"{p.runs} of {planned}",
+                f"{p.mean:.3f} ({range_text(p.interval)})",
+                DASH if p.repeat_sd is None else f"{p.repeat_sd:.3f}",
+                difference_text(p),
+                p_text(p.p),
                 *(DASH if q is None else f"{q.mean:.{DIGITS.get(q.metric, 3)}f}" for q in more),
             ]
         )
     return header, rows
 
 
-def _difference(p: Point) -> str:
-    return DASH if p.difference is None else f"{p.difference:+.3f} ({_range(p.difference_interval, '+')})"
+def figure(found: Findings) -> tuple[str, Figure, str]:
+    """Name, figure and caption: Dice against the axis, of the arms, or of the arms per data set."""
+    study = found.study
+    over = "the scored subjects" if study.folds else "test subjects"
+    if len(study.scored_sets) > 1:
+        return SETS, _per_set(found, over), "Dice per data set"
+    unit = study.kind.axis.unit if study.kind.axis else ""
+    chart = learning_curve(curves(found), "Dice", over, unit, repeated(study))
+    several = len({p.condition.value for p in found.of("Dice")}) > 1
+    return CURVE if unit else SETS, chart, f"Dice against the number of {unit}s" if several else "Dice of the arms"
 
 
-def _range(bounds: Sequence[float], sign: str = "") -> str:
-    return " to ".join(DASH if np.isnan(v) else f"{v:{sign}.3f}" for v in bounds)
-
-
-def remarks(found: Findings) -> list[str]:
-    """How to read the numbers, and what they lack."""
-    tested = {found.study.subjects[case] for case in found.study.test_cases}
-    first = found.study.arms[0].name
-    texts = [
-        f"Scores of {len(tested)} test subjects; a case's scores are averaged over the seeds first. Intervals: "
-        f"bootstrap over test subjects. p: Wilcoxon signed-rank against {first}, two-sided, Holm over the arms of the "
-        "same number of labels. SD of seeds: how much drawn labels and initial weights matter.",
-    ]
-    if len(found.study.arms) > 2:
-        texts.append("The highest of several arms is so partly by chance, which its interval does not count.")
-    if len(tested) < 10:
-        texts.append("Fewer than 10 test subjects: the intervals are too narrow.")
-    if found.missing:
-        shown = ", ".join(found.missing[:MAX_LISTED]) + (" and more" if len(found.missing) > MAX_LISTED else "")
-        texts.append(
-            f"Not finished: {len(found.missing)} of {len(found.study.runs())} runs ({shown}). An arm is compared with "
-            f"{first} where both have finished the same seeds."
-        )
-    return texts
+def _per_set(found: Findings, over: str) -> Figure:
+    arms, sets = [arm.name for arm in found.study.arms], [data.name for data in found.study.scored_sets]
+    mean, interval = np.full((len(sets), len(arms)), np.nan), np.full((2, len(sets), len(arms)), np.nan)
+    for p in found.of("Dice"):
+        place = sets.index(p.condition.data.name), arms.index(p.arm)
+        mean[place], interval[(slice(None), *place)] = p.mean, p.interval
+    return scores_per_set(arms, sets, mean, interval, "Dice", over)
 
 
 def curves(found: Findings) -> list[Curve]:
@@ -120,53 +131,57 @@ def curves(found: Findings) -> list[Curve]:
     for arm in found.study.arms:
         points = [p for p in found.of("Dice") if p.arm == arm.name]
         if points:
-            x, mean = [p.labels for p in points], [p.mean for p in points]
+            x, mean = [p.condition.value or 0 for p in points], [p.mean for p in points]
             interval = np.array([p.interval for p in points]).T
-            made.append(Curve(arm.name, x, mean, interval, [list(p.seeds.values()) for p in points]))
+            made.append(Curve(arm.name, x, mean, interval, [list(p.repeats.values()) for p in points]))
     return made
 
 
-def answer(found: Findings) -> str:
-    """Who is best, for each number of labels."""
-    sentences = []
-    for labels in found.study.labels:
-        points = [p for p in found.of("Dice") if p.labels == labels]
-        if not points:
-            continue
-        best = max(points, key=lambda p: p.mean)
-        text = f"{labels} labelled subject{'s' * (labels > 1)}: {best.arm} has the highest Dice, {best.mean:.3f}"
-        if best.difference is not None:
-            bounds = _range(best.difference_interval, "+")
-            text += f", {best.difference:+.3f} ({bounds}) against {found.study.arms[0].name}"
-        sentences.append(f"{text}.")
-    return " ".join(sentences)
-
-
-def page(found: Findings, curve: Path, resume: str) -> Page:
+def page(found: Findings, picture: Picture, resume: str, comparison: Path | None) -> Page:
+    study = found.study
     header, rows = text_rows(found)
-    several = len({point.labels for point in found.points}) > 1
-    caption = "Dice against the number of labelled subjects" if several else "Dice of the arms"
-    blocks: list[Block] = [Picture(curve, caption), Heading("Scores")]
-    blocks += [Table(header, rows), *(Text(text) for text in remarks(found)), Heading("Per class")]
-    blocks += [_class_table(found), Heading("Arms"), _arm_table(found), Heading("Settings"), _settings(found)]
-    blocks += [Heading("Go on"), Code(resume)]
-    return Page(f"Few-label study: {found.study.dataset}", answer(found), blocks, f"nnunet_xlstm {__version__}")
+    blocks: list[Block] = [picture, Heading("Scores")]
+    blocks += [Table(header, rows), *(Text(text) for text in remarks(found))]
+    if comparison is not None:
+        where = comparison.relative_to(study.folder)
+        blocks.append(Text(f"Tests of all pairs, rankings, figures per class: {where}"))
+    blocks += [Heading("Per class"), *_class_tables(found), Heading("Arms"), _arm_table(study)]
+    blocks += [Heading("Settings"), _settings(study), Heading("Go on"), Code(resume)]
+    return Page(f"{study.kind.title}: {study.sets[0].dataset}", answer(found), blocks, f"nnunet_xlstm {__version__}")
 
 
-def _class_table(found: Findings) -> Table:
-    """Mean Dice over the seeds."""
-    classes = list(found.runs[0].scores)
-    groups: dict[tuple[int, str], list[dict[str, dict[str, float]]]] = {}
-    for row in found.runs:
-        groups.setdefault((row.run.labels, row.run.arm), []).append(row.scores)
-    rows = [
-        [str(labels), arm, *(float(np.mean([scores[name]["Dice"] for scores in group])) for name in classes)]
-        for (labels, arm), group in sorted(groups.items(), key=lambda item: item[0][0])
-    ]
-    return Table(["labels", "arm", *classes], rows, "Dice, mean over test subjects and seeds")
+def _class_tables(found: Findings) -> list[Block]:
+    """Mean Dice over runs, a table per data set."""
+    study, tables = found.study, []
+    axis = study.kind.axis
+    for data in study.scored_sets:
+        groups: dict[tuple[int, str], list[dict[str, dict[str, float]]]] = {}
+        for s in found.scored:
+            if s.part.data.name == data.name:
+                groups.setdefault((s.run.value or 0, s.run.arm), []).append(s.scores)
+        if not groups:
+            continue
+        classes = list(next(iter(groups.values()))[0])
+        rows = [
+            [
+                *([str(value)] if axis else []),
+                arm,
+                *(_mean([scores[name]["Dice"] for scores in group]) for name in classes),
+            ]
+            for (value, arm), group in sorted(groups.items(), key=lambda item: item[0][0])
+        ]
+        of = f"{data.name}: " if len(study.scored_sets) > 1 else ""
+        header = [*([axis.key] if axis else []), "arm", *classes]
+        tables.append(Table(header, rows, f"{of}Dice, mean over subjects, then over runs"))
+    return tables
 
 
-def _arm_table(found: Findings) -> Table:
+def _mean(values: list[float]) -> float | None:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _arm_table(study: Study) -> Table:
     rows = [
         [
             arm.name,
@@ -174,21 +189,36 @@ def _arm_table(found: Findings) -> Table:
             arm.plans,
             "from scratch"
             if arm.checkpoint is None
-            else f"{arm.checkpoint} (SHA-256 {found.study.hashes[f'arm {arm.name}'][:12]})",
+            else f"{arm.checkpoint} (SHA-256 {study.hashes[f'arm {arm.name}'][:12]})",
+            *(["the pool" if arm.name in study.pooled else "each data set alone"] if study.pooled else []),
             ", ".join([*(f"{k} {v}" for k, v in arm.config.items()), *arm.adapt]) or DASH,
         ]
-        for arm in found.study.arms
+        for arm in study.arms
     ]
-    return Table(["arm", "trainer", "plans", "starts from", "own settings"], rows)
+    trained = ["trained on"] if study.pooled else []
+    return Table(["arm", "trainer", "plans", "starts from", *trained, "own settings"], rows)
 
 
-def _settings(found: Findings) -> Table:
-    study = found.study
-    rows = [("data set", study.dataset), ("configuration", study.configuration)]
-    rows += [("iterations of every run", f"{study.iterations} ({study.iterations // study.epoch} x {study.epoch})")]
+def _settings(study: Study) -> Table:
+    rows = [("data sets" if study.pooled else "data set", ", ".join(data.dataset for data in study.sets))]
+    rows += [("configuration", study.configuration), ("length of a run", _length(study))]
     rows += [("keys of all trainers", ", ".join(f"{k} {v}" for k, v in study.config.items()) or DASH)]
-    rows += [("training subjects to draw from", str(len(study.orders["0"])))]
+    if study.folds:
+        rows += [(f"fold {n}", f"{len(fold['train'])} cases to train, {len(fold['val'])} scored")
+                 for n in study.folds for fold in [study.sets[0].folds[n]]]  # fmt: skip
+    for data in study.sets if not study.folds else ():
+        trained = {data.subjects[case] for case in data.training_cases}
+        name = f" of {data.name}" if study.pooled else ""
+        rows.append((f"subjects{name}", f"{len(trained)} to train, {len(data.tested)} scored"))
     for seed, order in study.orders.items():
-        rows.append((f"drawn, seed {seed}", ", ".join(order[: max(study.labels)])))
+        rows.append((f"drawn, seed {seed}", ", ".join(order[: max(study.values)])))
     rows += [(name, version) for name, version in study.versions.items()]
     return Table(["setting", "value"], [list(row) for row in rows])
+
+
+def _length(study: Study) -> str:
+    if study.epoch is None:
+        return "as the recipe of each trainer says"
+    if study.iterations is None:
+        return f"epochs of {study.epoch} iterations"
+    return f"{study.iterations} iterations ({study.iterations // study.epoch} x {study.epoch})"

@@ -12,6 +12,7 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.studies.kind import COMMON, Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ARM_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
@@ -60,15 +61,18 @@ def parse_arm(text: str) -> Arm:
 
 @dataclass(frozen=True)
 class Request:
-    """Settings of a few-label study as far as they were given; docs/how-to/few-label.md says what each means."""
+    """Settings of a study as far as they were given; docs/how-to/studies.md says what each means."""
 
     dataset: str | None = None
     configuration: str | None = None
     labels: list[int] | None = None
+    epochs: list[int] | None = None
+    folds: list[int] | None = None
     seeds: int | None = None
     arms: list[Arm] | None = None
     iterations: int | None = None
     config: dict[str, Any] | None = None
+    pool: Path | None = None
     test_subjects: Path | None = None
     subjects: Path | None = None
     subject: str | None = None
@@ -77,25 +81,40 @@ class Request:
         for name, value in (("seeds", self.seeds), ("iterations", self.iterations)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value}: give 1 or more")
-        if self.labels is not None and (not self.labels or min(self.labels) < 1):
-            raise ConfigError(f"labels {self.labels}: give numbers of subjects, each 1 or more")
+        for name, least in (("labels", 1), ("epochs", 1), ("folds", 0)):
+            values = getattr(self, name)
+            if values is not None and (not values or min(values) < least):
+                raise ConfigError(f"{name} {values}: give {LISTS[name]}, each {least} or more")
         if self.subjects is not None and self.subject is not None:
             raise ConfigError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
         names = [arm.name.casefold() for arm in self.arms or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were said."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     def over(self, other: Request) -> Request:
         """What this one says, and the other where this one says nothing."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        if {"subjects", "subject"} & set(said):  # two ways to say one thing
+        if {"subjects", "subject"} & set(self.given):  # two ways to say one thing
             other = dataclasses.replace(other, subjects=None, subject=None)
-        return dataclasses.replace(other, **said)
+        return dataclasses.replace(other, **self.given)
+
+    def check_for(self, kind: Kind) -> None:
+        """Raises ConfigError for a setting that this kind of study does not take."""
+        if wrong := [name for name in self.given if name not in (*COMMON, *kind.takes)]:
+            raise ConfigError(
+                f"'{wrong[0]}' is not a setting of study {kind.name}; it takes {', '.join((*COMMON, *kind.takes))}"
+            )
 
 
+LISTS = {"labels": "numbers of subjects", "epochs": "numbers of epochs", "folds": "numbers of folds"}
+FILES = ("pool", "test_subjects", "subjects")
 TYPES = {
-    "dataset": (str, int), "configuration": (str,), "labels": (list,), "seeds": (int,), "arms": (list,),
-    "iterations": (int,), "config": (dict,), "test_subjects": (str,), "subjects": (str,), "subject": (str,),
+    "dataset": (str, int), "configuration": (str,), **dict.fromkeys(LISTS, (list,)), "seeds": (int,), "arms": (list,),
+    "iterations": (int,), "config": (dict,), **dict.fromkeys(FILES, (str,)), "subject": (str,),
 }  # fmt: skip
 
 
@@ -103,7 +122,7 @@ def read_preset(path: Path) -> Request:
     """A request from a JSON file: an object with keys of `Request`; arms as on the command line or as objects.
 
     Raises:
-        ValueError: not such a file, an unknown key, or a value of another type.
+        ConfigError: not such a file, an unknown key, or a value of another type.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -112,14 +131,15 @@ def read_preset(path: Path) -> Request:
     for key, value in content.items():
         if not isinstance(value, TYPES[key]) or isinstance(value, bool):
             raise ConfigError(f"{path}: {key} = {value!r}; give {' or '.join(t.__name__ for t in TYPES[key])}")
-    if not all(isinstance(n, int) and not isinstance(n, bool) for n in content.get("labels", ())):
-        raise ConfigError(f"{path}: labels = {content['labels']!r}; give numbers of subjects, such as [2, 5, 10]")
+    for key, what in LISTS.items():
+        if not all(isinstance(n, int) and not isinstance(n, bool) for n in content.get(key, ())):
+            raise ConfigError(f"{path}: {key} = {content[key]!r}; give {what}, such as [2, 5, 10]")
     values = dict(content)
     if "dataset" in values:
         values["dataset"] = str(values["dataset"])
     if "arms" in values:
         values["arms"] = [parse_arm(row) if isinstance(row, str) else _arm(path, row) for row in values["arms"]]
-    for key in ("test_subjects", "subjects"):
+    for key in FILES:
         if key in values:
             values[key] = Path(values[key])
     return Request(**values)

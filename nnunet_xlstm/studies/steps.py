@@ -1,4 +1,4 @@
-"""The steps of one run, as commands: train, predict the test cases, evaluate. Each is skipped where it is done."""
+"""The steps of one run, as commands: train, predict, restrict, evaluate. Each is skipped where it is done."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from nnunet_xlstm.commands.environment import FEW_CORES, child_variables, own_co
 from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.io.files import WriteError, remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet.raw_cases import RawImages
-from nnunet_xlstm.studies.study import Run, Study
+from nnunet_xlstm.studies.study import LabelledSet, Part, Run, Study
 from nnunet_xlstm.studies.trainer_config import trainer_config
 
-FOLD = "0"  # splits_final.json of a run has one
+POOLED = "images_pooled"  # a source's test images with the channels that the pool takes
 
 
 def variables(study: Study, run: Run, device: str) -> dict[str, str]:
     """The environment of a run's commands."""
-    folders = {"raw": study.raw.parent, "preprocessed": run.folder / "preprocessed", "results": run.folder / "results"}
+    data = study.data(run.trained_on)
+    folders = {"raw": data.raw.parent, "preprocessed": run.folder / "preprocessed", "results": run.folder / "results"}
     made = child_variables(folders, run.folder / "config.json")
     # A GPU waits for its augmentation workers; there the environment decides.
     return made | {key: os.environ.get(key, value) for key, value in FEW_CORES.items() if device == "cpu"}
 
 
-def adapt_variables(study: Study) -> dict[str, str]:
+def adapt_variables(study: Study, run: Run) -> dict[str, str]:
     """The environment in which a checkpoint is fitted to the plans."""
-    return {"nnUNet_raw": str(study.raw.parent), "nnUNet_preprocessed": str(study.preprocessed.parent)}
+    data = study.data(run.trained_on)
+    return {"nnUNet_raw": str(data.raw.parent), "nnUNet_preprocessed": str(data.preprocessed.parent)}
 
 
 def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
@@ -39,27 +41,57 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
     if run.is_done:
         return
     _write_inputs(study, run)
-    model = model_folder(study, run)
-    if not (model / f"fold_{FOLD}" / "checkpoint_final.pth").is_file():
-        commands.run("train", train_command(study, run, device, model))
-    predictions = run.folder / "predictions"
+    fold = fold_folder(study, run)
+    if not (fold / "checkpoint_final.pth").is_file():
+        commands.run("train", train_command(study, run, device))
+    for part in study.parts():
+        if part.name not in run.parts or run.is_scored(part.name):
+            continue
+        suffix = "" if len(run.parts) == 1 else f"_{part.name}"
+        if part.validated:
+            predictions = fold / "validation"
+            if not (predictions / "summary.json").is_file():  # nnU-Net writes it last
+                commands.run("validate", [*_train(study, run, device), "--val"])
+        else:
+            predictions = _predicted(study, run, part, device, commands, suffix)
+        commands.run(f"evaluate{suffix}", evaluate_command(study, run, part, predictions))
+
+
+def _predicted(study: Study, run: Run, part: Part, device: str, commands: Commands, suffix: str) -> Path:
+    """The folder with predictions that have the ids of the part's data set."""
+    predictions = run.result_folder(part.name) / "predictions"
     if not predictions.is_dir():
-        unfinished = run.folder / "predictions_unfinished"
+        unfinished = predictions.with_name("predictions_unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        commands.run("predict", predict_command(study, run, device, unfinished))
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        commands.run(f"predict{suffix}", predict_command(study, run, part, device, unfinished))
+        if of_pool(run, part):
+            restricted = predictions.with_name("restricted_unfinished")
+            shutil.rmtree(restricted, ignore_errors=True)
+            command = [*own_command("restrict"), "-i", str(unfinished), "-o", str(restricted), "--source", part.name]
+            commands.run(f"restrict{suffix}", command)
+            shutil.rmtree(unfinished)  # its probabilities of all targets take the most room of all
+            unfinished = restricted
         unfinished.replace(predictions)
-    commands.run("evaluate", evaluate_command(study, run, predictions))
+    return predictions
 
 
-def model_folder(study: Study, run: Run) -> Path:
-    """As nnU-Net names it."""
-    arm = study.arm(run.arm)
-    return run.folder / "results" / study.dataset / f"{arm.trainer}__{arm.plans}__{study.configuration}"
+def of_pool(run: Run, part: Part) -> bool:
+    """Whether the run's network predicts the targets of a pool, not the labels of the part's data set."""
+    return run.trained_on != part.data.name
+
+
+def fold_folder(study: Study, run: Run) -> Path:
+    """Where the run's checkpoints lie, as nnU-Net names it."""
+    arm, data = study.arm(run.arm), study.data(run.trained_on)
+    model = f"{arm.trainer}__{arm.plans}__{study.configuration}"
+    return run.folder / "results" / data.dataset / model / f"fold_{study.split(run)[1]}"
 
 
 def adapted(study: Study, run: Run) -> Path:
     """What `nnunet_xlstm adapt` makes of the arm's checkpoint; its seed draws what the checkpoint does not have."""
-    return study.folder / "adapted" / f"{run.arm}_s{run.seed}" / "adapted.pth"
+    label = study.label(study.arm(run.arm), study.data(run.trained_on))
+    return study.folder / "adapted" / f"{label}_s{run.seed}" / "adapted.pth"
 
 
 def adapt(study: Study, run: Run, commands: Commands) -> None:
@@ -71,73 +103,112 @@ def adapt(study: Study, run: Run, commands: Commands) -> None:
     try:
         with replacing(target.parent) as fresh:
             fresh.mkdir()
-            command = [*own_command("adapt"), arm.checkpoint, "-d", number(study), "-c", study.configuration]
-            command += ["-p", arm.plans, "-o", str(fresh / target.name), "--seed", str(run.seed), *arm.adapt]
-            commands.run(f"adapt_{target.parent.name}", command)
+            command = [*own_command("adapt"), arm.checkpoint, "-d", number(study.data(run.trained_on))]
+            command += ["-c", study.configuration, "-p", arm.plans, "-o", str(fresh / target.name)]
+            commands.run(f"adapt_{target.parent.name}", [*command, "--seed", str(run.seed), *arm.adapt])
     except WriteError:
         if not target.is_file():
             raise
 
 
-def train_command(study: Study, run: Run, device: str, model: Path) -> list[str]:
+def _train(study: Study, run: Run, device: str) -> list[str]:
+    arm = study.arm(run.arm)
+    fold = fold_folder(study, run).name.removeprefix("fold_")
+    command = [stock_command("nnUNetv2_train"), number(study.data(run.trained_on)), study.configuration, fold]
+    return [*command, "-tr", arm.trainer, "-p", arm.plans, "-device", device]
+
+
+def train_command(study: Study, run: Run, device: str) -> list[str]:
     """Starts, or continues where there is a checkpoint."""
-    arm = study.arm(run.arm)
-    command = [stock_command("nnUNetv2_train"), number(study), study.configuration, FOLD]
-    command += ["-tr", arm.trainer, "-p", arm.plans, "-device", device]
-    if any((model / f"fold_{FOLD}").glob("checkpoint_*.pth")):
+    command = _train(study, run, device)
+    if any(fold_folder(study, run).glob("checkpoint_*.pth")):
         return [*command, "--c"]
-    return [*command, *(["-pretrained_weights", str(adapted(study, run))] if arm.checkpoint else [])]
+    has_start = study.arm(run.arm).checkpoint is not None
+    return [*command, *(["-pretrained_weights", str(adapted(study, run))] if has_start else [])]
 
 
-def predict_command(study: Study, run: Run, device: str, out: Path) -> list[str]:
-    arm = study.arm(run.arm)
-    command = [stock_command("nnUNetv2_predict"), "-i", str(study.folder / "test" / "images"), "-o", str(out)]
-    command += ["-d", number(study), "-c", study.configuration, "-tr", arm.trainer, "-p", arm.plans, "-f", FOLD]
+def predict_command(study: Study, run: Run, part: Part, device: str, out: Path) -> list[str]:
+    arm, pooled = study.arm(run.arm), of_pool(run, part)
+    images = study.case_folder(part) / (POOLED if pooled else "images")
+    command = [stock_command("nnUNetv2_predict"), "-i", str(images), "-o", str(out)]
+    command += [
+        "-d",
+        number(study.data(run.trained_on)),
+        "-c",
+        study.configuration,
+        "-tr",
+        arm.trainer,
+        "-p",
+        arm.plans,
+    ]
+    command += ["-f", fold_folder(study, run).name.removeprefix("fold_")]
     # beside a GPU one process reads and one writes; on a CPU they would only take its cores and 0.9 GB each
     workers = "0" if device == "cpu" else "1"
-    return [*command, "-device", device, "-npp", workers, "-nps", workers]
+    command += ["-device", device, "-npp", workers, "-nps", workers]
+    return [*command, *(["--save_probabilities"] if pooled else [])]
 
 
-def evaluate_command(study: Study, run: Run, predictions: Path) -> list[str]:
-    command = [*own_command("evaluate"), "-ref", str(study.folder / "test" / "labels"), "-pred", str(predictions)]
-    return [*command, "-djfile", str(study.raw / "dataset.json"), "-o", str(run.summary)]
+def evaluate_command(study: Study, run: Run, part: Part, predictions: Path) -> list[str]:
+    command = [*own_command("evaluate"), "-ref", str(study.case_folder(part) / "labels"), "-pred", str(predictions)]
+    return [*command, "-djfile", str(part.data.raw / "dataset.json"), "-o", str(run.summary(part.name))]
 
 
-def number(study: Study) -> str:
+def number(data: LabelledSet) -> str:
     """Of the data set, as nnU-Net's commands take it."""
-    return study.dataset[len("Dataset") :][:3]
+    return data.dataset[len("Dataset") :][:3]
 
 
 def _write_inputs(study: Study, run: Run) -> None:
-    """The run's config, and the preprocessed data with a fold of its own: everything but the fold is links."""
-    config = trainer_config(study.arm(run.arm), study.config, study.iterations, study.epoch, run.seed)
+    """The run's config, and the preprocessed data with folds of its own: everything but the folds is links."""
+    config = trainer_config(study.arm(run.arm), study.config, study.length(run), run.seed)
     write_json(run.folder / "config.json", config)
-    folder = run.folder / "preprocessed" / study.dataset
+    data = study.data(run.trained_on)
+    folder = run.folder / "preprocessed" / data.dataset
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in study.preprocessed.iterdir():
+    for entry in data.preprocessed.iterdir():
         if entry.name != "splits_final.json":
             link(folder / entry.name, entry)
-    cases = study.cases(run.labels, run.seed)
-    write_json(folder / "splits_final.json", [{"train": cases, "val": cases[:1]}])
+    write_json(folder / "splits_final.json", study.split(run)[0])
 
 
-def link_test_cases(study: Study) -> None:
-    """Images and labels of the test cases, named as nnU-Net wants them."""
-    dataset = RawImages.find(str(study.raw))
-    ending = dataset.content["file_ending"]
-    for name in ("images", "labels"):
-        (study.folder / "test" / name).mkdir(parents=True, exist_ok=True)
-    for case in study.test_cases:
-        for channel, image in enumerate(dataset.images[case]):
-            link(study.folder / "test" / "images" / f"{case}_{channel:04d}{ending}", Path(image))
-        link(study.folder / "test" / "labels" / f"{case}{ending}", dataset.labels[case])
+def link_scored_cases(study: Study) -> None:
+    """Label maps and, where they are not nnU-Net's validation, images of all parts, named as nnU-Net wants them."""
+    for part in study.parts():
+        dataset = RawImages.find(str(part.data.raw))
+        ending = dataset.content["file_ending"]
+        folder = study.case_folder(part)
+        kinds = {} if part.validated else {"images": None} | ({POOLED: part.data.channels} if study.pooled else {})
+        for name in (*kinds, "labels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for case in part.cases:
+            for name, channels in kinds.items():
+                images = dataset.images[case]
+                for i, image in enumerate(images if channels is None else [images[c] for c in channels]):
+                    link(folder / name / f"{case}_{i:04d}{ending}", Path(image))
+            link(folder / "labels" / f"{case}{ending}", dataset.labels[case])
+
+
+def link_models(study: Study) -> None:
+    """All finished folds of an arm as one model of nnU-Net: models/ARM serves stock commands as nnUNet_results.
+
+    Of several seeds the first, of several values the largest.
+    """
+    value = study.values[-1] if study.values else None
+    for run in study.runs():
+        fold = fold_folder(study, run)
+        if run.fold is None or run.seed or run.value != value or not run.is_done:
+            continue
+        model = study.folder / "models" / run.arm / fold.parent.relative_to(run.folder / "results")
+        model.mkdir(parents=True, exist_ok=True)
+        for entry in (fold, *fold.parent.glob("*.json")):
+            link(model / entry.name, entry)
 
 
 def link(path: Path, target: Path) -> None:
     """A symbolic link; one that leads elsewhere is replaced.
 
     Raises:
-        OSError: the system has none.
+        UserError: the system has none.
     """
     target = target.resolve()
     if path.is_symlink() and path.readlink() == target:

@@ -1,166 +1,296 @@
-"""A few-label study: everything that decides its results (study.json), and the runs that follow from it."""
+"""A study: everything that decides its results (study.json), and the runs that follow from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.run import Outputs
 from nnunet_xlstm.io.files import read_json, write_json
-from nnunet_xlstm.studies.request import Arm
+from nnunet_xlstm.studies.kind import Kind
+from nnunet_xlstm.studies.request import NAME, Arm
 
 FILE = "study.json"
-KIND = "few_label"
+MAX_NUMBER = 1_000_000  # of a seed, fold, label or epoch
+Fold = dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class Study:
-    """All arms are trained with every number of labelled subjects and every seed.
+@dataclass(frozen=True, kw_only=True)
+class LabelledSet:
+    """A data set that networks are trained on or scored on.
 
     Attributes:
-        raw, preprocessed: folders of the data set.
-        labels: numbers of subjects, ascending. seeds: there are 0 to seeds - 1.
-        iterations, epoch: training steps of every run, and of an epoch. config: keys of all trainers.
-        hashes: SHA-256 of what the results rest on: checkpoints and plans, by "arm NAME" and by the plans' name.
-        subjects: of every labelled case. test_cases: sorted.
-        orders: seed -> training subjects in the order drawn; n labels are the first n.
-        versions: of the packages when the study was begun.
+        name: of the folder, or of the source in its pool. raw, preprocessed: folders.
+        subjects: of every labelled case. test_cases: sorted; no run trains on them.
+        folds: of its splits_final.json, where they are scored on.
+        channels: of a pool's source: the channels that the pool takes, in its order.
+        unscored: classes that not all arms can make; left out for all.
     """
 
-    folder: Path
+    name: str
     raw: Path
     preprocessed: Path
-    configuration: str
-    labels: list[int]
-    seeds: int
-    arms: list[Arm]
-    iterations: int
-    epoch: int
-    config: dict[str, Any]
-    hashes: dict[str, str]
     subjects: dict[str, str]
-    test_cases: list[str]
-    orders: dict[str, list[str]]
-    versions: dict[str, str]
+    test_cases: list[str] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
+    channels: list[int] = field(default_factory=list)
+    unscored: list[str] = field(default_factory=list)
 
     @property
     def dataset(self) -> str:
-        """Such as Dataset004_Hippocampus."""
+        """As nnU-Net calls it, such as Dataset004_Hippocampus."""
         return self.raw.name
 
-    def arm(self, name: str) -> Arm:
-        return next(arm for arm in self.arms if arm.name == name)
-
-    def cases(self, labels: int, seed: int) -> list[str]:
-        """The labelled cases that a run sees."""
-        chosen = set(self.orders[str(seed)][:labels])
-        return [case for case, subject in sorted(self.subjects.items()) if subject in chosen]
-
-    def runs(self) -> list[Run]:
-        """Seed by seed, so that a study that is cut off compares all arms."""
-        return [
-            Run(self.folder, arm.name, labels, seed)
-            for seed in range(self.seeds)
-            for labels in self.labels
-            for arm in self.arms
-        ]
-
-    def save(self) -> None:
-        places = {name: str(getattr(self, name)) for name in ("folder", "raw", "preprocessed")}
-        write_json(self.folder / FILE, {"kind": KIND, **asdict(self), **places})
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training. Everything of it lies in a folder of its own, so that runs never share files."""
-
-    study_folder: Path
-    arm: str
-    labels: int
-    seed: int
+    @property
+    def tested(self) -> set[str]:
+        """The test subjects."""
+        return {self.subjects[case] for case in self.test_cases}
 
     @property
-    def id(self) -> str:
-        return f"{self.arm}_n{self.labels}_s{self.seed}"
+    def training_cases(self) -> list[str]:
+        tested = self.tested
+        return [case for case, subject in sorted(self.subjects.items()) if subject not in tested]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Cases that runs are scored on; those of one data set are joined."""
+
+    name: str
+    data: LabelledSet
+    cases: list[str]
+    validated: bool = False  # nnU-Net predicts them at the end of a training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training. Everything of it lies in a folder of its own, so that runs never share files.
+
+    Attributes:
+        trained_on: the data set's name. value: on the axis of the study. fold: of nnU-Net.
+        parts: names of what it is scored on.
+    """
+
+    study_folder: Path
+    id: str
+    arm: str
+    trained_on: str
+    seed: int
+    parts: tuple[str, ...]
+    value: int | None = None
+    fold: int | None = None
 
     @property
     def folder(self) -> Path:
         return self.study_folder / "runs" / self.id
 
-    @property
-    def summary(self) -> Path:
-        """The last thing that a run writes."""
-        return self.folder / "summary.json"
+    def result_folder(self, part: str) -> Path:
+        """Where predictions and scores of a part lie."""
+        return self.folder if len(self.parts) == 1 else self.folder / "scored" / part
+
+    def summary(self, part: str) -> Path:
+        """The last thing that a run writes of a part."""
+        return self.result_folder(part) / "summary.json"
+
+    def is_scored(self, part: str) -> bool:
+        return Outputs(self.summary(part)).are_complete
 
     @property
     def is_done(self) -> bool:
-        return Outputs(self.summary).are_complete
+        return all(map(self.is_scored, self.parts))
 
 
-def read_study(folder: Path) -> Study | None:
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Every arm is trained at every value, in every fold, with every seed.
+
+    Attributes:
+        sets: one data set; or a pool, and then its sources. pooled: arms that are trained on the pool.
+        values: on the axis of the kind, ascending. folds: numbers. seeds: there are 0 to seeds - 1.
+        iterations, epoch: training steps of every run, and of an epoch; None: what the kind or the recipe says.
+        config: keys of all trainers.
+        hashes: SHA-256 of what the results rest on: checkpoints and plans.
+        orders: seed -> training subjects in the order drawn.
+        versions: of the packages when the study was begun.
+    """
+
+    kind: Kind
+    folder: Path
+    configuration: str
+    sets: list[LabelledSet]
+    arms: list[Arm]
+    seeds: int
+    values: list[int] = field(default_factory=list)
+    folds: list[int] = field(default_factory=list)
+    pooled: list[str] = field(default_factory=list)
+    iterations: int | None = None
+    epoch: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, list[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def data(self, name: str) -> LabelledSet:
+        return next(data for data in self.sets if data.name == name)
+
+    @property
+    def scored_sets(self) -> list[LabelledSet]:
+        return self.sets[1:] or self.sets
+
+    def parts(self) -> list[Part]:
+        """Everything that runs are scored on."""
+        if self.folds:
+            (data,) = self.sets
+            return [
+                Part(name=f"fold_{fold}", data=data, cases=sorted(data.folds[fold]["val"]), validated=True)
+                for fold in self.folds
+            ]
+        several = len(self.sets) > 1
+        return [Part(name=d.name if several else "test", data=d, cases=d.test_cases) for d in self.scored_sets]
+
+    def case_folder(self, part: Part) -> Path:
+        """Where links to the images and label maps of a part lie."""
+        return self.folder / "scored" / part.name
+
+    def trained_on(self, arm: Arm) -> list[LabelledSet]:
+        return self.sets[:1] if len(self.sets) == 1 or arm.name in self.pooled else self.sets[1:]
+
+    def runs(self) -> list[Run]:
+        """Seed by seed, value by value, fold by fold, so that a study that is cut off compares all arms."""
+        return [
+            self._run(arm, data, value, fold, seed)
+            for seed in range(self.seeds)
+            for value in self.values or [None]
+            for fold in self.folds or [None]
+            for arm in self.arms
+            for data in self.trained_on(arm)
+        ]
+
+    def _run(self, arm: Arm, data: LabelledSet, value: int | None, fold: int | None, seed: int) -> Run:
+        parts = [part.name for part in self.parts() if fold is None or part.name == f"fold_{fold}"]
+        if len(self.sets) > 1 and arm.name not in self.pooled:
+            parts = [data.name]
+        words = [self.label(arm, data)]
+        words += [] if value is None else [f"{self.kind.axis.letter}{value}"]
+        words += [] if fold is None else [f"f{fold}"]
+        return Run(
+            study_folder=self.folder, id="_".join([*words, f"s{seed}"]), arm=arm.name, trained_on=data.name, seed=seed,
+            parts=tuple(parts), value=value, fold=fold,
+        )  # fmt: skip
+
+    def label(self, arm: Arm, data: LabelledSet) -> str:
+        """The arm's name; with the data set where the arm is trained on several."""
+        return arm.name if self.trained_on(arm) == self.sets[:1] else f"{arm.name}@{data.name}"
+
+    def split(self, run: Run) -> tuple[list[Fold], int]:
+        """The splits_final.json of a run, and the fold of it that is trained.
+
+        nnU-Net wants a validation case. Where folds are not scored on, it gets one that it trains on, and no further
+        label is read.
+        """
+        data = self.data(run.trained_on)
+        if run.fold is not None:
+            return data.folds, run.fold
+        cases = self.kind.training_cases(self, data, run)
+        return [{"train": cases, "val": cases[:1]}], 0
+
+    def length(self, run: Run) -> tuple[int, int] | None:
+        """Epochs and iterations per epoch; None: those of the trainer's recipe."""
+        if self.epoch is None:
+            return None
+        return (run.value if self.kind.length == "epochs" else self.iterations // self.epoch), self.epoch
+
+    def save(self) -> None:
+        content = asdict(self) | {"kind": self.kind.name, "folder": str(self.folder)}
+        content["sets"] = [row | {key: str(row[key]) for key in ("raw", "preprocessed")} for row in content["sets"]]
+        write_json(self.folder / FILE, content)
+
+
+def read_study(folder: Path, kind: Kind) -> Study | None:
     """The study of a folder; None where there is none yet.
 
     Raises:
-        ValueError: its file is not of a study of this kind.
+        ConfigError: its file is not of a study of this kind.
     """
     path = folder / FILE
     if not path.is_file():
         return None
     content = read_json(path)
     try:
-        if content.pop("kind") != KIND:
-            raise ConfigError(f"not of the kind {KIND}")
+        if content.pop("kind") != kind.name:
+            raise ConfigError(f"not of the kind {kind.name}")
         arms = [Arm(**row) for row in content.pop("arms")]
-        places = {name: Path(content.pop(name)) for name in ("raw", "preprocessed")}
+        places = ("raw", "preprocessed")
+        sets = [LabelledSet(**row | {key: Path(row[key]) for key in places}) for row in content.pop("sets")]
         content.pop("folder")  # it may have been moved
-        return Study(folder=folder, arms=arms, **places, **content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        study = Study(kind=kind, folder=folder, sets=sets, arms=arms, **content)
+        _check_content(study)
+        return study
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: not a study of this version ({error}); give another -o") from error
 
 
-def draw_order(subjects: Iterable[str], seed: int) -> list[str]:
-    """The subjects in a random order: its first n are the subset of n labels, so subsets of one seed are nested."""
-    return np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
+def _check_content(study: Study) -> None:
+    """Names become folders, and numbers are counted with."""
+    for data in study.sets:
+        if not NAME.fullmatch(data.name):
+            raise ConfigError(f"data set '{data.name}'")
+    for number in (study.seeds, *study.values, *study.folds):
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_NUMBER:
+            raise ConfigError(f"{number!r} in place of a number")
+    if bool(study.values) != (study.kind.axis is not None):
+        raise ConfigError(f"values {study.values}")
+    study.runs()
 
 
 def check_same(stored: Study, wanted: Study) -> None:
-    """A study goes on with the settings that it was begun with; arms, labels and seeds may be added.
+    """A study goes on with the settings that it was begun with; arms, values, folds and seeds may be added.
 
     Raises:
-        ValueError: names the first difference.
+        ConfigError: names the first difference.
     """
     for arm in stored.arms:
         for name, was in asdict(arm).items():
             if name != "checkpoint":  # where it lies does not matter, its hash is compared below
                 _check(f"arm '{arm.name}': {name}", was, getattr(wanted.arm(arm.name), name))
-    for name in ("dataset", "configuration", "iterations", "epoch", "config"):
+    _check("data sets", [d.dataset for d in stored.sets], [d.dataset for d in wanted.sets])
+    for name in ("configuration", "iterations", "epoch", "config"):
         _check(name, getattr(stored, name), getattr(wanted, name))
-    for name in ("hashes", "subjects", "orders"):
-        before, now = getattr(stored, name), getattr(wanted, name)
-        for key in before if name != "subjects" else {**before, **now}:
-            _check(f"{name} of {key}", before.get(key), now.get(key))
-    _check("test cases", stored.test_cases, wanted.test_cases)
+    for was, now in zip(stored.sets, wanted.sets, strict=True):
+        for case in {**was.subjects, **now.subjects}:
+            _check(f"subjects of {case}", was.subjects.get(case), now.subjects.get(case))
+        for name in ("test_cases", "folds", "channels", "unscored"):
+            _check(name.replace("_", " "), getattr(was, name), getattr(now, name))
+    for name in ("hashes", "orders"):
+        for key, was in getattr(stored, name).items():
+            _check(f"{name} of {key}", was, getattr(wanted, name).get(key))
 
 
 def _check(what: str, was: Any, now: Any) -> None:
     if was != now:
         raise ConfigError(
-            f"this study was begun with another setting; {what}: was {was!r}, is {now!r}. Leave it as it was "
-            "(arms, labels and seeds may be added), or give another -o"
+            f"this study was begun with another setting; {what}: was {_short(was)}, is {_short(now)}. Leave it as it "
+            "was (arms, folds, seeds, labels and epochs may be added), or give another -o"
         )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
     """The runs whose id matches one of the patterns (as file names do); all where there is no pattern.
 
     Raises:
-        ValueError: a pattern matches none.
+        ConfigError: a pattern matches none.
     """
     for pattern in patterns:
         if not any(fnmatchcase(run.id, pattern) for run in runs):

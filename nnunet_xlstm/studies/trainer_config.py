@@ -1,4 +1,4 @@
-"""What the trainers of a study get: the same number of iterations, a seed, and the keys of study and arm."""
+"""What the trainers of a study get: how long a run is, a seed, and the keys of study and arm."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_xlstm.config import override
+from nnunet_xlstm.config import PoolConfig, override
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.names import TRAINERS
-from nnunet_xlstm.nnunet.recipes import load_recipe
+from nnunet_xlstm.nnunet.recipes import load_recipe, nnunet_finds
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 from nnunet_xlstm.studies.request import Arm
 
-OWN_KEYS = ("num_epochs", "seed")  # the study sets them
 SHORTEST_EPOCH = 10  # iterations; every epoch costs a validation
+EPOCH_KEYS = ("num_epochs", "num_iterations_per_epoch")
 
 
-def schedule(arms: Sequence[Arm], config: Mapping[str, Any], asked: int | None) -> tuple[int, int]:
-    """Iterations of every run and of an epoch.
+def schedule(
+    length: str, arms: Sequence[Arm], config: Mapping[str, Any], asked: int | None
+) -> tuple[int | None, int | None]:
+    """Iterations of every run, and of an epoch; None where something else decides (`Study.length`).
 
     Args:
-        asked: iterations; None takes those of the trainers' recipes.
+        length: of the kind. asked: iterations; None takes those of the trainers' recipes.
 
     Raises:
-        ValueError: the recipes differ, or the iterations make no whole epochs.
+        ConfigError: the recipes differ, or the iterations make no whole epochs.
     """
-    recipes = {arm.name: _recipe(arm) for arm in arms}
+    if length == "recipe" and asked is None:
+        return None, None
+    recipes = {arm.name: recipe_of(arm) for arm in arms}
     epochs = {n: config.get("num_iterations_per_epoch", r.num_iterations_per_epoch) for n, r in recipes.items()}
+    if length == "epochs":
+        if len(set(epochs.values())) > 1:
+            raise ConfigError(
+                f"the trainers of the arms take {epochs} iterations per epoch; give the same number for all: "
+                "num_iterations_per_epoch in --config"
+            )
+        return None, next(iter(epochs.values()))
     totals = {name: recipe.num_epochs * epochs[name] for name, recipe in recipes.items()}
     if asked is None and len(set(totals.values())) > 1:
         raise ConfigError(f"the trainers of the arms take {totals} iterations; give --iterations, the same for all")
@@ -41,35 +52,47 @@ def schedule(arms: Sequence[Arm], config: Mapping[str, Any], asked: int | None) 
     return iterations, fitting
 
 
-def trainer_config(arm: Arm, config: Mapping[str, Any], iterations: int, epoch: int, seed: int) -> dict[str, Any]:
+def trainer_config(arm: Arm, config: Mapping[str, Any], length: tuple[int, int] | None, seed: int) -> dict[str, Any]:
     """The keys of one run: what its trainer reads from nnUNet_xlstm_config.
 
     Args:
-        config: of the study. epoch: iterations of an epoch.
+        config: of the study. length: epochs and iterations per epoch; None leaves both to the recipe.
 
     Raises:
-        ValueError: a key that the trainer does not know, or that the study sets itself.
+        ConfigError: a key that the trainer does not know, or that the study sets itself.
     """
+    if length is None and not config and not arm.config and arm.trainer not in TRAINERS:
+        if nnunet_finds(arm.trainer):
+            return {}  # it reads no keys and no seed
+        raise ConfigError(f"arm '{arm.name}': neither this package nor nnU-Net has a trainer {arm.trainer}")
+    recipe = recipe_of(arm)
     for where, keys, own in (
-        ("config", config, OWN_KEYS),
-        (f"config of arm '{arm.name}'", arm.config, (*OWN_KEYS, "num_iterations_per_epoch")),
+        ("config", config, ("seed", *(EPOCH_KEYS[:1] if length else ()))),
+        (f"config of arm '{arm.name}'", arm.config, ("seed", *(EPOCH_KEYS if length else ()))),
     ):
         if taken := [key for key in own if key in keys]:
-            raise ConfigError(f"{where}: {taken[0]} is the same for all arms; use --iterations and --seeds instead")
-    values = {"num_val_iterations_per_epoch": 1, **config, **arm.config}  # nothing depends on the pseudo-Dice
-    values |= {"num_epochs": iterations // epoch, "num_iterations_per_epoch": epoch, "seed": seed}
-    used = override(_recipe(arm), values, f"config of arm '{arm.name}' ({arm.trainer})")
+            raise ConfigError(
+                f"{where}: {taken[0]} is the same for all arms; use --iterations and --seeds, or --epochs, instead"
+            )
+    values = {**config, **arm.config, "seed": seed}
+    if length is not None:  # and nothing depends on the pseudo-Dice
+        values = {"num_val_iterations_per_epoch": 1} | values | dict(zip(EPOCH_KEYS, length, strict=True))
+    used = override(recipe, values, f"config of arm '{arm.name}' ({arm.trainer})")
     stage = getattr(used, "decoder_epochs", 0)  # the recipes of fine-tuning trainers are made for longer runs
     if stage >= used.num_epochs:
         raise ConfigError(
             f"arm '{arm.name}': {arm.trainer} trains the decoder alone for {stage} epochs, and a run has "
-            f"{used.num_epochs} of {epoch} iterations; set decoder_epochs in the arm's config (a preset), or smaller "
-            "epochs (num_iterations_per_epoch in --config)"
+            f"{used.num_epochs} of {used.num_iterations_per_epoch} iterations; set decoder_epochs in the arm's config "
+            "(a preset), or smaller epochs (num_iterations_per_epoch in --config)"
         )
     return values
 
 
-def _recipe(arm: Arm):
+def trains_on_pools(arm: Arm) -> bool:
+    return arm.trainer in TRAINERS and isinstance(load_recipe(arm.trainer), PoolConfig)
+
+
+def recipe_of(arm: Arm):
     """The recipe of the arm's trainer, which must be ours and train with labels."""
     fix = (
         "the plans decide the network, so use one of ours over them, such as "
@@ -77,7 +100,7 @@ def _recipe(arm: Arm):
     )
     if arm.trainer not in TRAINERS:
         raise ConfigError(
-            f"arm '{arm.name}': {arm.trainer} does not read the iterations and the seed that a study sets; {fix} "
+            f"arm '{arm.name}': {arm.trainer} does not read the iterations, keys and seed that a study sets; {fix} "
             f"(ours: {', '.join(TRAINERS)})"
         )
     recipe = load_recipe(arm.trainer)

@@ -1,5 +1,6 @@
 """The command line: help from the table, exit codes, one clear message for the user's errors."""
 
+import io
 import json
 import subprocess
 import sys
@@ -178,3 +179,12 @@ def test_status_exit_code_and_json(nnunetv2, capsys, tmp_path, monkeypatch):
     assert report["usable"] and all(set(check) == {"name", "state", "text", "fix"} for check in report["checks"])
     assert cli.main(["status", "--no-torch"]) == 0
     assert capsys.readouterr().out.endswith("Ready.\n")
+
+
+def test_a_terminal_that_does_not_know_a_sign_is_no_failure(toy, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys.modules["toy_command"], "run", lambda args: print("0.912 ± 0.031 \udcff"))
+    cli.main(["toy"])
+    terminal.flush()
+    assert terminal.buffer.getvalue() == rb"0.912 \xb1 0.031 \udcff" + b"\n"

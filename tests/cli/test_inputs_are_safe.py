@@ -23,6 +23,7 @@ ELSEWHERE = {
     "convert": ("data/test_convert.py", "did not make"),
     "pool": ("data/test_unlabelled.py", "did not make"),
     "demo": ("demo/test_run.py", "lies inside"),
+    "split": ("data/test_splits.py", "--overwrite replaces them"),
     "register": ("nnunet/test_registration.py", "was not written by nnunet_xlstm"),
 }
 OF_NNUNET = {"plan_like", "plan_and_preprocess"}  # nnU-Net's planning writes nnU-Net's plans

@@ -108,3 +108,61 @@ def test_damaged_files_are_named_and_the_others_drawn(folders, capsys):
     error = capsys.readouterr().err
     assert "2 of 3 cases could not be drawn" in error and "a_0000.nii.gz: is not a NIfTI file" in error
     assert "b.nii.gz: holds NaN" in error and pictures(folders) == ["c.png"]
+
+
+@pytest.fixture
+def models(folders):
+    """Two more folders: of a model that is right, and of one that finds nothing in case c."""
+    for name, keep in (("right", "abc"), ("blind", "ab")):
+        (folders / name).mkdir()
+        for case in "abc":
+            image = sitk.ReadImage(str(folders / "ref" / f"{case}.nii.gz"))
+            sitk.WriteImage(image if case in keep else image * 0, str(folders / name / f"{case}.nii.gz"))
+        command = ["-ref", folders / "ref", "-pred", folders / name, "-djfile", folders / "dataset.json"]
+        assert main(["evaluate", *map(str, command)]) == 0
+    return ["-ref", folders / "ref", "-pred", f"A={folders / 'right'}", f"B={folders / 'blind'}"]
+
+
+def test_models_side_by_side(folders, models, capsys):
+    assert view(folders, *models, "--style", "filled") == 0
+    assert pictures(folders) == ["_sheet.png", "a.png", "b.png", "c.png"]
+    assert view(folders, *models, "--worst", "1", "--plane", "sagittal", "-o", folders / "worst") == 0
+    assert sorted(p.name for p in (folders / "worst").iterdir()) == ["_sheet.png", "c.png"]  # lowest mean of both
+    assert view(folders, "-pred", folders / "right", folders / "blind", "-o", folders / "alone", "--cases", "b") == 0
+    assert sorted(p.name for p in (folders / "alone").iterdir()) == ["_sheet.png", "b.png"]
+
+
+def test_models_as_meshes(folders, models, monkeypatch):
+    from nnunet_xlstm.meshes import side_by_side
+
+    monkeypatch.setattr(side_by_side, "PIXELS", 60)
+    words = ["view", "--mesh", "-o", folders / "out", "-djfile", folders / "dataset.json", *models]
+    assert main([*map(str, words)]) == 0
+    assert pictures(folders) == ["a.png", "b.png", "c.png"]
+
+
+def test_a_damaged_model_costs_its_case_alone(folders, models, capsys):
+    (folders / "blind" / "b.nii.gz").write_bytes(b"nothing")
+    assert view(folders, *models) == 1
+    assert "blind/b.nii.gz: is not a NIfTI file" in capsys.readouterr().err
+    assert pictures(folders) == ["_sheet.png", "a.png", "c.png"]
+
+
+def test_refused_models(folders, models, capsys):
+    def refused(words, *options):
+        assert view(folders, *options) == 1
+        assert words in capsys.readouterr().err
+
+    a, b = models[-2:]
+    refused("give every model a name of its own", "-pred", a, a)
+    refused("and none 'reference'", "-pred", a, f"reference={folders / 'blind'}")
+    refused("give every model a name of its own", "-pred", a, f"={folders / 'blind'}")
+    refused("--style errors compares predictions", "-pred", a, b, "--style", "errors")
+    refused("--summary is of one model", *models, "--worst", 1, "--summary", folders / "s.json")
+    (folders / "blind" / "a.nii.gz").unlink()
+    refused("model 'B' has no prediction of a, which others have", *models)
+    refused("model 'B' has no prediction of a, which others have", *models, "--mesh")
+    assert main(["view", "-pred", a, "-o", str(folders / "out")]) == 1
+    assert "-i is missing" in capsys.readouterr().err
+    assert main(["view", "--mesh", "-o", str(folders / "out")]) == 1
+    assert "--mesh: give label maps with -ref, -pred or both" in capsys.readouterr().err

@@ -68,7 +68,8 @@ def test_stop_asks_the_child_to_end_and_starts_no_other(tmp_path):
     commands = Commands(tmp_path, {}, own_session=True)
     code = (
         "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(143)))\n"
+        "def save(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    print('saved')\n    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
         "print('up', flush=True)\ntime.sleep(60)"
     )
     with pytest.raises(Stopped):

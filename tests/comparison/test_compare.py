@@ -24,6 +24,9 @@ def strict(path):
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
+KINDS = ("boxes", "ranks", "significance", "radar", "cost", "bubbles")
+
+
 @pytest.mark.slow
 def test_everything(summary, dice, tmp_path):
     """Three models, two metrics, subjects, two modalities, costs: all tables and all kinds of figures."""
@@ -45,7 +48,7 @@ def test_everything(summary, dice, tmp_path):
 
     assert {path.name for path in out.iterdir()} == FILES
     kinds = {"scores", "volumes_1", "volumes_2", "volumes_3"}
-    kinds |= {f"{k}_{m}" for k in ("boxes", "ranks", "significance", "radar", "cost") for m in ("Dice", "HD95")}
+    kinds |= {f"{k}_{m}" for k in KINDS for m in ("Dice", "HD95")}
     assert {path.name for path in (out / "figures").iterdir()} == {f"{k}.{e}" for k in kinds for e in ("png", "svg")}
     content = strict(out / "comparison.json")
     dice_record = content["metrics"]["Dice"]
@@ -294,7 +297,7 @@ def test_command(summary, dice, tmp_path, no_drawing, capsys):
     models = [f"{name}={path}" for name, path in zip(NASTY, paths, strict=True)]
     models[1] = f"b=c={paths[1]}"  # the name ends at the first "="
     with pytest.raises(SystemExit):
-        main(["compare", "nameless.json", "-o", str(tmp_path / "out")])
+        main(["compare", "nameless", "-o", str(tmp_path / "out")])
     assert "is not NAME=summary.json" in capsys.readouterr().err
     assert main(["compare", *models, "-o", str(tmp_path / "out")]) == 1
     assert "c=" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import numpy as np
@@ -12,7 +13,8 @@ from support.image_files import body_image, tree, write
 from support.raw_datasets import change, claiming, raw_dataset
 
 from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import Request
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import DatasetError
 
 from .pool_predictions import ideal, make_dataset_json, write_case
@@ -215,6 +217,25 @@ def test_studies_and_features_name_nothing_outside(pool):
             RawImages.find(str(folder))
 
 
+LATIN = b"caf\xe9"  # a name from an old disk
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the file system takes no such name")
+def test_names_that_are_no_text_do_not_end_the_process(pool):
+    """SimpleITK, given such a name, ends the interpreter; so this runs in one of its own."""
+    folder = pool.parent / "nnunet" / "raw" / "Dataset001_A"
+    for part, end in (("imagesTr", b"_0000.nii.gz"), ("labelsTr", b".nii.gz")):
+        os.rename(folder / part / ("a" + end.decode()), os.fsencode(folder / part) + b"/" + LATIN + end)
+    for command, said in (
+        (["check", "-d", "1"], "caf\\udce9_0000.nii.gz: its name is not UTF-8, so it cannot be opened; rename it"),
+        (["pool", "build", str(pool), "-d", "50"], "its name is not UTF-8"),
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "nnunet_xlstm", *command], capture_output=True, encoding="utf-8", env=os.environ
+        )
+        assert run.returncode == 1 and said in run.stdout + run.stderr and "Traceback" not in run.stderr, run.stderr
+
+
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 MEASURE = """
@@ -223,7 +244,8 @@ from pathlib import Path
 from nnunet_xlstm.data.convert import convert
 from nnunet_xlstm.data.pool_sources import build_pool
 from nnunet_xlstm.data.raw_check import check_dataset
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import Request
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import DatasetError
 
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -241,7 +263,10 @@ LIMIT = 60  # MB; what the files claim is 400 to 3000
 
 def measured(*calls):
     """Of each call, the MB that it raises the peak of memory by, and the error."""
-    process = subprocess.run([sys.executable, "-c", MEASURE, *calls], capture_output=True, text=True)
+    # elsewhere than in the clone, whose package lacks what is installed into it
+    process = subprocess.run(
+        [sys.executable, "-c", MEASURE, *calls], capture_output=True, text=True, cwd=tempfile.gettempdir()
+    )
     assert process.returncode == 0, process.stderr
     lines = [line.partition(" ") for line in process.stdout.splitlines()]
     return [(float(megabytes), said) for megabytes, _, said in lines]

@@ -17,8 +17,18 @@ from nnunet_xlstm.data import restrict_files
 from nnunet_xlstm.data.catalogue import load_pool, shipped_pools
 from nnunet_xlstm.data.pool_codes import make_codes
 from nnunet_xlstm.data.pool_targets import PoolTargets
-from nnunet_xlstm.data.restrict import Scan, compete, deepest_last, layers_of, left_out, masks_of, merged_of, paint
-from nnunet_xlstm.data.restrict_files import Request, restrict_folder
+from nnunet_xlstm.data.restrict import (
+    Request,
+    Scan,
+    compete,
+    deepest_last,
+    layers_of,
+    left_out,
+    masks_of,
+    merged_of,
+    paint,
+)
+from nnunet_xlstm.data.restrict_files import restrict_folder
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io import files
 

@@ -95,9 +95,10 @@ def test_wrong_numbers(tmp_path):
 
 def test_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "demo.json").write_text('{"made_by": "me"}')
     with pytest.raises(ValueError, match="left alone"):
         run.run_demo(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.json", "thesis.tex"]
     with pytest.raises(ValueError, match="is a file"):
         run.run_demo(tmp_path / "thesis.tex")
 

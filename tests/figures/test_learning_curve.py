@@ -27,8 +27,8 @@ def test_several_numbers_of_labels(tmp_path):
 def test_one_number_of_labels(tmp_path, interval):
     curves = [curve(f"arm {i}", [5], 0.01 * i) for i in range(4)]
     if not interval:  # one test subject
-        curves = [Curve(c.name, c.x, c.mean, np.full((2, 1), np.nan), c.seeds) for c in curves]
-    figure = learning_curve(curves, "Dice")
+        curves = [Curve(c.name, c.x, c.mean, np.full((2, 1), np.nan), c.repeats) for c in curves]
+    figure = learning_curve(curves, "Dice", unit="labelled subject")
     (ax,) = figure.axes
     assert [text.get_text() for text in ax.get_yticklabels()] == [f"arm {i}" for i in range(4)]
     assert ax.get_xlabel() == "Dice, 5 labelled subjects"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -148,3 +149,18 @@ def test_a_tiff_with_a_wrong_spacing(tmp_path, content):
         read_image(tmp_path / "a.tif")
     (tmp_path / "a.json").write_text(json.dumps({"spacing": [3, 2, 1]}))
     assert read_image(tmp_path / "a.tif").GetSpacing() == (1, 2, 3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_said(tmp_path):
+    """SimpleITK ends the whole process for it."""
+    made = write(tmp_path / "a.nii.gz", np.zeros((2, 4, 4), np.uint8))
+    for name in (b"\xff.nii.gz", b"\xff.gipl.gz"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        try:
+            path.write_bytes(made.read_bytes())
+        except OSError:
+            pytest.skip("this file system takes UTF-8 alone")
+        for call in (read_grid, lambda p: write_image(read_image(made), p)):
+            with pytest.raises(DatasetError, match=r"\\udcff.*its name is not UTF-8"):
+                call(path)

@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -195,3 +197,27 @@ def test_json_that_is_not_there(tmp_path):
     for path in (tmp_path / "a.json", tmp_path):
         with pytest.raises(DatasetError, match=f"{path}: cannot be read"):
             read_json(path)
+
+
+WRITING = (
+    r"\.(write_text|write_bytes|savefig)\(|open\([^)\n]*[\"'][wax]b?[\"']|WriteImage\(|torch\.save\(|copyfile\("
+    r"|os\.(replace|rename)\("
+)
+WRITERS = {  # module -> why it may call what writes
+    "io/files.py": "the one way of writing",
+    "evaluation/journal.py": "adds lines, of which a half one counts nothing",
+    "commands/children.py": "adds lines to a log",
+    "figures/style.py": "to the temporary file",
+    "imaging/images.py": "to the temporary file",
+    "data/convert_case.py": "to the temporary file",
+    "data/restrict_files.py": "to the temporary file",
+    "nnunet/adapt.py": "to the temporary file",
+    "nnunet/pretrain_trainer.py": "to the temporary file",
+}  # fmt: skip
+
+
+def test_every_file_is_written_in_one_way():
+    package = Path(files.__file__).parents[1]
+    sources = {path.relative_to(package).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+    found = {name for name, text in sources.items() if re.search(WRITING, text)}
+    assert found == set(WRITERS), "write through io.files (replacing, write_json, staging ...)"

@@ -6,6 +6,7 @@ import types
 
 import pytest
 import torch
+from support.fake_gpu import needs_fake_gpu
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -184,6 +185,7 @@ def test_bfloat16_products(form, gates, monkeypatch):
     assert max(errors[1:]) < 1e-2, errors
 
 
+@needs_fake_gpu
 @pytest.mark.parametrize("tokens", [100, 3000])
 def test_bfloat16_products_have_float32_results_on_cuda(tokens):
     """Fake tensors on a fake GPU: types, shapes and operators are real. The backward pass is called by hand, because

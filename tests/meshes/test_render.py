@@ -141,8 +141,8 @@ def test_names_are_no_mathematics(tmp_path):
 
 def test_a_thin_structure_leaves_room_for_titles_and_bar(tmp_path, monkeypatch):
     """A sheet that is seen edge on: each view is at least 0.4 times as wide as the longest side."""
-    draw, sizes = render._view, []
-    monkeypatch.setattr(render, "_view", lambda *parts: sizes.append(parts[5]) or draw(*parts))
+    draw, sizes = render.render_view, []
+    monkeypatch.setattr(render, "render_view", lambda *parts: sizes.append(parts[5]) or draw(*parts))
     draw_mesh(tmp_path / "a.png", mm(np.ones((40, 40, 1), np.uint8)), [1])
     assert sizes == [(150, 60), (150, 150), (150, 60)]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.fake_gpu import needs_fake_gpu
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -46,6 +47,7 @@ def counted(preset: str, patch: tuple[int, ...], precision: str) -> int:
             torch.clear_autocast_cache()
 
 
+@needs_fake_gpu
 @pytest.mark.parametrize("precision", KEPT_BYTES)
 @pytest.mark.parametrize("preset", ["small", "tsfm_b", "tsfm_1p6b"])
 def test_bytes_kept_per_element(preset, precision):

@@ -1,5 +1,6 @@
 """`--c` and `--val` through nnU-Net's own functions: which config they use, and what a finished run does."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -75,6 +76,19 @@ def test_the_config_of_the_checkpoint_is_the_default(make, name):
         with pytest.raises(ConfigError, match=r"patch_size \[16, 16, 16\], this run has \[16, 16, 20\]"):
             maybe_load_checkpoint(other, continuing, not continuing)
         assert not other.was_initialized
+
+
+def test_a_recipe_that_does_not_fit_the_plans_gives_way_to_the_checkpoint(make, monkeypatch):
+    """The trainer's own patch cannot be divided by the strides; the run was made with another one."""
+    name = "nnUNetTrainerXLSTMUNetShort"
+    first = make(name, QUICK)
+    first.run_training()
+    monkeypatch.setattr(type(first), "recipe", dataclasses.replace(first.recipe, patch_size=[15, 16, 16]))
+    again = make(name, None, continuing=True)
+    maybe_load_checkpoint(again, True, False)
+    assert again.configuration_manager.patch_size == [16, 16, 16]
+    with pytest.raises(ConfigError, match="axis 0 is not divisible"):
+        make(name, None).initialize()
 
 
 def test_a_finished_run_may_be_made_longer(make):

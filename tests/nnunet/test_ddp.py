@@ -26,7 +26,8 @@ def rank_main(rank: int, folder: str) -> None:
     if rank == 1:
         os.kill(os.getpid(), signal.SIGUSR1)
     try:
-        trainer.train_step(batches[0])
+        for _ in range(trainer.steps_between_checks):
+            trainer.train_step(batches[0])
     except SystemExit as end:
         report["exit"] = end.code
     with open(os.path.join(folder, f"rank_{rank}.json"), "w") as file:

@@ -174,7 +174,7 @@ def test_images_too_small_for_three_stages_still_plan():
 
 def test_tsfm_is_planned_for_the_patch_of_its_recipe(dataset):
     from nnunet_xlstm.config import SegmentationConfig
-    from nnunet_xlstm.nnunet.trainer import with_overrides
+    from nnunet_xlstm.nnunet.run_config import with_overrides
 
     plans = plan("nnUNetPlannerTSFM_S", dataset("large"), gpu_memory_target_in_gb=24)
     row = plans["configurations"]["3d_fullres"]

@@ -233,7 +233,7 @@ def test_the_best_checkpoint_is_chosen_by_the_mean_over_data_sets(make, monkeypa
             out[:] = [mine, (3.0, np.array([[[0, 2, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]))]
 
         monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
-    counts = np.array([[[1, 2, 2], [0, 0, 0]], [[4, 4, 4], [0, 0, 0]]])
+    counts = torch.tensor([[[1, 2, 2], [0, 0, 0]], [[4, 4, 4], [0, 0, 0]]])
     trainer.on_validation_epoch_end([{"loss": 1.0, "counts": counts}, {"loss": 2.0, "counts": counts}])
     both = 4 / 8 if ranks == 1 else 4 / 10
     assert logged["mean_fg_dice"] == pytest.approx((both + 1) / 2)

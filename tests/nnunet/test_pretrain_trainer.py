@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_xlstm import names
 from nnunet_xlstm.data.pool_cases import CaseRow, PoolCases
@@ -238,6 +239,17 @@ def test_on_collapse_stop_ends_the_run_with_advice(make):
     trainer.config = trainer.config.__class__(**{**trainer.config.__dict__, "initial_lr": 0.0})
     with pytest.raises(RuntimeError, match="on_collapse"):
         trainer.run_training()
+
+
+def test_the_log_says_that_nothing_is_compiled(make, monkeypatch):
+    """nnU-Net would compile the segmentation network, whose forward pass is never used."""
+    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self: True)
+    monkeypatch.setattr(torch, "compile", lambda *_: pytest.fail("compiled"))
+    trainer, lines = make(), []
+    trainer.print_to_log_file = lambda *text, **_: lines.append(" ".join(map(str, text)))
+    trainer.initialize()
+    assert "pre-training runs without torch.compile; nnUNet_compile changes nothing here" in lines
+    assert not any("Using torch.compile" in line for line in lines)
 
 
 def test_a_teacher_too_slow_for_the_run_is_said(make):

@@ -130,7 +130,8 @@ def test_workers_not_a_number(sound, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "state"), [('{"num_epochs": 3}', "ok"), ("{", "problem"), ("[1]", "problem"), (None, "problem")]
+    ("content", "state"),
+    [('{"num_epochs": 3}', "ok"), ("{", "problem"), ("[1]", "problem"), (None, "problem"), ("[" * 10**5, "problem")],
 )
 def test_config(sound, monkeypatch, content, state):
     path = sound / "config.json"

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the state of processes from /proc"),
 ]
-PATIENCE = 240  # seconds: the machine may be busy
+PATIENCE = 900  # seconds: the machine may be busy
 QUICK = {"num_epochs": 3, "num_iterations_per_epoch": 400, "num_val_iterations_per_epoch": 2, "batch_size": 2}
 QUICK |= {"patch_size": [16, 16, 16], "seed": 5, "save_every": 1, "mirroring": False}
 PRETRAINING = {"accumulation": 1, "n_prototypes": 16, "inner_prototypes": 8, "head_hidden": 16, "head_bottleneck": 8}

@@ -7,7 +7,15 @@ import torch
 from ssl_toys import small_config
 from torch.nn.functional import normalize
 
-from nnunet_xlstm.pretraining.monitor import Monitor, Observations, effective_rank, knn_accuracy, mean_cosine, verdict
+from nnunet_xlstm.pretraining.monitor import (
+    Monitor,
+    Observations,
+    effective_rank,
+    knn_accuracy,
+    mean_cosine,
+    spread,
+    verdict,
+)
 
 CONFIG = small_config(monitor_vectors=400, collapse_patience=3)
 
@@ -57,6 +65,29 @@ def test_trips_on_constant_features():
     assert codes(row, 2) == []  # patience
     exact = epoch_of(torch.ones(2, 200, 32))
     assert codes(exact) == ["constant_features"]
+
+
+def test_equal_images_are_named_although_the_network_drifts():
+    """Five equal images: every step sees one feature, and no two steps the same."""
+    config, drifting = small_config(monitor_vectors=400), torch.randn(32)
+    history = []
+    for _ in range(3):
+        monitor = Monitor(config)
+        for _ in range(40):
+            drifting = drifting + 0.2 * torch.randn(32)
+            monitor.add(Observations(drifting.expand(5, 2, 32), drifting.expand(5, 2, 32)), list("abcde"))
+        history.append(monitor.epoch())
+    pooled = torch.cat([step.features for step, _ in monitor._steps]).flatten(0, 1)
+    assert spread(normalize(pooled.double(), dim=-1)) > 0.1 and history[-1]["feature_sd"] < 1e-6
+    assert [finding.code for finding in verdict(history, config)] == ["constant_features", "constant_embedding"]
+
+
+def test_the_spread_of_steps_of_one_image_is_that_of_all():
+    monitor = Monitor(CONFIG)
+    for vector in (torch.eye(4)[0], torch.eye(4)[1]):
+        monitor.add(Observations(vector.expand(1, 2, 4)), ["a"])
+    # in two of four dimensions the values 1, 1, 0, 0: variance 1/3
+    assert monitor.epoch()["feature_sd"] == pytest.approx(2 / 4 * (1 / 3) ** 0.5 * 2)
 
 
 def test_trips_on_a_teacher_of_one_prototype():
@@ -110,6 +141,22 @@ def test_measures_by_hand():
         math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
     )
     assert mean_cosine(torch.eye(3)[:1]) is None
+
+
+class OnAppleGPU(torch.Tensor):
+    """Like a tensor on the device `mps`, which has no float64."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_measures_of_a_device_without_float64():
+    features, log_q, embeddings = unit(), sharp(), unit(8)
+    expected = epoch_of(features, log_q, embeddings)
+    assert epoch_of(*(x.as_subclass(OnAppleGPU) for x in (features, log_q, embeddings))) == expected
 
 
 def test_only_the_last_vectors_count():

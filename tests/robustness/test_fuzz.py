@@ -274,25 +274,32 @@ def read_preset(folder: Path) -> None:
 
 
 def study(folder: Path) -> Path:
+    from nnunet_xlstm.studies.few_label import KIND
     from nnunet_xlstm.studies.request import Arm
-    from nnunet_xlstm.studies.study import Study
+    from nnunet_xlstm.studies.study import LabelledSet, Study
 
+    data = LabelledSet(
+        name="raw", raw=folder / "raw", preprocessed=folder / "pre", subjects={"a": "a", "b": "b"}, test_cases=["b"],
+        folds=[{"train": ["a"], "val": ["b"]}],
+    )  # fmt: skip
     made = Study(
-        folder=folder, raw=folder / "raw", preprocessed=folder / "pre", configuration="3d_fullres", labels=[1], seeds=1,
-        arms=[Arm("a", "nnUNetTrainer", "nnUNetPlans")], iterations=2, epoch=1, config={}, hashes={}, versions={},
-        subjects={"a": "a"}, test_cases=["b"], orders={"0": ["a"]},
+        kind=KIND, folder=folder, configuration="3d_fullres", sets=[data], seeds=1, values=[1], iterations=2, epoch=1,
+        arms=[Arm("a", "nnUNetTrainer", "nnUNetPlans")], orders={"0": ["a"]},
     )  # fmt: skip
     made.save()
     return folder / "study.json"
 
 
 def read_study(folder: Path) -> None:
+    from nnunet_xlstm.studies.few_label import KIND
     from nnunet_xlstm.studies.study import read_study
 
-    found = read_study(folder)
+    found = read_study(folder, KIND)
     if found is not None:
         for run in found.runs():
             assert run.folder.resolve().is_relative_to(folder.resolve())
+            for part in run.parts:
+                assert run.summary(part).resolve().is_relative_to(folder.resolve())
 
 
 def tables(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """A raw data set with what the study looks for in its preprocessed folder, and commands that only pretend."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from nnunet_xlstm.errors import CommandFailed
 DATASET = "Dataset321_Balls"
 PLANS = "nnUNetXLSTMUNetTinyPlans"
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe"
+    "0def46b80000000049454e44ae426082"
+)  # one pixel
 
 
 def ball(radius: float, centre: int = 6) -> np.ndarray:
@@ -79,17 +84,41 @@ class FakeCommands:
 
     def train(self, command):
         trainer, plans = (command[command.index(flag) + 1] for flag in ("-tr", "-p"))
-        fold = Path(self.variables["nnUNet_results"]) / DATASET / f"{trainer}__{plans}__{command[2]}" / "fold_0"
+        dataset = next((self.folder / "preprocessed").iterdir()).name
+        fold = (
+            Path(self.variables["nnUNet_results"])
+            / dataset
+            / f"{trainer}__{plans}__{command[2]}"
+            / f"fold_{command[3]}"
+        )
         fold.mkdir(parents=True, exist_ok=True)
         (fold / "checkpoint_final.pth").touch()
+        self.validate(command, fold)
+
+    def validate(self, command, fold=None):
+        fold = fold or next((self.folder / "results").rglob(f"fold_{command[3]}"))
+        split = json.loads(next((self.folder / "preprocessed").rglob("splits_final.json")).read_text())[int(command[3])]
+        if set(split["val"]) & set(split["train"]):
+            return  # a study that scores test cases
+        type(self).spoil("validation", self.folder)
+        for case in split["val"]:
+            write(fold / "validation" / f"{case}.nii.gz", ball(self.radius(len(split["train"]))))
+        (fold / "validation" / "summary.json").write_text("{}")
 
     def predict(self, command):
         images, out = (Path(command[command.index(flag) + 1]) for flag in ("-i", "-o"))
-        run = self.folder.name
-        cases = json.loads((self.folder / "preprocessed" / DATASET / "splits_final.json").read_text())[0]["train"]
-        radius = 2.5 + 0.3 * len(cases) / 2 + 0.4 * run.startswith("full") + 0.05 * int(run[-1])
+        cases = json.loads(next((self.folder / "preprocessed").rglob("splits_final.json")).read_text())[0]["train"]
         for image in images.iterdir():
-            write(out / image.name.replace("_0000", ""), ball(radius))
+            write(out / image.name.replace("_0000", ""), ball(self.radius(len(cases))))
+
+    def radius(self, cases):
+        """Larger, and so nearer to the truth, for more cases, for the arm `full` and for higher seeds."""
+        run = self.folder.name
+        return 2.5 + 0.3 * cases / 2 + 0.4 * run.startswith("full") + 0.05 * int(run[-1])
+
+    def restrict(self, command):
+        predictions, out = (Path(command[command.index(flag) + 1]) for flag in ("-i", "-o"))
+        shutil.copytree(predictions, out)
 
     def evaluate(self, command):
         assert main(command[3:]) == 0
@@ -104,6 +133,20 @@ def fake(monkeypatch):
     monkeypatch.setattr(execute, "Commands", made)
     monkeypatch.setattr("nnunet_xlstm.studies.steps.stock_command", lambda name: name)
     return made
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Figures cost seconds: each becomes one pixel."""
+
+    def save(figure, path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(f"{path}.png").write_bytes(PNG)
+        return [Path(f"{path}.png")]
+
+    monkeypatch.setattr("nnunet_xlstm.studies.report.save", save)
+    for module in ("run", "sets_run"):
+        monkeypatch.setattr(f"nnunet_xlstm.comparison.{module}.draw", lambda job, folder: save(None, folder / job.name))
 
 
 def fail(stage, message="no memory"):

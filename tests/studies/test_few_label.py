@@ -8,7 +8,8 @@ import pytest
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet.raw_cases import RawImages
-from nnunet_xlstm.studies.study import Run, draw_order, read_study
+from nnunet_xlstm.studies.few_label import KIND, draw_order
+from nnunet_xlstm.studies.study import Run, read_study
 
 from .conftest import DATASET, PLANS, TRAINER, fail
 
@@ -51,11 +52,11 @@ def test_no_input_is_replaced(study, tree, capsys):
 
 def test_a_run_without_all_its_scores_is_not_done(tmp_path):
     """A case could not be scored: `evaluate` then leaves the file in which it goes on."""
-    run = Run(tmp_path, "a", 1, 0)
+    run = Run(study_folder=tmp_path, id="a_s0", arm="a", trained_on="x", seed=0, parts=("test",))
     run.folder.mkdir(parents=True)
-    run.summary.write_text("{}")
+    run.summary("test").write_text("{}")
     assert run.is_done
-    run.summary.with_name("summary.json.unfinished").touch()
+    run.summary("test").with_name("summary.json.unfinished").touch()
     assert not run.is_done
 
 
@@ -80,7 +81,7 @@ def test_whole_study(study, tree, fake, capsys):
     # by hand: mean over seeds of each run's mean over subjects
     runs = [json.loads((out / "runs" / f"full_n4_s{s}" / "summary.json").read_text()) for s in (0, 1)]
     assert float(dice["full", "4"]["mean"]) == pytest.approx(np.mean([r["foreground_mean"]["Dice"] for r in runs]))
-    assert float(dice["full", "4"]["seed_sd"]) == pytest.approx(
+    assert float(dice["full", "4"]["repeat_sd"]) == pytest.approx(
         np.std([r["foreground_mean"]["Dice"] for r in runs], ddof=1)
     )
     difference = float(dice["full", "4"]["mean"]) - float(dice["scratch", "4"]["mean"])
@@ -95,21 +96,22 @@ def test_whole_study(study, tree, fake, capsys):
 
 def test_no_label_beyond_the_subset_is_named_and_the_real_folds_stay(study, tree):
     assert study("--labels", 2, "--seeds", 1) == 0
-    found = read_study(tree / "out")
+    found = read_study(tree / "out", KIND)
     folder = tree / "out" / "runs" / "scratch_n2_s0" / "preprocessed" / DATASET
     (fold,) = json.loads((folder / "splits_final.json").read_text())
     assert len(fold["train"]) == 4 and fold["val"] == fold["train"][:1]  # two cases per subject
-    assert {found.subjects[case] for case in fold["train"]} == set(found.orders["0"][:2])
+    assert {found.sets[0].subjects[case] for case in fold["train"]} == set(found.orders["0"][:2])
     assert (folder / "some_data").is_symlink() and not (folder / "splits_final.json").is_symlink()
     assert (tree / "preprocessed" / DATASET / "splits_final.json").read_text() == "[]"
 
 
 def test_subsets_are_nested_and_without_test_subjects(study, tree):
     assert study("--labels", 1, 3, 5, "--seeds", 4) == 0
-    found = read_study(tree / "out")
+    found = read_study(tree / "out", KIND)
     for seed in range(4):
-        sets = [set(found.cases(n, seed)) for n in (1, 3, 5)]
-        assert sets[0] < sets[1] < sets[2] and not sets[2] & set(found.test_cases)
+        runs = [run for run in found.runs() if run.seed == seed]
+        sets = [set(found.split(run)[0][0]["train"]) for run in runs]
+        assert sets[0] < sets[1] < sets[2] and not sets[2] & set(found.sets[0].test_cases)
     assert len({tuple(order) for order in found.orders.values()}) > 1
     assert draw_order(["b", "a", "c"], 1) == draw_order({"c", "b", "a"}, 1)
 
@@ -138,11 +140,11 @@ def test_killed_training_continues_from_its_checkpoint(study, tree, fake):
 
 def test_additions_keep_what_was_drawn_and_other_settings_are_refused(study, tree, fake, capsys):
     assert study("--labels", 2, "--seeds", 1) == 0
-    before = read_study(tree / "out")
+    before = read_study(tree / "out", KIND)
     fake.seen.clear()
     assert study("--labels", 3, "--seeds", 2, full=True) == 0
-    after = read_study(tree / "out")
-    assert after.labels == [2, 3] and after.seeds == 2 and [arm.name for arm in after.arms] == ["scratch", "full"]
+    after = read_study(tree / "out", KIND)
+    assert after.values == [2, 3] and after.seeds == 2 and [arm.name for arm in after.arms] == ["scratch", "full"]
     assert after.orders["0"] == before.orders["0"] and after.versions == before.versions
     assert [stage for stage, _, _ in fake.seen].count("train") == 7
     for options, words in (
@@ -156,7 +158,7 @@ def test_additions_keep_what_was_drawn_and_other_settings_are_refused(study, tre
     (tree / "trained.pth").write_text("other weights")
     assert study(new=False) == 1
     assert "hashes of arm full" in capsys.readouterr().err
-    assert read_study(tree / "out") == after
+    assert read_study(tree / "out", KIND) == after
 
 
 def test_only_and_only_report(study, tree, fake, capsys):
@@ -268,8 +270,8 @@ def test_preset_is_read_kept_and_flags_win(study, tree):
     preset = tree / "preset.json"
     preset.write_text(json.dumps(content))
     assert study("--preset", preset, "--labels", 2, new=False) == 0
-    found = read_study(tree / "out")
-    assert found.labels == [2] and found.iterations == 50 and found.arm("fast").config == {"initial_lr": 0.01}
+    found = read_study(tree / "out", KIND)
+    assert found.values == [2] and found.iterations == 50 and found.arm("fast").config == {"initial_lr": 0.01}
     assert json.loads((tree / "out" / "runs" / "fast_n2_s0" / "config.json").read_text())["initial_lr"] == 0.01
     assert json.loads((tree / "out" / "preset.json").read_text()) == content
 
@@ -284,8 +286,8 @@ def test_jobs_have_cores_of_their_own(study, tree, fake):
 
 def test_links_of_test_cases(study, tree):
     assert study("--labels", 1, "--seeds", 1) == 0
-    images = sorted(path.name for path in (tree / "out" / "test" / "images").iterdir())
+    images = sorted(path.name for path in (tree / "out" / "scored" / "test" / "images").iterdir())
     assert images[0] == "patient5_ED_0000.nii.gz" and len(images) == 6
     assert RawImages.find("321").labels["patient5_ED"].resolve() == (
-        (tree / "out" / "test" / "labels" / "patient5_ED.nii.gz").resolve()
+        (tree / "out" / "scored" / "test" / "labels" / "patient5_ED.nii.gz").resolve()
     )

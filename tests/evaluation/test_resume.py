@@ -88,6 +88,9 @@ def test_a_comparison_refuses_an_incomplete_evaluation(folders, capsys):
     with pytest.raises(DatasetError, match="'B': .*summary.json says that 'b' could not be scored"):
         read_models(sources)
     material = read_models(sources, common=True)
+    (folders / "whole.json.unfinished").touch()  # another evaluation into it was killed
+    with pytest.raises(DatasetError, match="whole.json is older than an evaluation that has not ended"):
+        read_models(sources, common=True)
     assert material.cases == list("acde") and material.failed == {"B": ["b"]} and material.left_out == {"A": ["b"]}
 
 

@@ -1,0 +1,87 @@
+"""The surfaces of a reference and of several predictions in one picture, from the same camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.meshes.mesh import Mesh
+from nnunet_xlstm.meshes.render import (
+    DPI,
+    PIXELS,
+    VIEWS,
+    corner_normals,
+    cut_depth,
+    extent,
+    is_cut,
+    legend_entries,
+    only,
+    render_view,
+    scale_bar,
+)
+
+MAX_WIDTH_PIXELS = 2000  # of all columns together
+
+
+def draw_meshes(
+    path: Path,
+    meshes: Mapping[str, Mesh],
+    labels: Sequence[int],
+    *,
+    names: Mapping[int, str] | None = None,
+    title: str = "",
+    renderer: str = "numpy",
+) -> Path:
+    """Write a PNG, one column per mesh and one row per view, and return its path.
+
+    All columns have one camera, scale and cut, so that what differs is the surface.
+
+    Args:
+        meshes: title of a column -> mesh in mm, LPS. labels: which to show. names: label id -> name.
+        renderer: "numpy" or "pyvista", see choose_renderer.
+    """
+    shown = {column: only(mesh, labels) for column, mesh in meshes.items()}
+    normals = {column: corner_normals(mesh) for column, mesh in shown.items()}
+    everything = list(shown.values())
+    boxes = {view: extent(everything, axes) for view, axes in VIEWS.items()}
+    widest = max(size[0] for _, size in boxes.values())
+    tallest = max(size[1] for _, size in boxes.values())
+    mm_per_pixel = max(max(widest, tallest) / PIXELS, widest * len(shown) / MAX_WIDTH_PIXELS)
+    inch = 1 / (mm_per_pixel * DPI)
+    heights = [size[1] * inch + 0.3 for _, size in boxes.values()]
+    entries = legend_entries(labels, names or {})
+    wide = max(widest * inch * len(shown) + 0.8, 5)
+    columns = max(
+        1, min(len(entries), int(wide / (0.5 + 0.065 * max((len(e.get_label()) for e in entries), default=1))))
+    )
+    figure = Figure(figsize=(wide, sum(heights) + 1.0 + 0.18 * -(-len(entries) // columns)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(len(VIEWS), len(shown), height_ratios=heights)
+    for i, (view, axes) in enumerate(VIEWS.items()):
+        centre, (_, height) = boxes[view]
+        pixels = max(round(height / mm_per_pixel), 1), max(round(widest / mm_per_pixel), 1)
+        cut = cut_depth(everything, axes) if is_cut(view) else None
+        for j, (column, mesh) in enumerate(shown.items()):
+            ax = figure.add_subplot(grid[i, j])
+            image = render_view(mesh, normals[column], axes, centre, mm_per_pixel, pixels, cut, renderer)
+            ax.imshow(image, interpolation="bilinear")
+            ax.set_axis_off()
+            if i == 0:
+                ax.set_title(column, fontsize=9, parse_math=False)
+            if j == 0:
+                ax.text(-0.02, 0.5, view, rotation=90, fontsize=8, ha="right", va="center", transform=ax.transAxes)
+            if i == len(VIEWS) - 1:
+                ax.set_ylim(pixels[0] + 28, -0.5)  # room for the bar
+                if j == 0:
+                    scale_bar(ax, pixels, mm_per_pixel)
+    if title:
+        figure.suptitle(title, fontsize=11, parse_math=False)
+    if entries:
+        legend = figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names may hold anything
+    return write_figure(figure, path, dpi=DPI, facecolor="white")

@@ -1,0 +1,68 @@
+"""What a kind of study is: which settings it takes, what it varies beside the arms, and how its numbers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunet_xlstm.studies.request import Request
+    from nnunet_xlstm.studies.study import LabelledSet, Run, Study
+
+COMMON = ("dataset", "configuration", "seeds", "arms", "config")  # settings of every kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A number that runs vary.
+
+    Attributes:
+        key: the setting that lists its values. letter: before the value in a run's id. unit: what is counted.
+    """
+
+    key: str
+    letter: str
+    unit: str
+
+    def text(self, value: int) -> str:
+        """Such as "5 labelled subjects"."""
+        return f"{value} {self.unit}{'s' * (value != 1)}"
+
+
+def all_training_cases(study: Study, data: LabelledSet, run: Run) -> list[str]:
+    """Every labelled case that is not for testing."""
+    return data.training_cases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of study.
+
+    Attributes:
+        what: a line for `--help`. title: of its page.
+        takes: settings beside COMMON. needs: those of all without which none is begun.
+        find_sets: the data sets of a study; the first of several is their pool.
+        axis: None where arms alone differ. seeds: unless they are said.
+        scored_on: "test" subjects, the validation part of "folds", or "either": folds where they are asked for.
+        length: "iterations": all runs take as many; "epochs": the axis; "recipe": iterations where they are asked
+            for, else each trainer's own.
+        reading: how far the intervals reach, for the page. compared: `compare` adds its page.
+        training_cases: that a run sees.
+        completed: the study with what this kind draws, after its own checks.
+    """
+
+    name: str
+    what: str
+    title: str
+    takes: tuple[str, ...]
+    find_sets: Callable[[Kind, Request, Study | None], list[LabelledSet]]
+    needs: tuple[str, ...] = ("dataset", "arms")
+    axis: Axis | None = None
+    seeds: int = 1
+    scored_on: str = "test"
+    length: str = "iterations"
+    reading: str = ""
+    compared: bool = False
+    training_cases: Callable[[Study, LabelledSet, Run], list[str]] = all_training_cases
+    completed: Callable[[Study], Study] = lambda study: study
