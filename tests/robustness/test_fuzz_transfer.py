@@ -166,7 +166,7 @@ def test_checkpoints_of_strangers(kind, tree):
     torch.save(good, file)
     assert [command(*words) for words in commands()[:2]] == [0, 0]
 
-    @few(1 / 100)
+    @few(1 / 300)
     @given(content=spoiled(without(good, "network_weights")), what=st.integers(0, 9))
     def attack(content, what):
         if isinstance(content, dict):
@@ -183,7 +183,7 @@ def test_checkpoints_of_strangers(kind, tree):
     attack()
 
 
-@few(1 / 100)
+@few(1 / 300)
 @given(content=spoiled(plans()))
 def test_target_plans_of_strangers(tree, content):
     path = tree / "preprocessed" / DATASET / "nnUNetOddPlans.json"
@@ -197,7 +197,7 @@ def test_target_plans_of_strangers(tree, content):
     path.unlink()
 
 
-@few(1 / 100)
+@few(1 / 300)
 @given(content=spoiled(plans()["configurations"]["base"]["architecture"]))
 def test_architectures_of_strangers(tree, content):
     """Arguments alone, which reach the constructors of networks."""
@@ -208,7 +208,7 @@ def test_architectures_of_strangers(tree, content):
     command("cost", path)
 
 
-@few(1 / 100)
+@few(1 / 300)
 @given(content=spoiled(DATASET_JSON))
 def test_target_data_sets_of_strangers(tree, content):
     folder = tree / "preprocessed" / DATASET
