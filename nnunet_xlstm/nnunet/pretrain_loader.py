@@ -184,7 +184,7 @@ def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[i
     """`wanted`, or half the patch along every axis, rounded to what the strides of the network divide.
 
     Raises:
-        ValueError: another number of axes than the patch, or no more than one cell at the bottom.
+        ConfigError: another number of axes than the patch, or no more than one cell at the bottom.
     """
     default = [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
     local = list(wanted or default)

@@ -45,7 +45,7 @@ class Layout:
         """Voxels per cell.
 
         Raises:
-            ValueError: if the cells of the stage do not divide the patch.
+            ConfigError: if the cells of the stage do not divide the patch.
         """
         cells = self.cells[stage]
         if any(p % c for p, c in zip(self.patch_size, cells, strict=True)):
@@ -63,7 +63,7 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
     `layers`: bottom (the last stage) or multi (from the third on, at least the last two).
 
     Raises:
-        ValueError: if the encoder does not return a list of maps.
+        ConfigError: if the encoder does not return a list of maps.
     """
     parameter = next(encoder.parameters())
     modes = [(module, module.training) for module in encoder.modules()]

@@ -37,7 +37,7 @@ class BlockMask:
         """Mask `mask_ratio` of the blocks of each view, at least one and not all; random numbers from the CPU.
 
         Raises:
-            ValueError: if a view is a single block.
+            ConfigError: if a view is a single block.
         """
         stage = layout.stages[-1]
         cells, stride = layout.cells[stage], layout.stride(stage)

@@ -24,7 +24,7 @@ def active_weights(config: PretrainingConfig) -> dict[str, float]:
     """Name -> weight of the objectives with a weight above 0.
 
     Raises:
-        ValueError: if there is none.
+        ConfigError: if there is none.
     """
     weights = {name: float(getattr(config, f"{name}_weight")) for name in OBJECTIVES}
     weights = {name: weight for name, weight in weights.items() if weight > 0}

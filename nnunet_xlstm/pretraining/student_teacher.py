@@ -45,7 +45,7 @@ class StudentTeacher(nn.Module):
     training mode are part of a step; in evaluation mode they leave no trace.
 
     Raises:
-        ValueError: no objective, an encoder without a list of maps, a patch that masks cannot divide.
+        ConfigError: no objective, an encoder without a list of maps, a patch that masks cannot divide.
     """
 
     def __init__(self, encoder: nn.Module, image_channels: int, patch_size: Sequence[int], config: PretrainingConfig):

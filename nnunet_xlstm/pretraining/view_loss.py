@@ -46,7 +46,7 @@ def mean_over_pairs(distances: Tensor) -> Tensor:
     """Mean of (T, S) over the pairs of different views; the T teacher views are the first T of the S student views.
 
     Raises:
-        ValueError: if no pair of different views is left.
+        ConfigError: if no pair of different views is left.
     """
     n_teacher, n_student = distances.shape
     n_pairs = n_teacher * n_student - min(n_teacher, n_student)

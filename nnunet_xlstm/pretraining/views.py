@@ -122,7 +122,7 @@ class Views:
         config: ViewKeys. mirroring: allow flips. local_patch_size: voxels of a local view.
 
     Raises:
-        ValueError: a range of scales that is empty, or an overlap that no two boxes can have.
+        ConfigError: a range of scales that is empty, or an overlap that no two boxes can have.
     """
 
     def __init__(
