@@ -10,16 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# audit event -> positions of the paths that it changes (docs.python.org/3/library/audit_events.html)
+# audit event -> (position of a path that it changes, position of the folder's descriptor that it is relative to)
+# (docs.python.org/3/library/audit_events.html)
 CHANGES = {
-    "os.rename": (0, 1), "os.remove": (0,), "os.rmdir": (0,), "os.mkdir": (0,), "os.symlink": (1,), "os.link": (1,),
-    "os.truncate": (0,), "os.chmod": (0,), "os.utime": (0,), "shutil.rmtree": (0,), "shutil.move": (0, 1),
-    "shutil.copyfile": (1,),
+    "os.rename": ((0, 2), (1, 3)), "os.remove": ((0, 1),), "os.rmdir": ((0, 1),), "os.mkdir": ((0, 2),),
+    "os.symlink": ((1, 2),), "os.link": ((1, 3),), "os.truncate": ((0, None),), "os.chmod": ((0, 2),),
+    "os.utime": ((0, 3),), "shutil.rmtree": ((0, 1),), "shutil.move": ((0, None), (1, None)),
+    "shutil.copyfile": ((1, None),),
 }  # fmt: skip
 HARMLESS = ("/dev/", "/proc/", "/sys/")
 _allowed: list[Path] = []
 _found: list[str] = []
 _installed = False
+
+
+def _path(args: tuple, path: int, folder: int | None) -> object:
+    """Return the path of an audit event, whole where the event gives a folder's descriptor (`shutil.rmtree` does)."""
+    descriptor = args[folder] if folder is not None and len(args) > folder else None
+    if isinstance(descriptor, int) and descriptor >= 0 and isinstance(args[path], (str, bytes)):
+        return os.path.join(f"/proc/self/fd/{descriptor}", os.fsdecode(args[path]))
+    return args[path]
 
 
 def _look(event: str, args: tuple) -> None:
@@ -31,7 +41,7 @@ def _look(event: str, args: tuple) -> None:
             return
         paths = [path]
     elif event in CHANGES:
-        paths = [args[i] for i in CHANGES[event]]
+        paths = [_path(args, *positions) for positions in CHANGES[event]]
     else:
         return
     for path in paths:
