@@ -115,8 +115,8 @@ def commands_page() -> str:
         "",
         "<!-- made by `python docs/build.py`; do not edit -->",
         "",
-        "`nnunet_xlstm COMMAND [OPTIONS]`. Every command also takes `-h` and `--debug` (full tracebacks). Exit codes: 0 "
-        "done, 1 failed, 2 wrong usage, 130 interrupted.",
+        "`nnunet_xlstm COMMAND [OPTIONS]`. Every command also takes `-h` and `--debug` (full tracebacks). "
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
         "",
         "| stage | commands |",
         "| --- | --- |",

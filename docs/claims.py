@@ -94,11 +94,18 @@ def load(path: Path = DOCS / "claims.yaml") -> tuple[dict[str, list[Claim]], lis
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     topics = {
-        topic["topic"]: [Claim(**{**row, "interval": row["interval"] and tuple(row["interval"])}) for row in rows]
+        topic["topic"]: [
+            Claim(**row | {"interval": row["interval"] and tuple(row["interval"])}) for row in topic["claims"]
+        ]
         for topic in content["topics"]
-        for rows in [topic["claims"]]
     }
     return topics, [Question(**row) for row in content["questions"]]
+
+
+def by_id() -> tuple[dict[str, Claim], list[Question]]:
+    """Return the claims by their id, and the questions of the index."""
+    topics, questions = load()
+    return {claim.id: claim for rows in topics.values() for claim in rows}, questions
 
 
 def read_rows(file: str) -> list[dict[str, str]]:
@@ -179,15 +186,16 @@ def page() -> str:
         "",
         "<!-- made from claims.yaml by `python docs/build.py`; do not edit -->",
         "",
-        f"One comparison a row: {len(claims)} claims, {counts}. Effects are paired differences of Dice unless a row says "
-        "otherwise, positive where they favor the claim; intervals are 95 %, bootstrapped over test subjects, under the "
-        "trainings that were run.",
+        f"One comparison a row: {len(claims)} claims, {counts}. Effects are paired differences of Dice unless a row "
+        "says otherwise, positive where they favor the claim; intervals are 95 %, bootstrapped over test subjects, "
+        "under the trainings that were run.",
         "",
         "**Verdict.** A claim is *supported* where all of the interval lies above the effect that the claim needs (0 "
         "unless it names another), *not supported* where all of it lies below, else *inconclusive*; with fewer than "
         f"{MIN_SUBJECTS} subjects it is always inconclusive. A verdict that differs from this rule gives its reason.",
         "",
-        "**Commands** are run as `python benchmarks/COMMAND --data $DATA --work WORK`; the linked page has them in full.",
+        "**Commands** are run as `python benchmarks/COMMAND --data $DATA --work WORK`; the linked page has them in "
+        "full.",
     ]
     for topic, rows in topics.items():
         lines += [
@@ -227,8 +235,7 @@ def index() -> str:
 
 def readme_rows() -> str:
     """The table of results in the README."""
-    topics, questions = load()
-    claims = {claim.id: claim for rows in topics.values() for claim in rows}
+    claims, questions = by_id()
     lines = ["| question | answer | effect (95 % interval) | n |", "| --- | --- | --- | --- |"]
     for q in (q for q in questions if q.readme):
         effect, n, _ = _effect(q, claims)
