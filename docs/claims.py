@@ -194,10 +194,10 @@ def page() -> str:
         "unless it names another), *not supported* where all of it lies below, else *inconclusive*; with fewer than "
         f"{MIN_SUBJECTS} subjects it is always inconclusive. A verdict that differs from this rule gives its reason.",
         "",
-        "**Commands** are run as `python benchmarks/COMMAND --data $DATA --work WORK`; the linked page has them in "
-        "full.",
+        "**Command** is the number of a line below the table; `PRETRAIN_WORK` is that of `pretrain_real.py`.",
     ]
     for topic, rows in topics.items():
+        commands = list(dict.fromkeys(c.command for c in rows))
         lines += [
             *("", f"## {topic}", ""),
             "| claim | effect | 95 % interval | subjects | seeds | verdict | command |",
@@ -206,7 +206,11 @@ def page() -> str:
         for c in rows:
             verdict = c.verdict + (f": {c.why}" if c.why else "")
             cells = [c.claim, f"[{c.effect_text}](results/{c.result})", c.interval_text, c.subjects or "–", c.seeds]
-            lines.append("| " + " | ".join(str(cell) for cell in [*cells, verdict, f"`{c.command}`"]) + " |")
+            lines.append("| " + " | ".join(map(str, [*cells, verdict, commands.index(c.command) + 1])) + " |")
+        lines.append("")
+        for i, command in enumerate(commands, 1):
+            script, _, rest = command.partition(" ")
+            lines.append(f"{i}. `python benchmarks/{script} --data $DATA --work WORK {rest}".rstrip() + "`")
     return "\n".join(lines) + "\n"
 
 
