@@ -18,8 +18,8 @@ def channel_map(
 ) -> list[list[int]]:
     """For each target channel the source channels whose weights it gets (their mean).
 
-    Channels of one name (any case) belong together, unless several have it. A target channel without a namesake gets the
-    source channel at its place where both have as many channels and no namesake takes that one, else all of them.
+    Channels of one name (any case) belong together, unless several have it. A target channel without a namesake gets
+    the source channel at its place where both have as many channels and no namesake takes that one, else all of them.
 
     Args:
         chosen: target channel -> source channels; for the others the rule holds.
