@@ -71,6 +71,15 @@ def read_image(path: Path) -> sitk.Image:
     return grid.set_on(sitk.GetImageFromArray(_fitted(path, voxels, grid), isVector=False))
 
 
+def frame_interval(path: Path) -> float:
+    """Return the ms from frame to frame of a 4D image; 0 where its format or its header does not say it.
+
+    Raises:
+        DatasetError: not readable.
+    """
+    return nifti.read_header(path).interval_ms if path.name.lower().endswith(nifti.ENDINGS) else 0.0
+
+
 def read_label_map(path: Path) -> sitk.Image:
     """Read a label map as `read_label_array` does, as an image."""
     labels, grid = read_label_array(path)
