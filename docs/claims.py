@@ -194,7 +194,8 @@ def page() -> str:
         "unless it names another), *not supported* where all of it lies below, else *inconclusive*; with fewer than "
         f"{MIN_SUBJECTS} subjects it is always inconclusive. A verdict that differs from this rule gives its reason.",
         "",
-        "**Command** is the number of a line below the table; `PRETRAIN_WORK` is that of `pretrain_real.py`.",
+        "**Command** is the number of a line below the table. `WORK` is a folder for everything that is made, "
+        "`PRETRAIN_WORK` that folder of `pretrain_real.py`.",
     ]
     for topic, rows in topics.items():
         commands = list(dict.fromkeys(c.command for c in rows))

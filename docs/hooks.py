@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -79,8 +80,10 @@ def api_pages() -> dict[str, str]:
         names = list(modules(package))
         title = f"nnunet_xlstm.{package.stem}"
         pages[f"api/{package.stem}.md"] = f"# {title}\n\n" + "\n\n".join(f"::: {name}" for name in names) + "\n"
-        rows.append(f"| [`{title}`]({package.stem}.md) | {len(names)} |")
-    table = "\n".join(["| package | modules |", "| --- | --- |", *rows])
+        source = package / "__init__.py" if is_package else package
+        summary = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+        rows.append(f"| [`{title}`]({package.stem}.md) | {len(names)} | {' '.join(summary.split())} |")
+    table = "\n".join(["| package | modules | what |", "| --- | --- | --- |", *rows])
     text = "Made from the sources. What may import what: [architecture](../explanation/architecture.md)."
     return {"api/index.md": f"# API\n\n{text}\n\n{table}\n", **pages}
 
