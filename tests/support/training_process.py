@@ -27,11 +27,13 @@ def rank_main(rank: int, options: dict) -> None:
     """What `nnUNetv2_train` runs on one rank, on the CPU: its device and backend alone are others."""
     import torch
     from nnunetv2.run import run_training as stock
+    from nnunetv2.training.logging.nnunet_logger import MetaLogger
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock_trainer
     from torch import distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
     from nnunet_xlstm.names import TRAINERS
+    from nnunet_xlstm.nnunet import pretrain_watch
 
     torch.set_num_threads(1)
     alone = options["ranks"] == 1
@@ -53,7 +55,15 @@ def rank_main(rank: int, options: dict) -> None:
     )
     torch.cuda.set_device = lambda device: None
     save = torch.save
-    torch.save = lambda *args, **keys: (save(*args, **keys), time.sleep(options["slow"].get("save", 0)))
+
+    def slow_save(content, file, **keys):
+        save(content, file, **keys)
+        if isinstance(file, (str, Path)):
+            time.sleep(options["slow"].get("save", 0))
+
+    torch.save = slow_save
+    # pictures would take most of the time
+    MetaLogger.plot_progress_png = pretrain_watch.draw_progress = lambda *_: None
     stock_trainer.DDP = lambda network, device_ids: DistributedDataParallel(network)
     dataset, fold, trainer, resume = (options[key] for key in ("dataset", "fold", "trainer", "continuing"))
     try:
@@ -146,6 +156,11 @@ def serve() -> None:
     `{"wait": pid}` waits for its end: `{"returncode": ...}` as subprocess has it.
     """
     import nnunetv2.run.run_training  # noqa: F401
+
+    import nnunet_xlstm.networks.xlstm_unet
+    import nnunet_xlstm.trainers.nnUNetTrainerDINO
+    import nnunet_xlstm.trainers.nnUNetTrainerPool
+    import nnunet_xlstm.trainers.nnUNetTrainerXLSTMUNetShort  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
