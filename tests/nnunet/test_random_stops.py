@@ -1,7 +1,7 @@
 """Trainings that end at random moments: no checkpoint is lost, and the resumed run equals an unbroken one bit for bit.
 
-`NNUNET_XLSTM_TRAINING_KILLS=20 pytest tests/nnunet/test_random_stops.py` kills each trainer on one rank and on two at so
-many moments, and sends signals to its group at half as many; else at one. With -rP it says what the moments hit.
+`NNUNET_XLSTM_TRAINING_KILLS=20 pytest -rP tests/nnunet/test_random_stops.py` kills each trainer on one rank and on two
+at so many moments, sends signals to its group at half as many, and says what they hit.
 """
 
 import json
@@ -22,15 +22,17 @@ MOMENTS = int(os.environ.get("NNUNET_XLSTM_TRAINING_KILLS", "1"))
 EPOCHS, STEPS = 3, 2
 KEYS = {"num_epochs": EPOCHS, "num_iterations_per_epoch": STEPS, "num_val_iterations_per_epoch": 1, "save_every": 1}
 # the watch measures the last few vectors, and starts anew after a resume: here these are of one epoch
-WATCH = {"monitor_vectors": 16, "accumulation": 4}
+VECTORS = 16
 PAUSE = 0.1  # s
 PHASES = ("train", "validate", "load", "save")  # one of them takes longer, so that the moment hits it now and then
 DIFFERENT = {"epoch_start_timestamps", "epoch_end_timestamps", "continue_training", "save_every"}
 PAIRS = pytest.mark.parametrize(("trainer", "ranks"), [(name, ranks) for name in TRAINERS for ranks in (1, 2)])
 
 
-def keys_of(trainer: str, **keys) -> dict:
-    return KEYS | (WATCH if trainer == "nnUNetTrainerDINO" else {}) | keys
+def keys_of(trainer: str, ranks: int, **keys) -> dict:
+    if trainer == "nnUNetTrainerDINO":
+        keys |= {"monitor_vectors": VECTORS, "accumulation": VECTORS * ranks // (4 * STEPS)}
+    return KEYS | keys
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def unbroken(server, tmp_path_factory):
     def _unbroken(trainer, ranks):
         if (trainer, ranks) not in runs:
             begin = time.monotonic()
-            run = Run(server, tmp_path_factory.mktemp("unbroken"), trainer, ranks, **keys_of(trainer))
+            run = Run(server, tmp_path_factory.mktemp("unbroken"), trainer, ranks, **keys_of(trainer, ranks))
             run.until(lambda: run.steps(0) or not run.members(), "the first step", alive=False)
             seconds = time.monotonic() - begin
             assert run.wait_for_the_end() == 0, (run.folder / "log.txt").read_text()[-3000:]
@@ -138,11 +140,11 @@ def test_kills_at_random_moments(start, unbroken, trainer, ranks):
     whole, seconds = unbroken(trainer, ranks)
     rng, hit = random.Random(f"{trainer} {ranks}"), Counter()
     for turn in range(MOMENTS):
-        run = run_until_a_moment(start, trainer, ranks, turn, rng, seconds, **keys_of(trainer))
+        run = run_until_a_moment(start, trainer, ranks, turn, rng, seconds, **keys_of(trainer, ranks))
         run.kill()
         run.wait_for_the_end()
         hit[state(run)] += 1
-        resume_and_compare(start, run, whole, trainer, **keys_of(trainer))
+        resume_and_compare(start, run, whole, trainer, **keys_of(trainer, ranks))
     print(trainer, ranks, dict(sorted(hit.items())))
 
 
@@ -152,7 +154,7 @@ def test_signals_at_random_moments(start, unbroken, trainer, ranks):
     rng, hit = random.Random(f"signals {trainer} {ranks}"), Counter()
     for turn in range(max(1, MOMENTS // 2)):
         number = rng.choice([signal.SIGTERM, signal.SIGUSR1])
-        keys = keys_of(trainer, save_every=rng.choice([1, EPOCHS]))
+        keys = keys_of(trainer, ranks, save_every=rng.choice([1, EPOCHS]))
         run = run_until_a_moment(start, trainer, ranks, turn, rng, seconds, **keys)
         trained = run.steps(epoch=0) > 0
         if run.members():

@@ -12,9 +12,11 @@ leaves the files
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -155,28 +157,33 @@ def serve() -> None:
     `{"options": ..., "environment": ..., "log": ...}` starts one in a process group of its own: `{"pid": ...}`.
     `{"wait": pid}` waits for its end: `{"returncode": ...}` as subprocess has it.
     """
-    import nnunetv2.run.run_training  # noqa: F401
-
-    import nnunet_xlstm.networks.xlstm_unet
     import nnunet_xlstm.trainers.nnUNetTrainerDINO
     import nnunet_xlstm.trainers.nnUNetTrainerPool
     import nnunet_xlstm.trainers.nnUNetTrainerXLSTMUNetShort  # noqa: F401
+    import nnunetv2.run.run_training  # noqa: F401
 
+    gc.freeze()  # collections in the forked processes do not touch, and so copy, what is there now
+    context, processes = multiprocessing.get_context("fork"), {}
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
-            print(json.dumps({"returncode": status}), flush=True)
-            continue
-        if os.fork() == 0:
-            os.setsid()
-            print(json.dumps({"pid": os.getpid()}), flush=True)  # its group is there now
-            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for stream in (1, 2):
-                os.dup2(log, stream)
-            os.environ |= request["environment"]
-            start(request["options"])
-            sys.exit(0)
+            process = processes.pop(request["wait"])
+            process.join()
+            print(json.dumps({"returncode": process.exitcode}), flush=True)
+        else:
+            process = context.Process(target=_forked, args=(request,))
+            process.start()
+            processes[process.pid] = process
+
+
+def _forked(request: dict) -> None:
+    os.setsid()
+    print(json.dumps({"pid": os.getpid()}), flush=True)  # its group is there now
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.environ |= request["environment"]
+    start(request["options"])
 
 
 if __name__ == "__main__":

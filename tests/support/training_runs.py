@@ -1,4 +1,4 @@
-"""Tiny trainings in process groups of their own, forked by a server that has imported all, to be signalled or killed."""
+"""Tiny trainings in process groups of their own, forked by a server that has imported all, to be stopped or killed."""
 
 import json
 import os
