@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_xlstm import names
 from nnunet_xlstm.config import ENVIRONMENT
@@ -32,6 +33,7 @@ def make(nnunet_tree, pool, tmp_path, monkeypatch):
 
     def _make(name, keys, continuing=False):
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # takes most of the time
         if keys is None:
             monkeypatch.delenv(ENVIRONMENT, raising=False)
         else:
