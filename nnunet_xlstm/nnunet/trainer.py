@@ -316,18 +316,10 @@ class XLSTMTrainer(nnUNetTrainer):
 
     # ---- checkpoints
 
-    def on_epoch_end(self):
-        # nnU-Net writes the best checkpoint after the latest one, which then holds an old best score: a run that goes
-        # on from it would replace the best checkpoint by a worse one, or, killed between the two, never write it
-        score = self.logger.get_value("ema_fg_dice", step=-1)
-        if self._best_ema is None or score > self._best_ema:
-            self._best_ema = score
-            self.print_to_log_file(f"new best EMA pseudo Dice: {score:.4f}")
-            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
-        super().on_epoch_end()
-
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint, whole or not at all; nnU-Net calls this on all ranks, and rank 0 writes."""
+        if Path(filename).name == LATEST:
+            self._save_if_best()
         if self.local_rank != 0 or self.disable_checkpointing:
             self.write_checkpoint(filename)
         else:
@@ -336,6 +328,18 @@ class XLSTMTrainer(nnUNetTrainer):
                 self.write_checkpoint(str(temporary))
         if Path(filename).name == LATEST:
             self._epochs_on_disk = self.current_epoch + 1
+
+    def _save_if_best(self) -> None:
+        """Write the best checkpoint before the latest one.
+
+        nnU-Net writes it afterwards, and the latest one then holds an old best score: a run that goes on from it would
+        replace the best checkpoint by a worse one or, killed between the two, never write it.
+        """
+        scores = self.logger.get_value("ema_fg_dice", step=None)
+        if scores and (self._best_ema is None or scores[-1] > self._best_ema):
+            self._best_ema = scores[-1]
+            self.print_to_log_file(f"new best EMA pseudo Dice: {self._best_ema:.4f}")
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
 
     def write_checkpoint(self, file: str | BinaryIO) -> None:
         """Write a checkpoint into a file, on rank 0; all ranks must call this."""
