@@ -11,7 +11,6 @@ mean over its cases; intervals are 95 %, bootstrapped over subjects.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 
 from nnunet_xlstm.figures.charts import Panel, scores_per_method
 from nnunet_xlstm.figures.style import save
+from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.statistics.bootstrap import mean_interval
 
 SUBJECT = re.compile(r"patient\d+")  # of ACDC, with two images each; elsewhere a case is a subject
@@ -116,12 +116,14 @@ def main() -> None:
     tests = {arm: row["test"] for arm, row in result["arms"].items()}
     scores = {arm: {name: by_subject(row["dice"]) for name, row in test.items()} for arm, test in tests.items()}
     scores = {arm: row for arm, row in scores.items() if row}  # a pool that only others start from has none
-    with open(args.out / "scores.csv", "w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["arm", "data set", "class", "case", "Dice"])
-        for arm, test in tests.items():
-            for name, row in test.items():
-                table.writerows((arm, name, c, case, d) for c, of in row["dice"].items() for case, d in of.items())
+    rows = [
+        (arm, name, label, case, dice)
+        for arm, test in tests.items()
+        for name, row in test.items()
+        for label, cases in row["dice"].items()
+        for case, dice in cases.items()
+    ]
+    write_csv(args.out / "scores.csv", ["arm", "data set", "class", "case", "Dice"], rows)
     (args.out / "table.md").write_text(markdown(arms_table(result["arms"], scores)))
     if result["transfer"]:
         (args.out / "transfer.md").write_text(markdown(transfer_table(result["transfer"])))

@@ -25,6 +25,10 @@ TRAINERS = (
         for part in ("Frozen", "Bottom")
     }
     | {
+        f"nnUNetTrainerPool{what}": "nnunet_xlstm.trainers.nnUNetTrainerPoolFinetune"
+        for what in ("Finetune", "Frozen", "Staged")
+    }
+    | {
         f"nnUNetTrainerTSFM{length}": "nnunet_xlstm.trainers.nnUNetTrainerTSFM"
         for length in ("", "_10epochs", "_20epochs", "_50epochs", "_100epochs")
     }

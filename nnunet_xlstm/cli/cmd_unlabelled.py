@@ -30,6 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--last-axis-is-time", action="store_true", help="of 3D files too: each slice is a frame (4D files: always)"
     )
+    parser.add_argument(
+        "--time",
+        default="frames",
+        metavar="MODE",
+        help="what a sequence becomes: frames, a case each; axis, one volume of 2D+t whose third axis is time; "
+        "channels, one case whose channels are frames (%(default)s)",
+    )
+    parser.add_argument("--n-frames", type=int, metavar="N", help="with --time channels: even over the cycle (3)")
+    parser.add_argument(
+        "--frame-interval",
+        type=float,
+        metavar="MS",
+        help="with --time axis: between frames, in place of what the files say",
+    )
     parser.add_argument("-np", type=int, default=1, metavar="N", help="images at a time (%(default)s)")
 
 
@@ -38,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nnunet_xlstm.cli.cmd_pool import print_summary
+    from nnunet_xlstm.data.time_modes import TimeMode
     from nnunet_xlstm.data.unlabelled import make_unlabelled
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -51,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         channels=args.channels,
         min_slices=args.min_slices,
         last_axis_is_time=args.last_axis_is_time,
+        time=TimeMode.of(args.time, args.n_frames, args.frame_interval),
         processes=args.np,
     )
     print_summary(dataset, summary, args.d)

@@ -153,7 +153,8 @@ def parse_labels(rows: Any) -> Labels:
     """Return labels from the value of the key `labels`.
 
     Raises:
-        DatasetError: no table, a label that `label_ids` refuses, or one that holds the background or `ignore`.
+        DatasetError: no table, a label that `label_ids` refuses, one that holds the background or `ignore`, or a
+            background other than 0.
     """
     if not isinstance(rows, Mapping) or not rows:
         raise DatasetError(
@@ -164,6 +165,8 @@ def parse_labels(rows: Any) -> Labels:
     ignore = ids.pop("ignore", None)
     if ignore is not None and len(ignore) > 1:
         raise DatasetError(f"dataset.json: label 'ignore' is {list(ignore)}; it must be one id")
+    if ids.get("background", (0,)) != (0,):
+        raise DatasetError(f"dataset.json: label 'background' is {list(ids['background'])}; nnU-Net needs 0, write it")
     labels = Labels(ids, ignore[0] if ignore else None)
     for name, group in ids.items():
         if (0 in group and group != (0,)) or labels.ignore in group:

@@ -29,6 +29,7 @@ from nnunet_xlstm.data.image_files import (
 )
 from nnunet_xlstm.data.relabel import Relabel
 from nnunet_xlstm.data.subjects import subject_of
+from nnunet_xlstm.data.time_modes import FRAMES, TimeMode
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom import Reasons, find_series
 from nnunet_xlstm.imaging.dicom_elements import is_dicom
@@ -73,6 +74,7 @@ class Item:
         tags: as in CaseRow, for items that have them already.
         min_slices: volumes with fewer are left out.
         last_axis_is_time: of a 3D file too.
+        time: what becomes of its frames.
     """
 
     scans: tuple[Scan, ...]
@@ -88,6 +90,7 @@ class Item:
     tags: Mapping[str, str] = field(default_factory=dict)
     min_slices: int = 1
     last_axis_is_time: bool = False
+    time: TimeMode = FRAMES
 
     @property
     def key(self) -> str:
@@ -100,6 +103,8 @@ class Item:
         meaning = self.modality
         if (self.min_slices, self.last_axis_is_time) != (1, False):
             meaning += f" {self.min_slices} {self.last_axis_is_time}"
+        if self.time != FRAMES:
+            meaning += f" {self.time}"
         if self.relabel is None:
             return stamp_of(meaning, files)
         return stamp_of(meaning + self.relabel.stamp(), [*files, self.relabel.path])
@@ -240,7 +245,7 @@ def items_of_scans(
     """Make one item per scan. The subject: by the pattern in the relative path, else as DICOM says, else the scan.
 
     Args:
-        options: of Item: min_slices and last_axis_is_time.
+        options: of Item: min_slices, last_axis_is_time and time.
 
     Raises:
         DatasetError: the pattern finds no subject in a path.

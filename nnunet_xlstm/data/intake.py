@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_xlstm.data.inputs import Item, Reasons, Scan
 from nnunet_xlstm.data.pool_cases import CaseRow
-from nnunet_xlstm.data.volumes import Volume, find_volumes
+from nnunet_xlstm.data.volumes import Volume, channels_of, find_volumes, sequences
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.body_mask import body_mask
 from nnunet_xlstm.imaging.checks import check_frame
@@ -23,6 +23,10 @@ from nnunet_xlstm.imaging.single_slice import as_volume
 
 ENDING = ".nii.gz"
 NIFTI = (".nii", ".nii.gz")
+NO_INTERVAL = (
+    "%d of the sequences taken in now do not say how long a frame lasts (%s, ...): 30 ms are taken; where you know it, "
+    "give --frame-interval"
+)
 # What a user must know of images that are taken in; filled with how many there are, and the first
 NO_HOUNSFIELD = (
     "%d of the CT images taken in now have no negative value (%s, ...): they are not in Hounsfield units, and do not "
@@ -43,7 +47,7 @@ class Entry:
     """A finished case: the files as dataset.json names them, and its row in pool_cases.json.
 
     Attributes:
-        remarks: of an image just read: NO_HOUNSFIELD, NO_SPACING, ONE_SLICE.
+        remarks: of an image just read: NO_HOUNSFIELD, NO_SPACING, ONE_SLICE, NO_INTERVAL.
     """
 
     images: tuple[str, ...]
@@ -91,13 +95,16 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
         return {}, [*left_out, (path, _one_line(error, item.scans))]
     entries: dict[str, Entry] = {}
     refused: Reasons = []
-    for volumes in zip(*found, strict=True):
-        case, place = base + volumes[0].suffix, volumes[0].place
+    in_time = item.time.mode != "frames"  # all frames of a stack make one case
+    groups = sequences(found[0]) if in_time else list(zip(*found, strict=True))
+    for volumes in groups:
+        case, place = base + volumes[0].suffix(in_time), volumes[0].place(in_time)
         try:
-            entries[case] = _case(item, volumes, case, folder, origin)
+            made = channels_of(volumes, item.time) if in_time else volumes
+            entries[case] = _case(item, made, case, folder, origin)
         except DatasetError as error:
             refused.append((f"{path} ({place})" if place else path, _one_line(error, item.scans)))
-    if len(refused) == len(found[0]) and len({reason for _, reason in refused}) == 1:
+    if len(refused) == len(groups) and len({reason for _, reason in refused}) == 1:
         refused = [(path, refused[0][1])]
     return entries, left_out + refused
 
@@ -111,7 +118,8 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
     """
     images, in_place = [], []
     remarks = set() if all(volume.has_spacing for volume in volumes) else {NO_SPACING}
-    for scan, volume in zip(item.scans, volumes, strict=True):
+    scans = item.scans if len(item.scans) == len(volumes) else item.scans * len(volumes)  # its frames are its channels
+    for scan, volume in zip(scans, volumes, strict=True):
         read = volume.read()
         image = as_volume(read)
         check_frame(image, Path(scan.path))
@@ -123,18 +131,23 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
         check_same_grid(images[0], image, ("first channel", "other"))
     if images[0].GetSize()[2] == 1:
         remarks.add(ONE_SLICE)
+    if item.time.mode == "axis" and not volumes[0].interval_ms:
+        remarks.add(NO_INTERVAL)
     if item.modality == "CT" and all(sitk.GetArrayViewFromImage(image).min() >= 0 for image in images):
         remarks.add(NO_HOUNSFIELD)
     files = tuple(
-        item.scans[channel].path if in_place[channel] else _write(image, folder, case, channel)
+        scans[channel].path if in_place[channel] else _write(image, folder, case, channel)
         for channel, image in enumerate(images)
     )
     label = _write(_mask(images, item.modality), folder, case)
     first = volumes[0]
     if first.stack is not None:
         origin = tuple(f"{name}#{first.stack}" for name in origin)
-    time = (first.frame, first.frames) if first.frames else (item.frame, item.frames)
+    one_frame = first.frames and item.time.mode == "frames"
+    time = (first.frame, first.frames) if one_frame else (item.frame, item.frames)
     row = CaseRow(item.source, item.subject, item.modality, *time, origin, tags=first.tags or item.tags)
+    if item.time.mode == "channels":
+        row = replace(row, channel_frames=tuple(volume.frame for volume in volumes))
     return Entry(files, label, row, tuple(sorted(remarks)))
 
 

@@ -32,6 +32,7 @@ class CaseRow:
         images: the files it was made from, before frames were split or series converted.
         valid: targets of the pool that are annotated in it; None in a pool without labels.
         tags: of DICOM: keyword -> text, what tells sequence and view.
+        channel_frames: of a sequence, the frames from 0 that its channels are, in their order.
     """
 
     source: str
@@ -42,6 +43,7 @@ class CaseRow:
     images: tuple[str, ...] = ()
     valid: tuple[str, ...] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    channel_frames: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class PoolCases:
         cases = {}
         for case, row in sorted(self.cases.items()):
             cases[case] = asdict(row) | {"images": list(row.images)}
-            if not row.tags:
-                del cases[case]["tags"]
+            for name in ("tags", "channel_frames"):
+                if not cases[case][name]:
+                    del cases[case][name]
         return {
             "format": FORMAT,
             "sampling": self.sampling,
@@ -129,7 +132,12 @@ def _row(path: Path, case: str, values: Any) -> CaseRow:
         raise DatasetError(f"{path}: case '{case}': images must be a list of paths; got {row.images!r}")
     if not isinstance(row.tags, dict) or not all(isinstance(text, str) for text in row.tags.values()):
         raise DatasetError(f"{path}: case '{case}': tags must map keywords to texts; got {row.tags!r}")
-    return replace(row, images=tuple(row.images), valid=None if row.valid is None else tuple(row.valid))
+    if not isinstance(row.channel_frames, (list, tuple)) or not all(
+        type(t) is int and t >= 0 for t in row.channel_frames
+    ):
+        raise DatasetError(f"{path}: case '{case}': channel_frames must be frames from 0; got {row.channel_frames!r}")
+    valid = None if row.valid is None else tuple(row.valid)
+    return replace(row, images=tuple(row.images), valid=valid, channel_frames=tuple(row.channel_frames))
 
 
 def is_text_list(value: Any) -> bool:

@@ -105,7 +105,9 @@ def build(
     reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
     if not entries:
         table = dataset.write_excluded(reasons)
-        raise DatasetError(f"none of {len(reasons)} inputs can be used; the reasons are in {table}")
+        raise DatasetError(
+            f"none of {len(reasons)} inputs can be used; the reasons are in {table}, the first: {reasons[0][1]}"
+        )
     entries = {case: entries[case] for case in sorted(entries)}
     dataset.save(header, entries, sampling, inputs)
     folds = dataset.finish(entries, reasons)

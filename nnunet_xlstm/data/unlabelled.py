@@ -10,6 +10,7 @@ from nnunet_xlstm.data.pool_cases import MODALITIES
 from nnunet_xlstm.data.raw_build import Summary, build
 from nnunet_xlstm.data.raw_dataset import RawDataset, channel_names, open_dataset
 from nnunet_xlstm.data.subjects import subject_pattern
+from nnunet_xlstm.data.time_modes import FRAMES, TimeMode
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.files import read_json
 
@@ -28,6 +29,7 @@ def make_unlabelled(
     channels: Sequence[str] = (),
     min_slices: int = 1,
     last_axis_is_time: bool = False,
+    time: TimeMode = FRAMES,
     processes: int = 1,
 ) -> tuple[RawDataset, Summary]:
     """Make the data set, or add to it.
@@ -40,6 +42,7 @@ def make_unlabelled(
         channels: NAME=GLOB of every channel; empty for images of one channel.
         min_slices: images with fewer are left out; 1 takes 2D images.
         last_axis_is_time: of a 3D file too (2D+t).
+        time: what becomes of sequences; in other modes than "frames", what is none is left out.
 
     Raises:
         ConfigError: a wrong option.
@@ -53,14 +56,19 @@ def make_unlabelled(
     if min_slices < 1:
         raise ConfigError(f"--min-slices {min_slices}: give the fewest slices that an image may have, 1 or more")
     globs = parse_channels(channels)
+    if globs and time.mode != "frames":
+        raise ConfigError(f"--channels and --time {time.mode}: a case has one kind of channels; drop one of both")
     pattern = subject_pattern(subject) if subject else None
     scans, left_out = find_scans(inputs, dicom)
-    names = channel_names(list(globs) or [modality], modality == "CT")
+    image_channels = list(globs) or time.channels(modality)
+    names = channel_names(image_channels, modality == "CT")
     dataset = open_dataset(number, name, DEFAULT_NAME, MAKER)
-    header = {"channel_names": names, "image_modality": modality, "image_channels": list(globs) or [modality]}
+    header = {"channel_names": names, "image_modality": modality, "image_channels": image_channels}
+    if time.mode != "frames":
+        header["image_time"] = time.mode
     _check_same_kind(dataset, header)
     source = dataset.folder.name
-    options = {"min_slices": min_slices, "last_axis_is_time": last_axis_is_time}
+    options = {"min_slices": min_slices, "last_axis_is_time": last_axis_is_time, "time": time}
     if globs:
         items, reasons = items_of_channels(scans, source, modality, pattern, globs, **options)
         left_out = [*left_out, *reasons]
@@ -87,9 +95,16 @@ def parse_channels(texts: Sequence[str]) -> dict[str, str]:
 def _check_same_kind(dataset: RawDataset, header: Mapping) -> None:
     file = dataset.folder / "dataset.json"
     content = read_json(file) if file.is_file() else {}
-    for key in ("image_modality", "image_channels"):
-        if content.get("made_by") == dataset.maker and content.get(key) != header[key]:
+    if content.get("made_by") != dataset.maker:
+        return
+    for key, option, default in (
+        ("image_time", "--time ", "frames"),
+        ("image_modality", "", None),
+        ("image_channels", "", None),
+    ):
+        before, now = content.get(key, default), header.get(key, default)
+        if before != now:
             raise DatasetError(
-                f"{dataset.folder.name} has {content.get(key)}, and {header[key]} cannot join it: make another data "
-                "set with another -d, and unite both with `nnunet_xlstm pool build`"
+                f"{dataset.folder.name} has {option}{before}, and {option}{now} cannot join it: make another data set "
+                "with another -d, and unite both with `nnunet_xlstm pool build`"
             )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
@@ -23,7 +22,7 @@ from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mean_of_known
 from nnunet_xlstm.imaging.grid import check_same_grid
-from nnunet_xlstm.imaging.images import read_label_map
+from nnunet_xlstm.imaging.images import read_label_array
 from nnunet_xlstm.io.files import visible_files
 
 MAX_LISTED = 10  # names
@@ -71,10 +70,10 @@ def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
     Raises:
         DatasetError: unreadable, on different grids, or with unknown labels.
     """
-    images = [read_label_map(path) for path in (pair.reference, pair.prediction)]
-    check_same_grid(*images)
-    arrays = [sitk.GetArrayViewFromImage(image) for image in images]
-    return score_case(*arrays, classes, images[0].GetSpacing()[::-1], settings)
+    reference, grid = read_label_array(pair.reference)
+    prediction, other = read_label_array(pair.prediction)
+    check_same_grid(grid, other)
+    return score_case(reference, prediction, classes, grid.spacing[::-1], settings)
 
 
 def score_pairs(

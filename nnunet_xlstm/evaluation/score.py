@@ -88,7 +88,7 @@ def score_case(
     voxel_ml = float(np.prod(spacing)) / 1000 if reference.ndim == 3 else math.nan
     reference, prediction, spacing = _without_flat_axes(reference, prediction, spacing)
     boxes = _boxes(reference, prediction)
-    table, ids = _joint_histogram(reference, prediction, _union(list(boxes.values())) if boxes else None)
+    table, ids = _joint_histogram(reference, prediction, boxes)
     _check_ids(ids, table, classes)
     counted = np.array([i != classes.ignore for i in ids])
     table = table[counted]  # rows are the reference: ignored voxels count nowhere
@@ -119,24 +119,21 @@ def _without_flat_axes(reference: np.ndarray, prediction: np.ndarray, spacing: S
     return reference[view], prediction[view], [spacing[axis] for axis in axes]
 
 
-def _joint_histogram(reference, prediction, box) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels per (id of the reference, id of the prediction), and the ids, 0 first; `box` holds all that is not 0.
+def _joint_histogram(reference, prediction, boxes) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels per (id of the reference, id of the prediction), and the ids, 0 first; `boxes` as of `_boxes`.
 
-    Slice by slice, to need little memory.
+    Slice by slice, to need little memory, and without the voxels that are 0 in both, to need little time.
     """
-    present = np.zeros(MAX_ID + 1, dtype=bool)
-    present[0] = True
-    inner = (reference[box], prediction[box]) if box else (reference[:0], prediction[:0])
-    for r, p in zip(*inner, strict=True):
-        present[r] = present[p] = True
-    ids = np.flatnonzero(present)
-    rank = np.zeros(MAX_ID + 1, dtype=np.intp)
+    ids = np.array(sorted({0, *boxes}))
+    rank = np.zeros(ids[-1] + 1, dtype=np.intp)
     rank[ids] = np.arange(len(ids))
     n = len(ids)
     table = np.zeros(n * n, dtype=np.int64)
-    for r, p in zip(*inner, strict=True):
-        table += np.bincount((rank[r] * n + rank[p]).ravel(), minlength=n * n)
-    table[0] += reference.size - inner[0].size
+    box = _union(list(boxes.values())) if boxes else slice(0)
+    for r, p in zip(reference[box], prediction[box], strict=True):
+        found = (r != 0) | (p != 0)
+        table += np.bincount(rank[r[found]] * n + rank[p[found]], minlength=n * n)
+    table[0] = reference.size - table.sum()
     return table.reshape(n, n), ids
 
 

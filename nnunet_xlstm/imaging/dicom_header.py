@@ -60,6 +60,8 @@ TIMES = (
     ("FrameReferenceDateTime", "ContentTime"),
     ("FrameAcquisitionNumber", "AcquisitionNumber"),
 )
+# ms from frame to frame, where no trigger times tell it
+INTERVAL = ("TemporalResolution", "FrameTime")
 DATE_OF = {"AcquisitionTime": "AcquisitionDate", "ContentTime": "ContentDate"}
 ORTHONORMAL = 0.01  # greatest deviation of the direction cosines from unit length and right angles
 IDENTITY = (
@@ -71,7 +73,7 @@ IMAGES = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 EVERYTHING = sorted(
-    {*IMAGES, *GROUPS, *DATE_OF, *DATE_OF.values()}
+    {*IMAGES, *GROUPS, *DATE_OF, *DATE_OF.values(), *INTERVAL}
     | {keyword for keywords in (*TAGS.values(), *KINDS, *TIMES) for keyword in keywords}
 )
 
@@ -85,6 +87,7 @@ class Plane:
         instance: SOPInstanceUID. number: InstanceNumber, 0 where the file has none.
         size: (columns, rows). spacing: (x, y) in mm. position: (3,) of the first pixel in mm, LPS.
         cosines: (6,) direction cosines of row and column. thickness: of the slice in mm, 0 where unknown.
+        interval_ms: INTERVAL, 0 where unknown.
         stack: StackID. kinds, times: values in the order of KINDS and TIMES, empty where unknown.
         rescale: (slope, intercept) of its true values. gdcm_rescale: that of the first image of the file, which GDCM
             gives to all.
@@ -100,6 +103,7 @@ class Plane:
     position: np.ndarray
     cosines: np.ndarray
     thickness: float
+    interval_ms: float
     stack: str
     kinds: tuple[str, ...]
     times: tuple[str, ...]
@@ -186,6 +190,11 @@ class _Header:
             return None
         return values if values.shape == (n,) and np.isfinite(values).all() else None
 
+    def first_positive(self, *keywords: str) -> float:
+        """Return the first of these elements that is a number above 0, else 0."""
+        found = [self.numbers(keyword, 1) for keyword in keywords]
+        return next((float(v[0]) for v in found if v is not None and v[0] > 0), 0.0)
+
     def time(self, *keywords: str) -> str:
         for keyword in keywords:
             if text := self.text(keyword):
@@ -210,7 +219,6 @@ def _plane(header: _Header, file: str, index: int, gdcm_rescale: tuple[float, fl
         raise DatasetError(f"{where} usable PixelSpacing")
     if not rows or not columns:
         raise DatasetError(f"{where} pixels")
-    thickness = [header.numbers(k, 1) for k in ("SliceThickness", "SpacingBetweenSlices")]
     tags = {name: header.text(*keywords) for name, keywords in TAGS.items()}
     return Plane(
         file=file,
@@ -221,7 +229,8 @@ def _plane(header: _Header, file: str, index: int, gdcm_rescale: tuple[float, fl
         spacing=(float(spacing[1]), float(spacing[0])),
         position=position,
         cosines=cosines,
-        thickness=next((float(t[0]) for t in thickness if t is not None and t[0] > 0), 0.0),
+        thickness=header.first_positive("SliceThickness", "SpacingBetweenSlices"),
+        interval_ms=header.first_positive(*INTERVAL),
         stack=header.text("StackID"),
         kinds=tuple(header.text(*keywords) for keywords in KINDS),
         times=tuple(header.time(*keywords) for keywords in TIMES),

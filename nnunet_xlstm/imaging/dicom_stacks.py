@@ -17,6 +17,7 @@ PARALLEL = 1e-3  # greatest difference of direction cosines within a stack
 SAME_PLACE_MM = 0.01
 UNEVEN = 0.1  # greatest deviation of a gap between slices from their median, as a share of it
 MAX_ASIDE_PIXELS = 0.5  # greatest distance of a slice from the line along the first one's normal
+TRIGGER = 1  # among TIMES
 LOCALIZER = "LOCALIZER"  # a value of ImageType
 
 
@@ -31,6 +32,14 @@ class Stack:
 
     frames: tuple[tuple[Plane, ...], ...] = ()
     reason: str = ""
+
+    def interval_ms(self) -> float:
+        """Return the time from frame to frame: the median step of the trigger times, else as INTERVAL; 0: unknown."""
+        times = [frame[0].times[TRIGGER] for frame in self.frames]
+        steps = np.diff([float(_number(t)) for t in times]) if all(times) else np.empty(0)
+        if len(steps) and steps.min() > 0:
+            return float(np.median(steps))
+        return self.frames[0][0].interval_ms if self.frames else 0.0
 
 
 def without_copies(planes: Sequence[Plane]) -> list[Plane]:

@@ -71,8 +71,23 @@ def read_image(path: Path) -> sitk.Image:
     return grid.set_on(sitk.GetImageFromArray(_fitted(path, voxels, grid), isVector=False))
 
 
+def frame_interval(path: Path) -> float:
+    """Return the ms from frame to frame of a 4D image; 0 where its format or its header does not say it.
+
+    Raises:
+        DatasetError: not readable.
+    """
+    return nifti.read_header(path).interval_ms if path.name.lower().endswith(nifti.ENDINGS) else 0.0
+
+
 def read_label_map(path: Path) -> sitk.Image:
-    """Read a label map: 2D or 3D, one whole number per voxel.
+    """Read a label map as `read_label_array` does, as an image."""
+    labels, grid = read_label_array(path)
+    return grid.set_on(sitk.GetImageFromArray(labels))
+
+
+def read_label_array(path: Path) -> tuple[np.ndarray, Grid]:
+    """Read a label map: 2D or 3D, one whole number per voxel; (z, y, x) and its grid.
 
     Floating-point files become the smallest integer type, slice by slice, so that they are never in memory as floats.
 
@@ -82,12 +97,14 @@ def read_label_map(path: Path) -> sitk.Image:
     """
     path = Path(path)
     header = nifti.read_header(path) if path.name.lower().endswith(nifti.ENDINGS) else None
-    if header is None or header.dtype is None or (header.scale is None and header.dtype.kind != "f"):
-        return as_label_map(read_image(path), path)
+    if header is None or header.dtype is None:
+        image = as_label_map(_read_with_itk(path), path)
+        return sitk.GetArrayFromImage(image), Grid.of(image)
     grid = read_grid(path)
     _check_label_grid(path, grid)
-    labels = _whole_numbers(nifti.iterate_slices(path, header), grid.size[::-1], path)
-    return grid.set_on(sitk.GetImageFromArray(labels))
+    if header.scale is None and header.dtype.kind != "f":
+        return _fitted(path, nifti.read_voxels(path, header), grid), grid
+    return _whole_numbers(nifti.iterate_slices(path, header), grid.size[::-1], path), grid
 
 
 def as_label_map(image: sitk.Image, path: Path) -> sitk.Image:

@@ -27,6 +27,8 @@ GZIP_MAX_RATIO = 1032  # deflate cannot do better (zlib.net/zlib_tech.html)
 CHUNK = 1 << 18  # bytes; larger ones cost page faults
 MAX_TRAILING = 1 << 20  # bytes after the voxels that are read for the checksum's sake
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+TIME_UNITS = {8: 1e3, 16: 1.0, 24: 1e-3}  # code in xyzt_units -> ms
+UNSAID_MS = 1e3  # ITK and others write 1 s where they know of no interval
 GEOMETRY = ((76, 108), (123, 124), (252, 328))  # pixdim; units; codes, quaternion, offsets and affine, of NIfTI-1
 
 
@@ -40,6 +42,7 @@ class NiftiHeader:
         bits: of one voxel. offset: bytes from the start of `voxels` to the first voxel.
         scale: (slope, intercept) of the true values; None where the values on disk are the true ones.
         voxels: the file that holds them: the file itself, or the .img beside a .hdr.
+        interval_ms: from frame to frame, of a 4D file; 0 where the header does not say it.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +51,7 @@ class NiftiHeader:
     offset: int
     scale: tuple[float, float] | None
     voxels: Path
+    interval_ms: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -210,16 +214,16 @@ def _sibling(path: Path, old: str, new: str) -> Path:
 
 
 def _nifti1(path: Path, start: bytes, order: str) -> NiftiHeader:
-    magic = start[344:348]
+    magic, units = start[344:348], start[123]
     dims = struct.unpack_from(f"{order}8h", start, 40)
     code, bits = struct.unpack_from(f"{order}2h", start, 70)
     pixdim = struct.unpack_from(f"{order}8f", start, 76)
     offset, slope, intercept = struct.unpack_from(f"{order}3f", start, 108)
     if magic not in (b"n+1\0", b"ni1\0"):  # Analyze 7.5
-        slope, intercept = 0.0, 0.0
+        slope, intercept, units = 0.0, 0.0, 0
     else:
         _check_affine(path, start, order + "hh", 252, order + "6f", 256, order + "12f")
-    return _header(path, order, magic == b"n+1\0", dims, (code, bits), pixdim, offset, (slope, intercept))
+    return _header(path, order, magic == b"n+1\0", dims, (code, bits), pixdim, offset, (slope, intercept), units)
 
 
 def _nifti2(path: Path, start: bytes, order: str) -> NiftiHeader:
@@ -231,7 +235,8 @@ def _nifti2(path: Path, start: bytes, order: str) -> NiftiHeader:
     (offset,) = struct.unpack_from(f"{order}q", start, 168)
     scale = struct.unpack_from(f"{order}2d", start, 176)
     _check_affine(path, start, order + "ii", 344, order + "6d", 352, order + "12d")
-    return _header(path, order, start[4:7] != b"ni2", dims, kind, pixdim, offset, scale)
+    (units,) = struct.unpack_from(f"{order}i", start, 500)
+    return _header(path, order, start[4:7] != b"ni2", dims, kind, pixdim, offset, scale, units)
 
 
 def _check_affine(path: Path, start: bytes, codes: str, at: int, quaternion: str, then: int, matrix: str) -> None:
@@ -247,7 +252,7 @@ def _check_affine(path: Path, start: bytes, codes: str, at: int, quaternion: str
             )
 
 
-def _header(path, order, single, dims, kind, pixdim, offset, scale) -> NiftiHeader:
+def _header(path, order, single, dims, kind, pixdim, offset, scale, units) -> NiftiHeader:
     code, bits = kind
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1:
         raise DatasetError(
@@ -267,7 +272,13 @@ def _header(path, order, single, dims, kind, pixdim, offset, scale) -> NiftiHead
         raise DatasetError(f"{path}: its header says datatype = {code} with bitpix = {bits}; it is damaged")
     identity = not all(np.isfinite(scale)) or scale[0] == 0 or scale == (1, 0)
     voxels = path if single else _sibling(_header_file(path), ".hdr", ".img")
-    return NiftiHeader(shape, dtype, bits, int(offset), None if identity else tuple(map(float, scale)), voxels)
+    scale = None if identity else tuple(map(float, scale))
+    return NiftiHeader(shape, dtype, bits, int(offset), scale, voxels, _interval_ms(pixdim[4], units))
+
+
+def _interval_ms(step: float, units: int) -> float:
+    interval = float(f"{abs(step) * TIME_UNITS.get(units & 0x38, 0.0):.6g}")  # without the rounding of float32
+    return interval if np.isfinite(interval) and interval != UNSAID_MS else 0.0
 
 
 def _true_values(raw: np.ndarray, header: NiftiHeader) -> np.ndarray:

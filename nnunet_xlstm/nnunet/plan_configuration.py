@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -88,6 +89,10 @@ def resolve_configuration(plans: Any, name: Any, where: str) -> dict[str, Any]:
     return row
 
 
+COUNTS_LAYERS = re.compile("^n_|depth|layers|blocks")  # of arch_kwargs; each layer is an object, whatever its size
+MAX_LAYERS = 10_000
+
+
 def check_architecture(architecture: Any, where: str) -> None:
     """Check the form of a plan's `architecture`: the name of a class, its arguments, and which of them name classes.
 
@@ -103,6 +108,10 @@ def check_architecture(architecture: Any, where: str) -> None:
     for key in architecture["_kw_requires_import"]:
         if key not in architecture["arch_kwargs"]:
             raise CheckpointError(f"{where}: _kw_requires_import names '{key}', which arch_kwargs lacks")
+    for key, value in architecture["arch_kwargs"].items():
+        numbers = value if isinstance(value, list) else [value]
+        if COUNTS_LAYERS.search(key) and sum(n for n in numbers if _is_whole(n)) > MAX_LAYERS:
+            raise CheckpointError(f"{where}: {key} {value!r:.60}: must stay below {MAX_LAYERS} layers")
 
 
 def divisors(architecture: Mapping[str, Any], patch_size: Sequence[int], where: str) -> tuple[int, ...]:

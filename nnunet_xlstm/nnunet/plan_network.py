@@ -14,6 +14,8 @@ from torch import nn
 
 from nnunet_xlstm.errors import CheckpointError, UserError
 from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.networks.cost import count_parameters
+from nnunet_xlstm.nnunet.machine import memory_gb
 from nnunet_xlstm.nnunet.plan_configuration import check_architecture, needed, resolve_configuration
 from nnunet_xlstm.nnunet.plan_names import dotted, resolve_argument, resolve_network
 
@@ -74,10 +76,26 @@ def build_network(
 
 
 def build_seeded(seed: int, *args: Any, **kwargs: Any) -> nn.Module:
-    """Return `build_network(*args, **kwargs)`, the same for the same seed; the global random state stays."""
+    """Return `build_network(*args, **kwargs)`, the same for the same seed; the global random state stays.
+
+    Raises:
+        CheckpointError: as `build_network`, or a network larger than this machine's memory.
+    """
+    _check_memory(*args, **kwargs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_network(*args, **kwargs)
+
+
+def _check_memory(architecture: Any, channels: int, classes: int, where: str, *args: Any, **kwargs: Any) -> None:
+    """Refuse a network that this machine cannot hold, before the system ends the process."""
+    with torch.device("meta"):
+        count = count_parameters(build_network(architecture, channels, classes, where, *args, **kwargs))
+    if (needed_gb := 4 * count / 2**30) > memory_gb():
+        raise CheckpointError(
+            f"{where}: its network of {count / 1e6:,.0f} M parameters takes {needed_gb:,.0f} GiB, this machine has "
+            f"{memory_gb():,.0f}; correct arch_kwargs, or use a larger machine"
+        )
 
 
 def reason(error: BaseException) -> str:

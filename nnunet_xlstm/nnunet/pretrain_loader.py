@@ -175,7 +175,7 @@ def _frame_partner(pool: PoolCases | None, identifiers: Sequence[str]) -> FrameP
     if partner is None or not any(partner.partners.values()):
         raise ConfigError(
             "frames = pair: no case of this data set has another frame (pool_cases.json says which belong "
-            "together); make it from 4D images with `nnunet_xlstm unlabelled`, or set frames to random"
+            "together); make it from 4D images with `nnunet_xlstm unlabelled --time frames`, or set frames to random"
         )
     return partner
 

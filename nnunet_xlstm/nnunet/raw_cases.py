@@ -16,14 +16,13 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import Tensor
 
 from nnunet_xlstm.data.dataset_file import DatasetFile, parse_labels
+from nnunet_xlstm.data.raw_cases import find_cases
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.integrity import check_whole
-from nnunet_xlstm.io.files import read_json, replacing
-from nnunet_xlstm.io.paths import check_file_name
+from nnunet_xlstm.io.files import replacing
 from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
 from nnunet_xlstm.nnunet.plan_names import check_reader
 
@@ -56,23 +55,19 @@ class RawImages:
                     f"-d {name}: no data set of this id or name in nnUNet_raw ({nnUNet_raw!r}), and no folder with a "
                     "dataset.json"
                 ) from error
-        content = read_json(folder / "dataset.json", dict)
-        DatasetFile(folder / "dataset.json", content).labels()
-        check_reader(content, str(folder / "dataset.json"))
+        file = DatasetFile.read(folder)
+        file.labels()
+        check_reader(file.content, str(file.path))
         try:
-            files = get_filenames_of_train_images_and_targets(str(folder), dict(content))
-        except (OSError, ValueError, KeyError) as error:
+            cases, _ = find_cases(file)  # as nnU-Net finds them, without its twelve processes
+        except OSError as error:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
-        if not files:
-            raise DatasetError(f"-d {name}: {folder}/imagesTr holds no *_0000{content.get('file_ending')}")
-        DatasetFile(folder / "dataset.json", content).file_ending()  # it and the cases become names of files
-        for case in files:
-            check_file_name(case, f"-d {name}: {folder}/dataset.json")
+        file.file_ending()  # it and the cases become names of files
         return cls(
             folder,
-            content,
-            {case: list(row["images"]) for case, row in sorted(files.items())},
-            {case: Path(row["label"]) for case, row in files.items()},
+            dict(file.content),
+            {case: list(files.images) for case, files in sorted(cases.items())},
+            {case: Path(files.label) for case, files in cases.items()},
         )
 
     @property

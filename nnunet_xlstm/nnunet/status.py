@@ -14,7 +14,7 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.files import read_json
 from nnunet_xlstm.names import PLANNERS, TRAINERS
-from nnunet_xlstm.nnunet import registration
+from nnunet_xlstm.nnunet import machine, registration
 
 NNUNETV2_RANGE = ((2, 8, 1), (2, 9))  # first supported version, first one beyond
 PIP_NNUNETV2 = 'pip install "nnunetv2>=2.8.1,<2.9"'
@@ -183,27 +183,15 @@ def _device() -> Check:
     return Check("device", "warn", f"{name}: torch finds no CUDA device", fix)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory_gb() -> float:
-    """Physical memory; infinite where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
-
-
 def _wanted_processes() -> tuple[int, int]:
     """(nnU-Net's default, what fits here) for its pools of worker processes."""
-    return 8, int(max(1, min(8, _cores(), _memory_gb() // (2 * WORKER_GB))))
+    return 8, int(max(1, min(8, machine.cores(), machine.memory_gb() // (2 * WORKER_GB))))
 
 
 def _wanted_augmenters() -> tuple[int, int]:
     """(nnU-Net's default, what fits here) for the augmentation workers beside a training; 0: in the main process."""
     default = min(12, os.cpu_count() or 1)
-    return default, int(max(0, min(default, _cores() - 2, _memory_gb() // (2 * WORKER_GB) - 1)))
+    return default, int(max(0, min(default, machine.cores() - 2, machine.memory_gb() // (2 * WORKER_GB) - 1)))
 
 
 def _workers(variable: str, default: int, wanted: int) -> Check:
@@ -211,10 +199,10 @@ def _workers(variable: str, default: int, wanted: int) -> Check:
     value = os.environ.get(variable)
     fix = f"export {variable}={wanted}"
     if value is None:
-        memory = _memory_gb()
+        memory = machine.memory_gb()
         # One core less than nnU-Net would like does no harm on a big machine.
-        if default > wanted and (_cores() <= 8 or memory < 2 * WORKER_GB * default):
-            text = f"not set: nnU-Net starts {default} workers on {_cores()} cores and {memory:.0f} GB"
+        if default > wanted and (machine.cores() <= 8 or memory < 2 * WORKER_GB * default):
+            text = f"not set: nnU-Net starts {default} workers on {machine.cores()} cores and {memory:.0f} GB"
             return Check(variable, "warn", text, fix)
         return Check(variable, "ok", f"not set: nnU-Net starts {default} workers")
     if not re.fullmatch(r"\s*\d+\s*", value):

@@ -206,20 +206,20 @@ def link_models(study: Study) -> None:
 
 
 def link(path: Path, target: Path) -> None:
-    """A symbolic link; one that leads elsewhere is replaced.
+    """Make a symbolic link; one that leads elsewhere is replaced.
 
     Raises:
-        UserError: the system has none.
+        UserError: there is a file or a folder of that name, or the system has no links.
     """
     target = target.resolve()
     if path.is_symlink() and path.readlink() == target:
         return
+    if path.exists() and not path.is_symlink():
+        raise UserError(f"{path} is no link of this study; move it away, so that one to {target} can be made")
     try:
-        path.unlink(missing_ok=True)
-        path.symlink_to(target)
-    except FileExistsError:  # another process was faster
-        return
-    except OSError as error:
+        with replacing(path) as fresh:
+            fresh.symlink_to(target)
+    except (OSError, WriteError) as error:
         raise UserError(
             f"{path}: no symbolic link can be made ({error}); a study needs them. On Windows switch on the developer "
             "mode, elsewhere give an -o on a file system that has links"

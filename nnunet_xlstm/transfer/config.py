@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nnunet_xlstm.config import SegmentationConfig, key
+from nnunet_xlstm.config import PoolConfig, SegmentationConfig, key
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class FinetuneConfig(SegmentationConfig, FinetuneKeys):
     """Keys of the fine-tuning trainers."""
 
 
+@dataclass(frozen=True)
+class PoolFinetuneConfig(FinetuneConfig, PoolConfig):
+    """Keys of the trainers that fine-tune on a pool."""
+
+
 # nnssl's schedule
 _RUN = {"num_epochs": 150, "lr_schedule": "warmup_poly", "warmup_fraction": 0.1, "initial_lr": 1e-3}
 
@@ -55,3 +60,8 @@ SEGSYNC_BOTTOM = replace(SEGSYNC, trainable="bottom")
 _SHORT = _RUN | {"optimizer": "adam", "weight_decay": 0.0}
 FROZEN_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-4}, trainable="decoder")
 BOTTOM_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-5}, trainable="bottom")
+
+# The same on a pool, whose loss and draws are those of nnUNetTrainerPool
+POOL_FULL = PoolFinetuneConfig(**_RUN)
+POOL_FROZEN = PoolFinetuneConfig(**_SHORT | {"initial_lr": 1e-4}, trainable="decoder")
+POOL_STAGED = PoolFinetuneConfig(**_RUN, decoder_epochs=25)

@@ -18,8 +18,8 @@ def channel_map(
 ) -> list[list[int]]:
     """For each target channel the source channels whose weights it gets (their mean).
 
-    Channels of one name (any case) belong together. A target channel without a namesake gets the source channel at its
-    place where both have as many channels and no namesake takes that one, else all of them.
+    Channels of one name (any case) belong together, unless several have it. A target channel without a namesake gets
+    the source channel at its place where both have as many channels and no namesake takes that one, else all of them.
 
     Args:
         chosen: target channel -> source channels; for the others the rule holds.
@@ -35,7 +35,8 @@ def channel_map(
                 f"channel map {j}={','.join(map(str, sources))}: the target has the channels 0 to {len(target) - 1} "
                 f"({', '.join(target)}), the source 0 to {len(source) - 1} ({', '.join(source)})"
             )
-    by_name = {name.casefold(): i for i, name in reversed(list(enumerate(source)))}
+    folded = [name.casefold() for name in source]
+    by_name = {name: i for i, name in enumerate(folded) if folded.count(name) == 1}
     named = {j: by_name[name.casefold()] for j, name in enumerate(target) if name.casefold() in by_name}
     if len(set(named.values())) < len(named):
         named = {}  # names that do not tell channels apart

@@ -206,3 +206,19 @@ def test_a_cycle_of_inheritance_has_words():
     plans = {"configurations": {"a": {"inherits_from": "b"}, "b": {"inherits_from": "a"}}}
     with pytest.raises(CheckpointError, match="here: configuration 'a' cannot be resolved"):
         resolve_configuration(plans, "a", "here")
+
+
+def test_plans_of_a_network_that_no_memory_holds(transfer_folder, run_adapt):
+    """By its size: refused before it is built; by its number of layers: before the first is made."""
+    path = transfer_folder / f"{PLANS}.json"
+    plans = json.loads(path.read_text())
+    arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    for key, value, words in (
+        ("features_per_stage", [2**18 * 32] * len(arguments["features_per_stage"]), "this machine has"),
+        ("n_conv_per_stage", [10**9] * arguments["n_stages"], "below 10000 layers"),
+    ):
+        wrong = json.loads(json.dumps(plans))
+        wrong["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"][key] = value
+        path.write_text(json.dumps(wrong))
+        code, _, text = run_adapt()
+        assert code == 1 and words in text and path.name in text

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnunet_xlstm import names
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.data.pool_cases import SAMPLING, CaseRow, PoolCases
+from nnunet_xlstm.losses.partial import PartialLabelLoss
 from nnunet_xlstm.nnunet.pool_trainer import dice_of, repeated, summary_by_source
 from nnunet_xlstm.nnunet.transfer_source import read_source
 
@@ -35,7 +37,7 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 
 @pytest.fixture
 def make(pool, tmp_path, monkeypatch):
-    def _make(dataset=None, fold=0, edit=lambda description: None, **keys):
+    def _make(dataset=None, fold=0, edit=lambda description: None, name="nnUNetTrainerPool", **keys):
         """`dataset`: another one than the pool; `edit` changes dataset.json as the trainer sees it."""
         (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
@@ -44,8 +46,8 @@ def make(pool, tmp_path, monkeypatch):
         plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": False}
         description = json.loads((folder / "dataset.json").read_text())
         edit(description)
-        module = importlib.import_module(names.TRAINERS["nnUNetTrainerPool"])
-        trainer = module.nnUNetTrainerPool(plans, "3d_fullres", fold, description, torch.device("cpu"))
+        trainer = getattr(importlib.import_module(names.TRAINERS[name]), name)
+        trainer = trainer(plans, "3d_fullres", fold, description, torch.device("cpu"))
         trainer.lines = []
         trainer.print_to_log_file = lambda *text, **_: trainer.lines.append(" ".join(map(str, text)))
         return trainer
@@ -96,6 +98,53 @@ def test_what_a_scan_cannot_contain_may_count_as_absent(make):
     assert trainer.in_loss(keys).tolist() == [[True, True], [True, True]]
     assert trainer.valid(keys).tolist() == [[True, False], [True, True]]  # what is drawn from and scored
     assert make(loss_impossible="absent").in_loss(keys).tolist() == [[True, False], [True, True]]  # could be there
+
+
+def weights(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def learnt(before, after):
+    """Which of "encoder" and "decoder" have a tensor that is another, bit for bit."""
+    return {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "learns"),
+    [
+        ("nnUNetTrainerPoolFrozen", {}, {"decoder"}),
+        ("nnUNetTrainerPoolFrozen", {"optimizer": "sgd"}, {"decoder"}),
+        ("nnUNetTrainerPoolFinetune", {"trainable": "decoder", "optimizer": "adamw"}, {"decoder"}),
+        ("nnUNetTrainerPoolFinetune", {}, {"encoder", "decoder"}),
+    ],
+)
+def test_frozen_on_a_pool_stays_bit_for_bit_under_its_loss(name, keys, learns, make, pool, pretrained_file, tmp_path):
+    """Weight decay moves nothing that is frozen, and the head of a target that nobody annotated gets no gradient."""
+    adapted = tmp_path / "adapted.pth"
+    assert main(["adapt", str(pretrained_file), "-d", "905", "-p", PLANS, "-o", str(adapted)]) == 0
+    trainer = make(name=name, weight_decay=0.1, initial_lr=0.01, **keys)
+    trainer.initialize()
+    load_pretrained_weights(trainer.network, str(adapted))
+    before = weights(trainer.network)
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    assert "the encoder holds pre-trained weights" in trainer.lines
+    batch = next(trainer.dataloader_train)
+    reached = head_gradients(trainer, batch, "Whole_w0", "Whole_w1")
+    assert isinstance(trainer.loss, PartialLabelLoss)
+    assert reached and all(core == 0 for _, core in reached) and any(whole > 0 for whole, _ in reached)
+    assert learnt(before, weights(trainer.network)) == learns
+
+
+def test_staged_on_a_pool_the_decoder_learns_first_and_each_data_set_is_scored(make):
+    trainer = make(name="nnUNetTrainerPoolStaged", decoder_epochs=1, weight_decay=0.1)
+    trainer.initialize()
+    states, stock = [weights(trainer.network)], trainer.on_epoch_end
+    trainer.on_epoch_end = lambda: (states.append(weights(trainer.network)), stock())
+    trainer.run_training()
+    assert [learnt(*pair) for pair in pairwise(states)] == [{"decoder"}, {"encoder", "decoder"}]
+    said = "\n".join(trainer.lines)
+    assert "validation Dice of Whole: " in said and "training cases are drawn from: Both 0." in said
 
 
 def test_what_counts_as_absent_is_learnt(make):

@@ -116,9 +116,9 @@ def test_read_only_folders(sound, monkeypatch):
     [(2, 24, 2, 0), (4, 8, 4, 2), (32, 256, None, None), (16, 8, 4, 3), (10, 64, None, None)],
 )
 def test_workers_fit_the_machine(sound, monkeypatch, cores, memory_gb, processes, augmenters):
-    monkeypatch.setattr(status, "_cores", lambda: cores)
+    monkeypatch.setattr(status.machine, "cores", lambda: cores)
     monkeypatch.setattr(status.os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(status, "_memory_gb", lambda: memory_gb)
+    monkeypatch.setattr(status.machine, "memory_gb", lambda: memory_gb)
     for variable, wanted in (("nnUNet_def_n_proc", processes), ("nnUNet_n_proc_DA", augmenters)):
         monkeypatch.delenv(variable)
         assert finding(variable).fix == ("" if wanted is None else f"export {variable}={wanted}")

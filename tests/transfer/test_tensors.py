@@ -32,6 +32,8 @@ def test_the_answer_stays_where_all_channels_show_one_image(n, m):
         (["MR"], ["T1", "T2"], None, [[0], [0]]),
         (["FLAIR", "T1"], ["t1", "flair"], None, [[1], [0]]),
         (["image"], ["CT"], None, [[0]]),
+        (["CT", "CT", "CT"], ["CT"], None, [[0, 1, 2]]),  # frames of a CT: none of them is the image
+        (["CT", "CT"], ["CT", "CT"], None, [[0], [1]]),
         (["a", "b"], ["c", "d"], None, [[0], [1]]),
         (["T1", "T2"], ["T1", "PD", "T2"], None, [[0], [0, 1], [1]]),
         (["T1", "T2"], ["T2", "PD"], None, [[1], [0, 1]]),  # T2's place is T2's
