@@ -1,5 +1,6 @@
 """The trainers inside nnU-Net, in this process, on the tiny tree."""
 
+import errno
 import inspect
 import json
 import math
@@ -13,6 +14,7 @@ from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunet_xlstm import names
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.errors import ConfigError, UserError
+from nnunet_xlstm.io import files
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 QUICK = {
@@ -242,6 +244,24 @@ def test_a_run_killed_between_its_latest_and_best_checkpoint_loses_neither(make)
     )
     assert latest["current_epoch"] == best["current_epoch"] == 1
     assert latest["_best_ema"] == best["_best_ema"] == latest["logging"]["ema_fg_dice"][0]
+
+
+def test_a_full_disk_ends_a_run_and_leaves_its_last_checkpoint(make, monkeypatch):
+    trainer = make(num_epochs=3, save_every=1)
+    flush = files._flush
+
+    def full(path):
+        if trainer.current_epoch == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(path)
+
+    monkeypatch.setattr(files, "_flush", full)
+    with pytest.raises(UserError, match="make room on that disk"):
+        trainer.run_training()
+    folder = os.listdir(trainer.output_folder)
+    assert not [name for name in folder if name.endswith(".tmp")]
+    path = os.path.join(trainer.output_folder, "checkpoint_latest.pth")
+    assert torch.load(path, weights_only=False)["current_epoch"] == 1
 
 
 def test_nan_in_a_batch_is_skipped_and_counted(make):
