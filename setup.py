@@ -53,7 +53,10 @@ if __name__ == "__main__":
                 *("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"),
                 *("monai>=1.4", "statsmodels>=0.14", "trimesh>=4"),
                 *("onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"),
+                "PyYAML>=6",  # docs/claims.yaml
             ],
+            # The site: mkdocs build --strict. Nothing of the package is imported for it.
+            "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"],
             # SimpleITK and pydicom read DICOM: nothing more is needed, the name is kept for those who ask for it.
             "dicom": [],
             # vtkSurfaceNets3D (VTK 9.3 or later) and rendering for `nnunet_xlstm mesh`, which works without.

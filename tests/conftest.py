@@ -75,13 +75,14 @@ def plan_and_preprocess():
     def _run(number: int, check: bool = False, configuration: str = "3d_fullres") -> None:
         from nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet import nnUNetPlannerXLSTMUNetTiny
         from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+        from support.fewer_samples import FewerSamples
 
         with (
             mock.patch.object(multiprocessing, "get_context", lambda method: multiprocessing.dummy),
             # nnU-Net forks here to list files; a fork beside torch's threads may wait for ever
             mock.patch("nnunetv2.utilities.utils.Pool", multiprocessing.dummy.Pool),
         ):
-            nnunet.extract_fingerprint_dataset(number, num_processes=1, check_dataset_integrity=check)
+            nnunet.extract_fingerprint_dataset(number, FewerSamples, num_processes=1, check_dataset_integrity=check)
             nnUNetPlannerXLSTMUNetTiny(number).plan_experiment()
             nnunet.preprocess_dataset(number, "nnUNetXLSTMUNetTinyPlans", (configuration,), num_processes=(1,))
 

@@ -10,10 +10,10 @@ import pytest
 import setuptools
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY, TESTS = ("nnunet_xlstm", "trainers", "planners"), ("tests", "benchmarks")
+LIBRARY, TESTS = ("nnunet_xlstm", "trainers", "planners"), ("tests", "benchmarks", "docs")
 OWN = {"nnunet_xlstm"} | {path.stem for folder in TESTS for path in (ROOT / folder).rglob("*")}
 # name on PyPI -> name in imports, where they differ
-IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "vtk": "vtkmodules"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "vtk": "vtkmodules", "PyYAML": "yaml"}
 ORACLES = {"lightly"}  # tests compare with it where it is installed
 # declared and not imported by name
 TOOLS = {"setuptools", "pytest-xdist", "ruff", "onnx", "onnxscript"}  # the last two: by torch.onnx
@@ -60,7 +60,7 @@ def test_every_import_of_the_library_is_declared_and_every_declaration_imported(
 
 def test_every_import_of_the_tests_is_declared_and_every_declaration_imported():
     requirements = declared()
-    known = {module_of(name_of(r)) for extra in ("", "mesh", "kernels") for r in requirements[extra]}
+    known = {module_of(name_of(r)) for extra in ("", "mesh", "kernels", "docs") for r in requirements[extra]}
     needed = {module_of(name_of(r)) for r in requirements["test"] if name_of(r) not in TOOLS}
     of_torch = {"triton"}  # comes with torch's CUDA build; tests/meshes loads it where it is
     assert imported(TESTS) - known - of_torch == needed - known

@@ -7,13 +7,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from support.doc_tools import build
+from support.markdown import anchors
 
 from nnunet_xlstm.cli.table import COMMANDS
 from nnunet_xlstm.names import PLANNERS, TRAINERS
 from nnunet_xlstm.networks.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 STOCK_FLAGS = {
     "nnUNetv2_plan_and_preprocess": {"-d", "-pl", "-c", "--verify_dataset_integrity", "--no_pp", "--clean"},
     "nnUNetv2_train": {"-tr", "-p", "--npz", "--c", "-device", "-pretrained_weights"},
@@ -75,8 +80,14 @@ def test_commands_name_what_exists(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (page.parent / target).exists(), target
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text) + re.findall(r'(src)="([^"]+)"', text):
+        if target == "src":
+            assert (page.parent / anchor).exists(), anchor
+        elif not target.startswith("http"):
+            path = page.parent / target if target else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -84,6 +95,22 @@ def test_names_in_the_text_exist(page):
     plans = {name.replace("Planner", "", 1) + "Plans" for name in PLANNERS} | {"nnUNetPlans", "nnUNetLikePlans"}
     for name in re.findall(r"`(nnUNet(?:Trainer|Planner)?XLSTM\w+)`", page.read_text(encoding="utf-8")):
         assert name in TRAINERS or name in PLANNERS or name in plans, name
+
+
+CHECKED_ELSEWHERE = {
+    "docs/reference/presets.md",  # preset by preset, in tests/networks/test_cost.py
+    "docs/reference/configuration.md",  # tests/test_config.py
+}
+
+
+@pytest.mark.parametrize("page", sorted(set(build.PAGES) - CHECKED_ELSEWHERE))
+def test_generated_parts_are_up_to_date(page):
+    text, wanted = build.stale(page)
+    assert text == wanted, "run: python docs/build.py"
+
+
+def test_ci_builds_the_site_and_takes_a_broken_link_for_an_error():
+    assert "mkdocs build --strict" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_every_preset_is_in_the_reference():

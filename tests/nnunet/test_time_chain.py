@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_xlstm import names
@@ -59,17 +58,7 @@ def write_cines(folder, slices, frames):
         nibabel.save(image, folder / f"c{i}.nii.gz")
 
 
-@pytest.fixture
-def few_intensities(monkeypatch):
-    """nnU-Net draws 10^8 intensities of every channel, however few voxels there are."""
-    stock = DatasetFingerprintExtractor.analyze_case
-    monkeypatch.setattr(
-        DatasetFingerprintExtractor, "analyze_case", staticmethod(lambda *facts: stock(*facts[:3], num_samples=1000))
-    )
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("few_intensities")
 @pytest.mark.parametrize(
     ("mode", "number", "slices", "frames", "channels"), [("axis", 931, 1, 20, 1), ("channels", 932, 20, 4, 3)]
 )

@@ -138,10 +138,11 @@ class Runner:
         from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
 
         from nnunet_xlstm.nnunet.registration import load_class
+        from support.fewer_samples import FewerSamples
 
         folder = self.preprocessed / NAMES[dataset]
         if not (folder / "dataset_fingerprint.json").is_file():
-            nnunet.extract_fingerprint_dataset(dataset, num_processes=1)
+            nnunet.extract_fingerprint_dataset(dataset, FewerSamples, num_processes=1)
         load_class(planner)(dataset).plan_experiment()
         path = folder / f"{'nnUNet' + planner.removeprefix('nnUNetPlanner')}Plans.json"
         plans = json.loads(path.read_text())
