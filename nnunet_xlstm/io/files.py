@@ -365,7 +365,16 @@ def _is_abandoned(path: Path, owner: str) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    return False
+    return _is_zombie(number)
+
+
+def _is_zombie(number: str) -> bool:
+    """Whether a process has ended, but nobody has taken note: for long in a container whose first process does not."""
+    try:
+        state = Path(f"/proc/{int(number)}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):  # no Linux, or it is gone now
+        return False
+    return state in (b"Z", b"X")
 
 
 def _flush(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.files import read_json, write_text
 from nnunet_xlstm.nnunet.plan_configuration import divisors, needed
 from nnunet_xlstm.nnunet.plan_names import check_normalization, check_reader
 from nnunet_xlstm.nnunet.plan_network import MISFIT, reason
@@ -81,8 +83,8 @@ class LikePlanner(ExperimentPlanner):
             row |= {f"resampling_fn_{kind}_kwargs": {} for kind in ("data", "seg", "probabilities")}
         plans["configurations"] = {self.configuration: row}
         plans["pretrained"] = self.source.origin | {"spacing_mode": self.mode}
-        self.file.unlink(missing_ok=True)  # nnU-Net would mix old and new configurations
-        super().save_plans(plans)
+        recursive_fix_for_json_export(plans)
+        write_text(self.file, json.dumps(plans, indent=4) + "\n")  # nnU-Net would mix old and new configurations
 
     def _patch(self, shape: Sequence[int]) -> list[int]:
         """Return the source's patch, no larger than the median image rounded up to what the strides divide.

@@ -6,6 +6,7 @@ import contextlib
 import math
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import remove_leftovers, replacing, write_json
+from nnunet_xlstm.io.files import write_json
 from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
 from nnunet_xlstm.nnunet.checkpoint import random_state, random_states
 from nnunet_xlstm.nnunet.guard import FiniteGuard
@@ -349,6 +350,7 @@ class PretrainTrainer(XLSTMTrainer):
         # by the batch of all ranks together, so that each makes as many calls
         batches = -(-self.config.monitor_vectors // (2 * self.configuration_manager.batch_size))
         per_epoch = self.num_iterations_per_epoch * self.config.accumulation
+        self.keep_checkpoint()
         self.method.train()
         for _ in range(min(batches, per_epoch, UNTRAINED_BATCHES)):
             batch = next(self.dataloader_train)
@@ -362,16 +364,12 @@ class PretrainTrainer(XLSTMTrainer):
 
     # ---- checkpoints
 
-    def save_checkpoint(self, filename: str) -> None:
+    def write_checkpoint(self, file: str | BinaryIO) -> None:
         if self.disable_checkpointing:
             return
         states = random_states()
-        if self.local_rank != 0:
-            return
-        content = checkpoints.content(self, states)
-        remove_leftovers(Path(filename).parent)
-        with replacing(Path(filename)) as temporary:
-            torch.save(content, temporary)
+        if self.local_rank == 0:
+            torch.save(checkpoints.content(self, states), file)
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
         """Continue a run exactly: student, teacher, heads, centre, optimiser, random states.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-N_FOLDS = 5  # of nnU-Net's own split
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.files import read_json, write_json
+
+N_FOLDS, SEED = 5, 12345  # of nnU-Net's own split
 
 
 def check_splits(path: Path, fold: int | str, cases: Collection[str]) -> None:
@@ -49,3 +51,13 @@ def check_splits(path: Path, fold: int | str, cases: Collection[str]) -> None:
                 f"{path}: `{key}` of fold {fold} names {len(missing)} cases that are not among the {len(cases)} "
                 f"preprocessed ones, such as '{missing[0]}'; preprocess them (nnUNetv2_preprocess), or take them out"
             )
+
+
+def write_splits(path: Path, cases: Collection[str]) -> None:
+    """Write nnU-Net's own five folds, unless there is a file.
+
+    nnU-Net writes the same ones, but in place: a run that is killed meanwhile leaves half a file, which no later run
+    can read, and of two ranks one may read what the other has not yet written.
+    """
+    if not Path(path).is_file():
+        write_json(path, generate_crossval_split(sorted(map(str, cases)), seed=SEED, n_splits=N_FOLDS))

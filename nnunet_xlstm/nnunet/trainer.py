@@ -7,11 +7,13 @@ It overrides hooks and never `build_network_architecture`: the plans alone decid
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -41,10 +43,11 @@ from nnunet_xlstm.nnunet.guard import FiniteGuard, StopSignals
 from nnunet_xlstm.nnunet.optim import IterationSchedule, make_optimizer
 from nnunet_xlstm.nnunet.pretrained_weights import check_pretrained_weights
 from nnunet_xlstm.nnunet.run_config import STOCK_ATTRIBUTES, check_same_patch, stored_config, with_overrides
-from nnunet_xlstm.nnunet.splits import check_splits
+from nnunet_xlstm.nnunet.splits import check_splits, write_splits
 from nnunet_xlstm.nnunet.workers import SteadyBatches, kill_at_exit
 
 EXTRAS = "nnunet_xlstm"
+LATEST = "checkpoint_latest.pth"
 
 
 def numbers(scalars: Iterable) -> list[float]:
@@ -96,6 +99,8 @@ class XLSTMTrainer(nnUNetTrainer):
         self._iteration = 0
         self._checks = 0
         self._resume_states: list[dict] | None = None
+        self._epochs_on_disk: int | None = None  # how many epochs checkpoint_latest.pth of this run holds
+        self._kept = io.BytesIO()  # of rank 0: the checkpoint of all whole epochs, where the disk holds an older one
         self._apply_config()
 
     def _apply_config(self) -> None:
@@ -178,6 +183,10 @@ class XLSTMTrainer(nnUNetTrainer):
         restore_random_states(self._resume_states or [], self.local_rank)
         self._resume_states = None
 
+    def on_epoch_start(self):
+        self.keep_checkpoint()
+        super().on_epoch_start()
+
     def on_train_epoch_start(self):
         if self.config.seed is not None:
             # by epoch, so that a resumed run draws what an unbroken one would
@@ -218,8 +227,10 @@ class XLSTMTrainer(nnUNetTrainer):
 
     def run_training(self):
         final = Path(self.output_folder) / "checkpoint_final.pth"
-        if self.continuing and self.current_epoch >= self.num_epochs and final.is_file():
+        if self.continuing and self.current_epoch >= self.num_epochs and read_header(final) is not None:
             self.print_to_log_file(f"all {self.num_epochs} epochs of this run are done: there is nothing to train")
+            if self.local_rank == 0:
+                final.with_name(LATEST).unlink(missing_ok=True)  # as `on_train_end`, which a kill may have cut short
             return
         try:
             super().run_training()
@@ -247,16 +258,18 @@ class XLSTMTrainer(nnUNetTrainer):
             torch.set_autocast_dtype("cuda", torch.float16)  # torch's default, which stock prediction runs in
 
     def _maybe_stop(self) -> None:
-        """After a step: end the run with a checkpoint, on all ranks alike, if a signal came or batches failed."""
+        """After a step: end the run with a checkpoint, on all ranks alike, if a signal came or batches failed.
+
+        The checkpoint is that of all whole epochs: this one runs again after the restart, as in an unbroken run.
+        """
         self._checks += 1
         if self.is_ddp and self._checks % self.steps_between_checks:
             return
         received, failed = self._stop_requests()
         if not received and not failed:
             return
-        self.current_epoch -= 1  # this epoch is not finished: it runs again after the restart
-        self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
-        written = "no checkpoint (disabled)" if self.disable_checkpointing else "checkpoint_latest.pth written"
+        self._write_kept()
+        written = "no checkpoint (disabled)" if self.disable_checkpointing else f"{LATEST} written"
         reason = f"signal {received}" if received else "no more batches"
         self.print_to_log_file(f"{reason}: {written}; continue with --c")
         if self.is_ddp:
@@ -295,28 +308,69 @@ class XLSTMTrainer(nnUNetTrainer):
     def do_split(self):
         folder = self.preprocessed_dataset_folder
         cases = (self.dataset_class or infer_dataset_class(folder)).get_identifiers(folder)
-        check_splits(Path(self.preprocessed_dataset_folder_base) / "splits_final.json", self.fold, cases)
+        path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
+        check_splits(path, self.fold, cases)
+        if self.fold != "all":
+            write_splits(path, cases)
         return super().do_split()
 
     # ---- checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint, whole or not at all; nnU-Net calls this on all ranks, and rank 0 writes."""
-        states = None if self.disable_checkpointing else random_states()
+        if Path(filename).name == LATEST:
+            self._save_if_best()
         if self.local_rank != 0 or self.disable_checkpointing:
-            super().save_checkpoint(filename)
-            return
+            self.write_checkpoint(filename)
+        else:
+            remove_leftovers(Path(filename).parent)
+            with replacing(Path(filename)) as temporary:
+                self.write_checkpoint(str(temporary))
+        if Path(filename).name == LATEST:
+            self._epochs_on_disk = self.current_epoch + 1
+
+    def _save_if_best(self) -> None:
+        """Write the best checkpoint before the latest one.
+
+        nnU-Net writes it afterwards, and the latest one then holds an old best score: a run that goes on from it would
+        replace the best checkpoint by a worse one or, killed between the two, never write it.
+        """
+        scores = self.logger.get_value("ema_fg_dice", step=None)
+        if scores and (self._best_ema is None or scores[-1] > self._best_ema):
+            self._best_ema = scores[-1]
+            self.print_to_log_file(f"new best EMA pseudo Dice: {self._best_ema:.4f}")
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
+
+    def write_checkpoint(self, file: str | BinaryIO) -> None:
+        """Write a checkpoint into a file, on rank 0; all ranks must call this."""
+        states = None if self.disable_checkpointing else random_states()
         # nnU-Net stores init_args as they are and reads only the names it knows
         arguments = self.my_init_kwargs
         self.my_init_kwargs = arguments | {
             EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_states": states}
         }
         try:
-            remove_leftovers(Path(filename).parent)
-            with replacing(Path(filename)) as temporary:
-                super().save_checkpoint(str(temporary))
+            super().save_checkpoint(file)
         finally:
             self.my_init_kwargs = arguments
+
+    def keep_checkpoint(self) -> None:
+        """Keep what a stop within the coming epoch writes: its steps cannot be taken back, and it will run again.
+
+        In memory (weights and the optimiser's state once more, on the host), unless checkpoint_latest.pth is the same.
+        """
+        self._kept = io.BytesIO()
+        if not self.disable_checkpointing and self._epochs_on_disk != self.current_epoch:
+            self.current_epoch -= 1  # a checkpoint is of the epoch that has just ended
+            self.write_checkpoint(self._kept)
+            self.current_epoch += 1
+
+    def _write_kept(self) -> None:
+        if self._kept.getbuffer().nbytes:
+            latest = Path(self.output_folder) / LATEST
+            remove_leftovers(latest.parent)
+            with replacing(latest) as temporary:
+                temporary.write_bytes(self._kept.getbuffer())
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
         if isinstance(filename_or_checkpoint, (str, Path)):

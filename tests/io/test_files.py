@@ -97,6 +97,19 @@ def test_leftovers_of_a_killed_process_go_and_those_of_a_running_one_stay(tmp_pa
     assert os.listdir(tmp_path) == ["c"]
 
 
+@pytest.mark.skipif(not os.path.isfile("/proc/self/stat"), reason="only Linux says what a process has come to")
+def test_leftovers_of_a_process_that_nobody_has_waited_for_go(tmp_path):
+    """As in a container whose first process waits for none: its number stays taken after kill -9."""
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    left = tmp_path / f".a.{files._owner().rpartition('-')[0]}-{process.pid}.12345678.tmp"
+    left.touch()
+    remove_leftovers(tmp_path)
+    process.wait()
+    assert not left.exists()
+
+
 def test_a_result_of_several_files_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     write_text(tmp_path / "out" / "a", "old")

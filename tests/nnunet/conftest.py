@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from support.training_runs import Run, Server
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.data.pool_sources import build_pool
@@ -54,6 +55,30 @@ def pool(nnunet_tree, whole, plan_and_preprocess):
 def pool_apart(nnunet_tree, whole, plan_and_preprocess):
     """Dataset906_Apart: the same, with targets of their own for each source."""
     return planned_pool(nnunet_tree, plan_and_preprocess, 906, "Apart", merge="none")
+
+
+# Trainings in processes of their own
+
+
+@pytest.fixture(scope="session")
+def server(nnunet_tree, pool):
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def start(server, tmp_path):
+    """start(trainer, ranks, ..., name="run") -> Run; `spawn` as nnU-Net starts ranks, which takes longer."""
+    runs = []
+
+    def _start(*args, spawn=False, name="run", **kwargs):
+        runs.append(Run(None if spawn else server, tmp_path / name, *args, **kwargs))
+        return runs[-1]
+
+    yield _start
+    for run in runs:
+        run.kill()
 
 
 # Transfer: the tiny data set's plans in folders of a test's own, and the two commands

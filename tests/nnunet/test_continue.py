@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_xlstm import names
 from nnunet_xlstm.config import ENVIRONMENT
@@ -32,6 +33,7 @@ def make(nnunet_tree, pool, tmp_path, monkeypatch):
 
     def _make(name, keys, continuing=False):
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # takes most of the time
         if keys is None:
             monkeypatch.delenv(ENVIRONMENT, raising=False)
         else:
@@ -101,15 +103,32 @@ def test_a_finished_run_may_be_made_longer(make):
     assert final["current_epoch"] == 2
 
 
-def test_a_run_killed_after_its_last_epoch_writes_its_final_checkpoint(make):
+@pytest.mark.parametrize("damage", ["absent", "cut off"])
+def test_a_run_killed_after_its_last_epoch_writes_its_final_checkpoint(make, damage):
     first = make("nnUNetTrainerXLSTMUNetShort", QUICK)
     first.run_training()
-    final, best = (Path(first.output_folder, f"checkpoint_{name}.pth") for name in ("final", "best"))
-    final.unlink()
+    final = Path(first.output_folder, "checkpoint_final.pth")  # the best one is of the last epoch, too
+    whole = final.read_bytes()
+    if damage == "absent":
+        final.unlink()
+    else:
+        final.write_bytes(whole[:1000])
     again = make("nnUNetTrainerXLSTMUNetShort", None, continuing=True)
     maybe_load_checkpoint(again, True, False)
     again.run_training()
-    assert again.current_epoch == 1 and final.is_file()
+    assert again.current_epoch == 1 and torch.load(final, weights_only=False)["current_epoch"] == 1
+
+
+def test_a_run_killed_between_its_last_two_steps_leaves_no_latest_checkpoint(make):
+    """nnU-Net deletes it when the final one is written."""
+    first = make("nnUNetTrainerXLSTMUNetShort", QUICK)
+    first.run_training()
+    final, latest = (Path(first.output_folder, f"checkpoint_{name}.pth") for name in ("final", "latest"))
+    latest.write_bytes(final.read_bytes())
+    again = make("nnUNetTrainerXLSTMUNetShort", None, continuing=True)
+    maybe_load_checkpoint(again, True, False)
+    again.run_training()
+    assert final.is_file() and not latest.exists()
 
 
 def test_keys_of_another_version_are_named(make):

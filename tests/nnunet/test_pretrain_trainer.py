@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_xlstm import names
@@ -44,6 +45,7 @@ def make(nnunet_tree, tmp_path, monkeypatch):
         (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # ours is drawn over it
         folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
         plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": continuing}
         dataset = json.loads((folder / "dataset.json").read_text())

@@ -11,7 +11,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.networks.build import build_network
 from nnunet_xlstm.nnunet.pretrained_weights import check_pretrained_weights, named_file
-from nnunet_xlstm.nnunet.splits import check_splits
+from nnunet_xlstm.nnunet.splits import check_splits, write_splits
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,39 @@ def test_splits_that_can_be_used(tmp_path):
     file.write_text(json.dumps([{"train": ["a", "b"], "val": ["c"]}, {"train": ["x"], "val": []}]))
     for fold in (0, "all", 2):  # the last is a random split of nnU-Net's
         check_splits(file, fold, CASES)
+
+
+def test_the_split_is_that_of_nnunet_and_whole(tmp_path, monkeypatch):
+    """nnU-Net writes it in place: a kill meanwhile would leave half a file, which ends every later run."""
+    from types import SimpleNamespace
+
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from nnunet_xlstm.io import files
+
+    cases = [f"case_{i}" for i in range(7)]
+    stock = SimpleNamespace(
+        fold=1,
+        dataset_class=lambda *_, **__: SimpleNamespace(identifiers=cases),
+        preprocessed_dataset_folder_base=str(tmp_path / "stock"),
+        preprocessed_dataset_folder="",
+        folder_with_segs_from_previous_stage=None,
+        print_to_log_file=lambda *_: None,
+    )
+    (tmp_path / "stock").mkdir()
+    nnUNetTrainer.do_split(stock)
+    ours = tmp_path / "splits_final.json"
+    write_splits(ours, cases[::-1])
+    assert json.loads(ours.read_text()) == json.loads((tmp_path / "stock" / ours.name).read_text())
+    before = ours.stat().st_mtime_ns
+    write_splits(ours, cases[:5])
+    assert ours.stat().st_mtime_ns == before
+    ours.unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_splits(ours, cases)
+    assert not ours.exists()

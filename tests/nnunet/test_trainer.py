@@ -1,5 +1,6 @@
 """The trainers inside nnU-Net, in this process, on the tiny tree."""
 
+import errno
 import inspect
 import json
 import math
@@ -8,10 +9,12 @@ import signal
 
 import pytest
 import torch
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_xlstm import names
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.errors import ConfigError, UserError
+from nnunet_xlstm.io import files
 from nnunet_xlstm.pretraining.config import PretrainingConfig
 
 QUICK = {
@@ -40,6 +43,7 @@ def make(nnunet_tree, tmp_path, monkeypatch):
         config.write_text(json.dumps(QUICK | keys))
         monkeypatch.setenv("nnUNet_xlstm_config", str(config))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # takes most of the time
         folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
         plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": False}
         dataset = json.loads((folder / "dataset.json").read_text())
@@ -185,19 +189,79 @@ def test_resume_is_exact(make, tmp_path):
     assert equal(unbroken, run_epochs(again))
 
 
-def test_signal_writes_a_checkpoint_of_the_unfinished_epoch_and_ends(make):
-    trainer = make(num_iterations_per_epoch=50)
+def test_signal_writes_a_checkpoint_of_the_epoch_start_and_ends(make):
+    """The epoch runs again: from the weights that it had reached, a run would take more steps than an unbroken one."""
+    unbroken = run_epochs(make(num_iterations_per_epoch=4))
+    trainer = make(num_iterations_per_epoch=4)
     trainer.on_train_start()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
+    before = weights(trainer)
     trainer.train_step(next(trainer.dataloader_train))
+    assert not equal(before, weights(trainer))
     os.kill(os.getpid(), signal.SIGUSR1)
     with pytest.raises(SystemExit) as end:
         trainer.train_step(next(trainer.dataloader_train))
     assert end.value.code == 128 + signal.SIGUSR1
-    header = torch.load(os.path.join(trainer.output_folder, "checkpoint_latest.pth"), weights_only=False)
-    assert header["current_epoch"] == 0
+    path = os.path.join(trainer.output_folder, "checkpoint_latest.pth")
+    header = torch.load(path, weights_only=False)
+    assert header["current_epoch"] == 0 and equal(before, header["network_weights"])
     assert header["init_args"]["nnunet_xlstm"]["config"]["seed"] == 7
+    again = make(num_iterations_per_epoch=4)
+    again.load_checkpoint(path)
+    assert equal(unbroken, run_epochs(again))
+
+
+def test_the_start_of_an_epoch_is_kept_in_memory_only_where_the_disk_holds_an_older_one(make):
+    trainer = make(num_epochs=3, save_every=2)
+    sizes, start = [], trainer.on_epoch_start
+
+    def look():
+        start()
+        sizes.append(trainer._kept.getbuffer().nbytes > 0)
+
+    trainer.on_epoch_start = look
+    trainer.run_training()
+    assert sizes == [True, True, False]
+
+
+def test_a_run_killed_between_its_latest_and_best_checkpoint_loses_neither(make):
+    """nnU-Net writes the best one last, and its score is then missing in the latest one."""
+    trainer = make(save_every=1)
+    save = trainer.save_checkpoint
+
+    def killed(filename):
+        save(filename)
+        if filename.endswith("checkpoint_latest.pth"):
+            raise KeyboardInterrupt
+
+    trainer.save_checkpoint = killed
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
+    latest, best = (
+        torch.load(os.path.join(trainer.output_folder, f"checkpoint_{name}.pth"), weights_only=False)
+        for name in ("latest", "best")
+    )
+    assert latest["current_epoch"] == best["current_epoch"] == 1
+    assert latest["_best_ema"] == best["_best_ema"] == latest["logging"]["ema_fg_dice"][0]
+
+
+def test_a_full_disk_ends_a_run_and_leaves_its_last_checkpoint(make, monkeypatch):
+    trainer = make(num_epochs=3, save_every=1)
+    flush = files._flush
+
+    def full(path):
+        if trainer.current_epoch == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(path)
+
+    monkeypatch.setattr(files, "_flush", full)
+    with pytest.raises(UserError, match="make room on that disk"):
+        trainer.run_training()
+    folder = os.listdir(trainer.output_folder)
+    assert not [name for name in folder if name.endswith(".tmp")]
+    path = os.path.join(trainer.output_folder, "checkpoint_latest.pth")
+    assert torch.load(path, weights_only=False)["current_epoch"] == 1
 
 
 def test_nan_in_a_batch_is_skipped_and_counted(make):

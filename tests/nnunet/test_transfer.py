@@ -1,7 +1,9 @@
 """Sources, adaptation and proof, on the tiny tree."""
 
 import copy
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -389,6 +391,22 @@ def test_plans_of_others_stay(run_plan_like, transfer_folder):
     before = plans.read_bytes()
     code, _, text = run_plan_like("-p", PLANS)
     assert code == 1 and "was not made by plan_like" in text and plans.read_bytes() == before
+
+
+def test_a_full_disk_leaves_earlier_plans_and_checkpoints(run_plan_like, run_adapt, tmp_path, monkeypatch):
+    assert run_plan_like()[0] == 0 == run_adapt()[0]
+    made = [*tmp_path.glob("adapted.*"), *tmp_path.rglob("nnUNetLikePlans.json")]
+    before = [path.read_bytes() for path in made]
+
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nnunet_xlstm.io.files._flush", full)  # of every file, before it takes its name
+    for command in (lambda: run_plan_like("--spacing", "default"), lambda: run_adapt("--seed", 3)):
+        code, _, text = command()
+        assert code == 1 and "make room on that disk" in text
+    assert len(made) == 3 and [path.read_bytes() for path in made] == before
+    assert not list(tmp_path.rglob(".*.tmp*"))
 
 
 def test_a_raw_data_set_that_is_none(run_plan_like, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
-"""A full disk at several sizes, for every command that writes: no broken file that a rerun keeps, and one line says it.
+"""A full disk, for every command that writes: no broken file that a rerun keeps, and one line says it.
 
+For `plan_like` and `adapt` see tests/nnunet/test_transfer.py, for trainings tests/nnunet/test_trainer.py.
 `NNUNET_XLSTM_DISKS=10 pytest tests/robustness/test_full_disk.py` tries ten sizes; else two.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.pool_predictions import ideal, make_dataset_json, write_case
 from support.image_files import body_image, tree, write
 
 from nnunet_xlstm.cli.main import main
@@ -21,9 +23,10 @@ from nnunet_xlstm.comparison import run as comparison
 from nnunet_xlstm.comparison.pictures import Job
 from nnunet_xlstm.io.files import write_bytes
 
-from .test_kill import JOBS, files, readable, start
+from .test_kill import JOBS, files, labelled, readable, start
 
 DISKS = int(os.environ.get("NNUNET_XLSTM_DISKS", "2"))
+PAGE = 4096  # bytes; a tmpfs gives room by the page
 
 
 @pytest.fixture
@@ -122,18 +125,19 @@ def drawn(job: Job, folder: Path) -> list[Path]:
 def test_an_earlier_result_survives_a_full_disk(judged, disk, name, capsys, monkeypatch):
     monkeypatch.setattr(comparison, "draw", drawn)
     command, change = (text.format(judged, disk).split() for text in JUDGING[name])
-    empty = used(disk)
     assert main(command) == 0
     before, full = tree(disk), used(disk)
     shutil.copytree(disk, judged / f"old_{name}")
     assert main([*command, *change]) == 0  # what it would become
     after = {path: content for path, (content, _) in tree(disk).items()}
+    changed = [-(-len(content) // PAGE) for path, content in after.items() if content != before[path][0]]
+    pages = max(changed) if name == "view" else sum(changed)  # view puts each picture in place when it is drawn
     for i in range(DISKS + 1):
         resize(disk, 64 << 20)
         for path in disk.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(judged / f"old_{name}", disk, dirs_exist_ok=True)
-        resize(disk, full + (full - empty) * i // (DISKS + 2))
+        resize(disk, full + (pages - 1) * i // (DISKS + 1) * PAGE)
         capsys.readouterr()
         assert main([*command, *change]) == 1
         error = capsys.readouterr().err.strip().splitlines()
@@ -147,3 +151,39 @@ def test_an_earlier_result_survives_a_full_disk(judged, disk, name, capsys, monk
     resize(disk, 64 << 20)
     assert main([*command, *change]) == 0
     assert {path: content for path, (content, _) in tree(disk).items()} == after
+
+
+# Commands that write little: there is no room at all ------------------------------------------------------------------
+
+
+def for_split(folder: Path) -> str:
+    labelled(folder, "Dataset001_One", 10)
+    return f"split -d {folder}/nnunet/raw/Dataset001_One --folds 5 --overwrite"
+
+
+def for_restrict(folder: Path) -> str:
+    targets = {"liver": ("organ", ["CT", "MR"], ["abdomen"]), "tumor": ("lesion", ["CT"], ["abdomen"])}
+    dataset = make_dataset_json(targets, {"Liver": {"liver": [1, 2], "tumor": [2]}}, [["liver", "tumor"]])
+    native = np.random.default_rng(0).integers(0, 3, (4, 16, 16))
+    write_case(folder / "pred", "a", dataset, ideal(dataset, "Liver", native))
+    return f"restrict -i {folder}/pred -o {folder}/out"
+
+
+SMALL = {"split": (for_split, "--seed 3"), "restrict": (for_restrict, "--modality MR")}  # as JUDGING
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_there_is_no_room(disk, name, capsys):
+    prepare, change = SMALL[name]
+    command, change = prepare(disk).split(), change.split()
+    assert main(command) == 0
+    before = tree(disk)
+    resize(disk, used(disk))
+    capsys.readouterr()
+    assert main([*command, *change]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert str(disk) in error and "make room on that disk" in error
+    assert {path: content for path, (content, _) in tree(disk).items()} == {p: c for p, (c, _) in before.items()}
+    resize(disk, 64 << 20)
+    assert main([*command, *change]) == 0
+    assert tree(disk) != before

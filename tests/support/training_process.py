@@ -12,9 +12,11 @@ leaves the files
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -27,11 +29,13 @@ def rank_main(rank: int, options: dict) -> None:
     """What `nnUNetv2_train` runs on one rank, on the CPU: its device and backend alone are others."""
     import torch
     from nnunetv2.run import run_training as stock
+    from nnunetv2.training.logging.nnunet_logger import MetaLogger
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock_trainer
     from torch import distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
     from nnunet_xlstm.names import TRAINERS
+    from nnunet_xlstm.nnunet import pretrain_watch
 
     torch.set_num_threads(1)
     alone = options["ranks"] == 1
@@ -53,7 +57,15 @@ def rank_main(rank: int, options: dict) -> None:
     )
     torch.cuda.set_device = lambda device: None
     save = torch.save
-    torch.save = lambda *args, **keys: (save(*args, **keys), time.sleep(options["slow"].get("save", 0)))
+
+    def slow_save(content, file, **keys):
+        save(content, file, **keys)
+        if isinstance(file, (str, Path)):
+            time.sleep(options["slow"].get("save", 0))
+
+    torch.save = slow_save
+    # pictures would take most of the time
+    MetaLogger.plot_progress_png = pretrain_watch.draw_progress = lambda *_: None
     stock_trainer.DDP = lambda network, device_ids: DistributedDataParallel(network)
     dataset, fold, trainer, resume = (options[key] for key in ("dataset", "fold", "trainer", "continuing"))
     try:
@@ -145,23 +157,33 @@ def serve() -> None:
     `{"options": ..., "environment": ..., "log": ...}` starts one in a process group of its own: `{"pid": ...}`.
     `{"wait": pid}` waits for its end: `{"returncode": ...}` as subprocess has it.
     """
+    import nnunet_xlstm.trainers.nnUNetTrainerDINO
+    import nnunet_xlstm.trainers.nnUNetTrainerPool
+    import nnunet_xlstm.trainers.nnUNetTrainerXLSTMUNetShort  # noqa: F401
     import nnunetv2.run.run_training  # noqa: F401
 
+    gc.freeze()  # collections in the forked processes do not touch, and so copy, what is there now
+    context, processes = multiprocessing.get_context("fork"), {}
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
-            print(json.dumps({"returncode": status}), flush=True)
-            continue
-        if os.fork() == 0:
-            os.setsid()
-            print(json.dumps({"pid": os.getpid()}), flush=True)  # its group is there now
-            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for stream in (1, 2):
-                os.dup2(log, stream)
-            os.environ |= request["environment"]
-            start(request["options"])
-            sys.exit(0)
+            process = processes.pop(request["wait"])
+            process.join()
+            print(json.dumps({"returncode": process.exitcode}), flush=True)
+        else:
+            process = context.Process(target=_forked, args=(request,))
+            process.start()
+            processes[process.pid] = process
+
+
+def _forked(request: dict) -> None:
+    os.setsid()
+    print(json.dumps({"pid": os.getpid()}), flush=True)  # its group is there now
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.environ |= request["environment"]
+    start(request["options"])
 
 
 if __name__ == "__main__":
