@@ -30,8 +30,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
+from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.folder import Pair, score_pairs
-from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import Settings, score_case
 from nnunet_xlstm.statistics.ranking import bootstrap_ranks
 

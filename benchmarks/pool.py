@@ -33,9 +33,9 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch.nn import functional as F
 
-from nnunet_xlstm.data.pool_sources import build_pool
-from nnunet_xlstm.losses.partial import PartialLabelLoss
+from nnunet_xlstm.losses.partial_labels import PartialLabelLoss
 from nnunet_xlstm.networks.build import build_network
+from nnunet_xlstm.pools.build import build_pool
 
 NUMBER = 900
 MAPPINGS = ({"liver": [1, 2], "tumour": [2]}, {"vessel": [3], "tumour": [1]})

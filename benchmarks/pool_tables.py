@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_xlstm.figures.charts import Panel, scores_per_method
+from nnunet_xlstm.figures.score_charts import Panel, scores_per_method
 from nnunet_xlstm.figures.style import save
 from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.statistics.bootstrap import mean_interval

@@ -30,21 +30,20 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nnunet_xlstm import names
+from nnunet_xlstm import registry
+from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.networks.build import build_network
-from nnunet_xlstm.nnunet.optim import make_optimizer
-from nnunet_xlstm.nnunet.pretrain_loader import ViewLoader
-from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.nnunet.loading.views import ViewLoader
+from nnunet_xlstm.nnunet.training.optim import make_optimizer
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
-from nnunet_xlstm.pretraining.view_batch import ViewBatch
-from nnunet_xlstm.pretraining.views import Views
+from nnunet_xlstm.pretraining.views import ViewBatch, Views
 
 SPACING = (1.0, 1.0, 1.0)
 
 
 def recipe(trainer: str) -> PretrainingConfig:
     """The trainer's keys, for one batch per step."""
-    config = getattr(importlib.import_module(names.TRAINERS[trainer]), trainer).recipe
+    config = getattr(importlib.import_module(registry.TRAINERS[trainer]), trainer).recipe
     return dataclasses.replace(config, accumulation=1, freeze_prototypes_epochs=0)
 
 
@@ -192,7 +191,7 @@ def memory_of(arm: str, args: argparse.Namespace) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    trainers = [name for name in names.TRAINERS if "DINO" in name or "Masked" in name]
+    trainers = [name for name in registry.TRAINERS if "DINO" in name or "Masked" in name]
     parser.add_argument("--preset", default="heartseg_30m", help="network")
     parser.add_argument("--patch", type=int, default=64, help="edge of a view in voxels")
     parser.add_argument("--batch", type=int, default=2, help="images")

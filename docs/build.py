@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import claims
 
 from nnunet_xlstm.cli.cmd_config import page as configuration_page
-from nnunet_xlstm.cli.table import COMMANDS, STAGES, Command
+from nnunet_xlstm.cli.commands import COMMANDS, STAGES, Command
 from nnunet_xlstm.networks.build import build_network
 from nnunet_xlstm.networks.cost import count_cost
 from nnunet_xlstm.networks.presets import PRESETS

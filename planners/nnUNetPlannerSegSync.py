@@ -3,7 +3,7 @@
 `nnUNetPlannerSegSync` writes `nnUNetSegSyncPlans`.
 """
 
-from nnunet_xlstm.nnunet.planner import XLSTMPlanner
+from nnunet_xlstm.nnunet.planning.planner import XLSTMPlanner
 
 
 class nnUNetPlannerSegSync(XLSTMPlanner):

@@ -3,7 +3,7 @@
 `nnUNetPlannerTSFM_B` writes `nnUNetTSFM_BPlans`.
 """
 
-from nnunet_xlstm.nnunet.planner import XLSTMPlanner
+from nnunet_xlstm.nnunet.planning.planner import XLSTMPlanner
 
 
 class nnUNetPlannerTSFM_S(XLSTMPlanner):

@@ -3,7 +3,7 @@
 `nnUNetPlannerXLSTMUNetSmall` writes `nnUNetXLSTMUNetSmallPlans`.
 """
 
-from nnunet_xlstm.nnunet.planner import XLSTMPlanner
+from nnunet_xlstm.nnunet.planning.planner import XLSTMPlanner
 
 
 class nnUNetPlannerXLSTMUNet(XLSTMPlanner):

@@ -107,8 +107,8 @@ def pretrained_file(nnunet_tree, tmp_path_factory) -> Path:
     """A checkpoint as the pre-training trainers write it, of the tiny network with fresh weights."""
     import torch
 
-    from nnunet_xlstm.nnunet import pretrain_checkpoint
-    from nnunet_xlstm.nnunet.plan_network import planned_network
+    from nnunet_xlstm.nnunet.checkpoints import pretraining
+    from nnunet_xlstm.nnunet.planning.network import planned_network
 
     folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
     path = folder / "nnUNetXLSTMUNetTinyPlans.json"
@@ -122,8 +122,8 @@ def pretrained_file(nnunet_tree, tmp_path_factory) -> Path:
         "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": "all", "dataset_json": dataset},
         "trainer_name": "nnUNetTrainerDINO",
         "current_epoch": 2,
-        pretrain_checkpoint.KEY: {
-            "format": pretrain_checkpoint.FORMAT,
+        pretraining.KEY: {
+            "format": pretraining.FORMAT,
             "kind": "pretraining",
             "dataset": plans["dataset_name"],
             "architecture": plans["configurations"]["3d_fullres"]["architecture"],
@@ -132,7 +132,7 @@ def pretrained_file(nnunet_tree, tmp_path_factory) -> Path:
         },
     }
     file = tmp_path_factory.mktemp("pretrained") / "checkpoint_final.pth"
-    torch.save(pretrain_checkpoint.plain(content), file)
+    torch.save(pretraining.plain(content), file)
     return file
 
 

@@ -10,9 +10,9 @@ import pytest
 from support.doc_tools import build
 from support.markdown import anchors
 
-from nnunet_xlstm.cli.table import COMMANDS
-from nnunet_xlstm.names import PLANNERS, TRAINERS
+from nnunet_xlstm.cli.commands import COMMANDS
 from nnunet_xlstm.networks.presets import PRESETS
+from nnunet_xlstm.registry import PLANNERS, TRAINERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -99,7 +99,7 @@ def test_names_in_the_text_exist(page):
 
 CHECKED_ELSEWHERE = {
     "docs/reference/presets.md",  # preset by preset, in tests/networks/test_cost.py
-    "docs/reference/configuration.md",  # tests/test_config.py
+    "docs/reference/configuration.md",  # tests/config/test_overrides.py
 }
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_xlstm.cli.table import COMMANDS
-from nnunet_xlstm.names import PLANNERS, TRAINERS
+from nnunet_xlstm.cli.commands import COMMANDS
+from nnunet_xlstm.registry import PLANNERS, TRAINERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "nnunet_xlstm"
@@ -142,9 +142,9 @@ def run_light(code: str) -> dict:
     "code",
     [
         "import nnunet_xlstm",
-        "import nnunet_xlstm.names",
+        "import nnunet_xlstm.registry",
         "from nnunet_xlstm.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass",
-        "import nnunet_xlstm.nnunet.registration, nnunet_xlstm.nnunet.status",
+        "import nnunet_xlstm.nnunet.install.registration, nnunet_xlstm.nnunet.install.status",
         "from nnunet_xlstm.cli.main import main\nmain(['status', '--no-torch'])",
     ],
     ids=["package", "names", "help", "registration", "status"],

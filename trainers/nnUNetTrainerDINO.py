@@ -1,7 +1,7 @@
 """Pre-training without labels at the batch sizes that people have."""
 
-from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
-from nnunet_xlstm.pretraining.config import ROBUST
+from nnunet_xlstm.config.pretraining import ROBUST
+from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 
 
 class nnUNetTrainerDINO(PretrainTrainer):

@@ -1,7 +1,7 @@
 """The pre-training of 3D-Heart_Seg."""
 
-from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
-from nnunet_xlstm.pretraining.config import HEARTSEG
+from nnunet_xlstm.config.pretraining import HEARTSEG
+from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 
 
 class nnUNetTrainerDINO_HeartSeg(PretrainTrainer):

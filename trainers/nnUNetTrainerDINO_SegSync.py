@@ -1,7 +1,7 @@
 """The pre-training of 3D-SegSync."""
 
-from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
-from nnunet_xlstm.pretraining.config import SEGSYNC
+from nnunet_xlstm.config.pretraining import SEGSYNC
+from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 
 
 class nnUNetTrainerDINO_SegSync(PretrainTrainer):

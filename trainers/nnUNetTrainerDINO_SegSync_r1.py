@@ -1,7 +1,7 @@
 """Pre-training with the settings of 3D-SegSync and a head at the bottom alone."""
 
-from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
-from nnunet_xlstm.pretraining.config import SEGSYNC_R1
+from nnunet_xlstm.config.pretraining import SEGSYNC_R1
+from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 
 
 class nnUNetTrainerDINO_SegSync_r1(PretrainTrainer):

@@ -1,7 +1,7 @@
 """Fine-tuning of the whole network."""
 
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.transfer.config import FULL
+from nnunet_xlstm.config.finetuning import FULL
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
 
 
 class nnUNetTrainerFinetune(FinetuneTrainer):

@@ -1,7 +1,7 @@
 """Fine-tuning of the bottom and the decoder."""
 
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.transfer.config import BOTTOM_150, SEGSYNC_BOTTOM
+from nnunet_xlstm.config.finetuning import BOTTOM_150, SEGSYNC_BOTTOM
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
 
 
 class nnUNetTrainerFinetuneBottom(FinetuneTrainer):

@@ -1,7 +1,7 @@
 """Fine-tuning on a frozen encoder."""
 
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.transfer.config import FROZEN_150, HEARTSEG
+from nnunet_xlstm.config.finetuning import FROZEN_150, HEARTSEG
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
 
 
 class nnUNetTrainerFinetuneFrozen(FinetuneTrainer):

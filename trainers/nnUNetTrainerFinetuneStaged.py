@@ -1,7 +1,7 @@
 """Fine-tuning in two stages."""
 
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.transfer.config import STAGED
+from nnunet_xlstm.config.finetuning import STAGED
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
 
 
 class nnUNetTrainerFinetuneStaged(FinetuneTrainer):

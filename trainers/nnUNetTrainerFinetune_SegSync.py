@@ -1,7 +1,7 @@
 """The fine-tuning of 3D-SegSync."""
 
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.transfer.config import SEGSYNC
+from nnunet_xlstm.config.finetuning import SEGSYNC
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
 
 
 class nnUNetTrainerFinetune_SegSync(FinetuneTrainer):

@@ -1,7 +1,7 @@
 """Pre-training by filling in masked blocks."""
 
-from nnunet_xlstm.nnunet.pretrain_trainer import PretrainTrainer
-from nnunet_xlstm.pretraining.config import MASKED
+from nnunet_xlstm.config.pretraining import MASKED
+from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 
 
 class nnUNetTrainerMasked(PretrainTrainer):

@@ -1,6 +1,6 @@
 """Training on a pool of data sets that each label some of the targets."""
 
-from nnunet_xlstm.nnunet.pool_trainer import PoolTrainer
+from nnunet_xlstm.nnunet.training.pool import PoolTrainer
 
 
 class nnUNetTrainerPool(PoolTrainer):

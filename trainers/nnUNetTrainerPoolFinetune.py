@@ -1,8 +1,8 @@
 """Fine-tuning on a pool of data sets that each label some of the targets."""
 
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.nnunet.pool_trainer import PoolTrainer
-from nnunet_xlstm.transfer.config import POOL_FROZEN, POOL_FULL, POOL_STAGED
+from nnunet_xlstm.config.finetuning import POOL_FROZEN, POOL_FULL, POOL_STAGED
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
+from nnunet_xlstm.nnunet.training.pool import PoolTrainer
 
 
 class nnUNetTrainerPoolFinetune(PoolTrainer, FinetuneTrainer):

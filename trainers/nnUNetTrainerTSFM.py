@@ -1,9 +1,9 @@
 """TSFM: training on a pool, and transfer of what was trained there in few epochs."""
 
 from nnunet_xlstm.config import PoolConfig
-from nnunet_xlstm.nnunet.finetune import FinetuneTrainer
-from nnunet_xlstm.nnunet.pool_trainer import PoolTrainer
-from nnunet_xlstm.transfer.config import FinetuneConfig
+from nnunet_xlstm.config.finetuning import FinetuneConfig
+from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
+from nnunet_xlstm.nnunet.training.pool import PoolTrainer
 
 
 class nnUNetTrainerTSFM(PoolTrainer):

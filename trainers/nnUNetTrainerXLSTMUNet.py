@@ -1,6 +1,6 @@
 """nnU-Net's own recipe with our checkpoints, guards and config."""
 
-from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
 
 
 class nnUNetTrainerXLSTMUNet(XLSTMTrainer):

@@ -1,7 +1,7 @@
 """The recipe of 3D-Heart_Seg."""
 
 from nnunet_xlstm.config import SegmentationConfig
-from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
 
 
 class nnUNetTrainerXLSTMUNetAdam(XLSTMTrainer):

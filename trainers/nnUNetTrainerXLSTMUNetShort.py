@@ -1,7 +1,7 @@
 """A short recipe for studies on a CPU, the same for all arms (docs/reference/cpu-protocol.md)."""
 
 from nnunet_xlstm.config import SegmentationConfig
-from nnunet_xlstm.nnunet.trainer import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
 
 
 class nnUNetTrainerXLSTMUNetShort(XLSTMTrainer):

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
-from nnunet_xlstm.cli.trust_options import add_trust_options
+from nnunet_xlstm.cli.options import add_trust_options
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -47,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.io.files import write_json
-    from nnunet_xlstm.nnunet import adapt
-    from nnunet_xlstm.nnunet.transfer_source import read_source
-    from nnunet_xlstm.nnunet.transfer_target import Target
+    from nnunet_xlstm.io.write import write_json
+    from nnunet_xlstm.nnunet.transfer import adapt
+    from nnunet_xlstm.nnunet.transfer.source import read_source
+    from nnunet_xlstm.nnunet.transfer.target import Target
 
     channels = _channels(args.channels)
     if not 0 <= args.min_loaded <= 1:
@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_out(args: argparse.Namespace) -> None:
     """The report goes beside the file, to its name with .json: no plans may lie there."""
-    from nnunet_xlstm.io.files import protect_inputs, protect_other_json
-    from nnunet_xlstm.nnunet.transfer_target import preprocessed_folder
+    from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
+    from nnunet_xlstm.nnunet.transfer.target import preprocessed_folder
 
     out, report = args.out, args.out.with_suffix(".json")
     if out.suffix != ".pth" or out.is_dir():

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -32,12 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.evaluation import cardiac_folder
-    from nnunet_xlstm.evaluation.cardiac import find_structures, quantities
-    from nnunet_xlstm.evaluation.labels import read_classes
+    from nnunet_xlstm.evaluation.cardiac import folder
+    from nnunet_xlstm.evaluation.cardiac.measures import find_structures, quantities
+    from nnunet_xlstm.evaluation.classes import read_classes
     from nnunet_xlstm.imaging.images import files_read
-    from nnunet_xlstm.io.files import json_text, protect_inputs, protect_other_json, try_writing, write_together
+    from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
     from nnunet_xlstm.io.tables import csv_text
+    from nnunet_xlstm.io.write import json_text, try_writing, write_together
 
     out = args.out or args.source / "cardiac.json"
     if out.suffix != ".json":
@@ -51,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
     classes = read_classes(dataset) if dataset else None
     structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
     if args.pairs:
-        subjects = cardiac_folder.pairs_by_table(args.pairs, args.source)
+        subjects = folder.pairs_by_table(args.pairs, args.source)
     else:
-        subjects = cardiac_folder.pairs_by_suffix(args.source, (args.ed_suffix, args.es_suffix))
-    bsa = cardiac_folder.read_bsa(args.bsa, subjects) if args.bsa else None
-    references = cardiac_folder.references_of(subjects, args.ref, complete=args.pairs is None) if args.ref else None
+        subjects = folder.pairs_by_suffix(args.source, (args.ed_suffix, args.es_suffix))
+    bsa = folder.read_bsa(args.bsa, subjects) if args.bsa else None
+    references = folder.references_of(subjects, args.ref, complete=args.pairs is None) if args.ref else None
     maps = [path for subject in (*subjects, *(references or ())) for path in (subject.ed, subject.es)]
     protect_inputs([out, table_file], files_read(maps))
     protect_other_json(out, "density_g_per_mL")
     try_writing([out, table_file])
-    content = cardiac_folder.measure_subjects(
+    content = folder.measure_subjects(
         subjects,
         structures,
         known=classes.known if classes else None,
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         bsa=bsa,
     )
     columns = {name: q.column for name, q in quantities(structures, args.density, bsa is not None).items()}
-    write_together({table_file: csv_text(*cardiac_folder.csv_rows(content, columns)), out: json_text(content)})
+    write_together({table_file: csv_text(*folder.csv_rows(content, columns)), out: json_text(content)})
     for line in table(content):
         print(line)
     print(f"\nresult: {out}\ntable:  {table_file}")

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.data.raw_check import check_dataset, find_dataset
+    from nnunet_xlstm.datasets.check import check_dataset, find_dataset
 
     report = check_dataset(find_dataset(args.d), args.np)
     for finding in report.findings:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compare_sets(args: argparse.Namespace, settings) -> int:
-    from nnunet_xlstm.comparison.sets_run import compare_sets
-    from nnunet_xlstm.comparison.sets_tables import overall_table, paper_tables
+    from nnunet_xlstm.comparison.sets.run import compare_sets
+    from nnunet_xlstm.comparison.sets.tables import overall_table, paper_tables
 
     if args.modality is not None:
         raise ConfigError("--modality is of one data set; compare each by itself for that")
@@ -122,8 +122,8 @@ def _sets(models: list[str], subjects: list[str]) -> list:
     """The data sets of SET:NAME=FILE or of a JSON file, each with its subjects."""
     from dataclasses import replace
 
-    from nnunet_xlstm.comparison.sets import ModelSet
-    from nnunet_xlstm.comparison.sets_run import read_sets
+    from nnunet_xlstm.comparison.sets.analysis import ModelSet
+    from nnunet_xlstm.comparison.sets.run import read_sets
 
     if is_json(models):
         sets = read_sets(Path(models[0]))

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.config import SegmentationConfig, rows
-    from nnunet_xlstm.nnunet.recipes import load_recipe
+    from nnunet_xlstm.nnunet.training.run_config import load_recipe
 
     if args.markdown:
         print(page(), end="")
@@ -26,11 +26,11 @@ def run(args: argparse.Namespace) -> int:
 def page() -> str:
     """`docs/reference/configuration.md`."""
     from nnunet_xlstm.config import PoolConfig, SegmentationConfig
+    from nnunet_xlstm.config.finetuning import FinetuneConfig
     from nnunet_xlstm.config.page import reference_page
-    from nnunet_xlstm.names import TRAINERS
-    from nnunet_xlstm.nnunet.recipes import load_recipe
-    from nnunet_xlstm.pretraining.config import PretrainingConfig
-    from nnunet_xlstm.transfer.config import FinetuneConfig
+    from nnunet_xlstm.config.pretraining import PretrainingConfig
+    from nnunet_xlstm.nnunet.training.run_config import load_recipe
+    from nnunet_xlstm.registry import TRAINERS
 
     families = (
         ("Segmentation", SegmentationConfig),

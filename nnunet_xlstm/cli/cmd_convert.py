@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.cli.cmd_pool import print_summary
-    from nnunet_xlstm.data.convert import check_served, convert, find_entry
+    from nnunet_xlstm.catalogue.convert import check_served, convert, find_entry
+    from nnunet_xlstm.cli.output import print_summary
 
     if args.list:
         print_catalogue()
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 def print_catalogue() -> None:
     """Print a line for every entry, then how many there are."""
-    from nnunet_xlstm.data.catalogue import count_sets, load_dataset, shipped
-    from nnunet_xlstm.data.convert import catalogue_rows
+    from nnunet_xlstm.catalogue.convert import catalogue_rows
+    from nnunet_xlstm.catalogue.entries import count_sets, load_dataset, shipped
 
     entries = {name: load_dataset(name) for name in shipped()}
     rows = catalogue_rows(entries)

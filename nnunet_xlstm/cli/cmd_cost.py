@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
-from nnunet_xlstm.cli.trust_options import add_allow_import
+from nnunet_xlstm.cli.options import add_allow_import
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 PLANNED = {2: (512, 512), 3: (128, 128, 128)}  # the patch that a preset's stages are laid out for
@@ -122,7 +122,7 @@ def _network(name: str, args: argparse.Namespace):
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"'{name}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
-    from nnunet_xlstm.nnunet.plan_network import planned_network
+    from nnunet_xlstm.nnunet.planning.network import planned_network
 
     channels, classes = _of_dataset(path.with_name("dataset.json"))
     channels, classes = args.channels or channels, args.classes or classes
@@ -145,7 +145,7 @@ def _of_dataset(path: Path) -> tuple[int, int]:
     """Channels and output classes of a data set; 1 and 8 without the file."""
     if not path.is_file():
         return 1, 8
-    from nnunet_xlstm.evaluation.labels import read_dataset
+    from nnunet_xlstm.evaluation.classes import read_dataset
 
     dataset = read_dataset(path)
     regions = any(len(ids) > 1 for ids in dataset.classes.labels.values())

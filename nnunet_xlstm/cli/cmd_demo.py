@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nnunet_xlstm.errors import DatasetError, failed_text
+    from nnunet_xlstm.evaluation.classes import read_dataset
     from nnunet_xlstm.evaluation.folder import find_pairs
-    from nnunet_xlstm.evaluation.labels import read_dataset
     from nnunet_xlstm.evaluation.run import Outputs, evaluate
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS

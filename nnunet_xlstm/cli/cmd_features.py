@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.subject_options import add_subject_options
-from nnunet_xlstm.cli.text_table import text_table
-from nnunet_xlstm.cli.trust_options import add_allow_import
+from nnunet_xlstm.cli.options import add_allow_import, add_subject_options
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
 ARMS = ("trained", "untrained", "permuted")
@@ -75,12 +74,14 @@ def run(args: argparse.Namespace) -> int:
     _check_numbers(args)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from nnunet_xlstm import __version__
-    from nnunet_xlstm.data.case_table import case_subjects
-    from nnunet_xlstm.io.files import protect_inputs, write_json
-    from nnunet_xlstm.nnunet import features
-    from nnunet_xlstm.nnunet.frozen_encoder import ARMS as ARMS_IN_WORDS
-    from nnunet_xlstm.nnunet.frozen_encoder import Pretrained
-    from nnunet_xlstm.nnunet.raw_cases import Cases, RawImages
+    from nnunet_xlstm.datasets.case_table import case_subjects
+    from nnunet_xlstm.io.protect import protect_inputs
+    from nnunet_xlstm.io.write import write_json
+    from nnunet_xlstm.nnunet.loading.raw_images import RawImages
+    from nnunet_xlstm.nnunet.probing import features
+    from nnunet_xlstm.nnunet.probing.cases import Cases
+    from nnunet_xlstm.nnunet.probing.frozen_encoder import ARMS as ARMS_IN_WORDS
+    from nnunet_xlstm.nnunet.probing.frozen_encoder import Pretrained
 
     pretrained = Pretrained.read(args.checkpoint, args.spacing, args.allow_import)
     dataset = RawImages.find(args.dataset)
@@ -184,7 +185,7 @@ def _stages(layers: list[str]) -> list[int] | None:
 
 
 def _pool(dataset):
-    from nnunet_xlstm.data.pool_cases import NAME, read_pool_cases
+    from nnunet_xlstm.datasets.case_index import NAME, read_pool_cases
 
     path = dataset.folder / NAME
     return read_pool_cases(path) if path.is_file() else None
@@ -192,8 +193,8 @@ def _pool(dataset):
 
 def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
     """Cases that fit the probe, cases that score it, and without a probe all cases as a third list."""
-    from nnunet_xlstm.data.case_table import TEST_SUBJECTS, read_test_subjects
-    from nnunet_xlstm.nnunet.features import spread_over_subjects
+    from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, read_test_subjects
+    from nnunet_xlstm.nnunet.probing.features import spread_over_subjects
 
     n = args.cases or len(subjects)
     if not args.probe:
@@ -214,7 +215,7 @@ def _split(args: argparse.Namespace, dataset, subjects: dict[str, str]) -> tuple
 
 def _labels(text: str, dataset, cases: list[str]) -> tuple[str, dict[str, str]]:
     """Name, and case -> label, of an argument of --knn."""
-    from nnunet_xlstm.data.case_table import read_case_table
+    from nnunet_xlstm.datasets.case_table import read_case_table
 
     name, _, file = text.partition("=")
     if file:
@@ -240,7 +241,7 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     """Score the label maps of an arm as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
     from nnunet_xlstm.evaluation.cases import Pair
-    from nnunet_xlstm.evaluation.labels import Classes
+    from nnunet_xlstm.evaluation.classes import Classes
     from nnunet_xlstm.evaluation.run import evaluate
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS

@@ -2,7 +2,7 @@
 
 
 def run(arguments: list[str]) -> int:
-    from nnunet_xlstm.nnunet import registration
+    from nnunet_xlstm.nnunet.install import registration
 
     registration.nnunetv2_folder()  # a clear error if nnunetv2 is not installed
     registration.stock_plan_and_preprocess(arguments)

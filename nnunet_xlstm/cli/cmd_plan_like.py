@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.trust_options import add_trust_options
+from nnunet_xlstm.cli.options import add_trust_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.nnunet.plan_like import plan_like
-    from nnunet_xlstm.nnunet.transfer_source import read_source
+    from nnunet_xlstm.nnunet.transfer.plan_like import plan_like
+    from nnunet_xlstm.nnunet.transfer.source import read_source
 
     source = read_source(args.checkpoint, allow_pickle=args.allow_pickle, allowed=args.allow_import)
     plans, remarks = plan_like(args.dataset, source, args.spacing, args.target_spacing, args.plans)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.output import print_summary
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -26,11 +27,11 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.action == "check":
-        from nnunet_xlstm.data.pool_check import check_pool
+        from nnunet_xlstm.pools.check import check_pool
 
         print_report(check_pool(args.file, args.np))
         return 0
-    from nnunet_xlstm.data.pool_sources import build_pool
+    from nnunet_xlstm.pools.build import build_pool
 
     if args.d is None:
         raise ConfigError("pool build: give the number of the data set with -d")
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 def print_report(report) -> None:
     """Counts per target, pairs that are annotated together, and conflicts."""
-    from nnunet_xlstm.cli.text_table import text_table
+    from nnunet_xlstm.cli.output import text_table
 
     rows = [("target", "annotated", "present", "median ml")]
     for t in report.targets:
@@ -55,26 +56,3 @@ def print_report(report) -> None:
     print("\nconflicts:" if report.conflicts else "\nno conflicts")
     for conflict in report.conflicts:
         print(f"  {conflict}")
-
-
-def print_summary(dataset, summary, number: int) -> None:
-    """What a run of `unlabelled` or `pool build` did, and what comes next."""
-    if len(summary.sources) > 1:
-        for source, (subjects, cases) in summary.sources.items():
-            print(f"{source}: {subjects} subjects, {cases} cases")
-    print(f"{dataset.folder}: {summary.subjects} subjects, {summary.cases} cases, {summary.new} of them new")
-    if 0 < summary.single_slices < summary.cases:
-        print(
-            f"{summary.single_slices} of the cases are single slices, {summary.cases - summary.single_slices} are not: "
-            "all are 3D files, so nnU-Net plans both"
-        )
-    if summary.excluded:
-        print(f"left out: {summary.excluded}, see {dataset.folder / 'excluded.csv'}")
-    if not summary.folds:
-        print("fewer than five subjects: there are no folds by subject; train with fold `all`")
-    planned = any(dataset.preprocessed.glob("*Plans*.json"))
-    if planned and summary.changed:
-        print("The data set has changed since it was planned: plan and preprocess again, with --clean")
-    elif not planned:
-        configuration = "2d" if 2 * summary.single_slices > summary.cases else "3d_fullres"
-        print(f"next: nnUNetv2_plan_and_preprocess -d {number} -pl nnUNetPlannerXLSTMUNet -c {configuration}")

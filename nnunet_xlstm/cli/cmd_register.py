@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.nnunet import registration
+    from nnunet_xlstm.nnunet.install import registration
 
     paths = registration.shim_paths()
     done = registration.remove() if args.remove else registration.register()

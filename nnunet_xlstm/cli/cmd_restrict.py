@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.output import text_table
 
 SHOWN = 8  # labels in one line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from nnunet_xlstm.data.catalogue_fields import REGIONS
-    from nnunet_xlstm.data.pool_cases import MODALITIES
+    from nnunet_xlstm.catalogue.schema import REGIONS
+    from nnunet_xlstm.datasets.case_index import MODALITIES
 
     parser.description = (
         "Takes what nnUNetv2_predict wrote with a model trained on a pool, best with --save_probabilities. With "
@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.data.restrict import Request
-    from nnunet_xlstm.data.restrict_files import LEGEND, REPORT, TABLE, restrict_folder
-    from nnunet_xlstm.data.restrict_report import MASKS
+    from nnunet_xlstm.pools.restrict.folder import LEGEND, REPORT, TABLE, restrict_folder
+    from nnunet_xlstm.pools.restrict.painting import Request
+    from nnunet_xlstm.pools.restrict.report import MASKS
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     regions = None if args.region is None else tuple(dict.fromkeys(args.region))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.output import text_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.data.case_table import TEST_SUBJECTS, case_subjects, read_test_subjects
-    from nnunet_xlstm.data.splits import check_replaced, fold_without, held_out, make_folds, split_files
-    from nnunet_xlstm.io.files import json_text, write_together
-    from nnunet_xlstm.nnunet.raw_cases import RawImages
+    from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, case_subjects, read_test_subjects
+    from nnunet_xlstm.datasets.splits import check_replaced, fold_without, held_out, make_folds, split_files
+    from nnunet_xlstm.io.write import json_text, write_together
+    from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 
     dataset = RawImages.find(args.dataset)
     cases = [case for case in dataset.images if dataset.labels[case].is_file()]
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _warn_of_folds(paths: list[Path], tested: set[str]) -> None:
     """Folds of an earlier run may train on the new test subjects."""
-    from nnunet_xlstm.data.raw_dataset import read_folds
+    from nnunet_xlstm.datasets.raw_dataset import read_folds
 
     for path in paths:
         if path.is_file() and any(tested & {*fold["train"], *fold["val"]} for fold in read_folds(path)):
@@ -84,7 +84,7 @@ def _warn_of_folds(paths: list[Path], tested: set[str]) -> None:
 
 def _sources(folder: Path, cases: list[str]) -> dict[str, str]:
     """Case -> its source, as pool_cases.json has it; one source for all without."""
-    from nnunet_xlstm.data.pool_cases import NAME, read_pool_cases
+    from nnunet_xlstm.datasets.case_index import NAME, read_pool_cases
 
     known = read_pool_cases(folder / NAME).column("source") if (folder / NAME).is_file() else {}
     return {case: known.get(case, "") for case in cases}

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.nnunet.status import collect
+    from nnunet_xlstm.nnunet.install.status import collect
 
     checks = collect(with_torch=not args.no_torch)
     problems = sum(check.state == "problem" for check in checks)

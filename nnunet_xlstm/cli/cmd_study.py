@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.subject_options import add_subject_options
-from nnunet_xlstm.cli.text_table import text_table
+from nnunet_xlstm.cli.options import add_subject_options
+from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError
 
 KINDS = ("few_label", "cross_validation", "transfer", "pool")  # as studies.kinds has them, which imports NumPy
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from nnunet_xlstm.io.files import protect_inputs
+    from nnunet_xlstm.io.protect import protect_inputs
     from nnunet_xlstm.studies.execute import execute
     from nnunet_xlstm.studies.kinds import KINDS as kinds
     from nnunet_xlstm.studies.report import REPORTS
@@ -101,7 +101,7 @@ def _request(args: argparse.Namespace):
     """What is asked: flags over the preset."""
     import dataclasses
 
-    from nnunet_xlstm.io.files import read_json
+    from nnunet_xlstm.io.read import read_json
     from nnunet_xlstm.studies.request import Request, parse_arm, read_preset
 
     flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(Request)}
@@ -112,7 +112,8 @@ def _request(args: argparse.Namespace):
 
 
 def _keep_preset(preset: Path | None, out: Path) -> None:
-    from nnunet_xlstm.io.files import read_text, write_text
+    from nnunet_xlstm.io.read import read_text
+    from nnunet_xlstm.io.write import write_text
 
     if preset is not None and preset.resolve() != out / "preset.json":
         write_text(out / "preset.json", read_text(preset))
@@ -140,7 +141,7 @@ def _brief(cases: list[str]) -> list[str]:
 
 def _resume(args: argparse.Namespace, out: Path, *more: str) -> list[str]:
     """This command, going on with the study."""
-    from nnunet_xlstm.commands.environment import own_command
+    from nnunet_xlstm.nnunet.install.environment import own_command
 
     return [*own_command("study"), args.kind, "-o", str(out), "-device", args.device, *more]
 
@@ -165,10 +166,10 @@ def _report(study, args: argparse.Namespace) -> None:
     import shlex
 
     from nnunet_xlstm.studies.analysis import find
-    from nnunet_xlstm.studies.compared import write_comparison
+    from nnunet_xlstm.studies.comparison_page import write_comparison
+    from nnunet_xlstm.studies.narrative import answer, remarks
     from nnunet_xlstm.studies.report import text_rows, write_report
     from nnunet_xlstm.studies.steps import link_models
-    from nnunet_xlstm.studies.words import answer, remarks
 
     found = find(study)
     link_models(study)

@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from nnunet_xlstm.cli.cmd_pool import print_summary
-    from nnunet_xlstm.data.time_modes import TimeMode
-    from nnunet_xlstm.data.unlabelled import make_unlabelled
+    from nnunet_xlstm.cli.output import print_summary
+    from nnunet_xlstm.datasets.time_modes import TimeMode
+    from nnunet_xlstm.datasets.unlabelled import make_unlabelled
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     dataset, summary = make_unlabelled(

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from nnunet_xlstm.cli.view_options import chosen, mean_dice, shown_as
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
 
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("-i is missing: give the folder of the images (only --mesh needs none)")
     models = [text for text in args.pred or () if "=" in text or len(args.pred) > 1]
     if models or args.mesh:
-        from nnunet_xlstm.cli import view_models
+        from nnunet_xlstm.cli import view_side_by_side
 
-        return view_models.run(args)
+        return view_side_by_side.run(args)
     args.pred = None if args.pred is None else Path(args.pred[0])
     return _one_model(args)
 
@@ -62,7 +63,9 @@ def _one_model(args: argparse.Namespace) -> int:
 
     from nnunet_xlstm.figures import quicklook
     from nnunet_xlstm.figures.overlay import draw_sheet
-    from nnunet_xlstm.io.files import protect_inputs, try_writing, visible_files
+    from nnunet_xlstm.io.protect import protect_inputs
+    from nnunet_xlstm.io.read import visible_files
+    from nnunet_xlstm.io.write import try_writing
 
     focus = args.focus or ("errors" if args.style == "errors" else "structure")
     if args.style == "errors" and None in (args.ref, args.pred):
@@ -94,46 +97,6 @@ def _one_model(args: argparse.Namespace) -> int:
     if failed:
         raise DatasetError(failed_text(failed, total, "drawn"))
     return 0
-
-
-def shown_as(args: argparse.Namespace) -> tuple[dict[int, str], str, tuple[float, float] | None]:
-    """Names of the labels, ending of the files, and grey window, as options and dataset.json have them."""
-    from nnunet_xlstm.evaluation.labels import read_dataset
-    from nnunet_xlstm.figures.quicklook import CT_WINDOW
-
-    names, ending, channels = {}, ".nii.gz", ()
-    if args.djfile is not None:
-        dataset = read_dataset(args.djfile)
-        ending, channels = dataset.file_ending, dataset.channels
-        names = {ids[0]: dataset.classes.names[key] for key, ids in dataset.classes.labels.items() if len(ids) == 1}
-    is_ct = args.channel < len(channels) and channels[args.channel].upper() == "CT"
-    window = tuple(args.ct_window) if args.ct_window else CT_WINDOW if is_ct else None
-    if window and window[1] <= 0:
-        raise ConfigError(f"--ct-window {window[0]:g} {window[1]:g}: the width must be more than 0")
-    return names, ending, window
-
-
-def chosen(asked: list[str] | None, cases: list[str]) -> set[str]:
-    """The cases that --cases names, or all.
-
-    Raises:
-        ConfigError: it names another.
-    """
-    if missing := set(asked or ()) - set(cases):
-        raise ConfigError(
-            f"--cases {', '.join(sorted(missing))}: not among the {len(cases)} cases; give names without endings"
-        )
-    return set(asked or cases)
-
-
-def mean_dice(path: Path) -> dict[str, float]:
-    """Case -> mean Dice over the classes, of a summary.json or the folder that holds it."""
-    from nnunet_xlstm.evaluation.summary import read_scores
-
-    scores = read_scores(path)
-    if "Dice" not in scores.values:
-        raise ConfigError(f"{path}: holds no Dice; give a summary.json of `nnunet_xlstm evaluate`")
-    return dict(zip(scores.cases, scores.case_average("Dice").tolist(), strict=True))
 
 
 def _worst(args: argparse.Namespace, files: list) -> tuple[list, dict[str, str]]:

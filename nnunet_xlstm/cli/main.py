@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.cli.table import COMMANDS, STAGES, Command
+from nnunet_xlstm.cli.commands import COMMANDS, STAGES, Command
 from nnunet_xlstm.errors import UserError
 
 DEBUG_HELP = "show full tracebacks (as does the environment variable nnUNet_xlstm_debug=1)"

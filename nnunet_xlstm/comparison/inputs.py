@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.data.case_table import listed
+from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import JOURNAL, Scores, read_scores
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.read import read_json
 
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
 GIVE_COSTS = "give the output of `nnunet_xlstm cost ... --json`."

@@ -9,11 +9,11 @@ from pathlib import Path
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
 from nnunet_xlstm.comparison.inputs import Material
-from nnunet_xlstm.comparison.pictures import Job
+from nnunet_xlstm.comparison.narrative import answer, notes, significance_text, units_text
+from nnunet_xlstm.comparison.plots import Job
 from nnunet_xlstm.comparison.tables import OF_SUBJECTS, cell, number, over_units, pairs, paper_tables, rank, title
-from nnunet_xlstm.comparison.words import answer, notes, significance_text, units_text
 from nnunet_xlstm.evaluation.page import definition_rows
-from nnunet_xlstm.report.html import Block, Gallery, Heading, Page, Picture, Table, Text
+from nnunet_xlstm.html import Block, Gallery, Heading, Page, Picture, Table, Text
 
 MAX_PAIRS = 30
 NAME_WIDTH = 36

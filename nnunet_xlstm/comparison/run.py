@@ -14,15 +14,16 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyse, choose_metrics
 from nnunet_xlstm.comparison.inputs import Material, read_costs, read_models
+from nnunet_xlstm.comparison.narrative import answer, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
-from nnunet_xlstm.comparison.pictures import draw, jobs, modality_means, remove_earlier, total_volumes
-from nnunet_xlstm.comparison.words import answer, notes, significance_text
-from nnunet_xlstm.data.case_table import read_case_table
+from nnunet_xlstm.comparison.plots import draw, jobs, modality_means, remove_earlier, total_volumes
+from nnunet_xlstm.datasets.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, finite
 from nnunet_xlstm.figures.relation_charts import agreement
-from nnunet_xlstm.io.files import protect_inputs, staging, write_json, write_text
+from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.write import staging, write_json, write_text
 
 LAST = ("comparison.json", "index.html")  # they speak of the others
 OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)

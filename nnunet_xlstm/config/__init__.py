@@ -19,7 +19,7 @@ from pathlib import Path
 from nnunet_xlstm.config.augmentation import AugmentationKeys
 from nnunet_xlstm.config.keys import key
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.read import read_json
 
 ENVIRONMENT = "nnUNet_xlstm_config"
 

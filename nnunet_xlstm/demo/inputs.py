@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.dataset_file import CaseFiles, DatasetFile
+from nnunet_xlstm.datasets.dataset_json import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.labels import Classes, read_classes
+from nnunet_xlstm.evaluation.classes import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.files import make_folder, read_json, visible_files, write_json
+from nnunet_xlstm.io.read import read_json, visible_files
+from nnunet_xlstm.io.write import make_folder, write_json
 
 MARKER, MADE_BY = "demo.json", "nnunet_xlstm demo"
 PRODUCTS = (

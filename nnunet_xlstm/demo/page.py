@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.report.html import DASH, Code, Gallery, Heading, Meter, Page, Picture, Table
+from nnunet_xlstm.html import DASH, Code, Gallery, Heading, Meter, Page, Picture, Table
 
 
 def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]]) -> Page:

@@ -14,21 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.commands.children import Commands
-from nnunet_xlstm.commands.environment import (
+from nnunet_xlstm.demo.inputs import Dataset, check_out, place_dataset, prepare_out, read_dataset
+from nnunet_xlstm.demo.page import build_page
+from nnunet_xlstm.demo.progress import EpochBar, Stages
+from nnunet_xlstm.demo.report import Scores, draw_pictures, intensity_baseline, quality
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.write import write_json
+from nnunet_xlstm.nnunet.install.environment import (
     FEW_CORES,
     child_variables,
     is_registered,
     plan_command,
     stock_command,
 )
-from nnunet_xlstm.data.phantoms import write_dataset
-from nnunet_xlstm.demo.inputs import Dataset, check_out, place_dataset, prepare_out, read_dataset
-from nnunet_xlstm.demo.page import build_page
-from nnunet_xlstm.demo.progress import EpochBar, Stages
-from nnunet_xlstm.demo.report import Scores, draw_pictures, intensity_baseline, quality
-from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json, write_json
+from nnunet_xlstm.phantoms.dataset import write_dataset
+from nnunet_xlstm.subprocesses import Commands
 
 PLANNER = "nnUNetPlannerXLSTMUNetTiny"
 PLANS = "nnUNetXLSTMUNetTinyPlans"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import case_name
-from nnunet_xlstm.io.files import visible_files
+from nnunet_xlstm.io.read import visible_files
 
 ENDINGS = (
     ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz", ".hdr", ".tif", ".tiff",

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from nnunet_xlstm import __version__
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import Pair
+from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.journal import Journal
-from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mean_of_known
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_label_array
-from nnunet_xlstm.io.files import visible_files
+from nnunet_xlstm.io.read import visible_files
 
 MAX_LISTED = 10  # names
 

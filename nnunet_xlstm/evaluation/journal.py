@@ -11,11 +11,11 @@ from typing import Any
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.labels import Classes
+from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.imaging.images import spacing_files
-from nnunet_xlstm.io.files import WriteError, write_text
+from nnunet_xlstm.io.write import WriteError, write_text
 
 DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # the voxels may lie in a file of any name
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, case_name
-from nnunet_xlstm.report.html import Block, Heading, Page, Table, Text
+from nnunet_xlstm.html import Block, Heading, Page, Table, Text
 
 SHOWN = ("Dice", "IoU", "HD", "HD95", "ASSD", "NSD", "AVD", "RVE")
 MAX_CASES = 200

@@ -10,15 +10,17 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
+from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarise
 from nnunet_xlstm.evaluation.journal import Journal
-from nnunet_xlstm.evaluation.labels import Classes
 from nnunet_xlstm.evaluation.page import build_page
 from nnunet_xlstm.evaluation.score import Settings
 from nnunet_xlstm.evaluation.summary import EXTRAS, JOURNAL
 from nnunet_xlstm.imaging.images import files_read
-from nnunet_xlstm.io.files import json_text, protect_inputs, protect_other_json, read_json, try_writing, write_together
+from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
+from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.tables import csv_text
+from nnunet_xlstm.io.write import json_text, try_writing, write_together
 
 BYTES_PER_ROW = 2000  # of a case and class, in all files together
 logger = logging.getLogger(__name__)

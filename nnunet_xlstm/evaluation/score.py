@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.labels import Classes
+from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.evaluation.surface import surface_distances
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.read import read_json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import Case, draw_overlay
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_image, read_label_map
-from nnunet_xlstm.io.files import visible_files
+from nnunet_xlstm.io.read import visible_files
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from nnunet_xlstm.io.files import replacing
+from nnunet_xlstm.io.write import replacing
 
 # After Paul Tol's "muted" scheme: told apart with every common colour vision. Markers tell them apart in grey print.
 COLOURS = (

@@ -1,4 +1,4 @@
-"""Images and label maps on disk: the one reader, which refuses what is not whole, and the one writer."""
+"""Images and label maps on disk: the one reader, which refuses what is not whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging import integrity, nifti
 from nnunet_xlstm.imaging.grid import Grid
-from nnunet_xlstm.io.files import WriteError, read_json, replacing
 from nnunet_xlstm.io.paths import as_utf8
+from nnunet_xlstm.io.read import read_json
 
 TIFF = integrity.TIFF
 MAX_LABEL = 2**31 - 1
@@ -241,70 +241,3 @@ def _reason(path: Path, error: RuntimeError) -> str:
         return "no such file"
     text = str(error).strip().splitlines()[-1]
     return f"SimpleITK cannot read it ({text.removeprefix('sitk::ERROR: ')})"
-
-
-# Writing --------------------------------------------------------------------------------------------------------------
-
-
-def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
-    """Write an image whole or not at all; the format follows the name; makes the folder.
-
-    ITK says nothing of a full disk when it writes NIfTI, so the file is read to its end before it takes its place. Axes
-    that are not at right angles become the nearest that are, because SimpleITK could not read the file again.
-
-    Raises:
-        WriteError: it cannot be written. DatasetError: its name is not UTF-8.
-    """
-    path = Path(path)
-    grid = Grid.of(image)
-    if grid.dimension == 3 and not grid.is_orthonormal():
-        left, _, right = np.linalg.svd(grid.matrix)
-        image = sitk.Image(image)
-        image.SetDirection((left @ right).ravel().tolist())
-    as_utf8(path)
-    ending = next((e for e in (".nii.gz", ".gipl.gz") if path.name.endswith(e)), path.suffix)
-    with replacing(path, ending) as temporary:
-        write_checked(image, temporary, path, compress)
-
-
-def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool = True) -> None:
-    """Write a temporary file and read it to its end.
-
-    Args:
-        path: what it will become, for the message.
-
-    Raises:
-        WriteError: it cannot be written, or is not whole.
-    """
-    try:
-        with quiet():
-            sitk.WriteImage(image, as_utf8(temporary), compress)
-    except RuntimeError as error:
-        raise WriteError(path, full_or_failed(path, error)) from error
-    check_written(temporary, path)
-
-
-def check_written(temporary: Path, path: Path) -> None:
-    """Read an image that was just written to its end.
-
-    Args:
-        path: what it will become, for the message.
-
-    Raises:
-        WriteError: it is not whole.
-    """
-    try:
-        integrity.check_whole(temporary)
-    except DatasetError as error:
-        raise WriteError(path, full_or_failed(path, error)) from error
-
-
-def full_or_failed(path: Path, error: Exception) -> OSError:
-    """Return the likely reason of a write that ITK made badly: no room, else what it says."""
-    import errno
-    import os
-    import shutil
-
-    if shutil.disk_usage(path.parent).free < 1 << 20:
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return OSError(str(error).strip().splitlines()[-1])

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.files import read_text, write_text
+from nnunet_xlstm.io.read import read_text
+from nnunet_xlstm.io.write import write_text
 
 FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # also the wide signs, which some spreadsheets take for the others
 

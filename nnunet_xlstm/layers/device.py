@@ -1,9 +1,10 @@
-"""Tensors that are made on the CPU on their way to a GPU."""
+"""Memory and copies on the device that a network runs on."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def to_device(x: Tensor, device: torch.device | str) -> Tensor:
@@ -14,3 +15,10 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     if torch.device(device).type == "cuda":
         x = x.pin_memory()
     return x.to(device, non_blocking=True)
+
+
+def run(module: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+    """module(x). With `recompute`, in training, only x is kept and the backward pass computes the rest again."""
+    if recompute and module.training and torch.is_grad_enabled():
+        return checkpoint(module, x, use_reentrant=False)
+    return module(x)

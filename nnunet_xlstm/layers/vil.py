@@ -27,7 +27,7 @@ CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
-def _sum(tensors: list[Tensor]) -> Tensor:
+def add_all(tensors: list[Tensor]) -> Tensor:
     return reduce(add, tensors)  # the built-in starts from 0 and adds once more
 
 
@@ -109,13 +109,13 @@ class MLSTM(nn.Module):
         h = mlstm(q, k, v, igate, fgate, backend=self.backend)  # fp32
         h = rearrange(h, "b nh s dh -> b s (nh dh)")
         parts = zip(h.chunk(len(self.orders)), self.orders, strict=True)
-        h = _sum([to_grid(part, order, grid, self.snake) for part, order in parts])
+        h = add_all([to_grid(part, order, grid, self.snake) for part, order in parts])
         with no_autocast(h):
             h = F.layer_norm(h.unflatten(-1, (self.n_heads, -1)), (h.shape[-1] // self.n_heads,), eps=1e-5).flatten(-2)
             return h * (1.0 + self.norm_weight.to(h.dtype))
 
 
-def _weight_sets(orders: tuple[str, ...], share_weights: bool) -> list[tuple[str, ...]]:
+def weight_sets(orders: tuple[str, ...], share_weights: bool) -> list[tuple[str, ...]]:
     """One set of weights for all orders, or one for each."""
     return [orders] if share_weights else [(order,) for order in orders]
 
@@ -173,7 +173,7 @@ class ViLBlock(nn.Module):
         else:
             raise ConfigError(f"conv '{conv}' of the ViL block is unknown; use dw, causal1d or none")
         self.mlstm = nn.ModuleList(
-            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in _weight_sets(orders, share_weights)
+            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in weight_sets(orders, share_weights)
         )
         self.skip = nn.Parameter(torch.ones(inner))
         self.proj_down = nn.Linear(inner, dim, bias=False)
@@ -193,7 +193,7 @@ class ViLBlock(nn.Module):
         tokens = self.norm(rearrange(x, "b c ... -> b ... c"))
         values, z = self.proj_up(tokens).chunk(2, -1)
         local = rearrange(F.silu(self.conv(rearrange(values, "b ... e -> b e ..."))), "b e ... -> b ... e")
-        h = _sum([cell(local, values) for cell in self.mlstm])
+        h = add_all([cell(local, values) for cell in self.mlstm])
         y = self.proj_down(((h + self.skip * local) * F.silu(z)).to(self.proj_down.weight.dtype))
         return x + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(x.dtype)
 
@@ -204,81 +204,6 @@ class ViLBlock(nn.Module):
         conv = 0 if isinstance(self.conv, nn.Identity) else inner
         cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
         return voxels * (2 * inner + conv + cell + self.proj_down.out_features)
-
-
-class SegSyncBlock(nn.Module):
-    """xLSTM block of 3D-SegSync (section 2.2.2): convolution, then a gated mLSTM on the flattened map.
-
-    `orders` `reverse` is the literal text (one flipped mLSTM); `pair` with own weights is bidirectional.
-
-    Args:
-        dim, spatial_dim, orders, share_weights, expansion, n_heads, qkv_block, snake, backend: as in ViLBlock.
-        merge: how the gate path and the mLSTM path meet: `mul`, `add` or `concat`.
-        cell: False keeps the block's convolution alone, the control without xLSTM.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        spatial_dim: int,
-        orders: tuple[str, ...],
-        share_weights: bool = False,
-        expansion: int = 2,
-        n_heads: int = 4,
-        qkv_block: int = 4,
-        merge: str = "mul",
-        cell: bool = True,
-        drop_path: float = 0.0,
-        n_blocks: int = 1,
-        snake: bool = False,
-        backend: str = "auto",
-    ):
-        super().__init__()
-        if merge not in ("mul", "add", "concat"):
-            raise ConfigError(f"merge '{merge}' of the SegSync block is unknown; use mul, add or concat")
-        inner = expansion * dim
-        self.dim, self.merge, self.has_cell = dim, merge, cell
-        self.conv = nn.Sequential(
-            CONVS[spatial_dim](dim, dim, 3, padding=1),
-            NORMS[spatial_dim](dim, affine=True),
-            nn.LeakyReLU(inplace=True),
-        )
-        if not cell:
-            return
-        self.norm = nn.LayerNorm(dim)
-        self.gate_proj = nn.Linear(dim, inner, bias=False)
-        self.cell_proj = nn.Linear(dim, inner, bias=False)
-        self.mlstm = nn.ModuleList(
-            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in _weight_sets(orders, share_weights)
-        )
-        self.proj_down = nn.Linear(inner * (2 if merge == "concat" else 1), dim, bias=False)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
-        std = math.sqrt(2 / (5 * dim))
-        for linear in (self.gate_proj, self.cell_proj):
-            nn.init.normal_(linear.weight, std=std)
-        nn.init.normal_(self.proj_down.weight, std=2 / (n_blocks * math.sqrt(dim)))
-        for scan in self.mlstm:
-            scan.reset_parameters(std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *grid) -> (B, C, *grid)."""
-        u = self.conv(x)
-        if not self.has_cell:
-            return u
-        tokens = self.norm(rearrange(u, "b c ... -> b ... c"))
-        a, b = F.silu(self.gate_proj(tokens)), self.cell_proj(tokens)
-        p = _sum([cell(b, b) for cell in self.mlstm])
-        y = a * p if self.merge == "mul" else a + p if self.merge == "add" else torch.cat((a, p.to(a.dtype)), -1)
-        y = self.proj_down(y.to(self.proj_down.weight.dtype))
-        return u + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(u.dtype)
-
-    def activation_elements(self, voxels: int) -> int:
-        """As ViLBlock.activation_elements."""
-        if not self.has_cell:
-            return voxels * self.dim
-        inner = self.gate_proj.out_features
-        cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
-        return voxels * (2 * inner + cell + 2 * self.proj_down.out_features)
 
 
 class ChannelTokens(nn.Module):
@@ -313,6 +238,3 @@ class ChannelTokens(nn.Module):
     def activation_elements(self, voxels: int) -> int:
         """As ViLBlock.activation_elements: the tokens are the channels, whatever the number of voxels."""
         return self.block.activation_elements(self.dim)
-
-
-BLOCKS = {"vil": ViLBlock, "segsync": SegSyncBlock}

@@ -20,9 +20,11 @@ from tqdm import tqdm
 from nnunet_xlstm import __version__
 from nnunet_xlstm.errors import DatasetError, UserError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
-from nnunet_xlstm.evaluation.labels import read_classes
+from nnunet_xlstm.evaluation.classes import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
-from nnunet_xlstm.io.files import protect_inputs, read_json, staging, write_json
+from nnunet_xlstm.io.protect import protect_inputs
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.write import staging, write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.smooth import STEPS, smooth

@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from nnunet_xlstm.io.files import write_bytes, write_text
+from nnunet_xlstm.io.write import write_bytes, write_text
 from nnunet_xlstm.meshes.mesh import cross
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nnunet_xlstm.networks.contract import check_patch_size, default_strides, stride_products
+from nnunet_xlstm.networks.geometry import check_patch_size, default_strides, stride_products
 from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.networks.contract import token_grid
+from nnunet_xlstm.networks.geometry import token_grid
 
 XLSTM_UNET = "nnunet_xlstm.networks.XLSTMUNet"
 TSFM = "nnunet_xlstm.networks.TSFM"

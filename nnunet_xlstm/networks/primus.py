@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.networks.contract import token_strides
+from nnunet_xlstm.networks.geometry import token_strides
 
 POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 

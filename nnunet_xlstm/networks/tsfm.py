@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements
-from nnunet_xlstm.layers.recompute import run
-from nnunet_xlstm.layers.resblock import ResidualBlock
-from nnunet_xlstm.layers.vit import ViT
-from nnunet_xlstm.networks.contract import blocks_per_stage, per_stage, per_stage_and_axis
+from nnunet_xlstm.layers.device import run
+from nnunet_xlstm.layers.residual import ResidualBlock
+from nnunet_xlstm.layers.transformer import ViT
+from nnunet_xlstm.networks.geometry import blocks_per_stage, per_stage, per_stage_and_axis
 from nnunet_xlstm.networks.unet import UNet, UNetDecoder, UNetEncoder
 
 VIT_KEYS = ("dim", "layers", "heads")
@@ -54,7 +54,7 @@ class TSFM(UNet):
         vit: {"dim": 768, "layers": 12, "heads": 12}; None leaves the transformer out: the same network without it.
         vit_grid: tokens per axis at the bottom for the planned patch: of the position embedding. Other patches get it
             interpolated in each pass.
-        block: `preact`, `post_noact` or `post` (`nnunet_xlstm.layers.resblock`).
+        block: `preact`, `post_noact` or `post` (`nnunet_xlstm.layers.residual`).
         stem: a 3x3x3 convolution before the first block; False: the first block sees the image.
         recompute: activation checkpointing: in training, only the inputs of blocks are kept.
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.amp import in_range
 from nnunet_xlstm.layers.conv import conv_output_elements
-from nnunet_xlstm.layers.recompute import run
-from nnunet_xlstm.networks.contract import check_patch_size, stride_products
+from nnunet_xlstm.layers.device import run
+from nnunet_xlstm.networks.geometry import check_patch_size, stride_products
 
 
 class UNetEncoder(nn.Module):

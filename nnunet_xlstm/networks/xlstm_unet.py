@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements, residual_block
 from nnunet_xlstm.layers.scan import resolve_orders
-from nnunet_xlstm.layers.vil import BLOCKS, ChannelTokens
-from nnunet_xlstm.networks.contract import blocks_per_stage, per_stage, per_stage_and_axis
+from nnunet_xlstm.layers.segsync import SegSyncBlock
+from nnunet_xlstm.layers.vil import ChannelTokens, ViLBlock
+from nnunet_xlstm.networks.geometry import blocks_per_stage, per_stage, per_stage_and_axis
 from nnunet_xlstm.networks.unet import UNet, UNetDecoder, UNetEncoder
 
 BLOCK_OWN_KEYS = ("dim", "spatial_dim", "orders", "n_blocks")  # set by the network, not by xlstm_kwargs
+
+
+BLOCKS = {"vil": ViLBlock, "segsync": SegSyncBlock}
 
 
 class EncoderStage(nn.Module):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nnunet_xlstm.config.pretraining import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.pretraining.config import ObjectiveKeys, PretrainingConfig
+from nnunet_xlstm.pretraining.feature_norm import Standardise
 from nnunet_xlstm.pretraining.heads import ProjectionHead
-from nnunet_xlstm.pretraining.standardise import Standardise
 
 GEOMETRY = ("kernel_size", "stride", "padding")  # attributes of torch's convolutions and poolings
 Size = tuple[int, ...]

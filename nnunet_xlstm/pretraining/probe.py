@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_xlstm.pretraining.dense import sample
+from nnunet_xlstm.pretraining.objectives.dense import sample
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 HISTOGRAM = (-4.0, 6.0, 64)  # of normalised intensities: first and last edge, bins; the outer bins take the rest

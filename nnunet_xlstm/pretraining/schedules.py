@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from nnunet_xlstm.pretraining.config import TeacherKeys
+from nnunet_xlstm.config.pretraining import TeacherKeys
 
 
 def cosine(start: float, end: float, step: int, total: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nnunet_xlstm.pretraining.ranks import RowGatherer
+from nnunet_xlstm.pretraining.distributed import RowGatherer
 
 
 class StepState(nn.Module):

@@ -12,23 +12,23 @@ DINO (Caron et al. 2021); 3D-Heart_Seg and 3D-SegSync, App. C.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.layers.amp import no_autocast
-from nnunet_xlstm.pretraining import ema, schedules
+from nnunet_xlstm.pretraining import schedules
 from nnunet_xlstm.pretraining.branch import Branch, Outputs, measure, pooled_heads, remember, standards
-from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.pretraining.collapse.metrics import Observations
 from nnunet_xlstm.pretraining.heads import Prototypes
-from nnunet_xlstm.pretraining.monitor import Observations
-from nnunet_xlstm.pretraining.objective import Seen
-from nnunet_xlstm.pretraining.objectives import OBJECTIVES, active_weights
+from nnunet_xlstm.pretraining.objectives.base import Seen
+from nnunet_xlstm.pretraining.objectives.table import OBJECTIVES, active_weights
 from nnunet_xlstm.pretraining.step_state import StepState
-from nnunet_xlstm.pretraining.view_batch import ViewBatch
+from nnunet_xlstm.pretraining.views import ViewBatch
 
 
 class StudentTeacher(nn.Module):
@@ -131,7 +131,7 @@ class StudentTeacher(nn.Module):
         """
         # a teacher that nobody asks is the student itself: the next stage starts from it
         momentum = schedules.teacher_momentum(step, total_steps, self.config) if "teacher" in self.needs else 0.0
-        ema.update_teacher(self.teacher, self.student, momentum)
+        update_teacher(self.teacher, self.student, momentum)
         for module in self._state():
             module.end_step()
         self._observed = []
@@ -188,7 +188,7 @@ class StudentTeacher(nn.Module):
 
     def ema_distance(self) -> float:
         """|teacher - student| / |student| over all weights."""
-        return ema.ema_distance(self.teacher, self.student)
+        return ema_distance(self.teacher, self.student)
 
 
 def ambient_autocast(x: Tensor) -> Callable:
@@ -197,3 +197,34 @@ def ambient_autocast(x: Tensor) -> Callable:
     if not torch.amp.is_autocast_available(kind):
         return nullcontext
     return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+
+
+def _pairs(
+    teacher: nn.Module, student: nn.Module, named: Callable[[nn.Module], Iterable[tuple[str, Tensor]]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Tensors of the teacher and those of the same name of the student (which may hold more)."""
+    of_student = dict(named(student))
+    pairs = [(t, of_student[name]) for name, t in named(teacher)]
+    return [t for t, _ in pairs], [s for _, s in pairs]
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """theta_t <- m theta_t + (1 - m) theta_s for all parameters; buffers (running statistics) are copied.
+
+    One fused call in the type of the weights, which must be float32 or wider: at m = 0.999 a step is lost in bfloat16.
+    """
+    old, new = _pairs(teacher, student, nn.Module.named_parameters)
+    if old:
+        torch._foreach_lerp_(old, new, 1 - momentum)
+    old, new = _pairs(teacher, student, nn.Module.named_buffers)
+    for t, s in zip(old, new, strict=True):
+        t.copy_(s)
+
+
+@torch.no_grad()
+def ema_distance(teacher: nn.Module, student: nn.Module) -> float:
+    """|theta_t - theta_s| / |theta_s| over the parameters that the teacher has."""
+    old, new = _pairs(teacher, student, nn.Module.named_parameters)
+    distance = torch.stack(torch._foreach_norm(torch._foreach_sub(old, new))).norm()
+    return float(distance / torch.stack(torch._foreach_norm(new)).norm().clamp_min(1e-12))

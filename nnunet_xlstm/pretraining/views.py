@@ -22,8 +22,8 @@ from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResol
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from nnunet_xlstm.config.pretraining import ViewKeys
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.pretraining.config import ViewKeys
 
 THICK = 3.0  # an axis whose spacing is this many times the finest is one of thick slices
 ASPECT = (0.9, 1.11)  # of the edges of a box
@@ -242,3 +242,30 @@ def overlap(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndar
     high = np.minimum(one[0] + one[1], other[0] + other[1])
     common = np.prod(np.maximum(high - low, 0))
     return float(common / min(np.prod(one[1]), np.prod(other[1])))
+
+
+@dataclass
+class ViewBatch:
+    """Views of B images and where in their parent crops they come from (D axes, 2 or 3; C channels).
+
+    Attributes:
+        global_views: (B, 2, C, *patch).
+        boxes: (B, 2, D, 2), start and size of each global view as a share of the parent crop's edge.
+        flips: (B, 2, D) bool, whether the view was mirrored along the axis after it was cut out.
+        local_views: (B, n_local, C, *local_patch), or None.
+        subjects: (B,) numbers, the same for images of one subject; None: every image is of somebody else.
+    """
+
+    global_views: Tensor
+    boxes: Tensor
+    flips: Tensor
+    local_views: Tensor | None = None
+    subjects: Tensor | None = None
+
+    def to(self, device, non_blocking: bool = False) -> ViewBatch:
+        """The batch on `device`."""
+        moved = [
+            None if t is None else t.to(device, non_blocking=non_blocking)
+            for t in (self.global_views, self.boxes, self.flips, self.local_views, self.subjects)
+        ]
+        return ViewBatch(*moved)

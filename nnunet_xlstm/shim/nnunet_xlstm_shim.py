@@ -24,7 +24,7 @@ def __getattr__(name):
 def _table():
     """Class name -> module of everything that nnunet_xlstm offers; empty if it is not installed."""
     try:
-        from nnunet_xlstm.names import PLANNERS, TRAINERS
+        from nnunet_xlstm.registry import PLANNERS, TRAINERS
     except Exception as error:  # whatever is wrong with the plugin must not reach a stock look-up
         if not (isinstance(error, ModuleNotFoundError) and error.name == "nnunet_xlstm"):
             warnings.warn(f"nnunet_xlstm is broken, its classes will not be found: {error!r}", stacklevel=2)

@@ -19,7 +19,8 @@ from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyse, me
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.summary import EXTRAS, case_name, finite, mean_of_known, read_scores
-from nnunet_xlstm.io.files import read_json, write_json
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.statistics.wilcoxon import holm
 from nnunet_xlstm.studies.study import LabelledSet, Part, Run, Study
 

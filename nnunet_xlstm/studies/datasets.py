@@ -6,11 +6,11 @@ import logging
 import os
 from pathlib import Path
 
-from nnunet_xlstm.data.case_table import TEST_SUBJECTS, case_subjects, listed, read_test_subjects
-from nnunet_xlstm.data.raw_dataset import SPLITS, read_folds
-from nnunet_xlstm.data.splits import Fold, check_folds
+from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, case_subjects, listed, read_test_subjects
+from nnunet_xlstm.datasets.raw_dataset import SPLITS, read_folds
+from nnunet_xlstm.datasets.splits import Fold, check_folds
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.nnunet.raw_cases import RawImages
+from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import Request
 from nnunet_xlstm.studies.study import LabelledSet, Study

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_xlstm.commands.children import Commands, Stopped
 from nnunet_xlstm.errors import CommandFailed
 from nnunet_xlstm.studies import steps
 from nnunet_xlstm.studies.study import Run, Study
+from nnunet_xlstm.subprocesses import Commands, Stopped
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import write_text
+from nnunet_xlstm.io.write import write_text
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from nnunet_xlstm.data.case_table import TEST_SUBJECTS, listed, read_test_subjects
-from nnunet_xlstm.data.pool_cases import NAME as POOL_CASES
-from nnunet_xlstm.data.pool_cases import PoolCases, read_pool_cases
-from nnunet_xlstm.data.pool_file import Source, read_pool
-from nnunet_xlstm.data.pool_targets import PoolSource, PoolTargets
-from nnunet_xlstm.data.raw_dataset import nnunet_folder
-from nnunet_xlstm.data.restrict import same_targets
-from nnunet_xlstm.data.subjects import subject_of
+from nnunet_xlstm.datasets.case_index import NAME as POOL_CASES
+from nnunet_xlstm.datasets.case_index import PoolCases, read_pool_cases
+from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, listed, read_test_subjects
+from nnunet_xlstm.datasets.raw_dataset import nnunet_folder
+from nnunet_xlstm.datasets.subjects import subject_of
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.nnunet.raw_cases import RawImages
+from nnunet_xlstm.nnunet.loading.raw_images import RawImages
+from nnunet_xlstm.pools.manifest import PoolSource, PoolTargets
+from nnunet_xlstm.pools.restrict.painting import same_targets
+from nnunet_xlstm.pools.spec import Source, read_pool
 from nnunet_xlstm.studies.datasets import find_preprocessed, labelled_cases
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import NAME, Request

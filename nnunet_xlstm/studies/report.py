@@ -12,12 +12,12 @@ from nnunet_xlstm.comparison.tables import title
 from nnunet_xlstm.figures.learning_curve import Curve, learning_curve
 from nnunet_xlstm.figures.set_chart import scores_per_set
 from nnunet_xlstm.figures.style import save
-from nnunet_xlstm.io.files import write_text
+from nnunet_xlstm.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.tables import write_csv
-from nnunet_xlstm.report.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
+from nnunet_xlstm.io.write import write_text
 from nnunet_xlstm.studies.analysis import METRICS, Findings, Point, repeated
+from nnunet_xlstm.studies.narrative import answer, difference_text, p_text, range_text, remarks
 from nnunet_xlstm.studies.study import Study
-from nnunet_xlstm.studies.words import answer, difference_text, p_text, range_text, remarks
 
 DIGITS = {"HD95": 2}
 CURVE, SETS = "learning_curve", "scores"  # names of the figure

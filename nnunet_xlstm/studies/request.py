@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import read_json
+from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.studies.kind import COMMON, Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

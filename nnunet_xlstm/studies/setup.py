@@ -9,10 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.data.case_table import listed
+from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.files import read_json
-from nnunet_xlstm.nnunet.pretrain_checkpoint import sha256
+from nnunet_xlstm.io.read import read_json, sha256
 from nnunet_xlstm.studies.datasets import chosen_folds, is_scored_on_folds
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import Arm, Request

@@ -6,13 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-from nnunet_xlstm.commands.children import Commands
-from nnunet_xlstm.commands.environment import FEW_CORES, child_variables, own_command, stock_command
 from nnunet_xlstm.errors import UserError
-from nnunet_xlstm.io.files import WriteError, remove_leftovers, replacing, write_json
-from nnunet_xlstm.nnunet.raw_cases import RawImages
+from nnunet_xlstm.io.write import WriteError, remove_leftovers, replacing, write_json
+from nnunet_xlstm.nnunet.install.environment import FEW_CORES, child_variables, own_command, stock_command
+from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.studies.study import LabelledSet, Part, Run, Study
 from nnunet_xlstm.studies.trainer_config import trainer_config
+from nnunet_xlstm.subprocesses import Commands
 
 POOLED = "images_pooled"  # a source's test images with the channels that the pool takes
 

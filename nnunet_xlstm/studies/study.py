@@ -10,7 +10,8 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.run import Outputs
-from nnunet_xlstm.io.files import read_json, write_json
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import NAME, Arm
 

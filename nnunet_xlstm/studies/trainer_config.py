@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_xlstm.config import PoolConfig, override
+from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.names import TRAINERS
-from nnunet_xlstm.nnunet.recipes import load_recipe, nnunet_finds
-from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.nnunet.training.run_config import load_recipe, nnunet_finds
+from nnunet_xlstm.registry import TRAINERS
 from nnunet_xlstm.studies.request import Arm
 
 SHORTEST_EPOCH = 10  # iterations; every epoch costs a validation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunet_xlstm.comparison.inputs import read_costs, read_models
-from nnunet_xlstm.data.case_table import read_case_table
+from nnunet_xlstm.datasets.case_table import read_case_table
 from nnunet_xlstm.io.tables import write_csv
 
 HUGE = f'[{{"name": "b", "gmac": 1{"0" * 400}}}]'

@@ -12,7 +12,7 @@ from support.raw_datasets import change
 from nnunet_xlstm.cli.cmd_demo import table
 from nnunet_xlstm.demo import inputs, run
 from nnunet_xlstm.demo.progress import EpochBar, Stages, epoch_loss
-from nnunet_xlstm.nnunet import registration
+from nnunet_xlstm.nnunet.install import registration
 
 
 def make_raw(folder: Path, n: int = 5, size=(6, 6, 6), **facts) -> Path:

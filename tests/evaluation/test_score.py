@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_xlstm.evaluation.labels import Classes, read_classes
+from nnunet_xlstm.evaluation.classes import Classes, read_classes
 from nnunet_xlstm.evaluation.score import Settings, score_case
 from nnunet_xlstm.evaluation.summary import METRICS
 

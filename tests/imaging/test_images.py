@@ -14,8 +14,9 @@ from support.image_files import body_image, write
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.grid import Grid, check_same_grid
-from nnunet_xlstm.imaging.images import read_grid, read_image, read_label_map, write_image
-from nnunet_xlstm.io.files import WriteError
+from nnunet_xlstm.imaging.images import read_grid, read_image, read_label_map
+from nnunet_xlstm.imaging.write import write_image
+from nnunet_xlstm.io.write import WriteError
 
 
 def labels(path, array):

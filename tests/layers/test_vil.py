@@ -4,7 +4,8 @@ import torch
 from nnunet_xlstm.layers import vil
 from nnunet_xlstm.layers.mlstm import mlstm_recurrent
 from nnunet_xlstm.layers.scan import resolve_orders
-from nnunet_xlstm.layers.vil import BlockDiagonal, ChannelTokens, SegSyncBlock, ViLBlock
+from nnunet_xlstm.layers.segsync import SegSyncBlock
+from nnunet_xlstm.layers.vil import BlockDiagonal, ChannelTokens, ViLBlock
 
 
 def count(module):

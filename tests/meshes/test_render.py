@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from support.mesh_shapes import shells
 
 from nnunet_xlstm.figures.planes import label_colour
 from nnunet_xlstm.meshes import render
@@ -13,8 +14,6 @@ from nnunet_xlstm.meshes.mesh import cut
 from nnunet_xlstm.meshes.raster import rasterise
 from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.surface_nets import surface_nets
-
-from .shapes import shells
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from support.mesh_shapes import checkerboard, is_closed, noise, radius, seven_touching, shells, thin
 
 from nnunet_xlstm.meshes.mesh import Mesh, cut, volume_and_area
 from nnunet_xlstm.meshes.smooth import REACH, _mean_of_neighbours, _volume_gradient, _volumes, restore_volumes, smooth
 from nnunet_xlstm.meshes.surface_nets import surface_nets
-
-from .shapes import checkerboard, is_closed, noise, radius, seven_touching, shells, thin
 
 
 def ratios(labels: np.ndarray, mesh: Mesh) -> np.ndarray:

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from support.mesh_shapes import checkerboard, edge_counts, is_closed, noise, seven_touching, shells
 
 from nnunet_xlstm.meshes.mesh import cut, volume_and_area
 from nnunet_xlstm.meshes.surface_nets import surface_nets
-
-from .shapes import checkerboard, edge_counts, is_closed, noise, seven_touching, shells
 
 MAPS = {
     "shells": shells(),

@@ -5,12 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from support.mesh_shapes import is_closed, noise, seven_touching, shells, thin
 
 from nnunet_xlstm.meshes import vtk_nets
 from nnunet_xlstm.meshes.mesh import cut, volume_and_area
 from nnunet_xlstm.meshes.surface_nets import surface_nets
-
-from .shapes import is_closed, noise, seven_touching, shells, thin
 
 MAPS = {"seven": seven_touching(), "shells": shells(), "noise": noise(4, 0.7), "thin": thin()}
 

@@ -5,12 +5,11 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from support.mesh_shapes import seven_touching
 
 from nnunet_xlstm.meshes.mesh import cut
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 from nnunet_xlstm.meshes.write import WRITERS, write_ply, write_stl, write_vtp
-
-from .shapes import seven_touching
 
 
 @pytest.fixture(scope="module")

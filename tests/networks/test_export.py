@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_xlstm.layers import chunkwise
 from nnunet_xlstm.layers.amp import in_range, wide
-from nnunet_xlstm.layers.resblock import ResidualBlock
+from nnunet_xlstm.layers.residual import ResidualBlock
 from nnunet_xlstm.networks import TSFM, XLSTMUNet
 
 SETTINGS = {

@@ -99,9 +99,9 @@ def test_nnunets_own_networks_are_estimated_too():
 
 def test_pretraining_keeps_no_more_than_estimated():
     """Real tensors: the recipe that keeps most, one student's views against the network trained with masks."""
-    from nnunet_xlstm.pretraining.config import PretrainingConfig
+    from nnunet_xlstm.config.pretraining import PretrainingConfig
     from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
-    from nnunet_xlstm.pretraining.view_batch import ViewBatch
+    from nnunet_xlstm.pretraining.views import ViewBatch
 
     edge, images = 32, 2
     method = StudentTeacher(build_network("small", (edge,) * 3).encoder, 1, (edge,) * 3, PretrainingConfig())

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_xlstm.layers.resblock import ResidualBlock
-from nnunet_xlstm.layers.vit import TransformerBlock, ViT, resize_grid
+from nnunet_xlstm.layers.residual import ResidualBlock
+from nnunet_xlstm.layers.transformer import TransformerBlock, ViT, resize_grid
 from nnunet_xlstm.networks import TSFM
 from nnunet_xlstm.networks.build import build_network, default_strides
 from nnunet_xlstm.networks.cost import count_cost, count_parameters

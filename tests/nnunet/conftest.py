@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from support.training_runs import Run, Server
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.data.pool_sources import build_pool
+from nnunet_xlstm.pools.build import build_pool
 
 TARGETS = [{"name": "whole"}, {"name": "core", "group": "lesion"}]
 SOURCES = [
@@ -121,7 +121,7 @@ def stock_file(transfer_folder, tmp_path):
     """A checkpoint as nnU-Net writes it, with NumPy numbers in its log."""
     import torch
 
-    from nnunet_xlstm.nnunet.transfer_target import Target
+    from nnunet_xlstm.nnunet.transfer.target import Target
 
     plans = json.loads((transfer_folder / f"{PLANS}.json").read_text())
     content = {

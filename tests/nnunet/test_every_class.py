@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import every_class
 
-from nnunet_xlstm.names import PLANNERS, TRAINERS
+from nnunet_xlstm.registry import PLANNERS, TRAINERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "every-class.md"
 

@@ -11,9 +11,9 @@ from torch import nn
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.errors import CheckpointError
 from nnunet_xlstm.networks import XLSTMUNet
-from nnunet_xlstm.nnunet import plan_names
-from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.plan_configuration import resolve_configuration
+from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
+from nnunet_xlstm.nnunet.planning import code_names
+from nnunet_xlstm.nnunet.planning.configuration import resolve_configuration
 
 PLANS = "nnUNetXLSTMUNetTinyPlans"
 REFUSED = "of a package that files may not name"
@@ -109,12 +109,12 @@ def test_names_that_nnunet_looks_for(key, value, words, pretrained_file, tmp_pat
 
 def test_readers_and_label_managers():
     for name in ("SimpleITKIO", "None"):
-        plan_names.check_reader({"overwrite_image_reader_writer": name}, "here")
-    plan_names.check_reader({}, "here")
-    plan_names.check_label_manager({"label_manager": "LabelManager"}, "here")
+        code_names.check_reader({"overwrite_image_reader_writer": name}, "here")
+    code_names.check_reader({}, "here")
+    code_names.check_label_manager({"label_manager": "LabelManager"}, "here")
     for check in (
-        lambda: plan_names.check_reader({"overwrite_image_reader_writer": "sitk"}, "here"),
-        lambda: plan_names.check_label_manager({"label_manager": "join"}, "here"),
+        lambda: code_names.check_reader({"overwrite_image_reader_writer": "sitk"}, "here"),
+        lambda: code_names.check_label_manager({"label_manager": "join"}, "here"),
     ):
         with pytest.raises(CheckpointError, match="here: .*nnU-Net has no"):
             check()
@@ -131,8 +131,8 @@ def test_readers_and_label_managers():
     ],
 )
 def test_networks_that_plans_name(name, expected):
-    found = plan_names.resolve_network(name, "here")
-    assert found is expected and plan_names.resolve_network(plan_names.dotted(found), "here") is expected
+    found = code_names.resolve_network(name, "here")
+    assert found is expected and code_names.resolve_network(code_names.dotted(found), "here") is expected
 
 
 @pytest.mark.parametrize(
@@ -158,20 +158,20 @@ def test_networks_that_plans_name(name, expected):
 )
 def test_networks_that_files_may_not_name(name, words):
     with pytest.raises(CheckpointError, match=f"here: network_class_name .*({words})"):
-        plan_names.resolve_network(name, "here")
+        code_names.resolve_network(name, "here")
 
 
 @pytest.mark.parametrize(
     "name", ["torch.nn.LeakyReLU", "torch.nn.modules.conv.Conv3d", "timm.layers.RotaryEmbeddingCat"]
 )
 def test_arguments_that_plans_name(name):
-    assert plan_names.resolve_argument(name, "here", "conv_op").__name__ == name.rpartition(".")[2]
+    assert code_names.resolve_argument(name, "here", "conv_op").__name__ == name.rpartition(".")[2]
 
 
 @pytest.mark.parametrize("name", ["torch.nn.functional.relu", "torch.hub.load", "torch.nn.modules.module.functools"])
 def test_arguments_that_files_may_not_name(name):
     with pytest.raises(CheckpointError, match="here: conv_op"):
-        plan_names.resolve_argument(name, "here", "conv_op")
+        code_names.resolve_argument(name, "here", "conv_op")
 
 
 def test_another_package_needs_the_flag(tmp_path, monkeypatch):
@@ -180,10 +180,10 @@ def test_another_package_needs_the_flag(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CheckpointError, match="--allow-import their_package"):
-        plan_names.resolve_network("their_package.Net", "here")
-    assert plan_names.resolve_network("their_package.Net", "here", ["their_package"]).__name__ == "Net"
+        code_names.resolve_network("their_package.Net", "here")
+    assert code_names.resolve_network("their_package.Net", "here", ["their_package"]).__name__ == "Net"
     with pytest.raises(CheckpointError, match="must name a subclass"):
-        plan_names.resolve_network("their_package.make", "here", ["their_package"])
+        code_names.resolve_network("their_package.make", "here", ["their_package"])
 
 
 @pytest.mark.parametrize("where", ["top", "logging"])

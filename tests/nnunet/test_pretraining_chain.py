@@ -6,8 +6,8 @@ import os
 import pytest
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.commands.children import Commands
-from nnunet_xlstm.commands.environment import child_variables, plan_command, stock_command
+from nnunet_xlstm.nnunet.install.environment import child_variables, plan_command, stock_command
+from nnunet_xlstm.subprocesses import Commands
 
 KEYS = {
     "num_epochs": 1,

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
-from ssl_toys import ToyEncoder, part, random_batch, small_config, trainable
+from support.ssl_toys import ToyEncoder, part, random_batch, small_config, trainable
 
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 

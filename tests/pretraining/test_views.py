@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_xlstm.pretraining.config import PretrainingConfig
+from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.pretraining.views import INTENSITY, Solarise, View, Views, overlap
 
 

@@ -1,6 +1,6 @@
 """A full disk, for every command that writes: no broken file that a rerun keeps, and one line says it.
 
-For `plan_like` and `adapt` see tests/nnunet/test_transfer.py, for trainings tests/nnunet/test_trainer.py.
+For `plan_like` and `adapt` see tests/nnunet/transfer/test_adapt.py, for trainings tests/nnunet/training/test_base.py.
 `NNUNET_XLSTM_DISKS=10 pytest tests/robustness/test_full_disk.py` tries ten sizes; else two.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.pool_predictions import ideal, make_dataset_json, write_case
 from support.image_files import body_image, tree, write
+from support.pool_predictions import ideal, make_dataset_json, write_case
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.comparison import run as comparison
-from nnunet_xlstm.comparison.pictures import Job
-from nnunet_xlstm.io.files import write_bytes
+from nnunet_xlstm.comparison.plots import Job
+from nnunet_xlstm.io.write import write_bytes
 
 from .test_kill import JOBS, files, labelled, readable, start
 

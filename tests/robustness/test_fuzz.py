@@ -186,9 +186,9 @@ def analyse_summary(folder: Path) -> None:
     """All of `compare` but its pictures, which take seconds."""
     from nnunet_xlstm.comparison.analysis import Settings, analyse, choose_metrics
     from nnunet_xlstm.comparison.inputs import read_models
+    from nnunet_xlstm.comparison.narrative import answer, notes
     from nnunet_xlstm.comparison.run import record, strict
     from nnunet_xlstm.comparison.tables import paper_tables, table_rows
-    from nnunet_xlstm.comparison.words import answer, notes
 
     models = [(name, folder / "pred" / "summary.json") for name in "AB"]
     material, settings = read_models(models), Settings(resamples=20)
@@ -260,9 +260,9 @@ def catalogue_pool(folder: Path) -> Path:
 
 
 def read_catalogue(folder: Path) -> None:
-    from nnunet_xlstm.data import catalogue
+    from nnunet_xlstm.catalogue import entries
 
-    for name, read in (("MMWHS_CT", catalogue.read_dataset), ("pool_cardiac", catalogue.read_pool_plan)):
+    for name, read in (("MMWHS_CT", entries.read_dataset), ("pool_cardiac", entries.read_pool_plan)):
         if (folder / f"{name}.json").is_file():
             read(folder / f"{name}.json")
 
@@ -328,8 +328,8 @@ def sets(folder: Path) -> Path:
 
 
 def read_sets(folder: Path) -> None:
-    from nnunet_xlstm.comparison.sets import check_sets
-    from nnunet_xlstm.comparison.sets_run import read_sets
+    from nnunet_xlstm.comparison.sets.analysis import check_sets
+    from nnunet_xlstm.comparison.sets.run import read_sets
 
     check_sets(read_sets(folder / "sets.json"))
 
@@ -342,8 +342,8 @@ def splits(folder: Path) -> Path:
 
 
 def read_splits(folder: Path) -> None:
-    from nnunet_xlstm.data.raw_dataset import read_folds
-    from nnunet_xlstm.data.splits import check_folds
+    from nnunet_xlstm.datasets.raw_dataset import read_folds
+    from nnunet_xlstm.datasets.splits import check_folds
 
     check_folds(read_folds(folder / "splits.json"), {case: case for case in "abc"}, "splits.json")
 
@@ -354,7 +354,7 @@ def tables(folder: Path) -> Path:
 
 
 def read_tables(folder: Path) -> None:
-    from nnunet_xlstm.data.case_table import read_case_table, read_test_subjects
+    from nnunet_xlstm.datasets.case_table import read_case_table, read_test_subjects
 
     with contextlib.suppress(UserError):
         read_test_subjects(folder / "subjects.json")
@@ -368,7 +368,7 @@ def config(folder: Path) -> Path:
 
 def read_config(folder: Path) -> None:
     from nnunet_xlstm import config as keys
-    from nnunet_xlstm.nnunet.recipes import load_recipe
+    from nnunet_xlstm.nnunet.training.run_config import load_recipe
 
     os.environ[keys.ENVIRONMENT] = str(folder / "config.json")
     try:
@@ -392,7 +392,7 @@ def checkpoint(folder: Path) -> Path:
 
 
 def read_checkpoint(folder: Path) -> None:
-    from nnunet_xlstm.nnunet.transfer_source import read_source
+    from nnunet_xlstm.nnunet.transfer.source import read_source
 
     read_source(folder / "a.pth")
 

@@ -24,9 +24,9 @@ from support.image_files import body_image
 from support.mutations import spoiled
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.nnunet import pretrain_checkpoint as checkpoints
-from nnunet_xlstm.nnunet.plan_network import build_network
-from nnunet_xlstm.nnunet.transfer_source import read_source
+from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
+from nnunet_xlstm.nnunet.planning.network import build_network
+from nnunet_xlstm.nnunet.transfer.source import read_source
 
 pytestmark = pytest.mark.fuzz
 TOTAL = int(os.environ.get("NNUNET_XLSTM_FUZZ", "3000"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.nnunet.raw_cases import RawImages
+from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.studies.few_label import KIND, draw_order
 from nnunet_xlstm.studies.study import Run, read_study
 

@@ -72,7 +72,7 @@ def item(**elements):
 
 
 def _groups(elements):
-    from nnunet_xlstm.imaging.dicom_header import GROUPS
+    from nnunet_xlstm.imaging.dicom.headers import GROUPS
 
     groups: dict[str, dict] = {}
     for keyword, value in elements.items():

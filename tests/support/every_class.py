@@ -137,7 +137,7 @@ class Runner:
     def _plan(self, planner: str, dataset: int) -> dict:
         from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
 
-        from nnunet_xlstm.nnunet.registration import load_class
+        from nnunet_xlstm.nnunet.install.registration import load_class
         from support.fewer_samples import FewerSamples
 
         folder = self.preprocessed / NAMES[dataset]
@@ -206,8 +206,8 @@ class Runner:
         """A trainer with the quick config, and the patch of the plans in place of a recipe's."""
         import torch
 
-        from nnunet_xlstm.nnunet.recipes import load_recipe
-        from nnunet_xlstm.nnunet.registration import load_class
+        from nnunet_xlstm.nnunet.install.registration import load_class
+        from nnunet_xlstm.nnunet.training.run_config import load_recipe
 
         row = plans["configurations"][column.configuration]
         row = plans["configurations"][row["inherits_from"]] if "inherits_from" in row else row
@@ -263,8 +263,8 @@ def cut(arch_kwargs: dict) -> None:
 
 
 def is_pretraining(trainer: str) -> bool:
-    from nnunet_xlstm.nnunet.recipes import load_recipe
-    from nnunet_xlstm.pretraining.config import PretrainingConfig
+    from nnunet_xlstm.config.pretraining import PretrainingConfig
+    from nnunet_xlstm.nnunet.training.run_config import load_recipe
 
     return isinstance(load_recipe(trainer), PretrainingConfig)
 
@@ -320,7 +320,7 @@ def prepare(work: Path) -> None:
 
 def cells_of(only: list[str] | None = None) -> list[tuple[str, str, str, str]]:
     """List (name of the row, setting, trainer, planner) of all cells, or of those that NAME or NAME:SETTING name."""
-    from nnunet_xlstm.names import PLANNERS, TRAINERS
+    from nnunet_xlstm.registry import PLANNERS, TRAINERS
 
     rows = [(name, name, PLANNER) for name in TRAINERS] + [(name, TRAINER, name) for name in PLANNERS]
     cells = [(name, setting, trainer, planner) for name, trainer, planner in rows for setting in SETTINGS]
@@ -363,7 +363,7 @@ def page(cells: dict[str, dict[str, str]]) -> str:
             sentences.append(answer)
         return f"refused ({sentences.index(answer) + 1})" if not answer.startswith("RED") else "**red**"
 
-    from nnunet_xlstm.names import PLANNERS, TRAINERS
+    from nnunet_xlstm.registry import PLANNERS, TRAINERS
 
     lines = [
         "# Every trainer and planner, from plan to prediction",

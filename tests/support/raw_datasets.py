@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from .image_files import body_image, write
+from support.image_files import body_image, write
 
 
 def raw_dataset(folder, cases, *, channels=("CT",), ending=".nii.gz", labels=None, values=(1, 2), **more):

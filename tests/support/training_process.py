@@ -34,8 +34,8 @@ def rank_main(rank: int, options: dict) -> None:
     from torch import distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
-    from nnunet_xlstm.names import TRAINERS
-    from nnunet_xlstm.nnunet import pretrain_watch
+    from nnunet_xlstm.nnunet.training import collapse_monitor
+    from nnunet_xlstm.registry import TRAINERS
 
     torch.set_num_threads(1)
     alone = options["ranks"] == 1
@@ -65,7 +65,7 @@ def rank_main(rank: int, options: dict) -> None:
 
     torch.save = slow_save
     # pictures would take most of the time
-    MetaLogger.plot_progress_png = pretrain_watch.draw_progress = lambda *_: None
+    MetaLogger.plot_progress_png = collapse_monitor.draw_progress = lambda *_: None
     stock_trainer.DDP = lambda network, device_ids: DistributedDataParallel(network)
     dataset, fold, trainer, resume = (options[key] for key in ("dataset", "fold", "trainer", "continuing"))
     try:

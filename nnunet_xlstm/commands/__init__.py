@@ -1,1 +1,0 @@
-"""Commands of nnU-Net and of ours as child processes."""

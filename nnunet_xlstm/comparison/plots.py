@@ -1,0 +1,203 @@
+"""Draws and saves the figures of a comparison."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, means_of_groups
+from nnunet_xlstm.comparison.inputs import COSTS, Material
+from nnunet_xlstm.comparison.narrative import significance_text
+from nnunet_xlstm.comparison.tables import directed
+from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
+from nnunet_xlstm.figures.bubble_chart import accuracy_bubbles
+from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
+from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, modality_dots, radar, volume_agreement
+from nnunet_xlstm.figures.score_charts import Panel, boxes_per_class, scores_per_method
+from nnunet_xlstm.figures.style import save
+
+# beside these there are "scores" and "volumes_<n>"
+PER_METRIC = ("boxes", "ranks", "significance", "radar", "modality", "cost", "bubbles", "sets")
+MIN_RADAR = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One figure: the start of its file names, its kind, what is said under it on the page, and how to draw it."""
+
+    name: str
+    kind: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Volume of all classes together, (models, units)."""
+
+    reference: np.ndarray
+    prediction: np.ndarray
+    unit: str
+    label: str
+
+
+def jobs(
+    material: Material,
+    results: Sequence[MetricResult],
+    settings: Settings,
+    subjects: Sequence[str] | None,
+    modality: Sequence[str] | None,
+    costs: dict[str, np.ndarray] | None,
+) -> Iterator[Job]:
+    """The figures that this comparison has."""
+    names, classes = material.names, list(material.classes.values())
+    panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
+    over = results[0].over
+    every = f"Average over the classes of every {over[:-1]}"
+    yield Job("scores", "scores", every, lambda: scores_per_method(names, panels, LEVEL, over))
+    for r in results:
+        values, label = r.units[:, :, :-1], directed(r.metric)
+        yield Job(
+            f"boxes_{r.metric}",
+            "boxes",
+            f"{label} per class, every {over[:-1]}",
+            lambda v=values, t=label: boxes_per_class(names, classes, v, t, over),
+        )
+        if len(names) > 1:
+            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {r.tested}"
+            yield Job(f"ranks_{r.metric}", "ranks", text, lambda r=r, t=text: _ranks(names, r, t))
+            caption = significance_text(r, settings, subjects)
+            yield Job(
+                f"significance_{r.metric}",
+                "significance",
+                f"{r.metric}: significance",
+                lambda r=r, c=caption: significance_map(names, r.tests.p_holm, settings.alpha, r.metric, c),
+            )
+    yield from _relations(material, results, subjects, modality, costs)
+
+
+def _relations(material, results, subjects, modality, costs) -> Iterator[Job]:
+    names = material.names
+    volumes = total_volumes(material, subjects)
+    for model, name in enumerate(names if volumes is not None else []):
+        caption = f"{name}: {volumes.label}"
+        yield Job(f"volumes_{model + 1}", "volumes", caption, lambda m=model: _volumes(names, m, volumes))
+    for r in results:
+        text = f"mean {directed(r.metric)}{' of the subjects' if subjects is not None else ''}"
+        failed = "; where values are missing, such cases are left out" if r.failed.any() else ""
+        if modality is not None:
+            kind, chart = ("radar", radar) if len(names) >= MIN_RADAR else ("modality", modality_dots)
+            caption = f"{text} per modality{failed}"
+            caption += "" if kind == "radar" else f" (a radar needs {MIN_RADAR} models or more)"
+            groups = modality_means(r, modality, subjects)
+            yield Job(f"{kind}_{r.metric}", kind, caption, lambda c=chart, g=groups, t=text: c(names, g, t))
+        if costs is not None:
+            yield from bubbles(names, r.metric, r.mean[:, -1], r.interval[:, :, -1], costs, f"{text}{failed}")
+            known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
+            yield Job(
+                f"cost_{r.metric}",
+                "cost",
+                f"{text} against cost{failed}",
+                lambda r=r, t=text, k=known: accuracy_against_cost(names, r.mean[:, -1], r.interval[:, :, -1], k, t),
+            )
+
+
+def bubbles(
+    names: Sequence[str],
+    metric: str,
+    mean: np.ndarray,
+    interval: np.ndarray,
+    costs: dict[str, np.ndarray],
+    text: str,
+) -> Iterator[Job]:
+    """Score against GMAC, with the parameters as areas; nothing where no model has both."""
+    across, area = costs["gmac"], costs["params_m"]
+    if (np.isfinite(mean + across) & (area > 0)).any():
+        caption = f"{text} against {COSTS['gmac']}; area: {COSTS['params_m']}"
+        ends = text.partition(";")[0], COSTS["gmac"], COSTS["params_m"]
+        yield Job(
+            f"bubbles_{metric}",
+            "cost",
+            caption,
+            lambda: accuracy_bubbles(names, mean, interval, across, area, *ends),
+        )
+
+
+def _ranks(names: Sequence[str], r: MetricResult, text: str) -> Figure:
+    s = r.stability
+    return rank_stability(names, s.frequency, s.median, s.low, s.high, text)
+
+
+def _volumes(names: Sequence[str], model: int, v: Volumes) -> Figure:
+    both = np.concatenate([v.reference.ravel(), v.prediction.ravel()])
+    both = both[np.isfinite(both)]
+    limits = (float(both.min()), float(both.max())) if both.size else None
+    reach = float(np.nanmax(np.abs(v.prediction - v.reference), initial=0.0))
+    return volume_agreement(
+        names[model], model, v.reference[model], v.prediction[model], v.unit, v.label, limits, reach
+    )
+
+
+def modality_means(
+    result: MetricResult, modality: Sequence[str], subjects: Sequence[str] | None
+) -> dict[str, np.ndarray]:
+    """Modality -> mean of the case averages, or of the averages of the subjects' cases of it, (models,)."""
+    kinds = np.asarray(modality)
+    clusters = np.asarray(subjects if subjects is not None else range(len(kinds)))
+    rows = {kind: (result.averages[:, kinds == kind], clusters[kinds == kind].tolist()) for kind in sorted({*modality})}
+    return {kind: mean_of_known(means_of_groups(*found), axis=1) for kind, found in rows.items()}
+
+
+def total_volumes(material: Material, subjects: Sequence[str] | None = None) -> Volumes | None:
+    """Volumes of all classes together, of subjects the mean over their cases.
+
+    None where the summaries have none, or where regions overlap in part.
+    """
+    keys = list(material.classes)
+    chosen = outer_classes(keys)
+    sources = (("VolumeRef", "VolumePred", "mL"), ("n_ref", "n_pred", "voxels"))
+    found = next((names for names in sources if set(names[:2]) <= material.values.keys()), None)
+    if chosen is None or found is None:
+        return None
+    reference, prediction, unit = found
+    columns = [keys.index(key) for key in chosen]
+    whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else material.classes[chosen[0]]
+    total = [material.values[name][:, :, columns].sum(2) for name in (reference, prediction)]
+    if subjects is None:
+        return Volumes(*total, unit, f"volume of {whole}, every case")
+    total = [means_of_groups(values, subjects) for values in total]
+    return Volumes(*total, unit, f"volume of {whole}, every subject (mean over its cases)")
+
+
+def outer_classes(keys: Sequence[str]) -> list[str] | None:
+    """The classes that lie in no other one, so that their volumes add up; None where some overlap in part.
+
+    Args:
+        keys: "3" for a label, "(1, 2)" for a region, as in summary.json.
+    """
+    sets = {key: frozenset(map(int, re.findall(r"\d+", key))) for key in keys}
+    outer = [key for key in keys if not any(sets[key] < other for other in sets.values())]
+    members = [label for key in outer for label in sets[key]]
+    return outer if len(members) == len(set(members)) else None
+
+
+def draw(job: Job, folder: Path) -> list[Path]:
+    """Save one figure as PNG and SVG."""
+    return save(job.draw(), folder / job.name)
+
+
+def remove_earlier(folder: Path, new: Collection[str]) -> None:
+    """Remove the figures of an earlier comparison, which might be of other models: files named exactly as ours.
+
+    Args:
+        new: names of those that stay.
+    """
+    ours = {"scores", *(f"{kind}_{metric}" for kind in PER_METRIC for metric in METRICS)}
+    for path in (*folder.glob("*.png"), *folder.glob("*.svg")):
+        if path.name not in new and (path.stem in ours or re.fullmatch(r"volumes_[1-9][0-9]*", path.stem)):
+            path.unlink()

@@ -1,1 +1,0 @@
-"""Images without torch and without nnU-Net: phantoms, later pools."""

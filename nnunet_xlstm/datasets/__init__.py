@@ -1,0 +1,1 @@
+"""Raw data sets of nnU-Net: made, read, checked, split by subject."""

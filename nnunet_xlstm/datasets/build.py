@@ -1,0 +1,181 @@
+"""Makes or extends a raw data set by reference; `unlabelled`, `pool build` and `convert` all end here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nnunet_xlstm.datasets.ingest import ONE_SLICE, Entry, process
+from nnunet_xlstm.datasets.items import Item
+from nnunet_xlstm.datasets.raw_dataset import RawDataset
+from nnunet_xlstm.datasets.subjects import CaseNames
+from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.imaging.dicom.series import Reasons
+
+SAVE_SECONDS = 20.0  # what a kill may cost
+Make = Callable[[Item, str, Path], tuple[dict[str, Entry], Reasons]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: cases in the data set, those of them that are single slices, that are new; subjects, inputs left
+    out, folds."""
+
+    cases: int
+    single_slices: int
+    new: int
+    subjects: int
+    excluded: int
+    folds: int
+    sources: Mapping[str, tuple[int, int]]  # source -> subjects, cases
+    changed: bool
+
+
+def build(
+    dataset: RawDataset,
+    header: Mapping[str, Any],
+    items: Sequence[Item],
+    left_out: Reasons = (),
+    *,
+    sampling: str = "sqrt",
+    keep_others: bool = True,
+    processes: int = 1,
+    make: Make = process,
+) -> Summary:
+    """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
+
+    What has changed or is no longer wanted leaves dataset.json before its files are touched: a kill in between leaves
+    fewer cases, none with labels of another meaning.
+
+    Args:
+        header: what dataset.json says beside the cases: channel_names and so on.
+        left_out: (path, reason) of what never became an item.
+        keep_others: cases of earlier runs that are not among the items stay; else they go.
+        processes: items at a time.
+        make: from an item, its case name and the folder to cases, as `ingest.process`; sent to other processes.
+
+    Raises:
+        DatasetError: no case at all: everything is in excluded.csv.
+    """
+    entries, inputs = dataset.read()
+    dataset.remove_leftovers()
+    before = dict(entries)
+    dataset.claim()
+    items = list({item.key: item for item in items}.values())
+    gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
+    stamps = {item.key: item.stamp() for item in items}
+    known, fresh = [], []
+    for item in items:
+        (known if _is_known(dataset, entries, inputs.get(item.key), stamps[item.key]) else fresh).append(item)
+    for item in known:
+        for case in inputs[item.key]["cases"]:
+            row = replace(entries[case].row, source=item.source, subject=item.subject, modality=item.modality)
+            entries[case] = replace(entries[case], row=row)
+    names = CaseNames()
+    for memory in inputs.values():
+        for case in (memory["name"], *memory["cases"]):
+            names.take(case)
+    bases = [inputs[i.key]["name"] if i.key in inputs else names.give(i.name, i.key) for i in fresh]
+    gone += _forget(entries, inputs, {item.key for item in fresh} & inputs.keys())
+    if gone:
+        dataset.save(header, entries, sampling, inputs)
+        for entry in gone:
+            dataset.remove(entry)
+    saved = time.monotonic()
+    jobs = [(make, item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
+    for item, base, (made, reasons) in zip(fresh, bases, run_jobs(jobs, processes), strict=True):
+        entries.update(made)
+        excluded = [list(row) for row in reasons]
+        inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
+        if single := sum(ONE_SLICE in entry.remarks for entry in made.values()):
+            inputs[item.key]["single_slices"] = single
+        if time.monotonic() - saved > SAVE_SECONDS:
+            dataset.save(header, entries, sampling, inputs)
+            saved = time.monotonic()
+    _log_remarks(entries.values())
+    reasons = [*left_out, *((path, reason) for memory in inputs.values() for path, reason in memory["excluded"])]
+    if not entries:
+        table = dataset.write_excluded(reasons)
+        raise DatasetError(
+            f"none of {len(reasons)} inputs can be used; the reasons are in {table}, the first: {reasons[0][1]}"
+        )
+    entries = {case: entries[case] for case in sorted(entries)}
+    dataset.save(header, entries, sampling, inputs)
+    folds = dataset.finish(entries, reasons)
+    _warn_of_missing(dataset, entries)
+    new = sum(len(inputs[item.key]["cases"]) for item in fresh)
+    rows = [entry.row for entry in entries.values()]
+    sources = {
+        source: (len({r.subject for r in rows if r.source == source}), sum(r.source == source for r in rows))
+        for source in sorted({row.source for row in rows})
+    }
+    subjects = len({row.subject for row in rows})
+    single = sum(memory.get("single_slices", 0) for memory in inputs.values())
+    return Summary(len(entries), single, new, subjects, len(reasons), len(folds), sources, entries != before)
+
+
+def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
+    """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
+    return (
+        memory is not None
+        and memory["stamp"] == stamp
+        and all(case in entries and dataset.has_whole_files(entries[case]) for case in memory["cases"])
+    )
+
+
+def _forget(entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -> list[Entry]:
+    """Take inputs and their cases out; returns the cases, whose files are still there."""
+    cases = [case for key in keys for case in inputs.pop(key)["cases"]]
+    return [entries.pop(case) for case in cases if case in entries]
+
+
+def run_jobs(jobs: Sequence[tuple], processes: int, what: str = "image") -> Iterator[Any]:
+    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted.
+
+    Raises:
+        UserError: a process was ended from outside.
+    """
+    bar = {"total": len(jobs), "unit": what, "desc": f"{what}s", "disable": None}
+    if processes > 1 and len(jobs) > 1:
+        # spawned: a fork of a threaded parent may hang
+        try:
+            with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
+                yield from tqdm(pool.map(_call, jobs), **bar)
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
+            ) from error
+    else:
+        yield from tqdm(map(_call, jobs), **bar)
+
+
+def _call(job: tuple) -> Any:
+    function, *arguments = job
+    return function(*arguments)
+
+
+def _log_remarks(entries: Collection[Entry]) -> None:
+    """What must be known of the images that this run has taken in."""
+    for remark in sorted({remark for entry in entries for remark in entry.remarks}):
+        images = [entry.row.images[0] for entry in entries if remark in entry.remarks]
+        log.warning(remark, len(images), images[0])
+
+
+def _warn_of_missing(dataset: RawDataset, entries: Mapping[str, Entry]) -> None:
+    gone = [case for case, entry in entries.items() if not dataset.has_files(entry)]
+    if gone:
+        log.warning(
+            "%d cases of earlier runs have lost a file (%s, ...): nnU-Net will refuse them; bring the files back, or "
+            "remove %s and build it anew",
+            len(gone), entries[gone[0]].images[0], dataset.folder,
+        )  # fmt: skip

@@ -1,0 +1,269 @@
+"""A raw nnU-Net data set by reference: its folder, what is known of it, and all files beside its images."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_xlstm.datasets.case_index import NAME, PoolCases, is_text_list, read_pool_cases
+from nnunet_xlstm.datasets.dataset_json import NAME as DATASET_JSON
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
+from nnunet_xlstm.datasets.ingest import ENDING, Entry
+from nnunet_xlstm.datasets.subjects import folds_by_subject
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.dicom.series import Reasons
+from nnunet_xlstm.imaging.integrity import check_length
+from nnunet_xlstm.io.paths import check_file_name, inside, is_file_name
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.write import remove_leftovers, write_json
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+SPLITS = "splits_final.json"
+OWN_FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
+MAX_ID = 999
+BODY = {"background": 0, "foreground": 1}  # labels of a data set whose label maps are masks of the body
+# nnU-Net chooses the normalisation by the channel's name; every other name is a z-score per case
+RESERVED_CHANNELS = ("ct", "nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """Where a data set lies, raw and preprocessed, and the command that makes it."""
+
+    folder: Path
+    preprocessed: Path
+    maker: str
+
+    def read(self) -> tuple[dict[str, Entry], dict[str, Any]]:
+        """Finished cases, and what is remembered of the inputs; both empty for a new data set.
+
+        All that the files name as the data set's own lies in its imagesTr and labelsTr; what else they name is read,
+        never written or deleted.
+
+        Raises:
+            DatasetError: the folder holds a data set that another command made, a damaged file, or a file that names
+                others outside of the folder.
+        """
+        self._check_folders()
+        if not (self.folder / DATASET_JSON).is_file():
+            if (self.folder / "imagesTr").is_dir() and not (self.folder / NAME).is_file():
+                self._refuse()
+            return {}, {}
+        file = DatasetFile.read(self.folder)
+        if file.content.get("made_by") != self.maker:
+            self._refuse()
+        if not (self.folder / NAME).is_file():
+            return {}, {}
+        pool = read_pool_cases(self.folder / NAME)
+        file.table()  # checks the rows
+        rows = file.content.get("dataset", {})
+        entries = {
+            case: Entry(tuple(rows[case]["images"]), rows[case]["label"], row)
+            for case, row in pool.cases.items()
+            if case in rows
+        }
+        for entry in entries.values():
+            for name in _own_files(entry):
+                self._own(name)
+        for key, memory in pool.inputs.items():
+            _check_memory(f"{self.folder / NAME}, inputs, {key!r}", memory)
+        return entries, dict(pool.inputs)
+
+    def _refuse(self) -> None:
+        raise DatasetError(f"{self.folder}: holds a data set that `{self.maker}` did not make; give another -d")
+
+    def claim(self) -> None:
+        """From now on the folder is known as ours, also if the run is killed before its first case is saved."""
+        if not (self.folder / NAME).is_file():
+            write_json(self.folder / NAME, PoolCases({}).to_json())
+
+    def has_files(self, entry: Entry) -> bool:
+        """Whether all that belongs to a case is still there."""
+        return all((self.folder / name).is_file() for name in (*entry.images, entry.label))
+
+    def has_whole_files(self, entry: Entry) -> bool:
+        """Whether all that belongs to a case is there, and what was written here as long as its header says."""
+        if not self.has_files(entry):
+            return False
+        try:
+            for name in _own_files(entry):
+                check_length(self.folder / name)
+        except DatasetError:
+            return False
+        return True
+
+    def remove(self, entry: Entry) -> None:
+        """Delete the files of a case that lie in this data set; what it refers to elsewhere stays."""
+        for name in _own_files(entry):
+            self._own(name).unlink(missing_ok=True)
+
+    def _check_folders(self) -> None:
+        """Raises DatasetError where a folder to write into is a link that leads out of the data set."""
+        for name in OWN_FOLDERS:
+            inside(self.folder, f"{name}/file", f"{self.folder / name} is a link")
+
+    def _own(self, name: str) -> Path:
+        """The path of a file that the data set's own dataset.json names without a folder before it.
+
+        Raises:
+            DatasetError: it is not that of a file in imagesTr or labelsTr.
+        """
+        where = f"{self.folder / DATASET_JSON}, `dataset`"
+        folder, _, file = name.partition("/")
+        if folder not in OWN_FOLDERS[:2] or not is_file_name(file):
+            raise DatasetError(
+                f"{where}: {name!r} is neither an absolute path nor a file in imagesTr or labelsTr; the table was "
+                f"changed by other hands: restore it, or remove {self.folder} and make the data set anew"
+            )
+        return inside(self.folder, name, where)
+
+    def remove_leftovers(self) -> None:
+        """Delete the files that a killed run was about to write."""
+        self._check_folders()
+        for folder in (self.folder, *(self.folder / name for name in OWN_FOLDERS), self.preprocessed):
+            remove_leftovers(folder)
+
+    def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
+        """dataset.json and pool_cases.json, in an order in which a kill between them loses nothing."""
+        cases = sorted(entries)
+        pool = PoolCases({case: entries[case].row for case in cases}, sampling, inputs)
+        write_json(self.folder / NAME, pool.to_json())
+        content = (
+            {"labels": BODY}
+            | dict(header)
+            | {
+                "numTraining": len(cases),
+                "file_ending": ENDING,
+                "overwrite_image_reader_writer": "SimpleITKIO",
+                "made_by": self.maker,
+                "dataset": {
+                    case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases
+                },
+            }
+        )
+        write_json(self.folder / DATASET_JSON, content)
+
+    def finish(self, entries: Mapping[str, Entry], left_out: Reasons) -> list[dict[str, list[str]]]:
+        """Folds, excluded.csv, and the copies that the trainer reads among the preprocessed data."""
+        self.write_excluded(left_out)
+        path, target = self.folder / SPLITS, self.preprocessed / SPLITS
+        before = read_folds(path) if path.is_file() else []
+        rows = {case: entry.row for case, entry in entries.items()}
+        folds = folds_by_subject(
+            {case: row.subject for case, row in rows.items()}, {case: row.source for case, row in rows.items()}, before
+        )
+        if folds:
+            write_json(path, folds)
+        else:
+            path.unlink(missing_ok=True)
+        if folds and not target.is_file():
+            write_json(target, folds)  # nnU-Net copies it when it plans; moved plans would get folds by case
+        elif target.is_file() and (old := read_json(target)) != folds:
+            if old == before and folds:
+                write_json(target, folds)
+            else:
+                log.warning("%s is not ours and stays; nnU-Net refuses it beside other folds: remove it", target)
+        # nnU-Net copies dataset.json when it plans; with plans moved here from another data set it never would
+        for name in (NAME, DATASET_JSON):
+            write_json(self.preprocessed / name, read_json(self.folder / name))
+        return folds
+
+    def write_excluded(self, left_out: Reasons) -> Path:
+        """excluded.csv: path, reason."""
+        path = self.folder / "excluded.csv"
+        write_csv(path, ("path", "reason"), sorted(set(left_out)))
+        return path
+
+
+def _own_files(entry: Entry) -> list[str]:
+    """The files of a case that were written into its data set; references to other places are absolute."""
+    return [name for name in (*entry.images, entry.label) if not os.path.isabs(name)]
+
+
+def _check_memory(where: str, memory: Any) -> None:
+    """What is remembered of an input: its stamp, the name its cases begin with, its cases, (path, reason) left out."""
+    known = memory if isinstance(memory, dict) else {}
+    cases, excluded = known.get("cases"), known.get("excluded")
+    pairs = isinstance(excluded, list) and all(is_text_list(row) and len(row) == 2 for row in excluded)
+    if not isinstance(known.get("stamp"), str) or not is_text_list(cases) or not pairs:
+        raise DatasetError(f"{where}: holds no stamp, cases and excluded; delete the file, and the command starts anew")
+    for name in (known.get("name"), *cases):
+        check_file_name(name, where)
+
+
+def read_folds(path: Path) -> list[dict[str, list[str]]]:
+    """Read a splits_final.json.
+
+    Raises:
+        DatasetError: not readable, or no list of {"train": [...], "val": [...]}.
+    """
+    folds = read_json(path, list)
+    for fold in folds:
+        parts = [fold.get(name) if isinstance(fold, dict) else None for name in ("train", "val")]
+        if not all(map(is_text_list, parts)):
+            raise DatasetError(
+                f'{path}: must hold a list of {{"train": [cases], "val": [cases]}}; correct it, or delete it'
+            )
+    return folds
+
+
+def nnunet_folder(variable: str) -> Path:
+    """Raises ValueError where nnU-Net's variable is not set."""
+    if not os.environ.get(variable):
+        raise DatasetError(f"{variable} is not set; give it the folder that nnU-Net uses: export {variable}=...")
+    return Path(os.environ[variable])
+
+
+def open_dataset(number: int, name: str | None, default: str, maker: str) -> RawDataset:
+    """The data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
+
+    Args:
+        name: None takes the name of an existing data set of this number, else `default`.
+
+    Raises:
+        ValueError: a variable is not set, or the number or name is wrong or in use.
+    """
+    roots = {variable: os.environ.get(variable, "") for variable in VARIABLES}
+    raw, preprocessed = (nnunet_folder(variable) for variable in VARIABLES[:2])
+    if not 1 <= number <= MAX_ID:
+        raise DatasetError(f"-d {number}: give a number from 1 to {MAX_ID}")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise DatasetError(f"--name '{name}': use letters, digits, - and _ alone")
+    prefix = f"Dataset{number:03d}_"
+    existing = {
+        path.name
+        for root in roots.values()
+        if root and Path(root).is_dir()
+        for path in Path(root).iterdir()
+        if path.is_dir() and path.name.startswith(prefix)
+    }
+    full = f"{prefix}{name or default}" if name or not existing else min(existing)
+    if existing - {full}:
+        raise DatasetError(
+            f"-d {number} is {', '.join(sorted(existing - {full}))} already; give another -d, or its --name"
+        )
+    return RawDataset(raw / full, preprocessed / full, maker)
+
+
+def channel_names(names: Sequence[str], all_ct: bool) -> dict[str, str]:
+    """dataset.json's channel_names: `CT` for every channel where all images are CT, so that nnU-Net takes its CT
+    normalisation; else the names, which must not choose one of the others.
+
+    Raises:
+        ValueError: a name that nnU-Net gives a meaning.
+    """
+    if all_ct:
+        return {str(i): "CT" for i in range(len(names))}
+    if wrong := [name for name in names if name.casefold() in RESERVED_CHANNELS]:
+        raise DatasetError(
+            f"channel '{wrong[0]}': nnU-Net takes this name as a normalisation, but images that are not all CT need "
+            "the z-score; use another name"
+        )
+    return {str(i): name for i, name in enumerate(names)}

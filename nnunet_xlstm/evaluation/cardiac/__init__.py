@@ -1,0 +1,1 @@
+"""Volumes, ejection fraction and mass of the heart."""

@@ -1,0 +1,1 @@
+"""DICOM archives: from files to series to volumes."""

@@ -1,0 +1,1 @@
+"""Checkpoints: written, read without running what they hold, resumed."""

@@ -1,0 +1,233 @@
+"""Checkpoints of pre-training: they describe themselves and hold tensors and plain JSON types only.
+
+One file serves four readers: nnU-Net's own `--c` (resume), its `-pretrained_weights` (`network_weights` is the full
+network), the fine-tuning commands of the next nnU-Net (`nnssl_adaptation_plan`, the schema of nnssl), and ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.config import to_dict
+from nnunet_xlstm.datasets.case_index import PoolCases
+from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.nnunet.checkpoints.load import load_checkpoint
+
+if TYPE_CHECKING:
+    from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
+from nnunet_xlstm.io.read import sha256
+
+KEY = "nnunet_xlstm"
+ADAPTATION = "nnssl_adaptation_plan"
+FORMAT = 1
+WANTED = "give the checkpoint_final.pth of an nnUNetTrainerDINO* or ..Masked run"
+# nnU-Net's own fine-tuning for checkpoints of nnssl knows a network by the end of its name
+NAMES_FOR_NNUNET = {"nnunet_xlstm.networks.XLSTMUNet": "nnunet_xlstm.networks.XLSTMResidualEncoderUNet"}
+
+
+def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
+    """Everything that the trainer's checkpoint holds, in plain types; the random states are those of all ranks."""
+    network, method, plans = trainer.bare_network(), trainer.method, trainer.plans_manager
+    exported = method.teacher if trainer.config.export == "teacher" else method.student
+    row = trainer.configuration_manager.configuration
+    preprocessing = {key: row[key] for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")}
+    properties = plans.foreground_intensity_properties_per_channel  # older plans name them otherwise
+    scaler, epochs = trainer.grad_scaler, trainer.current_epoch + 1
+    for_nnunet = {
+        "network_weights": exported_weights(network, method.student.encoder, exported.encoder),
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": trainer._best_ema,
+        "current_epoch": epochs,
+        "init_args": trainer.my_init_kwargs,
+        "trainer_name": type(trainer).__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+    }
+    own = {
+        "format": FORMAT,
+        "kind": "pretraining",
+        "version": __version__,
+        "config": to_dict(trainer.config),
+        "dataset": plans.dataset_name,
+        "pool": _sources(trainer.pool_cases),
+        "architecture": row["architecture"],
+        "preprocessing": preprocessing | {"foreground_intensity_properties_per_channel": properties},
+        "channel_names": trainer.dataset_json.get("channel_names") or trainer.dataset_json["modality"],
+        "export": trainer.config.export,
+        "method": method.state_dict(),
+        "step": epochs * trainer.num_iterations_per_epoch,
+        "lineage": trainer.lineage,
+        "metrics": trainer.watch.history,
+        "random_states": [plain_random_state(state) for state in random_states],
+    }
+    for_nnssl = adaptation_plan(plans.plans, trainer.configuration_name, row, network, trainer.num_input_channels)
+    return plain(for_nnunet | {KEY: own, ADAPTATION: for_nnssl})
+
+
+def _sources(pool: PoolCases | None) -> dict[str, int] | None:
+    """Source -> number of its subjects; None where the data set has no side-car."""
+    if pool is None:
+        return None
+    return dict(sorted(Counter(source for source, _ in {(r.source, r.subject) for r in pool.cases.values()}).items()))
+
+
+def plain(value):
+    """The same content in tensors and JSON types: what `torch.load(..., weights_only=True)` accepts.
+
+    Raises:
+        TypeError: a type without a plain form.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)) and type(value).__module__ == "builtins":
+        return value
+    if isinstance(value, Tensor):
+        # nnU-Net's -pretrained_weights loads to the device that a tensor was saved from
+        return value.detach().cpu()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy()) if value.dtype.kind in "biuf" else plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (torch.device, Path)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {k if isinstance(k, (str, int)) else str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    raise TypeError(f"a checkpoint holds tensors and JSON types, not {type(value).__name__}: {value!r}")
+
+
+def plain_random_state(state: dict) -> dict:
+    """`random_state.random_state()` in plain types."""
+    version, numbers, gauss = state["python"]
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, keys, position, has_gauss, cached],
+        "torch": state["torch"],
+        "cuda": list(state["cuda"]),
+    }
+
+
+def random_states_of(content: Sequence[dict]) -> list[dict]:
+    """Inverse of `plain_random_state`, of all ranks."""
+    return [_random_state_of(state) for state in content]
+
+
+def _random_state_of(state: dict) -> dict:
+    version, numbers, gauss = state["python"]
+    kind, keys, *rest = state["numpy"]
+    return state | {
+        "python": (version, tuple(numbers), gauss),
+        "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest),
+    }
+
+
+def exported_weights(network: nn.Module, own: nn.Module, replacement: nn.Module) -> dict[str, Tensor]:
+    """The full network's state, with the tensors of its part `own` taken from `replacement` (of equal structure).
+
+    Networks of dynamic_network_architectures list the encoder twice; both names get the new tensors.
+    """
+    new = {id(mine): other for mine, other in zip(_tensors(own).values(), _tensors(replacement).values(), strict=True)}
+    moved: dict[int, Tensor] = {}  # two names of one tensor stay one on the way from a GPU
+    for tensor in _tensors(network).values():
+        if id(tensor) not in moved:
+            moved[id(tensor)] = new.get(id(tensor), tensor).detach().cpu()
+    return {name: moved[id(tensor)] for name, tensor in _tensors(network).items()}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers under all their names, as objects (state_dict makes new ones)."""
+    return module.state_dict(keep_vars=True)
+
+
+def adaptation_plan(plans: dict, name: str, row: dict, network: nn.Module, channels: int) -> dict:
+    """Return what nnU-Net's fine-tuning commands for nnssl need to know, in the schema of nnssl's AdaptationPlan.
+
+    Args:
+        name, row: of the configuration, resolved (`ConfigurationManager.configuration`).
+    """
+    architecture = row["architecture"]
+    patch_size = [int(n) for n in row["patch_size"]]
+    kept = (
+        "data_identifier preprocessor_name normalization_schemes use_mask_for_norm resampling_fn_data "
+        "resampling_fn_data_kwargs spacing"
+    ).split()
+    return {
+        "architecture_plans": {
+            "arch_class_name": NAMES_FOR_NNUNET.get(
+                architecture["network_class_name"], architecture["network_class_name"]
+            ),
+            "arch_kwargs": architecture["arch_kwargs"],
+            "arch_kwargs_requiring_import": architecture["_kw_requires_import"],
+        },
+        "architecture_kwargs": architecture["arch_kwargs"],
+        "pretrain_plan": {
+            "dataset_name": plans["dataset_name"],
+            "plans_name": plans["plans_name"],
+            "original_median_spacing_after_transp": plans["original_median_spacing_after_transp"],
+            "image_reader_writer": plans["image_reader_writer"],
+            "transpose_forward": plans["transpose_forward"],
+            "transpose_backward": plans["transpose_backward"],
+            "configurations": {
+                name: {key: row[key] for key in kept}
+                | {
+                    "spacing_style": "median",
+                    "patch_size": patch_size,
+                    "resampling_fn_mask": row["resampling_fn_seg"],
+                    "resampling_fn_mask_kwargs": row["resampling_fn_seg_kwargs"],
+                }
+            },
+            "experiment_planner_used": plans["experiment_planner_used"],
+        },
+        "pretrain_num_input_channels": channels,
+        "recommended_downstream_patchsize": patch_size,
+        "key_to_encoder": getattr(network, "key_to_encoder", "encoder.stages"),
+        "key_to_stem": getattr(network, "key_to_stem", "encoder.stem"),
+        "keys_to_in_proj": list(getattr(network, "keys_to_in_proj", ())),
+        "key_to_lpe": getattr(network, "key_to_lpe", None),
+    }
+
+
+def read(path: Path) -> dict:
+    """Read a pre-training checkpoint, on the CPU, without unpickling code.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not a checkpoint of pre-training.
+    """
+    content = load_checkpoint(path, fix=f"; {WANTED}")
+    own = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(own, dict) or own.get("kind") != "pretraining":
+        raise CheckpointError(f"{path}: not a checkpoint of pre-training; {WANTED}")
+    if own.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: was written by nnunet_xlstm {own.get('version')} in format {own.get('format')}; this version "
+            f"reads format {FORMAT}"
+        )
+    return content
+
+
+def plans_of(content: Mapping) -> dict:
+    """Return the plans of the training that wrote a checkpoint (of ours or of nnU-Net), in plain types."""
+    return plain({k: v for k, v in content["init_args"]["plans"].items() if k != "continue_training"})
+
+
+def lineage_entry(path: Path, content: dict) -> dict:
+    """What a later stage records of the stage it started from."""
+    own = content[KEY]
+    return {
+        "file": Path(path).name,
+        "sha256": sha256(path),
+        "stage": len(own["lineage"]) + 1,
+        "dataset": own["dataset"],
+        "pool": own.get("pool"),
+        "trainer": content["trainer_name"],
+        "epochs": int(content["current_epoch"]),
+    }

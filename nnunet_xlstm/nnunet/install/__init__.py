@@ -1,0 +1,1 @@
+"""What makes trainers and planners findable, and what tells whether they are."""

@@ -1,0 +1,62 @@
+"""Where nnU-Net's commands are, and the environment variables that they get."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.nnunet.install import registration
+
+# For a machine of few cores: every worker imports torch, and augmentation in the main process is repeatable.
+# Threads of torch that wait shall sleep: spinning makes training on a busy machine several times slower.
+FEW_CORES = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def child_variables(folders: Mapping[str, Path], config: Path) -> dict[str, str]:
+    """What the children get beside the environment.
+
+    Args:
+        folders: "raw", "preprocessed" and "results" of nnU-Net. config: JSON with keys of the trainer.
+    """
+    variables = {f"nnUNet_{name}": str(folder) for name, folder in folders.items()}
+    variables |= {"nnUNet_xlstm_config": str(config), "PYTHONUNBUFFERED": "1"}
+    if not is_registered("trainers"):
+        entries = [str(registration.SHIM.parent), *registration.ext_trainer_entries()]
+        variables["nnUNet_extTrainer"] = os.pathsep.join(dict.fromkeys(entries))
+    return variables
+
+
+def is_registered(kind: str) -> bool:
+    """Whether stock commands find our "trainers" or "planners"; a shim of another version serves as well."""
+    return registration.shim_state(registration.shim_paths()[kind]) in ("registered", "outdated")
+
+
+def plan_command() -> list[str]:
+    """The stock planning command, or ours where the planners are not registered."""
+    if is_registered("planners"):
+        return [stock_command("nnUNetv2_plan_and_preprocess")]
+    return own_command("plan_and_preprocess")
+
+
+def own_command(name: str) -> list[str]:
+    """One of our commands, by this Python."""
+    return [sys.executable, "-m", "nnunet_xlstm", name]
+
+
+def stock_command(name: str) -> str:
+    """Path of an nnU-Net command, of this Python's environment before any other.
+
+    Raises:
+        FileNotFoundError: nnU-Net is not installed here.
+    """
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise UserError(
+            f"The command {name} is neither beside {sys.executable} nor on the PATH; "
+            'install nnU-Net into this environment: pip install "nnunetv2>=2.8.1,<2.9"'
+        )
+    return found

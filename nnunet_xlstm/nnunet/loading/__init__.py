@@ -1,0 +1,1 @@
+"""From files to batches: cases, augmentation, views, worker processes."""

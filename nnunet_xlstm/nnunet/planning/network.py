@@ -1,0 +1,160 @@
+"""The network of plans, outside training: the one place where networks are built from what a file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
+
+from nnunet_xlstm.errors import CheckpointError, UserError
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.machine import memory_gb
+from nnunet_xlstm.networks.cost import count_parameters
+from nnunet_xlstm.nnunet.planning.code_names import dotted, resolve_argument, resolve_network
+from nnunet_xlstm.nnunet.planning.configuration import check_architecture, needed, resolve_configuration
+
+# what constructors, nnU-Net's and foreign ones, raise for arguments that do not fit
+MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def checked_architecture(architecture: Any, where: str, allowed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a plan's `architecture` after every name in it was resolved to a class that files may name.
+
+    Args:
+        where: the file, for messages. allowed: packages that the user trusts beside ours and nnU-Net's.
+
+    Raises:
+        CheckpointError: its form is wrong, or a name is not allowed.
+    """
+    check_architecture(architecture, where)
+    arguments = dict(architecture["arch_kwargs"])
+    for key in architecture["_kw_requires_import"]:
+        if arguments[key] is not None:
+            arguments[key] = dotted(resolve_argument(arguments[key], where, key, allowed))
+    network_class = resolve_network(architecture["network_class_name"], where, allowed)
+    return dict(architecture) | {"network_class_name": dotted(network_class), "arch_kwargs": arguments}
+
+
+def build_network(
+    architecture: Any,
+    channels: int,
+    classes: int,
+    where: str,
+    allowed: Sequence[str] = (),
+    deep_supervision: bool = False,
+) -> nn.Module:
+    """Build a network on the CPU, freshly initialised as nnU-Net does it.
+
+    Args:
+        architecture: as in plans. channels, classes: of the image and of the output; plans do not hold them.
+        where, allowed: as in `checked_architecture`.
+
+    Raises:
+        CheckpointError: a name is not allowed, or the arguments do not fit the class.
+    """
+    safe = checked_architecture(architecture, where, allowed)
+    name = safe["network_class_name"]
+    try:
+        return get_network_from_plans(
+            name,
+            safe["arch_kwargs"],
+            safe["_kw_requires_import"],
+            channels,
+            classes,
+            deep_supervision=deep_supervision,
+        )
+    except (MemoryError, *MISFIT) as error:
+        raise CheckpointError(
+            f"{where}: {name} cannot be built from arch_kwargs ({reason(error)}); correct them, or plan anew"
+        ) from error
+
+
+def build_seeded(seed: int, *args: Any, **kwargs: Any) -> nn.Module:
+    """Return `build_network(*args, **kwargs)`, the same for the same seed; the global random state stays.
+
+    Raises:
+        CheckpointError: as `build_network`, or a network larger than this machine's memory.
+    """
+    _check_memory(*args, **kwargs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(*args, **kwargs)
+
+
+def _check_memory(architecture: Any, channels: int, classes: int, where: str, *args: Any, **kwargs: Any) -> None:
+    """Refuse a network that this machine cannot hold, before the system ends the process."""
+    with torch.device("meta"):
+        count = count_parameters(build_network(architecture, channels, classes, where, *args, **kwargs))
+    if (needed_gb := 4 * count / 2**30) > memory_gb():
+        raise CheckpointError(
+            f"{where}: its network of {count / 1e6:,.0f} M parameters takes {needed_gb:,.0f} GiB, this machine has "
+            f"{memory_gb():,.0f}; correct arch_kwargs, or use a larger machine"
+        )
+
+
+def reason(error: BaseException) -> str:
+    """Return an exception's first line, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedNetwork:
+    """A configuration of a plans file: its name, its patch size, and how to build its network."""
+
+    name: str
+    patch_size: tuple[int, ...]
+    architecture: Mapping[str, Any]
+    channels: int
+    classes: int
+    where: str
+    allowed: Sequence[str] = ()
+
+    def build(self) -> nn.Module:
+        """Build the network, without deep supervision; errors as `build_network`."""
+        return build_network(self.architecture, self.channels, self.classes, self.where, self.allowed)
+
+    @contextmanager
+    def running(self, patch: Sequence[int]) -> Iterator[None]:
+        """Turn what the network raises when the body runs it on a patch into a CheckpointError."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (MemoryError, *MISFIT) as error:
+            name = self.architecture["network_class_name"]
+            raise CheckpointError(
+                f"{self.where}: {name} cannot read a patch of {list(patch)} voxels ({reason(error)}); correct "
+                "arch_kwargs or --patch"
+            ) from error
+
+
+def planned_network(
+    path: Path, configuration: str, channels: int, classes: int, allowed: Sequence[str] = ()
+) -> PlannedNetwork:
+    """Return the network of a plans file of nnU-Net, of any class that files may name.
+
+    Args:
+        channels, classes: of the image and of the output; plans do not hold them. allowed: further packages whose
+            classes may be imported.
+
+    Raises:
+        CheckpointError: not a plans file, no such configuration, or a network that may not be imported.
+        DatasetError: the file cannot be read.
+    """
+    plans = read_json(path, dict)
+    row = resolve_configuration(plans, configuration, str(path))
+    return PlannedNetwork(
+        name=f"{plans.get('plans_name', Path(path).stem)}/{configuration}",
+        patch_size=tuple(needed(row, "patch_size", str(path))),
+        architecture=checked_architecture(needed(row, "architecture", str(path)), str(path), allowed),
+        channels=channels,
+        classes=classes,
+        where=str(path),
+        allowed=allowed,
+    )

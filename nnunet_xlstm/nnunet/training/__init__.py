@@ -1,0 +1,1 @@
+"""Trainers: their bases, and what they are made of."""

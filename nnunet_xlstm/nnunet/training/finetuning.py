@@ -1,0 +1,117 @@
+"""The base of the fine-tuning trainers: which parts learn, when, and how fast."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_xlstm.config.finetuning import FinetuneConfig
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
+from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
+from nnunet_xlstm.nnunet.training.optim import StagedSchedule, make_optimizer
+
+
+class FinetuneTrainer(XLSTMTrainer):
+    """Trains a network whose encoder comes from elsewhere (-pretrained_weights); without that flag, the same schedule
+    from scratch. A subclass sets `recipe` and no more. Any network whose encoder is found (networks.parts) will do.
+    """
+
+    recipe = FinetuneConfig()
+
+    def configure_optimizers(self):
+        config, network = self.config, self.bare_network()
+        self.parts = EncoderParts.of(network)
+        if config.decoder_epochs and config.trainable == "decoder":
+            raise ConfigError("decoder_epochs and trainable = decoder: the decoder alone learns all the time; drop one")
+        if config.decoder_epochs >= self.num_epochs:
+            raise ConfigError(f"decoder_epochs {config.decoder_epochs}: must be below num_epochs ({self.num_epochs})")
+        if config.lr_schedule == "poly" and (config.lr_decay != 1 or config.decoder_epochs):
+            raise ConfigError("lr_schedule poly is nnU-Net's and knows one rate; use warmup_poly with these keys")
+        self._set_trainable(config.trainable)
+        optimizer = make_optimizer(network, config, learning_rate_scales(network, self.parts, config.lr_decay))
+        self.guard = FiniteGuard(optimizer, config.max_bad_steps)
+        return optimizer, self._make_schedule(optimizer)
+
+    def _make_schedule(self, optimizer: torch.optim.Optimizer):
+        steps = self.num_iterations_per_epoch
+        if self.config.decoder_epochs:
+            first = self.config.decoder_epochs * steps
+            return StagedSchedule(optimizer, self.config, self.num_epochs * steps, first)
+        return super()._make_schedule(optimizer)
+
+    def _set_trainable(self, which: str) -> None:
+        """requires_grad of every parameter; what does not require it is in no optimiser and no gradient is kept."""
+        first = self._frozen_parts(which)
+        for name, (tensor, _) in named_once(self.bare_network()).items():
+            if isinstance(tensor, nn.Parameter):
+                index = self.parts.index(name)
+                tensor.requires_grad_(index is None or index >= first)
+
+    def _frozen_parts(self, which: str) -> int:
+        """How many parts of the encoder, from the image on, stay as they are."""
+        n = len(self.parts.prefixes)
+        return {"all": 0, "bottom": n - 1, "decoder": n}[which]
+
+    def initialize(self):
+        super().initialize()
+        self._drawn = self._encoder_sum()
+
+    def on_train_start(self):
+        continued = self.current_epoch > 0 or self._resume_states is not None  # the latter within the first epoch
+        super().on_train_start()
+        if continued:
+            return
+        random_encoder = self._encoder_sum() == self._drawn
+        if random_encoder and self.config.trainable != "all":
+            self.print_to_log_file(
+                "WARNING: the encoder that is frozen was never trained: name its weights with -pretrained_weights "
+                "(nnunet_xlstm adapt makes them); as it is, this run is a control"
+            )
+        elif random_encoder:
+            self.print_to_log_file("no pre-trained weights were given: this run starts from scratch")
+        else:
+            self.print_to_log_file("the encoder holds pre-trained weights")
+
+    @torch.no_grad()
+    def _encoder_sum(self) -> float:
+        """A number that changes when the encoder's weights are replaced."""
+        tensors = [t for name, (t, _) in named_once(self.bare_network()).items() if self.parts.index(name) is not None]
+        # to the CPU first: Apple's GPUs have no float64
+        return torch.stack([t.float().abs().sum() for t in tensors]).cpu().double().sum().item()
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        frozen = self.config.trainable
+        if self.config.decoder_epochs:
+            frozen = "decoder" if self.current_epoch < self.config.decoder_epochs else self.config.trainable
+            self._enter_stage(frozen)
+        self._keep_still(frozen)
+
+    def _enter_stage(self, which: str) -> None:
+        """Before the first epoch of a stage, and after a restart within it."""
+        before = [p.requires_grad for p in self.bare_network().parameters()]
+        self._set_trainable(which)
+        if self.is_ddp and before != [p.requires_grad for p in self.bare_network().parameters()]:
+            # DDP notes at its start which parameters will bring gradients
+            device_ids = [self.local_rank] if self.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.network.module, device_ids=device_ids)
+
+    def _keep_still(self, which: str) -> None:
+        """Frozen parts run as in prediction: no dropout, no dropped paths."""
+        for prefix in self.parts.prefixes[: self._frozen_parts(which)]:
+            self.bare_network().get_submodule(prefix.removesuffix(".")).eval()
+
+
+def learning_rate_scales(network: nn.Module, parts: EncoderParts, decay: float) -> dict[nn.Parameter, float]:
+    """Of every parameter, its share of the learning rate: decay^k for the k-th part above the decoder (Clark et al.,
+    ELECTRA, 2020; BEiT, 2021), counted from the bottom."""
+    n = len(parts.prefixes)
+    scales = {}
+    for name, (tensor, _) in named_once(network).items():
+        if isinstance(tensor, nn.Parameter):
+            index = parts.index(name)
+            scales[tensor] = 1.0 if index is None else decay ** (n - index)
+    return scales

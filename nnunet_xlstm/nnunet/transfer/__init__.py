@@ -1,0 +1,1 @@
+"""Trained weights fitted to another data set's network."""

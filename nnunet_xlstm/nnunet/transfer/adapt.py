@@ -1,0 +1,252 @@
+"""A source's weights fitted to a target's network: the new state, the table of what happened, and the proof."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from torch import Tensor, nn
+
+from nnunet_xlstm import __version__
+from nnunet_xlstm.errors import CheckpointError
+from nnunet_xlstm.io.write import replacing
+from nnunet_xlstm.layers.transformer import resize_grid
+from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
+from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
+from nnunet_xlstm.nnunet.transfer.differences import architecture_differences, preprocessing_remarks
+from nnunet_xlstm.nnunet.transfer.source import Source
+from nnunet_xlstm.nnunet.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, Table
+from nnunet_xlstm.nnunet.transfer.target import Target
+from nnunet_xlstm.nnunet.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
+
+SCOPES = ("encoder", "bottom", "all")
+MIN_LOADED = 0.9
+NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to transfer.
+
+    Attributes:
+        scope: of SCOPES. channels: target channel -> source channels; None by names. force: accept other kernels,
+        strides and arguments of the network. min_loaded: share of the wanted numbers that must arrive.
+        seed: of what starts anew.
+    """
+
+    scope: str = "encoder"
+    channels: Mapping[int, Sequence[int]] | None = None
+    force: bool = False
+    min_loaded: float = MIN_LOADED
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The full state of the target's network, with the table and all remarks."""
+
+    state: dict[str, Tensor]
+    table: Table
+    differences: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def adapt(source: Source, target: Target, options: Options) -> Adapted:
+    """Fit the weights.
+
+    Raises:
+        CheckpointError: another topology or a part of the encoder that gets nothing, without `force`; weights that are
+            not finite, or too little that arrives.
+        ConfigError: channels that do not exist.
+    """
+    differences = architecture_differences(source.architecture, target.row.get("architecture"))
+    if differences and not options.force:
+        raise CheckpointError(
+            "the target's network is not the one that was trained: " + "; ".join(differences) + ". Plan the data set "
+            "after the checkpoint (nnunet_xlstm plan_like), or accept what is lost with --force"
+        )
+    network = target.network(options.seed)
+    rows, state, wanted = _fit(source, target, network, options)
+    table = Table(tuple(rows), frozenset(wanted))
+    if table.share() < options.min_loaded:
+        missing = "; ".join(table.details()[:4])
+        raise CheckpointError(
+            f"only {table.share():.1%} of the numbers in {_said(wanted)} come from the source, and at least "
+            f"{options.min_loaded:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
+            "(--rename OLD=NEW)? A lower limit is --min-loaded"
+        )
+    if (empty := table.empty_parts()) and not options.force:
+        raise CheckpointError(
+            f"nothing in the source fits {', '.join(empty)}, so the rest of the encoder would see noise; are tensors "
+            "named otherwise (--rename OLD=NEW), or is it the wrong plans file? --force goes on"
+        )
+    remarks = [*source.notes, *preprocessing_remarks(source, target)]
+    return Adapted(state, table, differences, remarks)
+
+
+def _said(parts: set[str]) -> str:
+    return "the encoder" if len(parts) > 1 else next(iter(parts))
+
+
+def _fit(
+    source: Source, target: Target, network: nn.Module, options: Options
+) -> tuple[list[Row], dict[str, Tensor], set[str]]:
+    """Rows of the table, the target's state with the source's tensors in it, and the parts that were wanted."""
+    parts = EncoderParts.of(network)
+    weights = source.weights
+    unused = dict.fromkeys(weights)
+    rows: list[Row] = []
+    state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    last = len(parts.prefixes) - 1
+    wanted: set[str] = set()
+    for name, (tensor, names) in named_once(network).items():
+        index, label = parts.index(name), parts.label(name)
+        is_wanted = index is not None and (options.scope != "bottom" or index == last)
+        if is_wanted:
+            wanted.add(label)
+        found = next((n for n in names if n in weights), None)
+        for n in names:
+            unused.pop(n, None)
+        row = {"name": name, "part": label, "target_shape": tuple(tensor.shape), "numbers": tensor.numel()}
+        given = weights.get(found)
+        row["source_shape"] = None if given is None else tuple(given.shape)
+        if given is None:
+            rows.append(Row(action=MISSING, **row))
+        elif not is_wanted and (options.scope != "all" or NOT_TRANSFERRED in name):
+            starts_anew = options.scope == "all" and NOT_TRANSFERRED in name
+            rows.append(Row(action=SKIPPED, note="starts anew with nnU-Net's flag" if starts_anew else "", **row))
+        else:
+            new, note = _fitted(given, tensor, name, parts, source, target, options)
+            if new is None:
+                rows.append(Row(action=SKIPPED, note=note, **row))
+                continue
+            if not new.isfinite().all():
+                raise CheckpointError(
+                    f"{name} holds NaN or infinite numbers: that training failed; take another checkpoint"
+                )
+            rows.append(Row(action=ADAPTED if note else LOADED, note=note, **row))
+            for n in names:
+                state[n] = new.to(tensor.dtype).clone()
+    for name in unused:  # in the source alone
+        shape = tuple(weights[name].shape)
+        rows.append(Row(name, parts.label(name), SKIPPED, shape, None, weights[name].numel(), "has no place here"))
+    return rows, state, wanted
+
+
+def _fitted(
+    given: Tensor, tensor: Tensor, name: str, parts: EncoderParts, source: Source, target: Target, options: Options
+) -> tuple[Tensor | None, str]:
+    """The tensor as the target needs it, and what was done to it; None where it cannot be made."""
+    notes = []
+    if parts.is_input(name) and given.ndim == tensor.ndim and given.ndim > 2:
+        n = given.shape[1]
+        names = source.channel_names if source.channel_names and len(source.channel_names) == n else None
+        mapping = channel_map(names or [f"channel {i}" for i in range(n)], target.channel_names, options.channels)
+        if mapping != [[i] for i in range(n)]:
+            given = adapt_channels(given, mapping)
+            notes.append(f"channels {_channels_text(mapping, names, target.channel_names)}")
+    if name == parts.position_embedding and given.shape != tensor.shape:
+        if given.ndim == 3:
+            given = resize_position_embedding(given, *_grids(source.row, target.row))
+            notes.append("resampled to the grid of the new patch")
+        elif given.ndim == tensor.ndim and given.shape[:2] == tensor.shape[:2]:  # stored as a map: its shape tells
+            given = resize_grid(given, tensor.shape[2:])
+            notes.append("resampled to the grid of the new patch")
+    if (
+        options.force
+        and given.ndim == tensor.ndim > 2
+        and given.shape[:2] == tensor.shape[:2]
+        and given.shape != tensor.shape
+    ):
+        given = adapt_kernel(given, tensor.shape)
+        notes.append("kernel fitted: what it knew along the changed axes is lost")
+    if given.shape != tensor.shape:
+        return None, "another shape"
+    return given, "; ".join(notes)
+
+
+def _channels_text(mapping: Sequence[Sequence[int]], names: Sequence[str] | None, wanted: Sequence[str]) -> str:
+    def said(i: int) -> str:
+        return names[i] if names else str(i)
+
+    return ", ".join(f"{wanted[j]} from {'+'.join(map(said, sources))}" for j, sources in enumerate(mapping))
+
+
+def _grids(source: Mapping | None, target: Mapping) -> tuple[list[int], list[int]]:
+    """Return the tokens per axis of both patches, for networks that cut the patch into tokens."""
+    token = target["architecture"]["arch_kwargs"].get("patch_embed_size")
+    if source is None or not source.get("patch_size") or not token or len(source["patch_size"]) != len(token):
+        raise CheckpointError(
+            "the position embedding has another size, and the file does not say for which patch; give a checkpoint "
+            "with plans, or use its patch size"
+        )
+    return tuple([int(n) // int(t) for n, t in zip(row["patch_size"], token, strict=True)] for row in (source, target))
+
+
+def verify(adapted: Adapted, path: Path, target: Target, seed: int) -> int:
+    """Load the written file as nnU-Net's flag -pretrained_weights does, into a network drawn otherwise, and compare
+    parameter by parameter. Returns how many of the transferred tensors were compared.
+
+    Args:
+        seed: of that network; not the one of the transfer.
+
+    Raises:
+        RuntimeError: a tensor differs; that would be a fault of this package.
+    """
+    network = target.network(seed)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints
+        load_pretrained_weights(network, str(path))
+    names = {row.name for row in adapted.table.rows if row.action in (LOADED, ADAPTED)}
+    checked = 0
+    for name, tensor in network.state_dict().items():
+        if NOT_TRANSFERRED in name:
+            continue
+        if not torch.equal(tensor, adapted.state[name]):
+            raise RuntimeError(f"{path}: after loading, {name} is not what was written; please report this")
+        checked += name in names
+    return checked
+
+
+def write(adapted: Adapted, source: Source, target: Target, options: Options, path: Path) -> None:
+    """The file for -pretrained_weights: full state, and the report within; plain types only."""
+    own = {
+        "format": checkpoints.FORMAT,
+        "kind": "adapted",
+        "version": __version__,
+        "report": report(adapted, source, target, options),
+        "architecture": target.row["architecture"],
+        "channel_names": target.channels,
+        "lineage": [*source.lineage, source.origin],
+    }
+    content = checkpoints.plain({"network_weights": adapted.state, checkpoints.KEY: own})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def report(adapted: Adapted, source: Source, target: Target, options: Options) -> dict[str, Any]:
+    """Plain types, for the JSON file and the checkpoint."""
+    return checkpoints.plain(
+        {
+            "source": source.origin | {"kind": source.kind, "channels": source.channel_names},
+            "target": {
+                "dataset": target.dataset_name,
+                "plans": target.plans_name,
+                "configuration": target.configuration_name,
+                "channels": target.channel_names,
+                "classes": target.classes,
+            },
+            "scope": options.scope,
+            "forced": bool(adapted.differences),
+            "differences": adapted.differences,
+            "remarks": adapted.remarks,
+            "seed": options.seed,
+        }
+        | adapted.table.to_json()
+    )

@@ -1,0 +1,136 @@
+"""The network that weights are transferred to: that of a plans file for a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
+from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.nnunet.planning.code_names import check_label_manager
+from nnunet_xlstm.nnunet.planning.configuration import needed, resolve_configuration
+from nnunet_xlstm.nnunet.planning.network import MISFIT, build_seeded, checked_architecture, reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A configuration of a plans file with the data set's channels and classes.
+
+    Attributes:
+        row: the configuration, resolved; every class that its architecture names may be imported.
+        classes: outputs of the network. path: of the plans.
+    """
+
+    path: Path
+    dataset_name: str
+    configuration_name: str
+    row: dict[str, Any]
+    channels: dict[str, str]
+    classes: int
+    allowed: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, dataset: str, plans_name: str, configuration: str, allowed: Sequence[str] = ()) -> Target:
+        """Read plans and dataset.json from nnUNet_preprocessed.
+
+        Args:
+            dataset: id or name. allowed: packages whose network classes the plans may name, beside ours and nnU-Net's.
+
+        Raises:
+            CheckpointError: plans or configuration are not there (says which are), or cannot be used.
+            DatasetError: the data set is not there, or its dataset.json cannot be used.
+        """
+        folder = preprocessed_folder(dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
+        path = folder / f"{plans_name}.json"
+        if not path.is_file():
+            known = sorted(p.stem for p in folder.glob("*Plans*.json"))
+            raise CheckpointError(
+                f"-p {plans_name}: {folder} has no such plans; "
+                + (f"it has {', '.join(known)}" if known else "plan first, or use `nnunet_xlstm plan_like`")
+            )
+        plans = read_json(path, dict)
+        row = resolve_configuration(plans, configuration, f"-c {configuration}: {path}")
+        architecture = checked_architecture(needed(row, "architecture", str(path)), str(path), allowed)
+        check_label_manager(plans, str(path))
+        content = read_json(folder / "dataset.json", dict)
+        return cls(
+            path=path,
+            dataset_name=folder.name,
+            configuration_name=configuration,
+            row=row | {"architecture": architecture},
+            channels=channel_names(content, folder),
+            classes=_outputs(plans, content, folder),
+            allowed=allowed,
+        )
+
+    @property
+    def plans_name(self) -> str:
+        return self.path.stem
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return tuple(self.channels.values())
+
+    def network(self, seed: int) -> nn.Module:
+        """Build the network on the CPU, freshly initialised as nnU-Net does it; the same for the same seed.
+
+        Raises:
+            CheckpointError: the arguments do not fit its class.
+        """
+        return build_seeded(
+            seed,
+            self.row["architecture"],
+            len(self.channels),
+            self.classes,
+            str(self.path),
+            self.allowed,
+            deep_supervision=True,
+        )
+
+
+def channel_names(dataset_json: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Return number -> name of the channels that a dataset.json names.
+
+    Raises:
+        DatasetError: it names none.
+    """
+    channels = dataset_json.get("channel_names") or dataset_json.get("modality")
+    if not isinstance(channels, dict) or not all(isinstance(name, str) for name in channels.values()):
+        raise DatasetError(f"{folder}/dataset.json: channel_names {channels!r:.60}: must map numbers to names")
+    return channels
+
+
+def _outputs(plans: dict[str, Any], dataset_json: dict[str, Any], folder: Path) -> int:
+    try:
+        return PlansManager(plans).get_label_manager(dataset_json).num_segmentation_heads
+    except MISFIT as error:
+        raise DatasetError(f"{folder}/dataset.json: nnU-Net cannot use its labels ({reason(error)})") from error
+
+
+def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
+    """Return the data set's folder in nnUNet_preprocessed.
+
+    Args:
+        needs: a file in it. made_by: the command that makes this file.
+
+    Raises:
+        ConfigError: nnUNet_preprocessed is not set. DatasetError: data set or file are not there.
+    """
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        raise ConfigError("nnUNet_preprocessed is not set; give it the folder that nnU-Net uses")
+    try:
+        name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset)
+    except (RuntimeError, ValueError) as error:
+        raise DatasetError(f"-d {dataset}: nnU-Net knows no data set of this id or name") from error
+    folder = Path(root) / name
+    if not (folder / needs).is_file():
+        raise DatasetError(f"-d {dataset}: {folder} has no {needs}; run {made_by} -d {dataset}")
+    return folder

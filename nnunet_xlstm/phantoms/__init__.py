@@ -1,0 +1,1 @@
+"""Heart phantoms with known answers."""

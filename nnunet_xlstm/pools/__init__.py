@@ -1,0 +1,1 @@
+"""Several data sets as one, each labelling some of the targets."""

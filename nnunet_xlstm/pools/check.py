@@ -1,0 +1,127 @@
+"""What a pool with labels holds before it is built: counts of each target, what is annotated together, conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_xlstm.datasets.build import run_jobs
+from nnunet_xlstm.datasets.items import Item
+from nnunet_xlstm.datasets.raw_dataset import nnunet_folder
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.pools.build import items_of_pool
+from nnunet_xlstm.pools.label_plan import LabelPlan, plan_labels
+from nnunet_xlstm.pools.relabel import Relabel
+from nnunet_xlstm.pools.spec import read_pool
+
+
+@dataclass(frozen=True)
+class TargetCount:
+    """One target of the pool.
+
+    Attributes:
+        sources: source -> cases in which it is annotated.
+        present: cases in which it has voxels.
+        median_ml: of those.
+    """
+
+    name: str
+    sources: dict[str, int]
+    present: int
+    median_ml: float | None
+
+    @property
+    def cases(self) -> int:
+        return sum(self.sources.values())
+
+
+@dataclass(frozen=True)
+class PoolReport:
+    """What `pool check` prints; `together` counts cases in which both of two targets are annotated."""
+
+    targets: tuple[TargetCount, ...]
+    together: dict[tuple[str, str], int]
+    conflicts: tuple[str, ...]
+
+
+def check_pool(path: Path, processes: int = 1) -> PoolReport:
+    """Reads every label map of the pool once.
+
+    Raises:
+        ValueError, OSError: as in build_pool; or a pool without labels.
+    """
+    if processes < 1:
+        raise DatasetError(f"-np {processes}: give the number of label maps to read at a time, 1 or more")
+    pool = read_pool(path, nnunet_folder("nnUNet_raw"))
+    if pool.rules is None:
+        raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
+    plan = plan_labels(pool)
+    items, _ = items_of_pool(pool, plan)
+    found = list(run_jobs([(volumes, item.relabel) for item in items], processes, "label map"))
+    return report(plan, items, found)
+
+
+def report(plan: LabelPlan, items: Sequence[Item], found: Sequence[dict[str, float]]) -> PoolReport:
+    """Counts from the annotated targets of each item, each with its volume in ml."""
+    targets = []
+    for target in plan.codes.order:
+        volumes = [volume[target] for volume in found if volume.get(target)]
+        sources = {name: 0 for name, labels in plan.sources.items() if target in labels.targets}
+        for item, volume in zip(items, found, strict=True):
+            sources[item.source] = sources.get(item.source, 0) + (target in volume)
+        sources = {name: count for name, count in sources.items() if target in plan.sources[name].targets}
+        median = float(np.median(volumes)) if volumes else None
+        targets.append(TargetCount(target, sources, len(volumes), median))
+    together = {pair: sum(set(pair) <= volume.keys() for volume in found) for pair in combinations(plan.codes.order, 2)}
+    empty = [f"{t.name}: annotated in {t.cases} cases and present in none" for t in targets if not t.present]
+    return PoolReport(tuple(targets), together, (*_conflicts(plan), *empty))
+
+
+def volumes(job: Relabel) -> dict[str, float]:
+    """Annotated target -> ml."""
+    image, valid = job.make()
+    voxels = np.bincount(sitk.GetArrayViewFromImage(image).ravel(), minlength=1)
+    ml = float(np.prod(image.GetSpacing())) / 1000
+    sets = job.pool.sets
+    return {
+        t: ml * float(sum(voxels[code] for code in range(1, len(voxels)) if t in sets.get(code, ()))) for t in valid
+    }
+
+
+def _conflicts(plan: LabelPlan) -> Iterator[str]:
+    """Where sources, chains and groups say different things of one target."""
+    ids = {name: {t: set(i) for t, i in labels.targets.items()} for name, labels in plan.sources.items()}
+    for a, b in combinations(plan.codes.order, 2):
+        both = {name: _relation(own[a], own[b]) for name, own in ids.items() if a in own and b in own}
+        if len(set(both.values())) > 1:
+            said = "; ".join(f"{a} {relation} {b} in {name}" for name, relation in both.items())
+            yield f"definitions differ: {said}. Map the labels alike, or use `merge: none`"
+    for name, own in ids.items():
+        for group in plan.rules.exclusive:
+            for a, b in combinations([t for t in group if t in own], 2):
+                if shared := own[a] & own[b]:
+                    yield f"{name}: {a} and {b} are exclusive but share the label {min(shared)}"
+        for first, *rest in plan.rules.over:
+            for later in rest:
+                if first in own and later in own and not own[later] <= own[first]:
+                    yield f"{name}: {first} lacks the labels of {later}, which the pool paints as a part of it"
+        for target in plan.rules.targets:
+            if target.name not in own:
+                continue
+            modality, seen = plan.modality[name], plan.sources[name].field_of_view
+            if modality not in target.modality:
+                yield f"{name}: labels {target.name} on {modality}, the pool expects it on {', '.join(target.modality)}"
+            if not set(target.region) & set(seen):
+                yield f"{name}: labels {target.name} ({', '.join(target.region)}) but shows {', '.join(seen)}"
+
+
+def _relation(a: set[int], b: set[int]) -> str:
+    for holds, word in ((a == b, "is"), (a < b, "is part of"), (a > b, "includes"), (a & b, "overlaps")):
+        if holds:
+            return word
+    return "is apart from"

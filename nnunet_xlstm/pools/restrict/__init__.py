@@ -1,0 +1,1 @@
+"""From predictions of a pool's network to the label maps of one data set, or of all targets."""

@@ -1,0 +1,172 @@
+"""One prediction of a pool's network: read, restricted, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.images import read_label_map
+from nnunet_xlstm.pools.manifest import PoolSource, PoolTargets
+from nnunet_xlstm.pools.restrict.painting import THRESHOLD, compete, layers_of, masks_of, merged_of, paint
+from nnunet_xlstm.pools.restrict.probabilities import read_probabilities
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of one target in one case; ml is None for 2D images."""
+
+    voxels: int
+    components: int
+    ml: float | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a prediction says.
+
+    Attributes:
+        image: the merged map, whose geometry the results get.
+        columns: probabilities (targets, columns): of voxels, or 0 and 1 of the codes of the merged map.
+        spread: values (columns) -> array (z, y, x).
+        before: every target as the network has it.
+    """
+
+    image: sitk.Image
+    columns: np.ndarray
+    spread: Callable[[np.ndarray], np.ndarray]
+    before: Mapping[str, Count]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A label map, with all targets also a mask each; and every target as it is then."""
+
+    label: np.ndarray
+    masks: Mapping[str, np.ndarray]
+    after: Mapping[str, Count]
+
+
+def read_evidence(path: Path, probabilities: Path | None, pool: PoolTargets, kept: Collection[str]) -> Evidence:
+    """A prediction, from its probabilities or else from its merged map alone.
+
+    Raises:
+        ValueError: a file is damaged, or they do not belong together.
+    """
+    image = read_label_map(path)
+    codes = sitk.GetArrayFromImage(image)
+    codes = codes.astype(np.int64) if codes.dtype == np.uint64 else codes  # which numpy counts
+    present = _codes(path, codes, pool)
+    if probabilities is None:
+        return _from_codes(image, codes, present, pool)
+    return _from_probabilities(image, probabilities, pool, kept)
+
+
+def restrict_case(pool: PoolTargets, kept: Collection[str], evidence: Evidence, source: PoolSource | None) -> Result:
+    """The ids of a source, or all targets where there is none.
+
+    Args:
+        kept: targets that may be there.
+    """
+    active, p = compete(evidence.columns, pool.names, kept, pool.exclusive)
+    if source is None:
+        label = evidence.spread(merged_of(pool, active)).astype(smallest_type(len(pool.names)))
+        rows = masks_of(pool, active, kept)
+        masks = {name: evidence.spread(row) for name, row in zip(pool.names, rows, strict=True)}
+        return Result(label, masks, {name: count(mask, evidence.image) for name, mask in masks.items()})
+    ids = evidence.spread(paint(active, p, layers_of(pool, source, kept)))
+    label = ids.astype(smallest_type(max(source.labels.values())))
+    after = {}
+    for name in pool.names:
+        own = source.targets.get(name, ()) if name in kept else ()
+        after[name] = count(np.isin(label, own) if own else np.zeros(label.shape, bool), evidence.image)
+    return Result(label, {}, after)
+
+
+def count(mask: np.ndarray, image: sitk.Image) -> Count:
+    """Components touch by face, edge or corner."""
+    voxels = int(np.count_nonzero(mask))
+    ml = None if mask.ndim == 2 else voxels * float(np.prod(image.GetSpacing())) / 1000
+    if not voxels:
+        return Count(0, 0, ml)
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    return Count(voxels, int(ndimage.label(mask[box], np.ones([3] * mask.ndim))[1]), ml)
+
+
+def smallest_type(highest: int) -> Any:
+    """Of a label map with ids up to this."""
+    return np.min_scalar_type(highest)
+
+
+def _codes(path: Path, codes: np.ndarray, pool: PoolTargets) -> np.ndarray:
+    """Codes in a merged map.
+
+    Raises:
+        ValueError: a value that is no code.
+    """
+    known = np.array([0, *pool.codes])
+    lowest, highest = (int(codes.min()), int(codes.max())) if codes.size else (0, 0)
+    if lowest >= 0 and highest <= known.max():
+        present = np.flatnonzero(np.bincount(codes.ravel(), minlength=1))
+    else:
+        present = np.unique(codes)
+    if unknown := sorted(set(present.tolist()) - set(known.tolist())):
+        raise DatasetError(
+            f"{path}: holds the value {unknown[0]}, which is no code of the pool (0 to {known.max()}): the map and "
+            "dataset.json are not of one prediction; predict again"
+        )
+    return present
+
+
+def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool: PoolTargets) -> Evidence:
+    columns = np.array(
+        [[name in pool.codes.get(code, ()) for code in present.tolist()] for name in pool.names], np.float32
+    )
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        table = np.zeros(int(present.max(initial=0)) + 1, values.dtype)
+        table[present] = values
+        return table[codes]
+
+    before = {name: count(spread(row > THRESHOLD), image) for name, row in zip(pool.names, columns, strict=True)}
+    return Evidence(image, columns, spread, before)
+
+
+def _from_probabilities(image: sitk.Image, path: Path, pool: PoolTargets, kept: Collection[str]) -> Evidence:
+    """Reads the file twice, one output at a time: first where any target is, then what all of them are there."""
+    shape = image.GetSize()[::-1]
+    anywhere, before = np.zeros(shape, bool), {}
+    for name, values in zip(pool.names, read_probabilities(path, len(pool.names), shape), strict=True):
+        mask = values > THRESHOLD
+        before[name] = count(mask, image)
+        if name in kept:
+            anywhere |= mask
+    where = np.flatnonzero(anywhere)
+    columns = np.zeros((len(pool.names), len(where)), np.float32)
+    for row, values in enumerate(read_probabilities(path, len(pool.names), shape)):
+        if pool.names[row] in kept:
+            columns[row] = values.ravel()[where]
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        result = np.zeros(anywhere.size, values.dtype)
+        result[where] = values
+        return result.reshape(shape)
+
+    return Evidence(image, columns, spread, before)
+
+
+def add_up(counts: Sequence[Count]) -> dict[str, float | int | None]:
+    """Sums over cases, and in how many there was any."""
+    known = [c.ml for c in counts if c.ml is not None]
+    return {
+        "cases": sum(c.voxels > 0 for c in counts),
+        "voxels": sum(c.voxels for c in counts),
+        "components": sum(c.components for c in counts),
+        "ml": sum(known) if known else None,
+    }

@@ -1,0 +1,1 @@
+"""Collapse of pre-training: what is measured, and what it means."""

@@ -1,0 +1,1 @@
+"""Objectives of pre-training: a file each, and a table."""

@@ -1,0 +1,63 @@
+"""What every objective has in common. The table of objectives is `objectives.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from nnunet_xlstm.config.pretraining import PretrainingConfig
+from nnunet_xlstm.pretraining.branch import Layout, Outputs
+from nnunet_xlstm.pretraining.views import ViewBatch
+
+
+@dataclass
+class Seen:
+    """What an objective may look at in one forward call.
+
+    Attributes:
+        batch: the views as they came (not masked).
+        student: outputs of the student, of global views and, where needed, local ones after them.
+        teacher: outputs of the teacher for the global views, without gradient; None where no objective needs them.
+        teacher_temperature: at this step.
+        mask: which cells of the student's views were masked (see `masked`), or None.
+        autocast: a context in which heads and predictors run with the caller's precision.
+        observed: objectives leave here what the monitor wants to see.
+        targets: and here, by head, the mean target (K,) of this call.
+    """
+
+    batch: ViewBatch
+    student: Outputs
+    teacher: Outputs | None
+    teacher_temperature: float
+    mask: object | None = None
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    observed: dict[str, Tensor] = field(default_factory=dict)
+    targets: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """A term of the loss. Its parameters are trained with the student and have no copy in the teacher.
+
+    Args:
+        layout: what the encoder returns. config: all keys.
+    """
+
+    @classmethod
+    def needs(cls, config: PretrainingConfig) -> set[str]:
+        """Of teacher (its outputs), embedding and logits (of pooled features), maps, local (views) and mask."""
+        raise NotImplementedError
+
+    @classmethod
+    def heads(cls, layout: Layout, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
+        """Own heads that student and teacher both have, by name, then by stage."""
+        return {}
+
+    def __init__(self, layout: Layout, config: PretrainingConfig):
+        super().__init__()
+
+    def forward(self, seen: Seen) -> Tensor:
+        """The term, a scalar, a mean over the images; called without autocast."""
+        raise NotImplementedError

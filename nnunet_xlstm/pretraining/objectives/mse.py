@@ -1,0 +1,40 @@
+"""The embeddings of two views of an image are to be the same: |a - b|^2 = 2 - 2 cos of unit vectors.
+
+"MSE" of 3D-Heart_Seg and 3D-SegSync, whose papers do not say of what; BYOL's loss (Grill et al. 2020) without its
+predictor. Alone it can collapse.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nnunet_xlstm.config.pretraining import PretrainingConfig
+from nnunet_xlstm.pretraining.branch import Layout
+from nnunet_xlstm.pretraining.objectives.base import Objective, Seen
+from nnunet_xlstm.pretraining.objectives.dino import mean_over_pairs
+
+
+class MSEObjective(Objective):
+    """Mean over stages and over pairs of different views, every student view against every teacher view."""
+
+    @classmethod
+    def needs(cls, config: PretrainingConfig) -> set[str]:
+        return {"teacher", "local"} | ({"embedding"} if config.mse_on == "embedding" else set())
+
+    def __init__(self, layout: Layout, config: PretrainingConfig):
+        super().__init__(layout, config)
+        self.stages = layout.stages
+        self.on_embedding = config.mse_on == "embedding"
+
+    def forward(self, seen: Seen) -> Tensor:
+        terms = []
+        for stage in self.stages:
+            if self.on_embedding:
+                s, t = (outputs.embeddings[stage] for outputs in (seen.student, seen.teacher))
+            else:
+                s, t = (F.normalize(outputs.features[stage], dim=-1) for outputs in (seen.student, seen.teacher))
+            cosines = t.flatten(1) @ s.flatten(1).T / t.shape[1]  # (T, S), mean over the batch
+            terms.append(mean_over_pairs(2 - 2 * cosines))
+        return torch.stack(terms).mean()

@@ -1,1 +1,0 @@
-"""The one renderer of every page that the package writes."""

@@ -1,0 +1,85 @@
+"""What a study says of its numbers: the answer on top, how to read the table, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_xlstm.html import DASH
+from nnunet_xlstm.studies.analysis import Condition, Findings, Point, conditions
+
+MAX_LISTED = 12
+FEW = 10  # subjects up to which intervals are said to be too narrow
+
+
+def condition_words(found: Findings, condition: Condition) -> list[str]:
+    """The data set where there are several, and the value of the axis."""
+    several = len(found.study.scored_sets) > 1
+    axis = found.study.kind.axis
+    words = [condition.data.name] if several else []
+    return [*words, *([axis.text(condition.value)] if axis else [])]
+
+
+def answer(found: Findings) -> str:
+    """Who is best, under each condition."""
+    sentences = []
+    for condition in conditions(found.study):
+        points = [p for p in found.of("Dice") if p.condition.key == condition.key]
+        if not points:
+            continue
+        best = max(points, key=lambda p: p.mean)
+        where = ", ".join(condition_words(found, condition))
+        text = f"{where}{': ' if where else ''}{best.arm} has the highest Dice, {best.mean:.3f}"
+        if best.difference is not None:
+            bounds = range_text(best.difference_interval, "+")
+            text += f", {best.difference:+.3f} ({bounds}) against {found.study.arms[0].name}"
+        sentences.append(f"{text}.")
+    return " ".join(sentences)
+
+
+def remarks(found: Findings) -> list[str]:
+    """How to read the numbers, and what they lack."""
+    study, first = found.study, found.study.arms[0].name
+    counts: dict[str, int] = {}
+    for p in found.points:
+        counts[p.condition.data.name] = max(p.subjects, counts.get(p.condition.data.name, 0))
+    of = ", ".join(f"{name} {n}" if len(counts) > 1 else f"{n}" for name, n in counts.items())
+    per = f" at the same number of {study.kind.axis.unit}s" if study.kind.axis else ""
+    per = per or (" of the same data set" if len(counts) > 1 else "")
+    seeds = "; a case's scores are averaged over the seeds first" if study.seeds > 1 else ""
+    texts = [
+        f"Scored subjects: {of}{seeds}. {study.kind.reading} p: Wilcoxon signed-rank against {first}, two-sided, Holm "
+        f"over the arms{per}."
+    ]
+    if len(study.arms) > 2:
+        texts.append("The highest of several arms is so partly by chance, which its interval does not count.")
+    if min(counts.values()) < FEW:
+        texts.append(f"Fewer than {FEW} subjects: the intervals are too narrow.")
+    if study.kind.length == "epochs" and all(arm.checkpoint for arm in study.arms):
+        texts.append("No arm starts from scratch, so nothing here says what pre-training brings.")
+    for data in study.scored_sets:
+        if data.unscored:
+            texts.append(
+                f"{data.name}: the classes {', '.join(data.unscored)} are not scored for any arm, since the pool "
+                "cannot make them or tell them apart."
+            )
+    if found.missing:
+        shown = ", ".join(found.missing[:MAX_LISTED]) + (" and more" if len(found.missing) > MAX_LISTED else "")
+        texts.append(
+            f"Not finished: {len(found.missing)} of {len(study.runs())} runs ({shown}). An arm is compared with "
+            f"{first} where both have finished the same seeds{' and folds' if study.folds else ''}."
+        )
+    return texts
+
+
+def difference_text(p: Point) -> str:
+    return DASH if p.difference is None else f"{p.difference:+.3f} ({range_text(p.difference_interval, '+')})"
+
+
+def p_text(p: float | None) -> str:
+    return DASH if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def range_text(bounds: Sequence[float], sign: str = "") -> str:
+    return " to ".join(DASH if np.isnan(v) else f"{v:{sign}.3f}" for v in bounds)
