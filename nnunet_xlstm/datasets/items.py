@@ -8,14 +8,29 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol
+
+import SimpleITK as sitk
 
 from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.datasets.subjects import subject_of
 from nnunet_xlstm.datasets.time_modes import FRAMES, TimeMode
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.imaging.image_files import companions
-from nnunet_xlstm.pools.relabel import Relabel
+
+
+class LabelMaker(Protocol):
+    """Makes the label map of a case; `pools.relabel.Relabel` is one."""
+
+    @property
+    def path(self) -> str:
+        """Of the native label map."""
+
+    def stamp(self) -> str:
+        """Name what is made, so that a later run knows whether it would make the same."""
+
+    def make(self) -> tuple[sitk.Image, tuple[str, ...]]:
+        """Return the label map, and the targets that are annotated in it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Item:
     frame: int | None = None
     frames: int | None = None
     origin: tuple[str, ...] = ()
-    relabel: Relabel | None = None
+    relabel: LabelMaker | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     min_slices: int = 1
     last_axis_is_time: bool = False
