@@ -28,6 +28,7 @@ NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 def add_all(tensors: list[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape."""
     return reduce(add, tensors)  # the built-in starts from 0 and adds once more
 
 
