@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from nnunet_xlstm.studies.request import Request
-    from nnunet_xlstm.studies.study import LabelledSet, Run, Study
+from typing import Any
 
 COMMON = ("dataset", "configuration", "seeds", "arms", "config")  # settings of every kind
 
@@ -30,7 +26,7 @@ class Axis:
         return f"{value} {self.unit}{'s' * (value != 1)}"
 
 
-def all_training_cases(study: Study, data: LabelledSet, run: Run) -> list[str]:
+def all_training_cases(study: Any, data: Any, run: Any) -> list[str]:
     """Every labelled case that is not for testing."""
     return data.training_cases
 
@@ -42,20 +38,23 @@ class Kind:
     Attributes:
         title: of its page.
         takes: settings beside COMMON. needs: those of all without which none is begun.
-        find_sets: the data sets of a study; the first of several is their pool.
+        find_sets: (Kind, Request, Study of the folder or None) -> the data sets (LabelledSet) of a study; the first of
+            several is their pool.
         axis: None where arms alone differ. seeds: unless they are said.
         scored_on: "test" subjects, the validation part of "folds", or "either": folds where they are asked for.
         length: "iterations": all runs take as many; "epochs": the axis; "recipe": iterations where they are asked
             for, else each trainer's own.
         reading: how far the intervals reach, for the page. compared: `compare` adds its page.
-        training_cases: that a run sees.
-        completed: the study with what this kind draws, after its own checks.
+        training_cases: (Study, LabelledSet, Run) -> the cases that the run sees.
+        completed: Study -> the study with what this kind draws, after its own checks.
+
+    The functions are not typed further: requests and studies hold a kind, so this file cannot import theirs.
     """
 
     name: str
     title: str
     takes: tuple[str, ...]
-    find_sets: Callable[[Kind, Request, Study | None], list[LabelledSet]]
+    find_sets: Callable[..., list]
     needs: tuple[str, ...] = ("dataset", "arms")
     axis: Axis | None = None
     seeds: int = 1
@@ -63,5 +62,5 @@ class Kind:
     length: str = "iterations"
     reading: str = ""
     compared: bool = False
-    training_cases: Callable[[Study, LabelledSet, Run], list[str]] = all_training_cases
-    completed: Callable[[Study], Study] = lambda study: study
+    training_cases: Callable[..., list[str]] = all_training_cases
+    completed: Callable[[Any], Any] = lambda study: study

@@ -117,7 +117,7 @@ def _unscored(name: str, labels: PoolSource) -> list[str]:
     return [str(number) for number in sorted(lost)]
 
 
-KIND = Kind(
+POOL = Kind(
     name="pool",
     title="Pool against single data sets",
     takes=("pool", "iterations"),

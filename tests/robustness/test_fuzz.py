@@ -294,7 +294,7 @@ def read_preset(folder: Path) -> None:
 
 
 def study(folder: Path) -> Path:
-    from nnunet_xlstm.studies.few_label import KIND
+    from nnunet_xlstm.studies.kinds import FEW_LABEL
     from nnunet_xlstm.studies.request import Arm
     from nnunet_xlstm.studies.study import LabelledSet, Study
 
@@ -303,18 +303,18 @@ def study(folder: Path) -> Path:
         folds=[{"train": ["a"], "val": ["b"]}],
     )  # fmt: skip
     made = Study(
-        kind=KIND, folder=folder, configuration="3d_fullres", sets=[data], seeds=1, values=[1], iterations=2, epoch=1,
-        arms=[Arm("a", "nnUNetTrainer", "nnUNetPlans")], orders={"0": ["a"]},
+        kind=FEW_LABEL, folder=folder, configuration="3d_fullres", sets=[data], seeds=1, values=[1], iterations=2,
+        epoch=1, arms=[Arm("a", "nnUNetTrainer", "nnUNetPlans")], orders={"0": ["a"]},
     )  # fmt: skip
     made.save()
     return folder / "study.json"
 
 
 def read_study(folder: Path) -> None:
-    from nnunet_xlstm.studies.few_label import KIND
+    from nnunet_xlstm.studies.kinds import FEW_LABEL
     from nnunet_xlstm.studies.study import read_study
 
-    found = read_study(folder, KIND)
+    found = read_study(folder, FEW_LABEL)
     if found is not None:
         for run in found.runs():
             assert run.folder.resolve().is_relative_to(folder.resolve())

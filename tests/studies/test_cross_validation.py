@@ -8,8 +8,7 @@ import pytest
 
 from nnunet_xlstm.cli import cmd_study
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.studies.cross_validation import KIND
-from nnunet_xlstm.studies.kinds import KINDS
+from nnunet_xlstm.studies.kinds import CROSS_VALIDATION, KINDS
 from nnunet_xlstm.studies.study import read_study
 
 from .conftest import DATASET, PLANS, TRAINER, fail
@@ -108,7 +107,7 @@ def test_folds_and_arms_are_added(study, tree, fake):
     assert not (tree / "out" / "compare").exists()  # one arm
     fake.seen.clear()
     assert study("--folds", 1, "--arms", FULL, new=False) == 0
-    assert sorted({run.id for run in read_study(tree / "out", KIND).runs()}) == [
+    assert sorted({run.id for run in read_study(tree / "out", CROSS_VALIDATION).runs()}) == [
         "base_f0_s0", "base_f1_s0", "full_f0_s0", "full_f1_s0",
     ]  # fmt: skip
     assert [s for s, _, _ in fake.seen].count("train") == 3

@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
-from nnunet_xlstm.studies.few_label import KIND, draw_order
+from nnunet_xlstm.studies.kinds import FEW_LABEL, draw_order
 from nnunet_xlstm.studies.study import Run, read_study
 
 from .conftest import DATASET, PLANS, TRAINER, fail
@@ -96,7 +96,7 @@ def test_whole_study(study, tree, fake, capsys):
 
 def test_no_label_beyond_the_subset_is_named_and_the_real_folds_stay(study, tree):
     assert study("--labels", 2, "--seeds", 1) == 0
-    found = read_study(tree / "out", KIND)
+    found = read_study(tree / "out", FEW_LABEL)
     folder = tree / "out" / "runs" / "scratch_n2_s0" / "preprocessed" / DATASET
     (fold,) = json.loads((folder / "splits_final.json").read_text())
     assert len(fold["train"]) == 4 and fold["val"] == fold["train"][:1]  # two cases per subject
@@ -107,7 +107,7 @@ def test_no_label_beyond_the_subset_is_named_and_the_real_folds_stay(study, tree
 
 def test_subsets_are_nested_and_without_test_subjects(study, tree):
     assert study("--labels", 1, 3, 5, "--seeds", 4) == 0
-    found = read_study(tree / "out", KIND)
+    found = read_study(tree / "out", FEW_LABEL)
     for seed in range(4):
         runs = [run for run in found.runs() if run.seed == seed]
         sets = [set(found.split(run)[0][0]["train"]) for run in runs]
@@ -140,10 +140,10 @@ def test_killed_training_continues_from_its_checkpoint(study, tree, fake):
 
 def test_additions_keep_what_was_drawn_and_other_settings_are_refused(study, tree, fake, capsys):
     assert study("--labels", 2, "--seeds", 1) == 0
-    before = read_study(tree / "out", KIND)
+    before = read_study(tree / "out", FEW_LABEL)
     fake.seen.clear()
     assert study("--labels", 3, "--seeds", 2, full=True) == 0
-    after = read_study(tree / "out", KIND)
+    after = read_study(tree / "out", FEW_LABEL)
     assert after.values == [2, 3] and after.seeds == 2 and [arm.name for arm in after.arms] == ["scratch", "full"]
     assert after.orders["0"] == before.orders["0"] and after.versions == before.versions
     assert [stage for stage, _, _ in fake.seen].count("train") == 7
@@ -158,7 +158,7 @@ def test_additions_keep_what_was_drawn_and_other_settings_are_refused(study, tre
     (tree / "trained.pth").write_text("other weights")
     assert study(new=False) == 1
     assert "hashes of arm full" in capsys.readouterr().err
-    assert read_study(tree / "out", KIND) == after
+    assert read_study(tree / "out", FEW_LABEL) == after
 
 
 def test_only_and_only_report(study, tree, fake, capsys):
@@ -270,7 +270,7 @@ def test_preset_is_read_kept_and_flags_win(study, tree):
     preset = tree / "preset.json"
     preset.write_text(json.dumps(content))
     assert study("--preset", preset, "--labels", 2, new=False) == 0
-    found = read_study(tree / "out", KIND)
+    found = read_study(tree / "out", FEW_LABEL)
     assert found.values == [2] and found.iterations == 50 and found.arm("fast").config == {"initial_lr": 0.01}
     assert json.loads((tree / "out" / "runs" / "fast_n2_s0" / "config.json").read_text())["initial_lr"] == 0.01
     assert json.loads((tree / "out" / "preset.json").read_text()) == content
