@@ -13,6 +13,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
+pytest_plugins = ["support.nnunet_folders"]
+
 # Threads that wait shall sleep: other tests, and the commands that tests start, run at the same time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ENVIRONMENT = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}

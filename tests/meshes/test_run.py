@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from support.image_files import tree
+from support.mesh_files import read_ply, read_stl, read_vtp
 from support.mesh_shapes import seven_touching, shells
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.meshes import render
 from nnunet_xlstm.meshes import run as mesh_run
 from nnunet_xlstm.meshes.mesh import volume_and_area
-
-from .test_write import read_ply, read_stl, read_vtp
 
 OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 MIRRORED = (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)

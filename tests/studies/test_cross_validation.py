@@ -5,13 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from support.fake_study import DATASET, PLANS, TRAINER, fail
 
 from nnunet_xlstm.cli import cmd_study
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.studies.kinds import CROSS_VALIDATION, KINDS
 from nnunet_xlstm.studies.study import read_study
-
-from .conftest import DATASET, PLANS, TRAINER, fail
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 BASE, FULL = f"base:{TRAINER}", f"full:nnUNetTrainer@{PLANS}"  # ours, and nnU-Net's own

@@ -5,13 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from support.fake_study import DATASET, PLANS, TRAINER, fail
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.studies.kinds import FEW_LABEL, draw_order
 from nnunet_xlstm.studies.study import Run, read_study
-
-from .conftest import DATASET, PLANS, TRAINER, fail
 
 SCRATCH, FULL = f"scratch:{TRAINER}", f"full={{}}:nnUNetTrainerXLSTMUNet@{PLANS}"
 

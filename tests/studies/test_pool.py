@@ -6,11 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from support.fake_study import DATASET, PLANS, TRAINER, ball, write
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.pools.build import build_pool
-
-from .conftest import DATASET, PLANS, TRAINER, ball, write
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 OTHER = "Dataset322_Halves"

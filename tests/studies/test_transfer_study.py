@@ -4,10 +4,9 @@ import csv
 import json
 
 import pytest
+from support.fake_study import DATASET, PLANS, TRAINER
 
 from nnunet_xlstm.cli.main import main
-
-from .conftest import DATASET, PLANS, TRAINER
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 

@@ -1,3 +1,5 @@
+"""Fixtures: empty folders of nnU-Net, and its own check of a data set."""
+
 import multiprocessing.dummy
 from types import SimpleNamespace
 
