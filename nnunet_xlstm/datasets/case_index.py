@@ -1,14 +1,11 @@
-"""pool_cases.json: of every case its source, subject, modality and frame; and how often it is drawn."""
+"""pool_cases.json: of every case its source, subject, modality and frame."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.paths import check_file_name
@@ -18,8 +15,6 @@ NAME = "pool_cases.json"
 FORMAT = 1
 MODALITIES = ("CT", "MR", "PET")
 SAMPLING = ("sqrt", "modality", "uniform")
-SOURCE_POWER = 0.5  # p(source) ~ (number of its subjects) ** 0.5
-NEAR_FRAMES = 8  # the partner of a frame is at most an eighth of the sequence away
 
 
 @dataclass(frozen=True)
@@ -62,18 +57,10 @@ class PoolCases:
         """Case -> its source, subject, modality, ..."""
         return {case: getattr(row, name) for case, row in self.cases.items()}
 
-    def sampling_probabilities(self, keys: Sequence[str], scheme: str | None = None) -> np.ndarray:
-        """See the function of this name; the scheme is the file's own unless given."""
-        return sampling_probabilities(self.cases, keys, scheme or self.sampling)
-
     def subject_numbers(self) -> dict[str, int]:
         """Case -> a number of its subject."""
         numbers = {subject: i for i, subject in enumerate(sorted({row.subject for row in self.cases.values()}))}
         return {case: numbers[row.subject] for case, row in self.cases.items()}
-
-    def frame_partner(self, keys: Sequence[str]) -> FramePartner:
-        """Draws partners among these cases alone."""
-        return FramePartner(self.cases, keys)
 
     def to_json(self) -> dict[str, Any]:
         cases = {}
@@ -143,79 +130,3 @@ def _row(path: Path, case: str, values: Any) -> CaseRow:
 def is_text_list(value: Any) -> bool:
     """Return whether a value is a list of texts."""
     return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
-
-
-def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:
-    """How likely each of `keys` is drawn.
-
-    `sqrt`: p(source) ~ n^0.5 with n its subjects, equal over the subjects of a source, equal over a subject's cases, so
-    neither a large source nor a long cine rules. `modality`: modalities equal, within each as `sqrt`. `uniform`:
-    all cases equal.
-
-    Args:
-        keys: cases that can be drawn, each once.
-
-    Returns:
-        (len(keys),) float64, in the order of `keys`, sum 1.
-
-    Raises:
-        ValueError: a key without a row, no key, or an unknown scheme.
-    """
-    if scheme not in SAMPLING:
-        raise DatasetError(f"sampling '{scheme}' is unknown; use one of {', '.join(SAMPLING)}")
-    if missing := [key for key in keys if key not in cases]:
-        raise DatasetError(
-            f"{NAME} has no row of case '{missing[0]}' ({len(missing)} missing); it does not belong to these "
-            "preprocessed data: preprocess again, or run `unlabelled` or `pool build` again"
-        )
-    if not len(keys):
-        raise DatasetError("there is no case to draw from; give at least one")
-    if scheme == "uniform":
-        return np.full(len(keys), 1 / len(keys))
-    # (modality, source) is a group: a source of one modality is one group under both schemes
-    rows = [cases[key] for key in keys]
-    group = [(row.modality if scheme == "modality" else "", row.source) for row in rows]
-    person = [(*g, row.subject) for g, row in zip(group, rows, strict=True)]
-    cases_of, subjects_of = Counter(person), Counter(p[:2] for p in set(person))
-    weight_of = {g: n**SOURCE_POWER for g, n in subjects_of.items()}
-    total: Counter = Counter()
-    for (modality, _), weight in weight_of.items():
-        total[modality] += weight
-    p = np.array(
-        [
-            weight_of[g] / (total[g[0]] * len(total)) / subjects_of[g] / cases_of[one]
-            for g, one in zip(group, person, strict=True)
-        ]
-    )
-    return p / p.sum()
-
-
-class FramePartner:
-    """A case -> the case of a near frame of the same sequence, at most an eighth of it away, in a circle.
-
-    A case without time, or whose near frames are not among the keys, is its own partner. Draws from NumPy's global
-    generator, which nnU-Net seeds differently in every worker.
-    """
-
-    def __init__(self, cases: Mapping[str, CaseRow], keys: Sequence[str]):
-        sequences: dict[tuple, dict[int, str]] = {}
-        for key in keys:
-            row = cases.get(key)
-            if row is not None and row.frame is not None:
-                sequence = (row.source, row.subject, row.images, row.frames)
-                sequences.setdefault(sequence, {})[row.frame] = str(key)
-        self.partners = {
-            case: tuple(found[t] for t in near_frames(frame, frames) if t in found)
-            for (*_, frames), found in sequences.items()
-            for frame, case in found.items()
-        }
-
-    def __call__(self, case: str) -> str:
-        partners = self.partners.get(case)
-        return partners[np.random.randint(len(partners))] if partners else case
-
-
-def near_frames(frame: int, frames: int) -> list[int]:
-    """Frames t + d with 0 < |d| <= max(1, T / 8), in a circle."""
-    reach = min(max(1, frames // NEAR_FRAMES), frames - 1)
-    return sorted({(frame + d) % frames for d in range(-reach, reach + 1)} - {frame})

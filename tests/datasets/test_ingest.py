@@ -17,6 +17,7 @@ from support.image_files import body_image, cine, tree, write
 
 from nnunet_xlstm.datasets import build
 from nnunet_xlstm.datasets.case_index import read_pool_cases
+from nnunet_xlstm.datasets.sampling import FramePartner
 from nnunet_xlstm.datasets.unlabelled import make_unlabelled
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.imaging import images
@@ -237,7 +238,7 @@ def test_dicom_of_a_heart(tmp_path, nnunet_folders):
     assert found["1_loc_s11"].tags["ImageType"] == "ORIGINAL\\PRIMARY\\LOCALIZER"
     assert cases(dataset)["3_sax_t02"].GetSize() == (14, 12, 3) and cases(dataset)["2_4ch_t03"].GetSize() == (14, 12, 1)
     # frames of two sequences with equally many frames are not partners
-    partner = read_pool_cases(dataset.folder / "pool_cases.json").frame_partner(list(found))
+    partner = FramePartner(read_pool_cases(dataset.folder / "pool_cases.json").cases, list(found))
     assert set(partner.partners["2_4ch_t00"]) == {"2_4ch_t01", "2_4ch_t03"}
     before = tree(nnunet_folders)
     assert make(folder, dicom=True)[1].new == 0 and tree(nnunet_folders) == before

@@ -8,6 +8,7 @@ from support.image_files import body_image, cine, tree, write
 from support.raw_datasets import cut
 
 from nnunet_xlstm.datasets.case_index import read_pool_cases
+from nnunet_xlstm.datasets.sampling import FramePartner
 from nnunet_xlstm.datasets.unlabelled import make_unlabelled
 from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.pools.build import build_pool
@@ -117,7 +118,7 @@ def test_own_data_sets_and_folders_join(sources, nnunet_folders):
     assert found[pig]["images"] == [str(own.folder / "imagesTr" / "pig_t01_0000.nii.gz")]
     assert (rows[pig].frame, rows[pig].frames, rows[pig].subject) == (1, 3, "Dataset060_Pig/pig")
     assert rows[pig].images == (str(sources / "cine" / "pig.nii.gz"),)
-    assert read_pool_cases(dataset.folder / "pool_cases.json").frame_partner(list(rows))(pig) != pig
+    assert FramePartner(read_pool_cases(dataset.folder / "pool_cases.json").cases, list(rows))(pig) != pig
     assert {c: r.subject for c, r in rows.items() if "mine" in c} == dict.fromkeys(
         ("mine_s1_a", "mine_s1_b_t00", "mine_s1_b_t01"), "mine/s1"
     )

@@ -15,7 +15,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from threadpoolctl import threadpool_limits
 
-from nnunet_xlstm.datasets.case_index import FramePartner, PoolCases
+from nnunet_xlstm.datasets.case_index import PoolCases
+from nnunet_xlstm.datasets.sampling import FramePartner, sampling_probabilities
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.geometry import check_patch_size
 from nnunet_xlstm.nnunet.loading.workers import enter_worker
@@ -153,7 +154,7 @@ def view_loaders(
     subjects = pool.subject_numbers() if pool else None
     loaders = []
     for dataset in datasets:
-        probabilities = pool.sampling_probabilities(dataset.identifiers) if pool else None
+        probabilities = sampling_probabilities(pool.cases, dataset.identifiers, pool.sampling) if pool else None
         partner = _frame_partner(pool, dataset.identifiers) if pairs else None
         loaders.append(ViewLoader(dataset, batch_size, views, foreground_share, probabilities, partner, subjects))
     workers = get_allowed_n_proc_DA()
@@ -170,7 +171,7 @@ def view_loaders(
 
 
 def _frame_partner(pool: PoolCases | None, identifiers: Sequence[str]) -> FramePartner:
-    partner = pool.frame_partner(identifiers) if pool else None
+    partner = FramePartner(pool.cases, identifiers) if pool else None
     if partner is None or not any(partner.partners.values()):
         raise ConfigError(
             "frames = pair: no case of this data set has another frame (pool_cases.json says which belong "

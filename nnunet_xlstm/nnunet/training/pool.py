@@ -14,6 +14,7 @@ from torch import distributed as dist
 
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.datasets.case_index import NAME, PoolCases, read_pool_cases
+from nnunet_xlstm.datasets.sampling import sampling_probabilities
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_json
@@ -122,7 +123,7 @@ class PoolTrainer(XLSTMTrainer):
         scheme = None if self.config.case_sampling == "pool" else self.config.case_sampling
         for dataset, name in zip(datasets, ("training", "validation"), strict=True):
             self._check_preprocessed(dataset)
-            probabilities = self.pool.sampling_probabilities(dataset.identifiers, scheme)
+            probabilities = sampling_probabilities(self.pool.cases, dataset.identifiers, scheme or self.pool.sampling)
             shares: dict[str, float] = dict.fromkeys(self.sources, 0.0)
             for case, p in zip(dataset.identifiers, probabilities, strict=True):
                 shares[self.pool.cases[case].source] += float(p)
