@@ -1,4 +1,4 @@
-"""Pools of two tiny data sets that label different things, planned and preprocessed once per session."""
+"""Trainers of ours; pools of two tiny data sets that label different things, planned once per session; transfer."""
 
 import json
 import shutil
@@ -9,13 +9,51 @@ import SimpleITK as sitk
 from support.training_runs import Run, Server
 
 from nnunet_xlstm.cli.main import main
+from nnunet_xlstm.config import ENVIRONMENT
+from nnunet_xlstm.nnunet.install.registration import load_class
 from nnunet_xlstm.pools.build import build_pool
 
+PLANS = "nnUNetXLSTMUNetTinyPlans"
 TARGETS = [{"name": "whole"}, {"name": "core", "group": "lesion"}]
 SOURCES = [
     {"dataset": "Dataset901_Ellipsoids", "name": "Both", "modality": "MR", "targets": {"whole": [1, 2], "core": [2]}},
     {"dataset": "Dataset904_Whole", "name": "Whole", "modality": "MR", "targets": {"whole": [1]}},
 ]
+
+
+@pytest.fixture
+def make_trainer(nnunet_tree, tmp_path, monkeypatch):
+    """make_trainer(name, keys, ...) -> a trainer as nnUNetv2_train makes it, in a results folder of the test's own.
+
+    keys: of its config; None leaves the variable unset. dataset, plans, configuration, fold, continuing (--c): as for
+    nnUNetv2_train. edit(plans, description) changes plans and dataset.json as the trainer sees them.
+    """
+    import torch
+
+    def _make(
+        name,
+        keys,
+        *,
+        dataset="Dataset901_Ellipsoids",
+        plans=PLANS,
+        configuration="3d_fullres",
+        fold=0,
+        continuing=False,
+        edit=lambda plans, description: None,
+    ):
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+        if keys is None:
+            monkeypatch.delenv(ENVIRONMENT, raising=False)
+        else:
+            (tmp_path / "config.json").write_text(json.dumps(keys))
+            monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "config.json"))
+        folder = nnunet_tree / "preprocessed" / dataset
+        plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": continuing}
+        description = json.loads((folder / "dataset.json").read_text())
+        edit(plans, description)
+        return load_class(name)(plans, configuration, fold, description, torch.device("cpu"))
+
+    return _make
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +120,6 @@ def start(server, tmp_path):
 
 
 # Transfer: the tiny data set's plans in folders of a test's own, and the two commands
-
-PLANS = "nnUNetXLSTMUNetTinyPlans"
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Inherited configurations and plans before nnU-Net 2.4, in pre-training and in transfer."""
 
-import importlib
 import json
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 from support.old_plans import PLAIN_UNET, before_2_4, of_plain_unet, with_inheritance
 
-from nnunet_xlstm import registry
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.errors import CheckpointError, ConfigError
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
@@ -32,20 +30,16 @@ def tiny_plans(nnunet_tree):
 
 
 @pytest.fixture
-def pretrainer(nnunet_tree, tmp_path, monkeypatch):
-    """pretrainer(plans, configuration) -> a pre-training trainer of one step, in a results folder of its own."""
+def pretrainer(make_trainer):
+    """pretrainer(plans, configuration) -> a pre-training trainer of one step."""
 
-    def _make(plans, configuration):
-        (tmp_path / "config.json").write_text(json.dumps(QUICK))
-        monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
-        dataset = json.loads((folder / "dataset.json").read_text())
-        dataset["modality"] = dataset.pop("channel_names")  # as older data sets name it
-        name = "nnUNetTrainerDINO"
-        trainer = getattr(importlib.import_module(registry.TRAINERS[name]), name)
-        plans = plans | {"continue_training": False}
-        return trainer(plans, configuration, "all", dataset, torch.device("cpu"))
+    def _make(changed, configuration):
+        def edit(plans, description):
+            plans.clear()
+            plans.update(changed | {"continue_training": False})
+            description["modality"] = description.pop("channel_names")  # as older data sets name it
+
+        return make_trainer("nnUNetTrainerDINO", QUICK, configuration=configuration, fold="all", edit=edit)
 
     return _make
 

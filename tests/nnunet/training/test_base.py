@@ -9,13 +9,13 @@ import signal
 
 import pytest
 import torch
-from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_xlstm import registry
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.errors import ConfigError, UserError
 from nnunet_xlstm.io import write
+from nnunet_xlstm.nnunet.install.registration import load_class
 
 QUICK = {
     "num_epochs": 2,
@@ -28,26 +28,12 @@ QUICK = {
 }
 
 
-def trainer_class(name):
-    import importlib
-
-    return getattr(importlib.import_module(registry.TRAINERS[name]), name)
-
-
 @pytest.fixture
-def make(nnunet_tree, tmp_path, monkeypatch):
-    """make(name, **keys) -> a trainer with the quick config, in a results folder of its own."""
+def make(make_trainer):
+    """make(name, **keys) -> a trainer with the quick config."""
 
     def _make(name="nnUNetTrainerXLSTMUNetShort", plans="nnUNetXLSTMUNetTinyPlans", **keys):
-        config = tmp_path / "config.json"
-        config.write_text(json.dumps(QUICK | keys))
-        monkeypatch.setenv("nnUNet_xlstm_config", str(config))
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # takes most of the time
-        folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
-        plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": False}
-        dataset = json.loads((folder / "dataset.json").read_text())
-        return trainer_class(name)(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+        return make_trainer(name, QUICK | keys, plans=plans)
 
     return _make
 
@@ -62,7 +48,7 @@ def equal(a, b):
 
 @pytest.mark.parametrize("name", registry.TRAINERS)
 def test_every_trainer_follows_the_rules_of_nnunet(name, make):
-    cls = trainer_class(name)
+    cls = load_class(name)
     assert list(inspect.signature(cls.__init__).parameters)[1:] == [
         "plans",
         "configuration",
@@ -88,13 +74,13 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
 
 
 def test_recipes():
-    tsfm = trainer_class("nnUNetTrainerTSFM").recipe
+    tsfm = load_class("nnUNetTrainerTSFM").recipe
     assert (tsfm.optimizer, tsfm.initial_lr, tsfm.weight_decay, tsfm.num_epochs) == ("sgd", 1e-3, 1e-3, 1000)
     assert (tsfm.batch_size, tsfm.patch_size, tsfm.lr_schedule) == (2, [112, 160, 192], "poly")
-    adam = trainer_class("nnUNetTrainerXLSTMUNetAdam").recipe
+    adam = load_class("nnUNetTrainerXLSTMUNetAdam").recipe
     assert (adam.optimizer, adam.initial_lr, adam.lr_schedule, adam.num_epochs) == ("adam", 1e-4, "constant", 1000)
     assert adam.augmentation == "heartseg"
-    stock = trainer_class("nnUNetTrainerXLSTMUNet").recipe
+    stock = load_class("nnUNetTrainerXLSTMUNet").recipe
     assert (stock.optimizer, stock.initial_lr, stock.weight_decay, stock.lr_schedule) == ("sgd", 1e-2, 3e-5, "poly")
 
 
@@ -107,7 +93,7 @@ def test_recipes():
     ],
 )
 def test_the_papers_fine_tune_for_1000_epochs_at_one_rate(name, rate, learns, augmentation, batch, patch, make):
-    recipe = trainer_class(name).recipe
+    recipe = load_class(name).recipe
     assert (recipe.optimizer, recipe.initial_lr, recipe.weight_decay) == ("adam", rate, 0)
     assert (recipe.num_epochs, recipe.num_iterations_per_epoch, recipe.lr_schedule) == (1000, 250, "constant")
     assert (recipe.trainable, recipe.decoder_epochs, recipe.augmentation) == (learns, 0, augmentation)
@@ -121,7 +107,7 @@ def test_the_papers_fine_tune_for_1000_epochs_at_one_rate(name, rate, learns, au
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerFinetuneFrozen", "nnUNetTrainerFinetuneBottom"])
 def test_ours_take_150_epochs_with_warm_up(name):
-    paper, ours = trainer_class(name).recipe, trainer_class(f"{name}_150epochs").recipe
+    paper, ours = load_class(name).recipe, load_class(f"{name}_150epochs").recipe
     assert (ours.optimizer, ours.initial_lr, ours.trainable) == (paper.optimizer, paper.initial_lr, paper.trainable)
     assert (ours.num_epochs, ours.lr_schedule, ours.warmup_fraction) == (150, "warmup_poly", 0.1)
     assert ours.patch_size is None and ours.augmentation == "nnunet"
@@ -129,7 +115,7 @@ def test_ours_take_150_epochs_with_warm_up(name):
 
 @pytest.mark.parametrize("epochs", [10, 20, 50, 100])
 def test_transfer_of_tsfm_falls_to_zero_over_its_own_length(epochs):
-    recipe = trainer_class(f"nnUNetTrainerTSFM_{epochs}epochs").recipe
+    recipe = load_class(f"nnUNetTrainerTSFM_{epochs}epochs").recipe
     assert (recipe.num_epochs, recipe.lr_schedule, recipe.initial_lr) == (epochs, "poly", 1e-2)
     assert recipe.patch_size is None and recipe.trainable == "all"
 
@@ -154,7 +140,7 @@ def test_stock_recipe_equals_stock_trainer(make):
         "enable_deep_supervision",
     ):
         assert getattr(ours, name) == getattr(stock, name)
-    recipe = trainer_class("nnUNetTrainerXLSTMUNet").recipe
+    recipe = load_class("nnUNetTrainerXLSTMUNet").recipe
     assert (recipe.num_iterations_per_epoch, recipe.num_val_iterations_per_epoch) == (250, 50)
     assert (stock.num_iterations_per_epoch, stock.num_val_iterations_per_epoch) == (250, 50)
 

@@ -1,13 +1,9 @@
 """The fine-tuning trainers: what learns, what stays bit for bit, and how fast."""
 
-import importlib
-import json
-
 import pytest
 import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
-from nnunet_xlstm import registry
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.config import OptimiserKeys
 from nnunet_xlstm.nnunet.training.optim import StagedSchedule
@@ -26,20 +22,14 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 
 
 @pytest.fixture
-def make(nnunet_tree, tmp_path, monkeypatch):
-    """make(name, **keys) -> a trainer with the quick config, in a results folder of its own; `architecture` as in
-    plans, in place of the tiny one."""
+def make(make_trainer):
+    """make(name, **keys) -> a trainer with the quick config; `architecture` as in plans, in place of the tiny one."""
 
     def _make(name, continuing=False, architecture=None, **keys):
-        (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
-        monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
-        plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": continuing}
-        plans["configurations"]["3d_fullres"] |= {"architecture": architecture} if architecture else {}
-        dataset = json.loads((folder / "dataset.json").read_text())
-        trainer = getattr(importlib.import_module(registry.TRAINERS[name]), name)
-        return trainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+        def edit(plans, _):
+            plans["configurations"]["3d_fullres"] |= {"architecture": architecture} if architecture else {}
+
+        return make_trainer(name, QUICK | keys, continuing=continuing, edit=edit)
 
     return _make
 

@@ -1,6 +1,5 @@
 """The trainer for pools inside nnU-Net, in this process: two data sets that each label some of two targets."""
 
-import importlib
 import json
 import os
 from dataclasses import fields, replace
@@ -15,7 +14,6 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from support.ranks import start
 from torch import distributed as dist
 
-from nnunet_xlstm import registry
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.datasets.case_index import SAMPLING, CaseRow, PoolCases
@@ -35,18 +33,16 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 
 
 @pytest.fixture
-def make(pool, tmp_path, monkeypatch):
+def make(make_trainer, pool):
     def _make(dataset=None, fold=0, edit=lambda description: None, name="nnUNetTrainerPool", **keys):
         """`dataset`: another one than the pool; `edit` changes dataset.json as the trainer sees it."""
-        (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
-        monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        folder = pool.preprocessed if dataset is None else pool.preprocessed.parent / dataset
-        plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": False}
-        description = json.loads((folder / "dataset.json").read_text())
-        edit(description)
-        trainer = getattr(importlib.import_module(registry.TRAINERS[name]), name)
-        trainer = trainer(plans, "3d_fullres", fold, description, torch.device("cpu"))
+        trainer = make_trainer(
+            name,
+            QUICK | keys,
+            dataset=dataset or pool.preprocessed.name,
+            fold=fold,
+            edit=lambda _, description: edit(description),
+        )
         trainer.lines = []
         trainer.print_to_log_file = lambda *text, **_: trainer.lines.append(" ".join(map(str, text)))
         return trainer

@@ -1,17 +1,14 @@
 """The pre-training trainers inside nnU-Net, in this process, on the tiny tree."""
 
 import hashlib
-import importlib
 import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_xlstm import registry as names
 from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases
 from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
@@ -38,19 +35,11 @@ QUICK = {
 
 
 @pytest.fixture
-def make(nnunet_tree, tmp_path, monkeypatch):
-    """make(name, **keys) -> a trainer with the quick config, in a results folder of its own."""
+def make(make_trainer):
+    """make(name, **keys) -> a trainer with the quick config, on all cases."""
 
     def _make(name="nnUNetTrainerDINO", plans="nnUNetXLSTMUNetTinyPlans", continuing=False, row="3d_fullres", **keys):
-        (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
-        monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # ours is drawn over it
-        folder = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids"
-        plans = json.loads((folder / f"{plans}.json").read_text()) | {"continue_training": continuing}
-        dataset = json.loads((folder / "dataset.json").read_text())
-        trainer = getattr(importlib.import_module(names.TRAINERS[name]), name)
-        return trainer(plans, row, "all", dataset, torch.device("cpu"))
+        return make_trainer(name, QUICK | keys, plans=plans, configuration=row, fold="all", continuing=continuing)
 
     return _make
 

@@ -1,7 +1,6 @@
 """`--c` and `--val` through nnU-Net's own functions: which config they use, and what a finished run does."""
 
 import dataclasses
-import importlib
 import json
 import os
 from pathlib import Path
@@ -9,10 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
-from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
-from nnunet_xlstm import registry
-from nnunet_xlstm.config import ENVIRONMENT
 from nnunet_xlstm.errors import ConfigError
 
 PLANS = "nnUNetXLSTMUNetTinyPlans"
@@ -28,22 +24,11 @@ TRAINERS = {
 
 
 @pytest.fixture
-def make(nnunet_tree, pool, tmp_path, monkeypatch):
-    """make(name, keys, continuing) -> a trainer as nnUNetv2_train makes it; keys None leaves the variable unset."""
+def make(make_trainer, pool):
+    """make(name, keys, continuing) -> a trainer on all cases of its data set."""
 
     def _make(name, keys, continuing=False):
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # takes most of the time
-        if keys is None:
-            monkeypatch.delenv(ENVIRONMENT, raising=False)
-        else:
-            (tmp_path / "config.json").write_text(json.dumps(keys))
-            monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "config.json"))
-        folder = nnunet_tree / "preprocessed" / TRAINERS[name][0]
-        plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": continuing}
-        facts = json.loads((folder / "dataset.json").read_text())
-        trainer = getattr(importlib.import_module(registry.TRAINERS[name]), name)
-        return trainer(plans, "3d_fullres", "all", facts, torch.device("cpu"))
+        return make_trainer(name, keys, dataset=TRAINERS[name][0], fold="all", continuing=continuing)
 
     return _make
 

@@ -4,15 +4,12 @@ Counted on the CPU, by the functions that make them. Copies to the device go thr
 """
 
 import collections
-import importlib
-import json
 import sys
 from contextlib import contextmanager
 
 import pytest
 import torch
 
-from nnunet_xlstm import registry
 from nnunet_xlstm.pretraining import distributed
 
 READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__")
@@ -52,17 +49,10 @@ def counted_reads(monkeypatch):
 
 
 @pytest.fixture
-def make(nnunet_tree, pool, tmp_path, monkeypatch):
+def make(make_trainer, pool):
     def _make(name, **keys):
-        (tmp_path / "config.json").write_text(json.dumps(QUICK | keys))
-        monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
-        monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
         dataset = "Dataset905_Two" if name == "nnUNetTrainerPool" else "Dataset901_Ellipsoids"
-        folder = nnunet_tree / "preprocessed" / dataset
-        plans = json.loads((folder / "nnUNetXLSTMUNetTinyPlans.json").read_text()) | {"continue_training": False}
-        facts = json.loads((folder / "dataset.json").read_text())
-        trainer = getattr(importlib.import_module(registry.TRAINERS[name]), name)
-        trainer = trainer(plans, "3d_fullres", "all", facts, torch.device("cpu"))
+        trainer = make_trainer(name, QUICK | keys, dataset=dataset, fold="all")
         trainer.on_train_start()
         trainer.on_train_epoch_start()
         return trainer
