@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.image_files import body_image, tree, write
+from support.jobs import JOBS, files, labelled, readable, start
 from support.pool_predictions import ideal, make_dataset_json, write_case
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.comparison import run as comparison
 from nnunet_xlstm.comparison.plots import Job
 from nnunet_xlstm.io.write import write_bytes
-
-from .test_kill import JOBS, files, labelled, readable, start
 
 DISKS = int(os.environ.get("NNUNET_XLSTM_DISKS", "2"))
 PAGE = 4096  # bytes; a tmpfs gives room by the page
