@@ -187,7 +187,7 @@ WRITERS = {  # module -> why it may call what writes
     "evaluation/journal.py": "adds lines, of which a half one counts nothing",
     "subprocesses.py": "adds lines to a log",
     "figures/style.py": "to the temporary file",
-    "imaging/images.py": "to the temporary file",
+    "imaging/write.py": "to the temporary file",
     "catalogue/convert_case.py": "to the temporary file",
     "pools/restrict/folder.py": "to the temporary file",
     "nnunet/transfer/adapt.py": "to the temporary file",
