@@ -50,7 +50,7 @@ ALLOWED = {
     "nnunet.install": ({"io", "machine", "registry"}, NNUNET),
     "nnunet.planning": (FILES | {"machine", "networks"}, NNUNET),
     "nnunet.checkpoints": ({"config", "datasets", "io"}, TORCH),
-    "nnunet.loading": ({"datasets", "io", "networks", "nnunet.planning", "pretraining"}, NNUNET),
+    "nnunet.loading": ({"datasets", "networks", "nnunet.planning", "pretraining"}, NNUNET),
     "nnunet.transfer": ({"io", "layers", "networks", "nnunet.checkpoints", "nnunet.planning"}, NNUNET),
     "nnunet.training": (
         {"config", "datasets", "figures", "io", "layers", "losses", "networks", "pools", "pretraining", "registry"}
