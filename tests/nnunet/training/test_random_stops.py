@@ -1,7 +1,7 @@
 """Trainings that end at random moments: no checkpoint is lost, and the resumed run equals an unbroken one bit for bit.
 
-`NNUNET_XLSTM_TRAINING_KILLS=20 pytest -rP tests/nnunet/training/test_random_stops.py` kills each trainer on one rank and on two
-at so many moments, sends signals to its group at half as many, and says what they hit.
+`NNUNET_XLSTM_TRAINING_KILLS=20 pytest -rP tests/nnunet/training/test_random_stops.py` kills each trainer on one rank
+and on two at so many moments, sends signals to its group at half as many, and says what they hit.
 """
 
 import json
