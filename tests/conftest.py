@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from support.png import PNG
 
 pytest_plugins = ["support.nnunet_folders"]
 
@@ -138,11 +139,6 @@ def pretrained_file(nnunet_tree, tmp_path_factory) -> Path:
     return file
 
 
-# Smallest valid PNG: one pixel.
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc0000003010100"
-    "18dd8db00000000049454e44ae426082"
-)
 VOID = {"meta", "img", "br", "link"}
 
 

@@ -5,13 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from support.png import PNG
 
 from nnunet_xlstm.comparison import run
 
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe"
-    "0def46b80000000049454e44ae426082"
-)
 DEFINITION = {"nsd_tolerance": 2.0, "hd95": "max"}
 
 
@@ -54,7 +51,7 @@ def no_drawing(monkeypatch):
     def draw(job, folder):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{job.name}.png"
-        path.write_bytes(PIXEL)
+        path.write_bytes(PNG)
         return [path]
 
     monkeypatch.setattr(run, "draw", draw)

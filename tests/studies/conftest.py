@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.fake_study import DATASET, PLANS, PNG, FakeCommands, ball, write
+from support.fake_study import DATASET, PLANS, FakeCommands, ball, write
+from support.png import PNG
 
 
 @pytest.fixture

@@ -13,10 +13,6 @@ from nnunet_xlstm.errors import CommandFailed
 DATASET = "Dataset321_Balls"
 PLANS = "nnUNetXLSTMUNetTinyPlans"
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe"
-    "0def46b80000000049454e44ae426082"
-)  # one pixel
 
 
 def ball(radius: float, centre: int = 6) -> np.ndarray:

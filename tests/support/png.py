@@ -1,0 +1,6 @@
+"""The smallest valid PNG, where drawing would cost seconds; not a test."""
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc0000003010100"
+    "18dd8db00000000049454e44ae426082"
+)
