@@ -46,7 +46,7 @@ class _Finished(Exception):
 class PretrainTrainer(XLSTMTrainer):
     """Trains the encoder of the plans' network from images alone. A subclass sets `recipe` and no more.
 
-    `train_step` is one optimiser step over `accumulation` batches. The checkpoint is described in pretrain_checkpoint.
+    `train_step` is one optimiser step over `accumulation` batches. Its checkpoint: `checkpoints.pretraining`.
     """
 
     recipe = PretrainingConfig()

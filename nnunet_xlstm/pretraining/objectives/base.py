@@ -1,4 +1,4 @@
-"""What every objective has in common. The table of objectives is `objectives.py`."""
+"""What every objective has in common. The table of objectives is `table.py`."""
 
 from __future__ import annotations
 
