@@ -222,7 +222,7 @@ def read_zipped_map(folder: Path) -> None:
     read_label_map(folder / "pred" / "a.nii.gz")
 
 
-def plans(folder: Path) -> Path:
+def plan_content() -> dict:
     network = {
         "n_stages": 2, "features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv3d",
         "kernel_sizes": [[3, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [2, 2, 2]], "n_conv_per_stage": [1, 1],
@@ -241,8 +241,11 @@ def plans(folder: Path) -> Path:
         "architecture": architecture,
     }  # fmt: skip
     low = {"inherits_from": "3d", "batch_size": 3}
-    content = {"dataset_name": "Dataset001_Raw", "plans_name": "p", "configurations": {"3d": configuration, "low": low}}
-    (folder / "plans.json").write_text(json.dumps(content))
+    return {"dataset_name": "Dataset001_Raw", "plans_name": "p", "configurations": {"3d": configuration, "low": low}}
+
+
+def plans(folder: Path) -> Path:
+    (folder / "plans.json").write_text(json.dumps(plan_content()))
     return folder / "plans.json"
 
 
@@ -377,15 +380,10 @@ def read_config(folder: Path) -> None:
 def checkpoint_content() -> dict:
     return {
         "network_weights": {"encoder.stages.0.weight": torch.zeros(2, 1, 3, 3, 3)}, "current_epoch": 1,
-        "init_args": {"plans": json.loads(plans(scratch_plans()).read_text()), "configuration": "3d", "fold": 0,
+        "init_args": {"plans": plan_content(), "configuration": "3d", "fold": 0,
                       "dataset_json": {"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1}}},
         "trainer_name": "nnUNetTrainer", "inference_allowed_mirroring_axes": [0, 1, 2],
     }  # fmt: skip
-
-
-def scratch_plans() -> Path:
-    folder = scratch()
-    return folder
 
 
 def checkpoint(folder: Path) -> Path:
