@@ -24,7 +24,7 @@ EPOCHS, STEPS = 3, 2
 KEYS = {"num_epochs": EPOCHS, "num_iterations_per_epoch": STEPS, "num_val_iterations_per_epoch": 1, "save_every": 1}
 # the watch measures the last few vectors, and starts anew after a resume: here these are of one epoch
 VECTORS = 16
-PAUSE = 0.1  # s
+PAUSE, START = 0.1, 1.0  # s; a run comes to its first step in about 1 s
 PHASES = ("train", "validate", "load", "save")  # one of them takes longer, so that the moment hits it now and then
 DIFFERENT = {"epoch_start_timestamps", "epoch_end_timestamps", "continue_training", "save_every"}
 OTHERS = pytest.mark.skipif(not ASKED, reason="one of kill and signal each; NNUNET_XLSTM_TRAINING_KILLS asks for both")
@@ -47,17 +47,14 @@ def keys_of(trainer: str, ranks: int, **keys) -> dict:
 
 @pytest.fixture(scope="module")
 def unbroken(server, tmp_path_factory):
-    """unbroken(trainer, ranks) -> (its run, seconds until its first step)."""
+    """unbroken(trainer, ranks) -> its run."""
     runs = {}
 
     def _unbroken(trainer, ranks):
         if (trainer, ranks) not in runs:
-            begin = time.monotonic()
             run = Run(server, tmp_path_factory.mktemp("unbroken"), trainer, ranks, **keys_of(trainer, ranks))
-            run.until(lambda: run.steps(0) or not run.members(), "the first step", alive=False)
-            seconds = time.monotonic() - begin
             assert run.wait_for_the_end() == 0, (run.folder / "log.txt").read_text()[-3000:]
-            runs[trainer, ranks] = run, seconds
+            runs[trainer, ranks] = run
         return runs[trainer, ranks]
 
     return _unbroken
@@ -118,16 +115,12 @@ def resume_and_compare(start, broken: Run, whole: Run, trainer: str, **keys) -> 
         assert watch.read_bytes() == (fold_of(whole) / watch.name).read_bytes()
 
 
-def run_until_a_moment(start, trainer: str, ranks: int, turn: int, rng: random.Random, seconds: float, **keys) -> Run:
-    """Start a run and let it come to a step of all, or none, and somewhat further.
-
-    Args:
-        seconds: until its first step, about.
-    """
+def run_until_a_moment(start, trainer: str, ranks: int, turn: int, rng: random.Random, **keys) -> Run:
+    """Start a run and let it come to a step of all, or none, and somewhat further."""
     moment = rng.uniform(0, 1 + EPOCHS * STEPS)
     run = start(trainer, ranks, name=f"broken{turn}", slow={rng.choice(PHASES): PAUSE}, **keys)
     run.until(lambda: sum(map(run.steps, range(EPOCHS))) >= int(moment) or not run.members(), "a step", alive=False)
-    time.sleep((moment % 1) * (3 * PAUSE if moment >= 1 else seconds))
+    time.sleep((moment % 1) * (3 * PAUSE if moment >= 1 else START))
     return run
 
 
@@ -147,10 +140,10 @@ def state(run: Run) -> str:
 
 @pairs(first=1)
 def test_kills_at_random_moments(start, unbroken, trainer, ranks):
-    whole, seconds = unbroken(trainer, ranks)
+    whole = unbroken(trainer, ranks)
     rng, hit = random.Random(f"{trainer} {ranks}"), Counter()
     for turn in range(MOMENTS):
-        run = run_until_a_moment(start, trainer, ranks, turn, rng, seconds, **keys_of(trainer, ranks))
+        run = run_until_a_moment(start, trainer, ranks, turn, rng, **keys_of(trainer, ranks))
         run.kill()
         run.wait_for_the_end()
         hit[state(run)] += 1
@@ -160,12 +153,12 @@ def test_kills_at_random_moments(start, unbroken, trainer, ranks):
 
 @pairs(first=0)
 def test_signals_at_random_moments(start, unbroken, trainer, ranks):
-    whole, seconds = unbroken(trainer, ranks)
+    whole = unbroken(trainer, ranks)
     rng, hit = random.Random(f"signals {trainer} {ranks}"), Counter()
     for turn in range(max(1, MOMENTS // 2)):
         number = rng.choice([signal.SIGTERM, signal.SIGUSR1])
         keys = keys_of(trainer, ranks, save_every=rng.choice([1, EPOCHS]))
-        run = run_until_a_moment(start, trainer, ranks, turn, rng, seconds, **keys)
+        run = run_until_a_moment(start, trainer, ranks, turn, rng, **keys)
         trained = run.steps(epoch=0) > 0
         if run.members():
             run.signal_group(number)
