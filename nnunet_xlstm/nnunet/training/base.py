@@ -28,7 +28,7 @@ from nnunet_xlstm import __version__
 from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, resolve, to_dict
 from nnunet_xlstm.config.augmentation import augmentation_values
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.write import remove_leftovers, replacing
+from nnunet_xlstm.io.write import remove_leftovers, replacing, write_bytes
 from nnunet_xlstm.networks.memory import estimate_memory
 from nnunet_xlstm.nnunet.checkpoints.resume import read_header, readable_checkpoint
 from nnunet_xlstm.nnunet.loading import augmentation
@@ -365,8 +365,7 @@ class XLSTMTrainer(nnUNetTrainer):
         if self._kept.getbuffer().nbytes:
             latest = Path(self.output_folder) / LATEST
             remove_leftovers(latest.parent)
-            with replacing(latest) as temporary:
-                temporary.write_bytes(self._kept.getbuffer())
+            write_bytes(latest, self._kept.getbuffer())
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
         if isinstance(filename_or_checkpoint, (str, Path)):

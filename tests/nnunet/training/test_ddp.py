@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 def rank_main(rank: int, folder: str) -> None:
     """Two steps; then a signal reaches rank 1 alone, and both must end with one complete checkpoint."""
     trainer = start("nnUNetTrainerXLSTMUNetShort", rank, folder)
+    trainer.on_epoch_start()  # keeps what a stop writes
     trainer.on_train_epoch_start()  # seeds by rank
     batches = [next(trainer.dataloader_train) for _ in range(2)]
     for batch in batches:
