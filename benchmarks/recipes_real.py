@@ -170,7 +170,7 @@ class Recipes(Bench):
         scores = self.work / "judged" / f"{name}.json"
         scores.parent.mkdir(exist_ok=True)
         command = ["nnunet_xlstm", "evaluate", "-ref", str(self.data / NAME / "labelsTr"), "-pred"]
-        command += [str(fold / "validation"), "-djfile", str(fold.parent / "dataset.json"), "-o", str(scores)]
+        command += [str(fold / "validation"), "-djfile", str(fold.parent / "dataset.json"), "--chill", "-o", str(scores)]
         self.once(f"evaluate_{name}", command)
         return {"dice": json.loads(scores.read_text())["foreground_mean"]["Dice"], "seconds": seconds}
 
