@@ -169,8 +169,8 @@ class Recipes(Bench):
         seconds["training"] = round(json.loads((fold / "seconds.json").read_text()))
         scores = self.work / "judged" / f"{name}.json"
         scores.parent.mkdir(exist_ok=True)
-        command = ["nnunet_xlstm", "evaluate", "-ref", str(self.data / NAME / "labelsTr"), "-pred"]
-        command += [str(fold / "validation"), "-djfile", str(fold.parent / "dataset.json"), "--chill", "-o", str(scores)]
+        command = ["nnunet_xlstm", "evaluate", "-ref", str(self.data / NAME / "labelsTr"), "--chill", "-pred"]
+        command += [str(fold / "validation"), "-djfile", str(fold.parent / "dataset.json"), "-o", str(scores)]
         self.once(f"evaluate_{name}", command)
         return {"dice": json.loads(scores.read_text())["foreground_mean"]["Dice"], "seconds": seconds}
 
