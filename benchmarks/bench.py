@@ -1,4 +1,4 @@
-"""What the studies on real images share: commands run in one work folder, resumable, and the recipe of their arms."""
+"""Share what studies on real images need: resumable commands in one work folder, the variants' recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# of studies whose arms differ in where they start and what they see: the CPU protocol's, validated as little as may be
+# of studies whose variants differ in where they start and what they see: the CPU protocol's, validated as little as may
+# be
 RECIPE = {
     "num_iterations_per_epoch": 50,
     "num_val_iterations_per_epoch": 1,
