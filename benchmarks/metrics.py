@@ -20,14 +20,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from bench import number_of
 from scipy.ndimage import gaussian_filter
 
 from nnunet_xlstm.evaluation.classes import Classes
@@ -100,8 +99,7 @@ def extra_memory(variant: str) -> float:
 
 
 def fresh_memory(variant: str) -> float:
-    command = [sys.executable, __file__, "--memory-of", variant]
-    value = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    value = number_of(__file__, "--memory-of", variant)
     print(f"{variant}: {value:.0f} MB extra", flush=True)
     return value
 

@@ -27,13 +27,13 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from bench import number_of
 from torch import Tensor
 
 from nnunet_xlstm.layers.mlstm import mlstm_chunkwise, mlstm_parallel
@@ -132,10 +132,9 @@ def extra_memory(form: str, tokens: int) -> float:
 
 
 def fresh_memory(form: str, tokens: int) -> float:
-    command = [sys.executable, __file__, "--memory-of", form, "--tokens", str(tokens)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    print(f"  {form:<12} {float(out):9.1f} MB extra at {tokens} tokens", flush=True)
-    return float(out)
+    megabytes = number_of(__file__, "--memory-of", form, "--tokens", str(tokens))
+    print(f"  {form:<12} {megabytes:9.1f} MB extra at {tokens} tokens", flush=True)
+    return megabytes
 
 
 def main() -> None:

@@ -22,13 +22,12 @@ import importlib
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from bench import number_of
 
 from nnunet_xlstm import registry
 from nnunet_xlstm.config.pretraining import PretrainingConfig
@@ -181,10 +180,7 @@ def peak_mb() -> float:
 def memory_of(variant: str, args: argparse.Namespace) -> float:
     """Peak megabytes above the imports, in a fresh process, over two steps (the second has the optimiser's state)."""
     flags = [f"--{k}={getattr(args, k)}" for k in ("preset", "patch", "batch", "trainer", "threads")]
-    out = subprocess.run(
-        [sys.executable, __file__, "--memory-of", variant, *flags], check=True, capture_output=True, text=True
-    )
-    megabytes = float(out.stdout.strip().splitlines()[-1])
+    megabytes = number_of(__file__, "--memory-of", variant, *flags)
     print(f"  {variant:8} {megabytes:8.1f} MB", flush=True)
     return megabytes
 
