@@ -165,7 +165,7 @@ class FewLabels(Bench):
             preset["subject"] = row["subject"]
         path = out.with_suffix(".json")
         path.write_text(json.dumps(preset, indent=1))
-        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "-device", self.device]
+        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "--device", self.device]
         # a study has all its variants at all its labels, these are the ones asked for now
         asked = [f"{variant}_n{n}_s*" for n in labels for variant in variants]
         self.run(f"study_{dataset}{suffix}", [*command, "--jobs", str(self.jobs), "--only", *asked])

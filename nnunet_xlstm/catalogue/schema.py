@@ -32,9 +32,9 @@ from nnunet_xlstm.catalogue.checks import (
     text_or_null,
     texts,
 )
+from nnunet_xlstm.choices import REGIONS
 from nnunet_xlstm.datasets.case_index import MODALITIES, SAMPLING
 
-REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 GROUPS = ("organ", "vessel", "lesion")  # painted in this order
 MERGES = ("unified", "none")
 FACTS = ("labels", "channels", "cases", "licence", "layout", "targets", "access")

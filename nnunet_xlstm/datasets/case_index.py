@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.choices import MODALITIES
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.paths import check_file_name
 from nnunet_xlstm.io.read import read_json
 
 NAME = "pool_cases.json"
 FORMAT = 1
-MODALITIES = ("CT", "MR", "PET")
 SAMPLING = ("sqrt", "modality", "uniform")
 
 

@@ -46,7 +46,7 @@ class Plan:
     """What the study does.
 
     Attributes:
-        encoders: of frozen_encoder.ENCODERS. train, test: cases that fit the probe and that score it; empty without a
+        encoders: of choices.ENCODERS. train, test: cases that fit the probe and that score it; empty without a
         probe.
         others: further cases for neighbours and ranks. subjects: of every case.
         labels: name -> case -> what the neighbours are asked for. shown: cases in the picture.

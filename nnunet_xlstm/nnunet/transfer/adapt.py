@@ -14,19 +14,20 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor, nn
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import CheckpointError
-from nnunet_xlstm.io.write import replacing
+from nnunet_xlstm.choices import MIN_LOADED, SCOPES
+from nnunet_xlstm.errors import CheckpointError, ConfigError
+from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
+from nnunet_xlstm.io.tables import text_table
+from nnunet_xlstm.io.write import replacing, write_json
 from nnunet_xlstm.layers.transformer import resize_grid
 from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.transfer.differences import architecture_differences, preprocessing_remarks
 from nnunet_xlstm.nnunet.transfer.source import Source
 from nnunet_xlstm.nnunet.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, Table
-from nnunet_xlstm.nnunet.transfer.target import Target
+from nnunet_xlstm.nnunet.transfer.target import Target, preprocessed_folder
 from nnunet_xlstm.nnunet.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
 
-SCOPES = ("encoder", "bottom", "all")
-MIN_LOADED = 0.9
 NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
 
 
@@ -40,11 +41,15 @@ class Options:
         seed: of what starts anew.
     """
 
-    scope: str = "encoder"
+    scope: str = SCOPES[0]
     channels: Mapping[int, Sequence[int]] | None = None
     force: bool = False
     min_loaded: float = MIN_LOADED
     seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.min_loaded <= 1:
+            raise ConfigError(f"--min-loaded {self.min_loaded}: give a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,27 @@ class Adapted:
     table: Table
     differences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return the result as lines of text: a table by part, then what did not arrive unchanged."""
+        rows = [[str(cell) for cell in row] for row in self.table.by_part()]
+        lines = [*text_table([self.table.header(), *rows]), "", *self.table.details()]
+        lines += [f"forced: {line}" for line in self.differences]
+        return lines + [f"note: {line}" for line in self.remarks]
+
+
+def check_output(out: Path, checkpoint: Path, dataset: str) -> None:
+    """Refuse to replace what is read. The report goes beside the file, to its name with .json: no plans may lie there.
+
+    Raises:
+        ConfigError: another ending than .pth, or a file that is read or not ours.
+    """
+    report = out.with_suffix(".json")
+    if out.suffix != ".pth" or out.is_dir():
+        raise ConfigError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
+    folder = preprocessed_folder(dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
+    protect_inputs([out, report], [checkpoint, *folder.glob("*.json")])
+    protect_other_json(report, "scope")
 
 
 def adapt(source: Source, target: Target, options: Options) -> Adapted:
@@ -213,13 +239,17 @@ def verify(adapted: Adapted, path: Path, target: Target, seed: int) -> int:
     return checked
 
 
-def write(adapted: Adapted, source: Source, target: Target, options: Options, path: Path) -> None:
-    """The file for -pretrained_weights: full state, and the report within; plain types only."""
+def write(adapted: Adapted, source: Source, target: Target, options: Options, path: Path) -> int:
+    """Write the file for -pretrained_weights (full state, and the report within; plain types only), and the report.
+
+    Returns:
+        How many tensors were compared after nnU-Net's own loading.
+    """
     own = {
         "format": checkpoints.FORMAT,
         "kind": "adapted",
         "version": __version__,
-        "report": report(adapted, source, target, options),
+        "report": (summary := report(adapted, source, target, options)),
         "architecture": target.row["architecture"],
         "channel_names": target.channels,
         "lineage": [*source.lineage, source.origin],
@@ -228,6 +258,9 @@ def write(adapted: Adapted, source: Source, target: Target, options: Options, pa
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         torch.save(content, temporary)
+    checked = verify(adapted, path, target, options.seed + 1)
+    write_json(path.with_suffix(".json"), summary)
+    return checked
 
 
 def report(adapted: Adapted, source: Source, target: Target, options: Options) -> dict[str, Any]:
