@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from nnunet_xlstm.nnunet.loading.workers import STOP_SIGNALS
 
-
 PF_EXITING = 4  # include/linux/sched.h
 
 
