@@ -31,7 +31,7 @@ ALLOWED = {
     "errors": (set(), set()),
     "registry": (set(), set()),
     "machine": (set(), set()),
-    "subprocesses": (set(), set()),
+    "subprocesses": ({"io"}, set()),
     "io": (set(), set()),
     "html": ({"io"}, set()),
     "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
@@ -78,7 +78,19 @@ ALLOWED = {
         {"numpy", "SimpleITK", "tqdm"},
     ),
     "studies": (
-        {"comparison", "config", "datasets", "evaluation", "figures", "html", "io", "pools", "registry", "statistics"}
+        {
+            "comparison",
+            "config",
+            "datasets",
+            "evaluation",
+            "figures",
+            "html",
+            "imaging",
+            "io",
+            "pools",
+            "registry",
+            "statistics",
+        }
         | {"nnunet.install", "nnunet.loading", "nnunet.training", "subprocesses"},
         {"numpy", "tqdm"},
     ),
