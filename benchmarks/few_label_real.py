@@ -64,10 +64,10 @@ ARMS = {
 }
 REMEDIES = {
     "stage1": Arm("stage1"),
-    "decay": Arm("stage2", config={"lr_decay": 0.7}),
+    "decay": Arm("stage2", config={"layer_decay": 0.7}),
     "staged": Arm("stage2", "nnUNetTrainerFinetuneStaged", config={"decoder_epochs": 2}),
     "own": Arm("own"),
-    "own_decay": Arm("own", config={"lr_decay": 0.7}),
+    "own_decay": Arm("own", config={"layer_decay": 0.7}),
     "pool_own": Arm("pool_own"),
     "own_long": Arm("own_long"),
     # no remedies, but controls of the recipe: does the optimiser leave pre-training something to gain?

@@ -262,7 +262,7 @@ def _rows(arms: dict[str, dict]) -> list[list[str]]:
     for arm, numbers in arms.items():
         column = {
             "effective rank, cases": numbers.get("effective_rank"),
-            "effective rank, cells": numbers.get("effective_rank_cells"),
+            "effective rank, tokens": numbers.get("effective_rank_tokens"),
             "feature SD, cases": numbers.get("feature_sd"),
         }
         for name, kinds in numbers.get("knn", {}).items():
