@@ -32,13 +32,14 @@ ALLOWED = {
     "registry": (set(), set()),
     "machine": (set(), set()),
     "subprocesses": ({"io"}, set()),
+    "parallel": (set(), {"tqdm"}),
     "io": (set(), set()),
     "html": ({"io"}, set()),
     "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
     # data sets
-    "datasets": (FILES, {"numpy", "SimpleITK", "tqdm"}),
-    "catalogue": (FILES | {"datasets"}, {"numpy", "SimpleITK"}),
-    "pools": (FILES | {"datasets", "catalogue"}, ARRAYS | {"tqdm"}),
+    "datasets": (FILES | {"parallel"}, {"numpy", "SimpleITK", "tqdm"}),
+    "catalogue": (FILES | {"datasets", "parallel"}, {"numpy", "SimpleITK"}),
+    "pools": (FILES | {"datasets", "catalogue", "parallel"}, ARRAYS | {"tqdm"}),
     "phantoms": (FILES | {"catalogue"}, ARRAYS),
     # networks, and what they learn from
     "config": ({"io"}, set()),
@@ -66,12 +67,12 @@ ALLOWED = {
     # scores and pictures
     "statistics": (set(), {"numpy", "scipy"}),
     "figures": (FILES, {"numpy", "SimpleITK", "matplotlib"}),
-    "evaluation": (FILES | {"datasets", "html"}, ARRAYS | {"tqdm"}),
+    "evaluation": (FILES | {"datasets", "html", "parallel"}, ARRAYS | {"tqdm"}),
     "comparison": (
         {"datasets", "evaluation", "figures", "html", "io", "statistics"},
         {"numpy", "matplotlib", "tqdm"},
     ),
-    "meshes": (FILES | {"evaluation", "figures"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
+    "meshes": (FILES | {"evaluation", "figures", "parallel"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
     # whole runs
     "demo": (
         FILES | {"datasets", "evaluation", "figures", "html", "nnunet.install", "phantoms", "subprocesses"},

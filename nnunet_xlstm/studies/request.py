@@ -15,11 +15,11 @@ from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.studies.kind import COMMON, Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-ARM_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
+VARIANT_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One way to train.
 
     Attributes:
@@ -37,16 +37,16 @@ class Arm:
     def __post_init__(self):
         if not NAME.fullmatch(self.name):
             raise ConfigError(
-                f"arm '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
+                f"variant '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
             )
         if self.adapt and self.checkpoint is None:
             raise ConfigError(
-                f"arm '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
+                f"variant '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
             )
 
 
-def parse_arm(text: str) -> Arm:
-    """An arm as the command line has it.
+def parse_variant(text: str) -> Variant:
+    """A variant as the command line has it.
 
     Raises:
         ValueError: not of that form.
@@ -55,8 +55,8 @@ def parse_arm(text: str) -> Arm:
     name, equals, checkpoint = left.partition("=")
     trainer, at, plans = right.partition("@")
     if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
-        raise ConfigError(f"arm '{text}': give {ARM_RULE}")
-    return Arm(name, trainer, plans or None, checkpoint or None)
+        raise ConfigError(f"variant '{text}': give {VARIANT_RULE}")
+    return Variant(name, trainer, plans or None, checkpoint or None)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Request:
     epochs: list[int] | None = None
     folds: list[int] | None = None
     seeds: int | None = None
-    arms: list[Arm] | None = None
+    variants: list[Variant] | None = None
     iterations: int | None = None
     config: dict[str, Any] | None = None
     pool: Path | None = None
@@ -87,9 +87,11 @@ class Request:
                 raise ConfigError(f"{name} {values}: give {LISTS[name]}, each {least} or more")
         if self.subjects is not None and self.subject is not None:
             raise ConfigError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
-        names = [arm.name.casefold() for arm in self.arms or ()]
+        names = [variant.name.casefold() for variant in self.variants or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
+            raise ConfigError(
+                f"several variants are named '{twice[0]}' (case does not count); give each a name of its own"
+            )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -113,20 +115,20 @@ class Request:
 LISTS = {"labels": "numbers of subjects", "epochs": "numbers of epochs", "folds": "numbers of folds"}
 FILES = ("pool", "test_subjects", "subjects")
 TYPES = {
-    "dataset": (str, int), "configuration": (str,), **dict.fromkeys(LISTS, (list,)), "seeds": (int,), "arms": (list,),
-    "iterations": (int,), "config": (dict,), **dict.fromkeys(FILES, (str,)), "subject": (str,),
+    "dataset": (str, int), "configuration": (str,), **dict.fromkeys(LISTS, (list,)), "seeds": (int,),
+    "variants": (list,), "iterations": (int,), "config": (dict,), **dict.fromkeys(FILES, (str,)), "subject": (str,),
 }  # fmt: skip
 
 
 def read_preset(path: Path) -> Request:
-    """A request from a JSON file: an object with keys of `Request`; arms as on the command line or as objects.
+    """A request from a JSON file: an object with keys of `Request`; variants as on the command line or as objects.
 
     Raises:
         ConfigError: not such a file, an unknown key, or a value of another type.
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ConfigError(f'{path}: write an object such as {{"labels": [5], "arms": ["scratch:TRAINER@PLANS"]}}')
+        raise ConfigError(f'{path}: write an object such as {{"labels": [5], "variants": ["scratch:TRAINER@PLANS"]}}')
     _check_keys(f"{path}", content, TYPES)
     for key, value in content.items():
         if not isinstance(value, TYPES[key]) or isinstance(value, bool):
@@ -137,25 +139,27 @@ def read_preset(path: Path) -> Request:
     values = dict(content)
     if "dataset" in values:
         values["dataset"] = str(values["dataset"])
-    if "arms" in values:
-        values["arms"] = [parse_arm(row) if isinstance(row, str) else _arm(path, row) for row in values["arms"]]
+    if "variants" in values:
+        values["variants"] = [
+            parse_variant(row) if isinstance(row, str) else _variant(path, row) for row in values["variants"]
+        ]
     for key in FILES:
         if key in values:
             values[key] = Path(values[key])
     return Request(**values)
 
 
-def _arm(path: Path, row: Any) -> Arm:
+def _variant(path: Path, row: Any) -> Variant:
     if not isinstance(row, dict) or not {"name", "trainer"} <= set(row):
-        raise ConfigError(f'{path}: arm {row!r}; give "{ARM_RULE}", or an object with name and trainer')
-    kinds = {f.name: {"config": dict, "adapt": list}.get(f.name, str) for f in dataclasses.fields(Arm)}
-    _check_keys(f"{path}, arm '{row['name']}'", row, kinds)
+        raise ConfigError(f'{path}: variant {row!r}; give "{VARIANT_RULE}", or an object with name and trainer')
+    kinds = {f.name: {"config": dict, "adapt": list}.get(f.name, str) for f in dataclasses.fields(Variant)}
+    _check_keys(f"{path}, variant '{row['name']}'", row, kinds)
     for key, value in row.items():
         fits = isinstance(value, kinds[key]) and (key != "adapt" or all(isinstance(word, str) for word in value))
         if not fits:
             words = "list of words" if key == "adapt" else kinds[key].__name__
-            raise ConfigError(f"{path}, arm '{row['name']}': {key} = {value!r}; give a {words}")
-    return Arm(**row)
+            raise ConfigError(f"{path}, variant '{row['name']}': {key} = {value!r}; give a {words}")
+    return Variant(**row)
 
 
 def _check_keys(where: str, content: Mapping[str, Any], known: Mapping[str, Any]) -> None:

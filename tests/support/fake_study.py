@@ -83,7 +83,7 @@ class FakeCommands:
             write(out / image.name.replace("_0000", ""), ball(self.radius(len(cases))))
 
     def radius(self, cases):
-        """Larger, and so nearer to the truth, for more cases, for the arm `full` and for higher seeds."""
+        """Larger, and so nearer to the truth, for more cases, for the variant `full` and for higher seeds."""
         run = self.folder.name
         return 2.5 + 0.3 * cases / 2 + 0.4 * run.startswith("full") + 0.05 * int(run[-1])
 

@@ -170,7 +170,7 @@ def test_what_adapt_made_is_no_source(run_adapt, tmp_path):
     assert code == 1 and "give what it came from, checkpoint_final.pth" in text
 
 
-def test_a_twin_is_another_network(run_adapt, transfer_folder):
+def test_an_ablation_is_another_network(run_adapt, transfer_folder):
     change(transfer_folder, lambda p: kwargs(p).update(xlstm_from_stage=None))
     code, _, text = run_adapt()
     assert code == 1 and "xlstm_from_stage" in text
