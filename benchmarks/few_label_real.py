@@ -65,10 +65,10 @@ VARIANTS = {
 }
 REMEDIES = {
     "stage1": Variant("stage1"),
-    "decay": Variant("stage2", config={"lr_decay": 0.7}),
+    "decay": Variant("stage2", config={"layer_decay": 0.7}),
     "staged": Variant("stage2", "nnUNetTrainerFinetuneStaged", config={"decoder_epochs": 2}),
     "own": Variant("own"),
-    "own_decay": Variant("own", config={"lr_decay": 0.7}),
+    "own_decay": Variant("own", config={"layer_decay": 0.7}),
     "pool_own": Variant("pool_own"),
     "own_long": Variant("own_long"),
     # no remedies, but controls of the recipe: does the optimiser leave pre-training something to gain?

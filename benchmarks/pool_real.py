@@ -72,7 +72,7 @@ VARIANTS = {
     **{f"alone_{network}_{n}": Run(n, network, STOCK) for network in ("nnunet", "tsfm_s") for n in TEST},
     "pool_without_acdc": Run(501, "tsfm_s", PARTIAL),
 }
-ALIKE, ABSENT = {"case_sampling": "uniform"}, {"loss_impossible": "absent"}
+ALIKE, ABSENT = {"case_sampling": "uniform"}, {"out_of_scope_targets": "absent"}
 REMEDIES = {  # settings of the training over annotated targets
     "pool_nnunet_mean": Run(500, "nnunet", PARTIAL, {"loss_reduction": "mean"}),
     "pool_nnunet_absent": Run(500, "nnunet", PARTIAL, ABSENT),

@@ -42,12 +42,12 @@ SOURCES = {
 }
 COMMON = {"patch_size": [8, 48, 48], "num_iterations_per_epoch": 25, "num_val_iterations_per_epoch": 2, "save_every": 1}
 # Short runs: many small steps instead of few large ones, at a rate that moves within them.
-STEPS = COMMON | {"batch_size": 4, "accumulation": 1, "initial_lr": 5e-4, "lr_reference_batch": None}
+STEPS = COMMON | {"batch_size": 4, "gradient_accumulation": 1, "initial_lr": 5e-4, "lr_reference_batch": None}
 # The robust preset so: also a teacher that can follow, and heads that do not outweigh a network of 1.7 M parameters.
 SHORT = STEPS | {
     "teacher_momentum": 0.99,
     "n_prototypes": 512,
-    "inner_prototypes": 256,
+    "n_prototypes_inner": 256,
     "head_hidden": 512,
     "dense_points": 128,
 }
@@ -150,13 +150,13 @@ def source(data: Path, key: str) -> dict:
     return row | {"dataset": str(data / row["dataset"])}
 
 
-def watch(path: Path) -> dict:
-    """First, worst and last value of the measures that show a collapse, and how many epochs had a finding."""
+def collapse_measures(path: Path) -> dict:
+    """First, worst and last value of the measures that show a collapse, and how many epochs had a warning."""
     rows = {row["epoch"]: row for row in map(json.loads, path.read_text().splitlines())}  # a resumed epoch counts once
     rows = [rows[epoch] for epoch in sorted(rows)]
     worst = {"feature_sd": min, "embedding_sd": min, "effective_rank": min, "mean_cosine": max, "top1_share": max}
     worst |= {"entropy_mean_target": min, "mean_entropy_target": max}
-    result = {"epochs": rows[-1]["epoch"] + 1, "epochs_with_findings": sum(bool(row["findings"]) for row in rows)}
+    result = {"epochs": rows[-1]["epoch"] + 1, "epochs_with_warnings": sum(bool(row["warnings"]) for row in rows)}
     for name, pick in worst.items():
         values = [row[name] for row in rows if row.get(name) is not None]
         if values:
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--iterations", type=int, default=800, help="optimiser steps of a run; a multiple of 25")
+    parser.add_argument("--iterations", type=int, default=800, help="optimizer steps of a run; a multiple of 25")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training")
     parser.add_argument("--seed", type=int, default=0)
@@ -184,7 +184,7 @@ def main() -> None:
         study.train(run, args.seed)
         print(f"{run}: trained", file=sys.stderr, flush=True)
         return {
-            "watch": watch(study.output(run) / "pretraining.jsonl"),
+            "collapse": collapse_measures(study.output(run) / "pretraining.jsonl"),
             "seconds": round(json.loads((study.output(run) / "seconds.json").read_text())),
             "features": study.features(run, args.seed),
         }

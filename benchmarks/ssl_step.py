@@ -4,8 +4,8 @@
 
 Prints what it measures; the last line is one JSON object:
 
-    step_ratio     time of one optimiser step (two global views per image, one batch) / time of the bare work it does:
-                   the student's encoder forward and backward on both views, the teacher's forward, the same optimiser
+    step_ratio     time of one optimizer step (two global views per image, one batch) / time of the bare work it does:
+                   the student's encoder forward and backward on both views, the teacher's forward, the same optimizer
     memory_ratio   peak memory of the step / of the bare work, each in a fresh process, above what the imports take
     views_ratio    views per second of our loader / samples per second of nnU-Net's own augmentation at the same patch,
                    both from an image in memory, both with one thread
@@ -43,7 +43,7 @@ SPACING = (1.0, 1.0, 1.0)
 def recipe(trainer: str) -> PretrainingConfig:
     """The trainer's keys, for one batch per step."""
     config = getattr(importlib.import_module(registry.TRAINERS[trainer]), trainer).recipe
-    return dataclasses.replace(config, accumulation=1, freeze_prototypes_epochs=0)
+    return dataclasses.replace(config, gradient_accumulation=1, freeze_prototypes_epochs=0)
 
 
 def encoder(preset: str, patch: int) -> torch.nn.Module:
@@ -74,7 +74,7 @@ def full_step(args: argparse.Namespace) -> Callable[[], None]:
         method.freeze_prototypes()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 3.0)
         optimizer.step()
-        method.observations()
+        method.step_statistics()
         method.end_step(step, 1000)
         step += 1
 
@@ -178,7 +178,7 @@ def peak_mb() -> float:
 
 
 def memory_of(variant: str, args: argparse.Namespace) -> float:
-    """Peak megabytes above the imports, in a fresh process, over two steps (the second has the optimiser's state)."""
+    """Peak megabytes above the imports, in a fresh process, over two steps (the second has the optimizer's state)."""
     flags = [f"--{k}={getattr(args, k)}" for k in ("preset", "patch", "batch", "trainer", "threads")]
     megabytes = number_of(__file__, "--memory-of", variant, *flags)
     print(f"  {variant:8} {megabytes:8.1f} MB", flush=True)

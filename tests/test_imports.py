@@ -33,7 +33,7 @@ ALLOWED = {
     "choices": (set(), set()),
     "registry": (set(), set()),
     "machine": (set(), set()),
-    "subprocesses": (set(), set()),
+    "subprocesses": ({"io"}, set()),
     "parallel": (set(), {"tqdm"}),
     "io": (set(), set()),
     "html": ({"io"}, set()),
@@ -82,7 +82,19 @@ ALLOWED = {
         {"numpy", "SimpleITK", "tqdm"},
     ),
     "studies": (
-        {"comparison", "config", "datasets", "evaluation", "figures", "html", "io", "pools", "registry", "statistics"}
+        {
+            "comparison",
+            "config",
+            "datasets",
+            "evaluation",
+            "figures",
+            "html",
+            "imaging",
+            "io",
+            "pools",
+            "registry",
+            "statistics",
+        }
         | {"nnunet.install", "nnunet.loading", "nnunet.training", "subprocesses"},
         {"numpy", "tqdm"},
     ),

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", dest="plans", required=True, metavar="PLANS", help="plans of the target")
     parser.add_argument("-c", dest="configuration", default="3d_fullres", metavar="NAME", help="(%(default)s)")
     add_output(parser, "the adapted checkpoint", "FILE")
-    parser.add_argument("--weights", choices=BRANCHES, help="of a pre-training; default: what its `export` says")
+    parser.add_argument("--weights", choices=BRANCHES, help="of a pre-training; default: what its `export_branch` says")
     parser.add_argument(
         "--scope",
         choices=SCOPES,

@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.errors import CommandFailed, DatasetError, UserError
+from nnunet_xlstm.imaging.integrity import check_whole
+from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import WriteError, remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet.install.environment import FEW_CORES, child_variables, own_command, stock_command
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
@@ -52,6 +54,11 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
             predictions = fold / "validation"
             if not (predictions / "summary.json").is_file():  # nnU-Net writes it last
                 commands.run("validate", [*_train(study, run, device), "--val"])
+            try:
+                check_predictions(predictions, part)
+            except CommandFailed:
+                (predictions / "summary.json").unlink()  # a rerun predicts again
+                raise
         else:
             predictions = _predicted(study, run, part, device, commands, suffix)
         commands.run(f"evaluate{suffix}", evaluate_command(study, run, part, predictions))
@@ -72,8 +79,26 @@ def _predicted(study: Study, run: Run, part: Part, device: str, commands: Comman
             commands.run(f"restrict{suffix}", command)
             shutil.rmtree(unfinished)  # its probabilities of all targets take the most room of all
             unfinished = restricted
+        check_predictions(unfinished, part)
         unfinished.replace(predictions)
     return predictions
+
+
+def check_predictions(folder: Path, part: Part) -> None:
+    """Check that the label map of every case is whole: on a full disk ITK cuts NIfTI files off and tells nobody.
+
+    Raises:
+        CommandFailed: one is not.
+    """
+    ending = read_json(part.data.raw / "dataset.json")["file_ending"]
+    for case in part.cases:
+        try:
+            check_whole(folder / f"{case}{ending}")
+        except DatasetError as error:
+            raise CommandFailed(
+                f"{error}: its command ended without an error, so the disk may have been full; make room on it and run "
+                "the study again"
+            ) from error
 
 
 def of_pool(run: Run, part: Part) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from support.image_files import tree
+from support.small_disk import LARGE, resize, used
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases
@@ -92,6 +93,21 @@ def test_the_same_seed_gives_the_same_numbers(run, tmp_path):
     first = read(tmp_path)
     assert run("--encoders", "untrained", "--probe", "--seed", "3") == 0
     assert read(tmp_path) == first
+
+
+def test_a_full_disk(run, disk, tmp_path, capsys):
+    (tmp_path / "out").symlink_to(disk)
+    options = ["--arms", "untrained", "--probe"]
+    assert run(*options) == 0
+    before = tree(disk)
+    resize(disk, used(disk))
+    options += ["--seed", "4"]  # other results for the same files
+    assert run(*options) == 1
+    assert "make room on that disk" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {path: content for path, (content, _) in tree(disk).items()} == {p: c for p, (c, _) in before.items()}
+    resize(disk, LARGE)
+    assert run(*options) == 0
+    assert {path: content for path, (content, _) in tree(disk).items()} != {p: c for p, (c, _) in before.items()}
 
 
 def test_pool_columns_subjects_and_few_cases(run, copy, tmp_path):

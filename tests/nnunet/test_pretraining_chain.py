@@ -17,7 +17,13 @@ KEYS = {
     "batch_size": 2,
     "seed": 1,
 }
-SMALL_HEADS = {"accumulation": 1, "n_prototypes": 32, "inner_prototypes": 16, "head_hidden": 32, "monitor_vectors": 16}
+SMALL_HEADS = {
+    "gradient_accumulation": 1,
+    "n_prototypes": 32,
+    "n_prototypes_inner": 16,
+    "head_hidden": 32,
+    "monitor_vectors": 16,
+}
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.figures.feature_maps import draw_feature_maps
 from nnunet_xlstm.io.write import staging, write_json
 from nnunet_xlstm.nnunet.probing.cases import Cases
-from nnunet_xlstm.nnunet.probing.frozen_encoder import FrozenEncoder, Observation
+from nnunet_xlstm.nnunet.probing.frozen_encoder import CaseFeatures, FrozenEncoder
 from nnunet_xlstm.pretraining import probe
 from nnunet_xlstm.pretraining.collapse.metrics import effective_rank, knn_accuracy, spread
 
@@ -28,8 +28,8 @@ HISTOGRAM = "histogram"  # the encoder without a network, for nearest neighbours
 DEFINITIONS = {
     "effective_rank": "RankMe of the pooled last map, a vector of unit length per case",
     "feature_sd": "SD over cases of these vectors, mean over dimensions, times sqrt(dimensions); 1 for random ones",
-    "effective_rank_cells": "RankMe of single cells of the last map (at most 64 per case)",
-    "feature_sd_cells": "likewise",
+    "effective_rank_tokens": "RankMe of single tokens of the last map (at most 64 per case)",
+    "feature_sd_tokens": "likewise",
     "knn": "share of cases whose nearest cases (cosine) of other subjects name their label by majority",
     "knn bottom": "on the pooled last map", "knn all": "on the pooled maps of all stages, each of unit length",
     "knn histogram": "on square roots of intensity histograms of the preprocessed images, no network",
@@ -111,7 +111,7 @@ class Study:
             # one stream of random numbers per encoder: all encoders draw the same
             rng = np.random.default_rng([plan.seed, 1])
             seen = {
-                case: encoder.observe(self.cases.load(case).image, np.concatenate(drawn.points(case)), rng)
+                case: encoder.extract(self.cases.load(case).image, np.concatenate(drawn.points(case)), rng)
                 for case in self._bar(plan.cases, f"{encoder_name}: features")
             }
             self.numbers[encoder_name] = self._numbers(seen)
@@ -180,17 +180,17 @@ class Study:
 
     # ---- numbers of one encoder
 
-    def _numbers(self, seen: Mapping[str, Observation]) -> dict[str, Any]:
+    def _numbers(self, seen: Mapping[str, CaseFeatures]) -> dict[str, Any]:
         rows = list(seen.values())
         pooled = [
             F.normalize(torch.stack(stage).double(), dim=1) for stage in zip(*(r.pooled for r in rows), strict=True)
         ]
-        cells = F.normalize(torch.cat([row.cells for row in rows]).double(), dim=1)
+        tokens = F.normalize(torch.cat([row.tokens for row in rows]).double(), dim=1)
         numbers = {
             "effective_rank": effective_rank(pooled[-1]),
             "feature_sd": spread(pooled[-1]),
-            "effective_rank_cells": effective_rank(cells),
-            "feature_sd_cells": spread(cells),
+            "effective_rank_tokens": effective_rank(tokens),
+            "feature_sd_tokens": spread(tokens),
             "dimensions": pooled[-1].shape[1],
         }
         if self.plan.labels:
@@ -211,7 +211,7 @@ class Study:
 
     # ---- the probe
 
-    def _probe(self, encoder_name: str, encoder: FrozenEncoder, seen: Mapping[str, Observation], drawn: Drawn) -> None:
+    def _probe(self, encoder_name: str, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> None:
         plan = self.plan
         x, y = self._sample(plan.train, seen, drawn)
         owners = np.array([plan.subjects[case] for case in plan.train for _ in drawn.classes[case]])
@@ -232,12 +232,14 @@ class Study:
                 path = folder / f"{case}{content['file_ending']}"
                 self.cases.write_labels(encoder.project(prepared.image, model), self.ids, prepared, path)
 
-    def _sample(self, cases: Sequence[str], seen: Mapping[str, Observation], drawn: Drawn) -> tuple[Tensor, np.ndarray]:
+    def _sample(
+        self, cases: Sequence[str], seen: Mapping[str, CaseFeatures], drawn: Drawn
+    ) -> tuple[Tensor, np.ndarray]:
         x = torch.cat([seen[case].points[: len(drawn.voxels[case])] for case in cases])
         return x, np.concatenate([drawn.classes[case] for case in cases])
 
     def _each_stage(
-        self, x: Tensor, y: np.ndarray, penalty: float, seen: Mapping[str, Observation], drawn: Drawn
+        self, x: Tensor, y: np.ndarray, penalty: float, seen: Mapping[str, CaseFeatures], drawn: Drawn
     ) -> list[dict]:
         test_x, test_y = self._sample(self.plan.test, seen, drawn)
         widths = [len(v) for v in next(iter(seen.values())).pooled]
@@ -251,7 +253,7 @@ class Study:
 
     # ---- the picture
 
-    def _colours(self, encoder: FrozenEncoder, seen: Mapping[str, Observation], drawn: Drawn) -> dict[str, np.ndarray]:
+    def _colours(self, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> dict[str, np.ndarray]:
         """Of each shown case three channels in [0, 1], (3, D, H, W): one fit and one scale for all of them."""
         shown = self.plan.shown
         x = torch.cat([seen[case].points[len(drawn.voxels.get(case, ())) :] for case in shown])

@@ -241,7 +241,7 @@ def _rows(encoders: Mapping[str, dict]) -> list[list[str]]:
     for encoder, numbers in encoders.items():
         column = {
             "effective rank, cases": numbers.get("effective_rank"),
-            "effective rank, cells": numbers.get("effective_rank_cells"),
+            "effective rank, tokens": numbers.get("effective_rank_tokens"),
             "feature SD, cases": numbers.get("feature_sd"),
         }
         for name, kinds in numbers.get("knn", {}).items():

@@ -223,7 +223,7 @@ def test_teacher_or_student(pretrained_file, tmp_path):
     content = torch.load(pretrained_file, weights_only=True)
     own = content["nnunet_xlstm"]
     own["method"] = {f"student.{k}": v + 1 for k, v in encoder(content["network_weights"]).items()}
-    own["export"] = "teacher"
+    own["export_branch"] = "teacher"
     torch.save(content, tmp_path / "both.pth")
     offered, student = (read_source(tmp_path / "both.pth", branch) for branch in (None, "student"))
     for name, tensor in student.weights.items():
