@@ -4,7 +4,7 @@
 
 Plans each data set after the checkpoints (`nnunet_xlstm plan_like`), so that all variants see the same images and
 patches, preprocesses it once, and runs `nnunet_xlstm study few_label`: variants from scratch, fine-tuned in full,
-frozen, bottom alone, from masked modelling, its ablation without xLSTM from scratch and pre-trained alike, and
+frozen, bottleneck alone, from masked modelling, its ablation without xLSTM from scratch and pre-trained alike, and
 nnU-Net's own network, 3 seeds. Remedies (REMEDIES) are variants of the same study, added with --variants: schedules
 that keep more of what was learnt, and masked modelling on the data set's own training images, without their labels, at
 its own spacing. Every run is skipped when it is done and continued when it was killed. The last line of the output is

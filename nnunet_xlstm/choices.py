@@ -39,7 +39,7 @@ REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 TIME_MODES = ("frames", "axis", "channels")
 
 # transfer and features
-SCOPES = ("encoder", "bottom", "all")
+SCOPES = ("encoder", "bottleneck", "all")
 BRANCHES = ("teacher", "student")
 MIN_LOADED = 0.9
 SPACING_MODES = ("like_pretrained", "default", "fixed", "no_resample")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scope",
         choices=SCOPES,
         default=SCOPES[0],
-        help="encoder with its bottom, the bottom alone, or also the decoder where it fits (%(default)s)",
+        help="encoder with its bottleneck, the bottleneck alone, or also the decoder where it fits (%(default)s)",
     )
     parser.add_argument(
         "--channels",
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     checked = adapt.write(adapted, source, target, options, args.out)
     print("\n".join(adapted.lines()))
     print(
-        f"\n{adapted.table.share():.1%} of the wanted numbers come from {args.checkpoint.name} ({source.kind}); "
+        f"\n{adapted.table.share():.1%} of the wanted parameters come from {args.checkpoint.name} ({source.kind}); "
         f"{checked} tensors compared after nnU-Net's own loading: equal"
     )
     print(f"report: {args.out.with_suffix('.json')}")

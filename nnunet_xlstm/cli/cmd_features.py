@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pca", type=int, action=at_least(0), nargs="?", const=3, default=0, metavar="N", help=text)
     add_test_subjects(parser)
     add_subjects(parser)
-    text = "stages of a voxel's features: all, bottom or numbers"
+    text = "stages of a voxel's features: all, bottleneck or numbers"
     parser.add_argument("--layers", nargs="+", default=["all"], metavar="L", help=text)
     parser.add_argument("--each-layer", action="store_true", help="with --probe: also every stage alone")
     for option, default, text in (

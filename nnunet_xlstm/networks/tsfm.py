@@ -1,4 +1,4 @@
-"""TSFM, the tumour segmentation foundation model: a residual U-Net with a vision transformer at its bottom.
+"""TSFM, the tumour segmentation foundation model: a residual U-Net with a vision transformer at its bottleneck.
 
 Written from the description in the paper (blocks A to F; A and F are inferred). Without the transformer, with `post`
 blocks and without the stem it is the layout of STU-Net (Huang et al. 2023), which checks the counts.
@@ -44,7 +44,7 @@ class TSFMStage(nn.Module):
 
 
 class TSFM(UNet):
-    """Residual U-Net with a transformer at the bottom, built from nnU-Net plans (`arch_kwargs`).
+    """Residual U-Net with a transformer at the bottleneck, built from nnU-Net plans (`arch_kwargs`).
 
     Args:
         input_channels, n_stages, features_per_stage, conv_op, kernel_sizes, strides, num_classes, conv_bias, norm_op,
@@ -52,8 +52,8 @@ class TSFM(UNet):
         n_conv_per_stage (or n_blocks_per_stage): residual blocks per encoder stage.
         n_conv_per_stage_decoder: residual blocks per decoder stage.
         vit: {"dim": 768, "layers": 12, "heads": 12}; None leaves the transformer out: the same network without it.
-        vit_grid: tokens per axis at the bottom for the planned patch: of the position embedding. Other patches get it
-            interpolated in each pass.
+        vit_grid: tokens per axis at the bottleneck for the planned patch: of the position embedding. Other patches
+            get it interpolated in each pass.
         block: `preact`, `post_noact` or `post` (`nnunet_xlstm.layers.residual`).
         stem: a 3x3x3 convolution before the first block; False: the first block sees the image.
         recompute: activation checkpointing: in training, only the inputs of blocks are kept.

@@ -50,7 +50,7 @@ def test_everything(run, tmp_path, nnunet_tree, capsys):
     for encoder_name in ("trained", "untrained", "permuted"):
         row = found["encoders"][encoder_name]
         assert 1 <= row["effective_rank"] <= 6 and 0 <= row["feature_sd"] <= 1
-        assert 0 <= row["knn"]["half"]["bottom"] <= 1
+        assert 0 <= row["knn"]["half"]["bottleneck"] <= 1
         # bright nested ellipsoids: intensity alone tells them apart, and any first layer holds it
         assert row["probe"]["mean Dice"] > 0.5, encoder_name
         assert [stage["stage"] for stage in row["stages"]] == list(range(len(row["stages"])))

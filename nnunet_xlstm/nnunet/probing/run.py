@@ -43,7 +43,7 @@ class FeaturesRequest:
         subjects: file with the subject of every case.
         subject: regular expression that finds the subject in a case's name.
         max_cases: that are used (training cases with a probe); None: all.
-        layers: ["all"], or "bottom" and numbers of stages.
+        layers: ["all"], or "bottleneck" and numbers of stages.
         each_layer: also probe every stage alone.
         voxels: that fit the probe.
         neighbours: for knn.
@@ -164,10 +164,10 @@ def _stages(layers: Sequence[str]) -> list[int] | None:
     if list(layers) == ["all"]:
         return None
     try:
-        return sorted({-1 if layer == "bottom" else int(layer) for layer in layers})
+        return sorted({-1 if layer == "bottleneck" else int(layer) for layer in layers})
     except ValueError as error:
         raise ConfigError(
-            f"--layers {' '.join(layers)}: give all, or bottom and numbers of stages from 0 on"
+            f"--layers {' '.join(layers)}: give all, or bottleneck and numbers of stages from 0 on"
         ) from error
 
 
@@ -246,7 +246,7 @@ def _rows(encoders: Mapping[str, dict]) -> list[list[str]]:
         }
         for name, kinds in numbers.get("knn", {}).items():
             # what has only one kind of vector stands in the first row
-            column |= {f"kNN {name}, {'all' if kind == 'all' else 'bottom'}": v for kind, v in kinds.items()}
+            column |= {f"kNN {name}, {'all' if kind == 'all' else 'bottleneck'}": v for kind, v in kinds.items()}
         column |= {f"share found, stage {row['stage']}": row["score"] for row in numbers.get("stages", [])}
         if "probe" in numbers:
             column |= {f"Dice {name}": v for name, v in numbers["probe"]["Dice"].items()}
