@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_numbers(run, tmp_path):
 
 def test_a_full_disk(run, disk, tmp_path, capsys):
     (tmp_path / "out").symlink_to(disk)
-    options = ["--arms", "untrained", "--probe"]
+    options = ["--encoders", "untrained", "--probe"]
     assert run(*options) == 0
     before = tree(disk)
     resize(disk, used(disk))
