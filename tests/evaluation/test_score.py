@@ -147,16 +147,16 @@ def test_overlap_equals_nnunet():
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (None, "has no 'labels'"),
+        (None, "labels is null; give an object name -> id"),
         ({"background": 0}, "the background only"),
-        ({"background": 0, "a": "1"}, "label 'a' is '1'; use a whole number"),
-        ({"background": 0, "a": []}, r"label 'a' is \[\]"),
-        ({"background": 0, "a": True}, "label 'a' is True"),
+        ({"background": 0, "a": "1"}, 'labels.a is "1"; give a whole number'),
+        ({"background": 0, "a": []}, r"labels.a is \[\]"),
+        ({"background": 0, "a": True}, "labels.a is true"),
         ({"background": 0, "a": 1, "b": 1}, "'a' and 'b' are both 1; give each its own id"),
-        ({"background": 0, "a": [1, 1]}, "a list of different ones"),
-        ({"background": 0, "a": [0, 1]}, r"label 'a' is \[0, 1\], which holds the background"),
+        ({"background": 0, "a": [1, 1]}, r"labels.a is \[1, 1\]; give a list of at least 1 different entries"),
+        ({"background": 0, "a": [0, 1]}, r"labels.a is \[0, 1\], which holds the background"),
         ({"background": 0, "a": 1, "ignore": 1}, "holds the ignore label, 1"),
-        ({"background": 0, "a": 1, "ignore": [2, 3]}, "it must be one id"),
+        ({"background": 0, "a": 1, "ignore": [2, 3]}, r"labels.ignore is \[2, 3\]; give one id"),
     ],
 )
 def test_wrong_labels(labels, message, tmp_path):
