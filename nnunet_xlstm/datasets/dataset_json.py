@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.paths import FILE_NAME, PATH
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.validate import TEXT, Either, Key, ListOf, Record, TableOf, check, matching, number, refuse, shown
@@ -37,26 +39,44 @@ TABLE = TableOf(
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a data set.
+    """The labels of a data set; each but the background is a class that is scored.
 
     Attributes:
         ids: name -> ids, background included and `ignore` not; several ids are a region.
         ignore: id of the voxels that count nowhere; None without one.
+        listed: names whose ids the file writes as a list.
     """
 
     ids: Mapping[str, tuple[int, ...]]
     ignore: int | None = None
+    listed: frozenset[str] = frozenset()
 
     @property
     def known(self) -> frozenset[int]:
         """Every id that a label map may hold."""
-        return frozenset({0, *(i for group in self.ids.values() for i in group)}) | (
-            frozenset() if self.ignore is None else frozenset({self.ignore})
-        )
+        return frozenset({0}.union(*self.ids.values())) | ({self.ignore} if self.ignore is not None else set())
 
     @property
     def has_regions(self) -> bool:
         return any(len(group) > 1 for group in self.ids.values())
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Key of a class in nnU-Net's summary.json, "1", or "(1, 2)" for a region -> name."""
+        return {self._key(name): name for name, ids in self.ids.items() if ids != (0,)}
+
+    @cached_property
+    def scored(self) -> dict[str, tuple[int, ...]]:
+        """Key of a class -> the ids that make it."""
+        return {key: self.ids[name] for key, name in self.names.items()}
+
+    def plain_names(self) -> dict[int, str]:
+        """Return id -> name of the classes of one id; regions have no id of their own."""
+        return {ids[0]: self.names[key] for key, ids in self.scored.items() if len(ids) == 1}
+
+    def _key(self, name: str) -> str:
+        ids = self.ids[name]
+        return str(ids) if self.has_regions and name in self.listed else str(ids[0])
 
 
 @dataclass(frozen=True)
@@ -97,15 +117,32 @@ class DatasetFile:
         """
         return parse_labels(self.content.get("labels"), str(self.path))
 
-    def channels(self) -> tuple[str, ...]:
-        """Return the names under `channel_names` (nnU-Net v1: `modality`), in the order of the file, as nnU-Net does.
+    def scored_labels(self) -> Labels:
+        """Return the key `labels` of a data set that is scored.
+
+        Raises:
+            DatasetError: as `scored_labels`.
+        """
+        return scored_labels(self.content.get("labels"), str(self.path))
+
+    def channel_table(self) -> dict[str, str]:
+        """Return the key `channel_names` (nnU-Net v1: `modality`): number -> name, in the order of the file.
 
         Raises:
             DatasetError: they are missing, or no texts.
         """
         names = self.content.get("channel_names", self.content.get("modality"))
         check(names, CHANNELS, str(self.path), path="channel_names")
-        return tuple(names.values())
+        return dict(names)
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether the file names any, as one that only explains label maps does not."""
+        return not {"channel_names", "modality"}.isdisjoint(self.content)
+
+    def channels(self) -> tuple[str, ...]:
+        """Return the names of the channels in the order of the file, as nnU-Net does; errors as `channel_table`."""
+        return tuple(self.channel_table().values())
 
     def image_channels(self) -> tuple[str, ...]:
         """Return what the channels are called: `image_channels` of data sets made here, else as `channels`.
@@ -160,7 +197,25 @@ def parse_labels(rows: Any, where: str = NAME) -> Labels:
     refuse(_label_faults(rows), where)
     ids = {name: tuple(value) if isinstance(value, (list, tuple)) else (value,) for name, value in rows.items()}
     (ignore,) = ids.pop("ignore", (None,))
-    return Labels(ids, ignore)
+    return Labels(ids, ignore, frozenset(name for name in ids if not isinstance(rows[name], int)))
+
+
+def scored_labels(rows: Any, where: str = NAME) -> Labels:
+    """Return labels that can be scored, from the value of the key `labels`.
+
+    Raises:
+        DatasetError: as `parse_labels`; no label but the background, or two that nnU-Net gives one key.
+    """
+    labels = parse_labels(rows, where)
+    own = [name for name, ids in labels.ids.items() if ids != (0,)]
+    if not own:
+        raise DatasetError(f"{where}: labels holds the background only; give at least one structure")
+    for name in own:
+        if (other := labels.names[labels._key(name)]) != name:
+            raise DatasetError(
+                f"{where}: labels {shown(name)} and {shown(other)} are both {labels._key(name)}; give each its own"
+            )
+    return labels
 
 
 def _label_faults(rows: Mapping[str, Any]) -> Iterator[str]:

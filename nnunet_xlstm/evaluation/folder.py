@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mean_of_known
@@ -64,7 +64,7 @@ def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = F
     ]
 
 
-def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
+def score_pair(pair: Pair, classes: Labels, settings: Settings) -> CaseScores:
     """Read and score one case.
 
     Raises:
@@ -78,7 +78,7 @@ def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
 
 def score_pairs(
     pairs: Sequence[Pair],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     processes: int = 1,
     progress: bool = False,
@@ -109,7 +109,7 @@ def score_pairs(
 
 
 def _each(
-    pairs: Sequence[Pair], classes: Classes, settings: Settings, processes: int
+    pairs: Sequence[Pair], classes: Labels, settings: Settings, processes: int
 ) -> Iterator[tuple[Pair, CaseScores | str]]:
     """Each case as it is done, with its scores or the reason why there are none."""
     if processes == 1 or len(pairs) < 2:
@@ -130,7 +130,7 @@ def _each(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
+def _try(pair: Pair, classes: Labels, settings: Settings) -> CaseScores | str:
     try:
         return score_pair(pair, classes, settings)
     except UserError as error:
@@ -142,7 +142,7 @@ def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
 def summarise(
     pairs: Sequence[Pair],
     results: Sequence[CaseScores],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def summarise(
     Args:
         failed: case that could not be scored, and is not among the pairs -> why.
     """
-    keys, names = list(classes.labels), list(METRICS)
+    keys, names = list(classes.scored), list(METRICS)
     values = np.array([[[metrics[key][name] for name in names] for key in keys] for metrics, _ in results], dtype=float)
     mean = mean_of_known(values, axis=0)
     case_mean = mean_of_known(mean_of_known(values, axis=1), axis=0)
@@ -181,9 +181,19 @@ def summarise(
             "flags": _mean_flags(names, keys, mean, case_mean),
             "counts": {key: {name: int(hit[:, i].sum()) for name, hit in counts.items()} for i, key in enumerate(keys)},
             "case_mean": _row(names, case_mean),
-            "definition": settings.definition() | classes.definition(),
+            "definition": settings.definition() | _definition(classes),
             FAILED: dict(failed or {}),
         },
+    }
+
+
+def _definition(classes: Labels) -> dict[str, Any]:
+    """What each class is made of and what is ignored."""
+    return {
+        "labels": {classes.names[key]: list(ids) for key, ids in classes.scored.items()},
+        "regions": "a class of several label ids is their union",
+        "ignore_label": classes.ignore,
+        "ignored voxels": "those where the reference is the ignore label; taken out of both masks first",
     }
 
 

@@ -30,7 +30,7 @@ def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list
     if stored is not None and request.pool is None:
         return stored.sets
     pool = RawImages.find(request.dataset or str(stored.sets[0].raw))
-    targets = read_manifest(pool.content, str(pool.folder / "dataset.json"))
+    targets = read_manifest(pool.file.content, str(pool.file.path))
     cases = read_pool_cases(pool.folder / POOL_CASES)
     file = read_pool(request.pool, nnunet_folder("nnUNet_raw"))
     if {source.name for source in file.sources} != set(targets.sources):
@@ -44,7 +44,7 @@ def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list
         preprocessed=find_preprocessed(pool.folder.name),
         subjects={case: row.subject for case, row in cases.cases.items()},
     )
-    endings = {pool.content.get("file_ending")}
+    endings = {pool.file.file_ending()}
     return [whole, *(_source(s, file.channels, targets.source(s.name), cases, endings) for s in file.sources)]
 
 
@@ -54,7 +54,7 @@ def _source(
     if not NAME.fullmatch(source.name):
         raise ConfigError(f"source '{source.name}': its name becomes a folder's; use letters, digits, _, - and .")
     dataset = RawImages.find(str(source.folder))
-    if dataset.content.get("file_ending") not in endings:
+    if dataset.file.file_ending() not in endings:
         raise ConfigError(
             f"source {source.name}: its files are *{dataset.content.get('file_ending')}, those of the pool "
             f"*{', *'.join(endings)}; nnUNetv2_predict needs the pool's ending, so convert the source"
@@ -95,7 +95,7 @@ def _subject(source: Source, case: str) -> str:
 
 def _channels(source: Source, wanted: tuple[str, ...], dataset: RawImages) -> list[int]:
     """The source's channel for each channel of the pool."""
-    names = list(dataset.channel_names)
+    names = list(dataset.file.channels())
     if source.channels is not None:
         picked = [source.channels[name] for name in wanted]
         return [names.index(channel) if isinstance(channel, str) else channel for channel in picked]

@@ -10,9 +10,8 @@ from support.image_files import write
 from support.raw_datasets import change, raw_dataset
 
 from nnunet_xlstm.datasets.cases import find_cases
-from nnunet_xlstm.datasets.dataset_json import DatasetFile, Labels, parse_labels
+from nnunet_xlstm.datasets.dataset_json import DatasetFile, Labels, parse_labels, scored_labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes
 
 
 def file_of(folder, **content):
@@ -22,7 +21,7 @@ def file_of(folder, **content):
 
 def test_labels():
     labels = parse_labels({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3})
-    assert labels == Labels({"background": (0,), "whole": (1, 2), "core": (2,)}, 3)
+    assert labels == Labels({"background": (0,), "whole": (1, 2), "core": (2,)}, 3, frozenset({"whole"}))
     assert labels.known == {0, 1, 2, 3} and labels.has_regions
     assert not parse_labels({"background": 0, "a": [1], "b": 2}).has_regions
 
@@ -53,7 +52,7 @@ def test_wrong_labels_get_the_sentence_of_evaluate(rows):
     with pytest.raises(DatasetError) as ours:
         parse_labels(rows)
     with pytest.raises(DatasetError) as theirs:
-        Classes.from_dataset({"labels": rows})
+        scored_labels(rows)
     assert str(ours.value) == str(theirs.value)
 
 
