@@ -20,7 +20,7 @@ from pathlib import Path
 from bench import Bench, link
 
 PLANNER, PLANS, CONFIGURATION = "nnUNetPlannerXLSTMUNetSmall", "nnUNetXLSTMUNetSmallPlans", "3d_fullres"
-TWIN_PLANNER, TWIN_PLANS = "nnUNetPlannerXLSTMUNetSmallNoXLSTM", "nnUNetXLSTMUNetSmallNoXLSTMPlans"
+NO_XLSTM_PLANNER, NO_XLSTM_PLANS = "nnUNetPlannerXLSTMUNetSmallNoXLSTM", "nnUNetXLSTMUNetSmallNoXLSTMPlans"
 SPACING = ["4", "2", "2"]  # one for both stages: between the thick slices of cine MR and the 1 mm of brain MR
 POOLS = {
     601: ("Stage1Cine", ("027", "pig")),
@@ -42,12 +42,12 @@ SOURCES = {
 }
 COMMON = {"patch_size": [8, 48, 48], "num_iterations_per_epoch": 25, "num_val_iterations_per_epoch": 2, "save_every": 1}
 # Short runs: many small steps instead of few large ones, at a rate that moves within them.
-STEPS = COMMON | {"batch_size": 4, "accumulation": 1, "initial_lr": 5e-4, "lr_reference_batch": None}
+STEPS = COMMON | {"batch_size": 4, "gradient_accumulation": 1, "initial_lr": 5e-4, "lr_reference_batch": None}
 # The robust preset so: also a teacher that can follow, and heads that do not outweigh a network of 1.7 M parameters.
 SHORT = STEPS | {
     "teacher_momentum": 0.99,
     "n_prototypes": 512,
-    "inner_prototypes": 256,
+    "n_prototypes_inner": 256,
     "head_hidden": 512,
     "dense_points": 128,
 }
@@ -56,7 +56,7 @@ PAPER = COMMON | {"batch_size": 2}
 RUNS = {
     "stage1": (601, "nnUNetTrainerDINO", PLANS, SHORT, None),
     "masked": (602, "nnUNetTrainerMasked", PLANS, STEPS, None),
-    "twin": (602, "nnUNetTrainerDINO", TWIN_PLANS, SHORT, None),
+    "twin": (602, "nnUNetTrainerDINO", NO_XLSTM_PLANS, SHORT, None),
     "stage2": (602, "nnUNetTrainerDINO", PLANS, SHORT, "stage1"),
     "heartseg": (602, "nnUNetTrainerDINO_HeartSeg", PLANS, PAPER, None),
     "segsync": (602, "nnUNetTrainerDINO_SegSync", PLANS, PAPER, None),
@@ -88,7 +88,7 @@ class Study(Bench):
         # stage 2 decides the network; stage 1 uses its plans, so that the encoder fits
         fingerprint = ["nnUNetv2_extract_fingerprint", "-d", "601", "602", "-np", "1"]
         self.once("fingerprint", fingerprint)
-        for planner in (PLANNER, TWIN_PLANNER):
+        for planner in (PLANNER, NO_XLSTM_PLANNER):
             command = ["nnUNetv2_plan_experiment", "-d", "602", "-pl", planner, "-overwrite_target_spacing", *SPACING]
             self.once(f"plan_{planner}", command)
         self.once(
@@ -127,16 +127,16 @@ class Study(Bench):
             out = self.work / "features" / f"{run}_{dataset}"
             command = ["nnunet_xlstm", "features", "--checkpoint", str(checkpoint), "-d", str(dataset), "-o", str(out)]
             self.once(f"features_{run}_{dataset}", [*command, "--probe", "--each-layer", "--seed", str(seed), *flags])
-            arms = ["trained", "untrained", "permuted"]
-            command = ["nnunet_xlstm", "compare", *(f"{arm}={out / arm}.json" for arm in arms)]
+            encoders = ["trained", "untrained", "permuted"]
+            command = ["nnunet_xlstm", "compare", *(f"{name}={out / name}.json" for name in encoders)]
             command += ["--subjects", str(out / "subjects.json"), "-o", str(out / "comparison"), "--bootstrap", "10000"]
             self.once(f"compare_{run}_{dataset}", command)
-            result[str(dataset)] = json.loads((out / "features.json").read_text())["arms"]
+            result[str(dataset)] = json.loads((out / "features.json").read_text())["encoders"]
         out = self.work / "features" / f"{run}_pool"
         pool = str(RUNS[run][0])
         command = ["nnunet_xlstm", "features", "--checkpoint", str(checkpoint), "-d", pool, "-o", str(out)]
         self.once(f"features_{run}_pool", [*command, "--knn", "modality", "source", "--seed", str(seed)])
-        result["pool"] = json.loads((out / "features.json").read_text())["arms"]
+        result["pool"] = json.loads((out / "features.json").read_text())["encoders"]
         return result
 
 
@@ -150,13 +150,13 @@ def source(data: Path, key: str) -> dict:
     return row | {"dataset": str(data / row["dataset"])}
 
 
-def watch(path: Path) -> dict:
-    """First, worst and last value of the measures that show a collapse, and how many epochs had a finding."""
+def collapse_measures(path: Path) -> dict:
+    """First, worst and last value of the measures that show a collapse, and how many epochs had a warning."""
     rows = {row["epoch"]: row for row in map(json.loads, path.read_text().splitlines())}  # a resumed epoch counts once
     rows = [rows[epoch] for epoch in sorted(rows)]
     worst = {"feature_sd": min, "embedding_sd": min, "effective_rank": min, "mean_cosine": max, "top1_share": max}
     worst |= {"entropy_mean_target": min, "mean_entropy_target": max}
-    result = {"epochs": rows[-1]["epoch"] + 1, "epochs_with_findings": sum(bool(row["findings"]) for row in rows)}
+    result = {"epochs": rows[-1]["epoch"] + 1, "epochs_with_warnings": sum(bool(row["warnings"]) for row in rows)}
     for name, pick in worst.items():
         values = [row[name] for row in rows if row.get(name) is not None]
         if values:
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--iterations", type=int, default=800, help="optimiser steps of a run; a multiple of 25")
+    parser.add_argument("--iterations", type=int, default=800, help="optimizer steps of a run; a multiple of 25")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training")
     parser.add_argument("--seed", type=int, default=0)
@@ -184,7 +184,7 @@ def main() -> None:
         study.train(run, args.seed)
         print(f"{run}: trained", file=sys.stderr, flush=True)
         return {
-            "watch": watch(study.output(run) / "pretraining.jsonl"),
+            "collapse": collapse_measures(study.output(run) / "pretraining.jsonl"),
             "seconds": round(json.loads((study.output(run) / "seconds.json").read_text())),
             "features": study.features(run, args.seed),
         }

@@ -3,20 +3,20 @@
 `nnUNetPlannerSegSync` writes `nnUNetSegSyncPlans`.
 """
 
-from nnunet_xlstm.nnunet.planning.planner import XLSTMPlanner
+from nnunet_xlstm.nnunet.planning.planner import PresetPlanner
 
 
-class nnUNetPlannerSegSync(XLSTMPlanner):
+class nnUNetPlannerSegSync(PresetPlanner):
     preset = "segsync"
 
 
-class nnUNetPlannerSegSyncNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerSegSyncNoXLSTM(PresetPlanner):
     preset = "segsync_no_xlstm"
 
 
-class nnUNetPlannerSegSyncBi(XLSTMPlanner):
+class nnUNetPlannerSegSyncBi(PresetPlanner):
     preset = "segsync_bi"
 
 
-class nnUNetPlannerSegSyncBiNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerSegSyncBiNoXLSTM(PresetPlanner):
     preset = "segsync_bi_no_xlstm"

@@ -3,60 +3,60 @@
 `nnUNetPlannerXLSTMUNetSmall` writes `nnUNetXLSTMUNetSmallPlans`.
 """
 
-from nnunet_xlstm.nnunet.planning.planner import XLSTMPlanner
+from nnunet_xlstm.nnunet.planning.planner import PresetPlanner
 
 
-class nnUNetPlannerXLSTMUNet(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNet(PresetPlanner):
     preset = "heartseg_30m"
 
 
-class nnUNetPlannerXLSTMUNetNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetNoXLSTM(PresetPlanner):
     preset = "heartseg_30m_no_xlstm"
 
 
-class nnUNetPlannerXLSTMUNetBi(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetBi(PresetPlanner):
     preset = "heartseg_bi"
 
 
-class nnUNetPlannerXLSTMUNetBiNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetBiNoXLSTM(PresetPlanner):
     preset = "heartseg_bi_no_xlstm"
 
 
-class nnUNetPlannerXLSTMUNetEnc(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetEnc(PresetPlanner):
     preset = "enc"
 
 
-class nnUNetPlannerXLSTMUNetEncNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetEncNoXLSTM(PresetPlanner):
     preset = "enc_no_xlstm"
 
 
-class nnUNetPlannerXLSTMUNetLarge(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetLarge(PresetPlanner):
     preset = "large"
 
 
-class nnUNetPlannerXLSTMUNetLargeNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetLargeNoXLSTM(PresetPlanner):
     preset = "large_no_xlstm"
 
 
-class nnUNetPlannerXLSTMUNetSmall(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetSmall(PresetPlanner):
     preset = "small"
 
 
-class nnUNetPlannerXLSTMUNetSmallNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetSmallNoXLSTM(PresetPlanner):
     preset = "small_no_xlstm"
 
 
-class nnUNetPlannerXLSTMUNetSmallShuffled(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetSmallShuffled(PresetPlanner):
     preset = "small_shuffled"
 
 
-class nnUNetPlannerXLSTMUNetSmallPlain(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetSmallPlain(PresetPlanner):
     preset = "small_plain"
 
 
-class nnUNetPlannerXLSTMUNetTiny(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetTiny(PresetPlanner):
     preset = "tiny"
 
 
-class nnUNetPlannerXLSTMUNetTinyNoXLSTM(XLSTMPlanner):
+class nnUNetPlannerXLSTMUNetTinyNoXLSTM(PresetPlanner):
     preset = "tiny_no_xlstm"

@@ -31,14 +31,15 @@ ALLOWED = {
     "errors": (set(), set()),
     "registry": (set(), set()),
     "machine": (set(), set()),
-    "subprocesses": (set(), set()),
+    "subprocesses": ({"io"}, set()),
+    "parallel": (set(), {"tqdm"}),
     "io": (set(), set()),
     "html": ({"io"}, set()),
     "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
     # data sets
-    "datasets": (FILES, {"numpy", "SimpleITK", "tqdm"}),
-    "catalogue": (FILES | {"datasets"}, {"numpy", "SimpleITK"}),
-    "pools": (FILES | {"datasets", "catalogue"}, ARRAYS | {"tqdm"}),
+    "datasets": (FILES | {"parallel"}, {"numpy", "SimpleITK", "tqdm"}),
+    "catalogue": (FILES | {"datasets", "parallel"}, {"numpy", "SimpleITK"}),
+    "pools": (FILES | {"datasets", "catalogue", "parallel"}, ARRAYS | {"tqdm"}),
     "phantoms": (FILES | {"catalogue"}, ARRAYS),
     # networks, and what they learn from
     "config": ({"io"}, set()),
@@ -66,19 +67,34 @@ ALLOWED = {
     # scores and pictures
     "statistics": (set(), {"numpy", "scipy"}),
     "figures": (FILES, {"numpy", "SimpleITK", "matplotlib"}),
-    "evaluation": (FILES | {"datasets", "html"}, ARRAYS | {"tqdm"}),
+    "evaluation": (FILES | {"datasets", "html", "parallel"}, ARRAYS | {"tqdm"}),
     "comparison": (
         {"datasets", "evaluation", "figures", "html", "io", "statistics"},
         {"numpy", "matplotlib", "tqdm"},
     ),
-    "meshes": (FILES | {"datasets", "evaluation", "figures"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
+    "meshes": (
+        FILES | {"datasets", "evaluation", "figures", "parallel"},
+        ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"},
+    ),
     # whole runs
     "demo": (
         FILES | {"datasets", "figures", "html", "nnunet.install", "phantoms", "subprocesses"},
         {"numpy", "SimpleITK", "tqdm"},
     ),
     "studies": (
-        {"comparison", "config", "datasets", "evaluation", "figures", "html", "io", "pools", "registry", "statistics"}
+        {
+            "comparison",
+            "config",
+            "datasets",
+            "evaluation",
+            "figures",
+            "html",
+            "imaging",
+            "io",
+            "pools",
+            "registry",
+            "statistics",
+        }
         | {"nnunet.install", "nnunet.loading", "nnunet.training", "subprocesses"},
         {"numpy", "tqdm"},
     ),

@@ -5,6 +5,6 @@ from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 
 
 class nnUNetTrainerDINO(PretrainTrainer):
-    """DINO with dense and KoLeo terms, 16 batches per step, a slow teacher and centre: made not to collapse."""
+    """DINO with dense and KoLeo terms, 16 batches per step, a slow teacher and center: made not to collapse."""
 
     recipe = ROBUST

@@ -1,10 +1,10 @@
 """The recipe of 3D-Heart_Seg."""
 
 from nnunet_xlstm.config import SegmentationConfig
-from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.base import BaseTrainer
 
 
-class nnUNetTrainerXLSTMUNetAdam(XLSTMTrainer):
+class nnUNetTrainerXLSTMUNetAdam(BaseTrainer):
     """Adam 1e-4 at a constant rate, Dice + cross-entropy, rotation and elastic deformation, 1000 epochs."""
 
     recipe = SegmentationConfig(

@@ -1,10 +1,10 @@
-"""A short recipe for studies on a CPU, the same for all arms (docs/reference/cpu-protocol.md)."""
+"""A short recipe for studies on a CPU, the same for all variants (docs/reference/cpu-protocol.md)."""
 
 from nnunet_xlstm.config import SegmentationConfig
-from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.base import BaseTrainer
 
 
-class nnUNetTrainerXLSTMUNetShort(XLSTMTrainer):
+class nnUNetTrainerXLSTMUNetShort(BaseTrainer):
     """AdamW 1e-3, 5 % warm-up, poly by iteration, 10 epochs of 50 iterations, no mirroring."""
 
     recipe = SegmentationConfig(

@@ -8,13 +8,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.catalogue.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
 from nnunet_xlstm.catalogue.entries import DataSet, load_dataset, read_dataset
 from nnunet_xlstm.catalogue.layout import NativeCase, find_native
-from nnunet_xlstm.datasets.build import Summary, build, run_jobs
+from nnunet_xlstm.datasets.build import Summary, build
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.ingest import ENDING, readable_in_place
 from nnunet_xlstm.datasets.raw_dataset import RawDataset, channel_names, open_dataset
@@ -22,6 +23,7 @@ from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.datasets.subjects import CaseNames, safe_name, subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.dicom.series import Reasons
+from nnunet_xlstm.parallel import for_each
 
 MAKER = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
@@ -58,8 +60,6 @@ def convert(
     Raises:
         ValueError, OSError: another converter serves; nothing is found; a value that is no label; no room.
     """
-    if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of cases to convert at a time, 1 or more")
     entry = find_entry(name)
     check_served(entry, root, number)
     subject = subject or (entry.layout or {}).get("subject")
@@ -241,8 +241,11 @@ def _named_apart(tests: Sequence[CaseJob], train: Sequence[CaseJob]) -> list[Cas
 
 
 def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int) -> Reasons:
-    work = [(convert_test_case, job, job.name, dataset.folder) for job in jobs]
-    return [reason for reasons in run_jobs(work, processes) for reason in reasons] if work else []
+    if not jobs:
+        return []
+    convert_one = partial(convert_test_case, folder=dataset.folder)
+    results = for_each(convert_one, jobs, processes, desc="test cases")
+    return [reason for _, reasons in results for reason in reasons]
 
 
 def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:

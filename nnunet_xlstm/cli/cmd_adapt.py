@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", dest="configuration", default="3d_fullres", metavar="NAME", help="(%(default)s)")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="FILE", help="the adapted checkpoint")
     parser.add_argument(
-        "--weights", choices=("teacher", "student"), help="of a pre-training; default: what its `export` says"
+        "--weights", choices=("teacher", "student"), help="of a pre-training; default: what its `export_branch` says"
     )
     parser.add_argument(
         "--scope",

@@ -76,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--subjects {' '.join(args.subjects)}: give one file; SET=FILE is for models SET:NAME=FILE")
     subjects = Path(args.subjects[0]) if args.subjects else None
     found = compare([*map(model, args.models)], args.out, settings, subjects, args.modality, args.cost)
-    for line in table(found.material.names, found.results):
+    for line in table(found.models.names, found.results):
         print(line)
-    for text in (*found.notes, found.answer):
+    for text in (*found.notes, found.conclusion):
         print(f"\n{text}")
     print(f"\npage: {found.page}")
     return 0
@@ -100,7 +100,7 @@ def _compare_sets(args: argparse.Namespace, settings) -> int:
         plain = [[text for text, _ in row] for row in rows]
         for line in (*text_table([header, *plain]), "", *text_table([overall_header, *overall]), ""):
             print(line)
-    for text in (*found.notes, found.answer):
+    for text in (*found.notes, found.conclusion):
         print(f"{text}\n")
     print(f"page: {found.page}")
     return 0

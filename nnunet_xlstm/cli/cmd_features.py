@@ -7,7 +7,7 @@ from nnunet_xlstm.cli.options import add_allow_import, add_subject_options
 from nnunet_xlstm.cli.output import text_table
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 
-ARMS = ("trained", "untrained", "permuted")
+ENCODERS = ("trained", "untrained", "permuted")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of a pre-training run")
     parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="raw data set: id, name or folder")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="where the results go")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="default: all")
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="default: all")
     parser.add_argument(
         "--probe",
         action="store_true",
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.nnunet.loading.raw_images import RawImages
     from nnunet_xlstm.nnunet.probing import features
     from nnunet_xlstm.nnunet.probing.cases import Cases
-    from nnunet_xlstm.nnunet.probing.frozen_encoder import ARMS as ARMS_IN_WORDS
+    from nnunet_xlstm.nnunet.probing.frozen_encoder import ENCODERS as ENCODERS_IN_WORDS
     from nnunet_xlstm.nnunet.probing.frozen_encoder import Pretrained
 
     pretrained = Pretrained.read(args.checkpoint, args.spacing, args.allow_import)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     train, test, others = _split(args, dataset, subjects)
     everyone = [*train, *test, *others]
     plan = features.Plan(
-        arms=args.arms,
+        encoders=args.encoders,
         train=train,
         test=test,
         others=others,
@@ -114,8 +114,8 @@ def run(args: argparse.Namespace) -> int:
     numbers = study.run()
     if args.probe:
         write_json(args.out / "subjects.json", subjects)
-        for arm in args.arms:
-            numbers[arm]["probe"] |= _score(args.out, arm, dataset, test)
+        for encoder_name in args.encoders:
+            numbers[encoder_name]["probe"] |= _score(args.out, encoder_name, dataset, test)
     content = {
         "version": __version__,
         "checkpoint": pretrained.origin | {"lineage": pretrained.lineage},
@@ -128,8 +128,8 @@ def run(args: argparse.Namespace) -> int:
             "channel": args.channel,
             "spacing": list(pretrained.configuration.spacing),
         },
-        "arms": numbers,
-        "arms in words": {arm: ARMS_IN_WORDS[arm] for arm in args.arms},
+        "encoders": numbers,
+        "encoders in words": {encoder_name: ENCODERS_IN_WORDS[encoder_name] for encoder_name in args.encoders},
         "definitions": features.DEFINITIONS,
         "labels": {name: _counts(table, plan.cases) for name, table in plan.labels.items()},
         "train_cases": train,
@@ -142,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nnumbers:  {args.out / 'features.json'}")
     if plan.shown:
         print(f"pictures: {', '.join(str(args.out / f'pca_{case}.png') for case in plan.shown)}")
-    if args.probe and len(args.arms) > 1:
-        scores = " ".join(f"{arm}={args.out / arm}.json" for arm in args.arms)
+    if args.probe and len(args.encoders) > 1:
+        scores = " ".join(f"{encoder_name}={args.out / encoder_name}.json" for encoder_name in args.encoders)
         print(
             f"intervals: nnunet_xlstm compare {scores} --subjects {args.out / 'subjects.json'} "
             f"-o {args.out / 'comparison'}"
@@ -158,9 +158,9 @@ def _outputs(out: Path, plan, ending: str) -> list[Path]:
     files = [out / "features.json", *(out / f"pca_{case}.png" for case in plan.shown)]
     if plan.train:
         files.append(out / "subjects.json")
-        for arm in plan.arms:
-            files += [*Outputs(out / f"{arm}.json"), out / arm / "dataset.json"]
-            files += [out / arm / f"{case}{ending}" for case in plan.test]
+        for encoder_name in plan.encoders:
+            files += [*Outputs(out / f"{encoder_name}.json"), out / encoder_name / "dataset.json"]
+            files += [out / encoder_name / f"{case}{ending}" for case in plan.test]
     return files
 
 
@@ -170,7 +170,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < low:
             raise ConfigError(f"--{name} {value} is too small; give {low} or more")
-    args.arms = list(dict.fromkeys(args.arms))
+    args.encoders = list(dict.fromkeys(args.encoders))
 
 
 def _stages(layers: list[str]) -> list[int] | None:
@@ -238,16 +238,18 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
     return dict(Counter(table[case] for case in cases).most_common())
 
 
-def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
-    """Score the label maps of an arm as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
+def _score(out: Path, encoder_name: str, dataset, test: list[str]) -> dict:
+    """Score the label maps of an encoder as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
     from nnunet_xlstm.evaluation.cases import Pair
     from nnunet_xlstm.evaluation.run import evaluate
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS
 
     ending, classes = dataset.file.file_ending(), dataset.file.scored_labels()
-    pairs = [Pair(case, dataset.labels[case], out / arm / f"{case}{ending}") for case in test]
-    summary, failed = evaluate(pairs, classes, Settings(), out / f"{arm}.json", f"Probe, {arm}", progress=True)
+    pairs = [Pair(case, dataset.labels[case], out / encoder_name / f"{case}{ending}") for case in test]
+    summary, failed = evaluate(
+        pairs, classes, Settings(), out / f"{encoder_name}.json", f"Probe, {encoder_name}", progress=True
+    )
     if failed:
         raise DatasetError(failed_text(failed, len(pairs), "scored"))
     names = summary[EXTRAS]["classes"]
@@ -255,13 +257,13 @@ def _score(out: Path, arm: str, dataset, test: list[str]) -> dict:
     return {"Dice": dice, "mean Dice": summary["foreground_mean"]["Dice"]}
 
 
-def _rows(arms: dict[str, dict]) -> list[list[str]]:
-    """The table that is printed: a row per measure, a column per arm."""
+def _rows(encoders: dict[str, dict]) -> list[list[str]]:
+    """The table that is printed: a row per measure, a column per encoder."""
     columns = {}
-    for arm, numbers in arms.items():
+    for encoder_name, numbers in encoders.items():
         column = {
             "effective rank, cases": numbers.get("effective_rank"),
-            "effective rank, cells": numbers.get("effective_rank_cells"),
+            "effective rank, tokens": numbers.get("effective_rank_tokens"),
             "feature SD, cases": numbers.get("feature_sd"),
         }
         for name, kinds in numbers.get("knn", {}).items():
@@ -271,7 +273,7 @@ def _rows(arms: dict[str, dict]) -> list[list[str]]:
         if "probe" in numbers:
             column |= {f"Dice {name}": v for name, v in numbers["probe"]["Dice"].items()}
             column["Dice, mean"] = numbers["probe"]["mean Dice"]
-        columns[arm] = column
+        columns[encoder_name] = column
     names = dict.fromkeys(name for column in columns.values() for name in column)
 
     def cell(value: float | None) -> str:

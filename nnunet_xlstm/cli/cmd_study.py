@@ -13,8 +13,8 @@ SCHEDULERS = ("slurm", "lsf")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Trains every arm (a way to train) under the same conditions, predicts and scores, and writes tables, "
-        "statistics, a figure and a page. Call it again to go on, or to add arms, labels, epochs, folds and seeds. "
+        "Trains every variant (a way to train) under the same conditions, predicts and scores, and writes tables, "
+        "statistics, a figure and a page. Call it again to go on, or to add variants, labels, epochs, folds and seeds. "
         "few_label: N labelled subjects, for several N and draws, at equal iterations. cross_validation: the folds of "
         "splits_final.json. transfer: checkpoints and scratch, fine-tuned for several numbers of epochs. pool: one "
         "network of a pool, restricted to each source, against one trained on that source alone."
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_argument_group("what is studied (kept in DIR/study.json; say it once)")
     asked.add_argument("-d", dest="dataset", metavar="DATASET", help="raw data set: id, name or folder")
     asked.add_argument(
-        "--arms",
+        "--variants",
         nargs="+",
         metavar="NAME[=CHECKPOINT]:TRAINER[@PLANS]",
         help="ways to train; the first is what the others are compared with",
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _list(study, runs)
     given = [path for path in (args.preset, args.config, args.pool, args.subjects, args.test_subjects) if path]
-    checkpoints = [Path(arm.checkpoint) for arm in study.arms if arm.checkpoint]
+    checkpoints = [Path(variant.checkpoint) for variant in study.variants if variant.checkpoint]
     kept = args.preset is None or args.preset.resolve() == out / "preset.json"
     outputs = ["study.json", *REPORTS] + ([] if kept else ["preset.json"])
     protect_inputs([out / name for name in outputs], [*given, *checkpoints])
@@ -102,10 +102,10 @@ def _request(args: argparse.Namespace):
     import dataclasses
 
     from nnunet_xlstm.io.read import read_json
-    from nnunet_xlstm.studies.request import Request, parse_arm, read_preset
+    from nnunet_xlstm.studies.request import Request, parse_variant, read_preset
 
     flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(Request)}
-    flags["arms"] = None if args.arms is None else [parse_arm(text) for text in args.arms]
+    flags["variants"] = None if args.variants is None else [parse_variant(text) for text in args.variants]
     flags["config"] = None if args.config is None else read_json(args.config, dict)
     request = Request(**flags)
     return request if args.preset is None else request.over(read_preset(args.preset))
@@ -167,7 +167,7 @@ def _report(study, args: argparse.Namespace) -> None:
 
     from nnunet_xlstm.studies.analysis import find
     from nnunet_xlstm.studies.comparison_page import write_comparison
-    from nnunet_xlstm.studies.narrative import answer, remarks
+    from nnunet_xlstm.studies.narrative import conclusion, remarks
     from nnunet_xlstm.studies.report import text_rows, write_report
     from nnunet_xlstm.studies.steps import link_models
 
@@ -178,7 +178,7 @@ def _report(study, args: argparse.Namespace) -> None:
     header, rows = text_rows(found)
     for line in text_table([header, *rows]):
         print(line)
-    for text in (answer(found), *remarks(found)):
+    for text in (conclusion(found), *remarks(found)):
         print(f"\n{text}")
     print(f"\ntables: {study.folder / 'table.csv'}, {study.folder / 'results.csv'}\npage:   {page}")
     if comparison is not None:

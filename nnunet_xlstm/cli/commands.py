@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STAGES = ("set up", "data", "train", "transfer", "predict", "judge")
+STAGES = ("set up", "data", "train", "transfer", "predict", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -111,43 +111,43 @@ COMMANDS = (
     ),
     Command(
         "evaluate",
-        "judge",
+        "evaluate",
         "score a folder of predictions: Dice, surface distances, volumes",
         "nnunet_xlstm.cli.cmd_evaluate:run",
     ),
     Command(
         "compare",
-        "judge",
+        "evaluate",
         "compare evaluated models: tests, rankings, figures, tables for a paper",
         "nnunet_xlstm.cli.cmd_compare:run",
     ),
     Command(
         "cost",
-        "judge",
+        "evaluate",
         "parameters, GMAC, activations and latency of presets and plans",
         "nnunet_xlstm.cli.cmd_cost:run",
     ),
     Command(
         "features",
-        "judge",
+        "evaluate",
         "what a pre-trained encoder knows: linear probe, nearest neighbours, pictures of features",
         "nnunet_xlstm.cli.cmd_features:run",
     ),
     Command(
         "view",
-        "judge",
+        "evaluate",
         "pictures of images with reference and prediction, and of the worst cases",
         "nnunet_xlstm.cli.cmd_view:run",
     ),
     Command(
         "mesh",
-        "judge",
+        "evaluate",
         "surface meshes of label maps as STL, PLY or VTP, with their volumes and a picture",
         "nnunet_xlstm.cli.cmd_mesh:run",
     ),
     Command(
         "cardiac",
-        "judge",
+        "evaluate",
         "ventricular volumes, ejection fraction and myocardial mass from ED and ES segmentations",
         "nnunet_xlstm.cli.cmd_cardiac:run",
     ),

@@ -40,8 +40,8 @@ class ScheduleKeys:
 
 
 @dataclass(frozen=True)
-class OptimiserKeys:
-    """The optimiser and its learning rate."""
+class OptimizerKeys:
+    """The optimizer and its learning rate."""
 
     optimizer: str = key("sgd", "sgd (Nesterov, momentum 0.99), adam or adamw", ("sgd", "adam", "adamw"))
     initial_lr: float = key(1e-2, "peak learning rate", at_least=0)
@@ -65,7 +65,7 @@ class SafetyKeys:
         ("auto", "bf16", "fp16", "fp32"),
     )
     save_every: int = key(10, "epochs between checkpoints", at_least=1)
-    max_bad_steps: int = key(
+    max_nonfinite_steps: int = key(
         50, "steps in a row with a NaN or infinite loss or gradient before the run stops", at_least=1
     )
 
@@ -83,7 +83,7 @@ class LossKeys:
 
 
 @dataclass(frozen=True)
-class SegmentationConfig(AugmentationKeys, LossKeys, ScheduleKeys, OptimiserKeys, SafetyKeys):
+class SegmentationConfig(AugmentationKeys, LossKeys, ScheduleKeys, OptimizerKeys, SafetyKeys):
     """Keys of the supervised segmentation trainers."""
 
 
@@ -98,7 +98,7 @@ class PoolKeys:
     )
     loss_reduction: str = key("sum", "over annotated (case, target) pairs: sum, or mean", ("sum", "mean"))
     loss_smooth: float = key(0.0, "added to numerator and denominator of Dice", at_least=0)
-    loss_impossible: str = key(
+    out_of_scope_targets: str = key(
         "ignored",
         "targets that a scan's modality or field of view cannot contain: ignored like all that nobody annotated, or "
         "known to be absent",

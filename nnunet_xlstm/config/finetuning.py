@@ -19,12 +19,10 @@ class FinetuneKeys:
         "all; decoder: encoder and bottom stay as they are; bottom: the encoder but its last stage stays",
         ("all", "decoder", "bottom"),
     )
-    decoder_epochs: int = key(
-        0, "epochs at the start in which the decoder alone learns, its rate going up and down once", at_least=0
-    )
-    lr_decay: float = key(
+    decoder_epochs: int = key(0, "warm-up epochs with a frozen encoder (triangular learning rate)", at_least=0)
+    layer_decay: float = key(
         1.0,
-        "each part of the encoder learns at this share of the next deeper one's rate; 1: all alike",
+        "layer-wise learning-rate decay: factor from each stage of the encoder to the one above it; 1: none",
         at_least=0,
         at_most=1,
     )

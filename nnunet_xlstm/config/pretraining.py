@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nnunet_xlstm.config import OptimiserKeys, SafetyKeys, ScheduleKeys, key
+from nnunet_xlstm.config import OptimizerKeys, SafetyKeys, ScheduleKeys, key
 
 
 @dataclass(frozen=True)
 class ViewKeys:
     """The views of an image that student and teacher see."""
 
-    n_local: int = key(0, "small views per image, seen by the student alone", at_least=0)
+    n_local_crops: int = key(0, "small views per image, seen by the student alone", at_least=0)
     local_patch_size: list[int] | None = key(None, "voxels of a small view; null: half the patch, as strides allow")
     parent_scale: float = key(1.5, "edge of the crop that all views of an image come from, in patches", at_least=1)
     crop_scale_min: float = key(0.5, "least edge of a view as a share of the parent crop's", at_least=0.05)
     crop_scale_max: float = key(1.0, "greatest edge of a view as a share of the parent crop's", at_least=0.05)
-    through_scale_min: float = key(0.8, "crop_scale_min along the axis of thick slices", at_least=0.05)
+    through_plane_scale_min: float = key(0.8, "crop_scale_min along the axis of thick slices", at_least=0.05)
     min_overlap: float = key(
         0.3, "least share of the smaller global view that the other one covers", at_least=0, at_most=1
     )
     intensity: str = key(
         "standard",
         "changes of intensity: standard; heartseg (noise, blur, brightness, contrast); segsync (brightness, contrast, "
-        "gamma, blur, solarisation); none",
+        "gamma, blur, solarization); none",
         ("standard", "heartseg", "segsync", "none"),
     )
     frames: str = key(
@@ -39,12 +39,14 @@ class ViewKeys:
 class ObjectiveKeys:
     """What the student learns: one weight per objective, 0 leaves it out."""
 
-    layers: str = key(
+    feature_stages: str = key(
         "multi", "stages with a head: bottom (the last) or multi (all from the third on)", ("bottom", "multi")
     )
-    view_weight: float = key(1.0, "prototypes of the other view, as the teacher sees them (DINO)", at_least=0)
-    distance: str = key("ce", "between the two distributions", ("ce", "kl", "reverse_kl", "js"))
-    mse_weight: float = key(0.0, "distance of the normalised embeddings of the two views", at_least=0)
+    dino_weight: float = key(1.0, "weight of the DINO cross-view loss", at_least=0)
+    divergence: str = key(
+        "ce", "of the student's distribution from the teacher's in that loss", ("ce", "kl", "reverse_kl", "js")
+    )
+    mse_weight: float = key(0.0, "negative-cosine loss between two views (BYOL without a predictor)", at_least=0)
     mse_on: str = key(
         "embedding", "embedding (before the prototypes) or feature (pooled map)", ("embedding", "feature")
     )
@@ -55,12 +57,12 @@ class ObjectiveKeys:
     masked_weight: float = key(0.0, "what masked blocks of the student's views hold", at_least=0)
     masked_target: str = key("features", "features (the teacher's) or voxels", ("features", "voxels"))
     mask_ratio: float = key(0.6, "share of blocks that are masked", at_least=0, at_most=1)
-    mask_block: int = key(16, "edge of a block in voxels, rounded to whole cells of the bottleneck", at_least=1)
+    mask_block: int = key(16, "edge of a block in voxels, rounded to whole tokens of the bottleneck", at_least=1)
     n_prototypes: int = key(4096, "prototypes of the last stage", at_least=2)
-    inner_prototypes: int = key(1024, "prototypes of the stages before it", at_least=2)
+    n_prototypes_inner: int = key(1024, "prototypes of the stages before it", at_least=2)
     head_hidden: int = key(2048, "width of the head's hidden layers", at_least=1)
     head_bottleneck: int = key(256, "size of the embedding", at_least=1)
-    standardise: bool = key(
+    feature_norm: bool = key(
         True, "take the running mean and scale out of features before a head; without it conv encoders collapse easily"
     )
     freeze_prototypes_epochs: int = key(1, "epochs at the start in which the prototypes stay as drawn", at_least=0)
@@ -78,13 +80,13 @@ class TeacherKeys:
     teacher_temperature: float = key(0.04, "sharpening of the teacher at the start", at_least=0.001)
     teacher_temperature_end: float = key(0.04, "and after the warm-up", at_least=0.001)
     teacher_temperature_epochs: int = key(30, "epochs of that warm-up", at_least=0)
-    centring: str = key(
+    centering: str = key(
         "running",
         "running: mean of earlier steps; sinkhorn: equal use of prototypes over a queue; per_vector: the papers' "
         "wording, without effect; none",
         ("running", "sinkhorn", "per_vector", "none"),
     )
-    centre_momentum: float = key(0.9, "of the running centre", at_least=0, at_most=1)
+    center_momentum: float = key(0.9, "of the running center", at_least=0, at_most=1)
     queue_size: int = key(2048, "vectors kept for sinkhorn and KoLeo", at_least=0)
 
 
@@ -92,9 +94,9 @@ class TeacherKeys:
 class PretrainingRunKeys:
     """Steps, start and end of a pre-training run."""
 
-    accumulation: int = key(
+    gradient_accumulation: int = key(
         1,
-        "batches per optimiser step; as one large batch, but that KoLeo and sinkhorn see one of them at a time",
+        "batches per optimizer step; as one large batch, but that KoLeo and sinkhorn see one of them at a time",
         at_least=1,
     )
     grad_clip: float | None = key(3.0, "greatest norm of the gradient; null does not clip", at_least=0)
@@ -112,13 +114,13 @@ class PretrainingRunKeys:
         at_least=1,
     )
     init_checkpoint: str | None = key(None, "start from the teacher of this pre-training checkpoint (the next stage)")
-    keep_heads: bool = key(False, "with init_checkpoint: also take its heads and centre")
-    export: str = key("teacher", "which encoder the checkpoint offers for fine-tuning", ("teacher", "student"))
+    keep_heads: bool = key(False, "with init_checkpoint: also take its heads and center")
+    export_branch: str = key("teacher", "which encoder the checkpoint offers for fine-tuning", ("teacher", "student"))
 
 
 @dataclass(frozen=True)
 class GuardKeys:
-    """The watch over collapse."""
+    """The collapse monitor."""
 
     on_collapse: str = key("warn", "warn, or stop the run", ("warn", "stop"))
     collapse_patience: int = key(3, "bad epochs in a row before it counts", at_least=1)
@@ -127,7 +129,7 @@ class GuardKeys:
 
 @dataclass(frozen=True)
 class PretrainingConfig(
-    ScheduleKeys, OptimiserKeys, SafetyKeys, ViewKeys, ObjectiveKeys, TeacherKeys, PretrainingRunKeys, GuardKeys
+    ScheduleKeys, OptimizerKeys, SafetyKeys, ViewKeys, ObjectiveKeys, TeacherKeys, PretrainingRunKeys, GuardKeys
 ):
     """Keys of the pre-training trainers."""
 
@@ -143,9 +145,9 @@ HEARTSEG = PretrainingConfig(
     initial_lr=1e-4,
     weight_decay=0.0,
     lr_schedule="constant",
-    distance="ce",
+    divergence="ce",
     mse_weight=1.0,
-    standardise=False,
+    feature_norm=False,
     intensity="heartseg",
 )
 
@@ -158,16 +160,16 @@ SEGSYNC = PretrainingConfig(
     initial_lr=1e-5,
     weight_decay=0.0,
     lr_schedule="constant",
-    distance="kl",
+    divergence="kl",
     mse_weight=1.0,
-    standardise=False,
+    feature_norm=False,
     intensity="segsync",
     early_stop_epochs=20,
-    export="student",
+    export_branch="student",
 )
 
 # one reading of SegSync_Bottom: the pre-training sees features of the bottom alone
-SEGSYNC_R1 = replace(SEGSYNC, layers="bottom")
+SEGSYNC_R1 = replace(SEGSYNC, feature_stages="bottom")
 
 _MODERN = {
     **_RUN,
@@ -185,13 +187,18 @@ _MODERN = {
 
 ROBUST = PretrainingConfig(
     **_MODERN,
-    accumulation=16,
+    gradient_accumulation=16,
     koleo_weight=0.1,
     dense_weight=1.0,
     teacher_momentum=0.999,
-    centre_momentum=0.99,
+    center_momentum=0.99,
 )
 
 MASKED = PretrainingConfig(
-    **_MODERN, accumulation=4, view_weight=0.0, masked_weight=1.0, masked_target="voxels", export="student"
+    **_MODERN,
+    gradient_accumulation=4,
+    dino_weight=0.0,
+    masked_weight=1.0,
+    masked_target="voxels",
+    export_branch="student",
 )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.datasets.dataset_json import Labels
@@ -24,6 +21,7 @@ from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mea
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_label_array
 from nnunet_xlstm.io.read import visible_files
+from nnunet_xlstm.parallel import for_each
 
 MAX_LISTED = 10  # names
 
@@ -94,49 +92,25 @@ def score_pairs(
     """
     scores = {} if journal is None else {p.case: s for p in pairs if (s := journal.scores(p)) is not None}
     failed = {}
-    left = [pair for pair in pairs if pair.case not in scores]
-    shown = {"total": len(pairs), "initial": len(scores), "unit": "case", "desc": "evaluate"}
-    with tqdm(**shown, disable=None if progress else True) as bar:
-        for pair, result in _each(left, classes, settings, processes):
-            if isinstance(result, str):
-                failed[pair.case] = result
-            else:
-                scores[pair.case] = result
-                if journal is not None:
-                    journal.add(pair, result)
-            bar.update()
+    results = for_each(
+        partial(score_pair, classes=classes, settings=settings),
+        [pair for pair in pairs if pair.case not in scores],
+        processes,
+        desc="evaluate",
+        done=len(scores),
+        progress=progress,
+        in_order=False,
+        caught=(UserError, MemoryError),
+        hint=" (what is scored is kept)",
+    )
+    for pair, result in results:
+        if isinstance(result, str):
+            failed[pair.case] = result
+        else:
+            scores[pair.case] = result
+            if journal is not None:
+                journal.add(pair, result)
     return tuple({p.case: found[p.case] for p in pairs if p.case in found} for found in (scores, failed))
-
-
-def _each(
-    pairs: Sequence[Pair], classes: Labels, settings: Settings, processes: int
-) -> Iterator[tuple[Pair, CaseScores | str]]:
-    """Each case as it is done, with its scores or the reason why there are none."""
-    if processes == 1 or len(pairs) < 2:
-        yield from ((pair, _try(pair, classes, settings)) for pair in pairs)
-        return
-    # spawned: nothing heavy is imported here, and a fork of a threaded parent may hang
-    with ProcessPoolExecutor(min(processes, len(pairs)), get_context("spawn")) as pool:
-        futures = {pool.submit(_try, pair, classes, settings): pair for pair in pairs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np (what is scored is "
-                "kept)"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _try(pair: Pair, classes: Labels, settings: Settings) -> CaseScores | str:
-    try:
-        return score_pair(pair, classes, settings)
-    except UserError as error:
-        return str(error)
-    except MemoryError as error:
-        return f"not enough memory ({str(error) or 'MemoryError'}); use a lower -np"
 
 
 def summarise(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
-from nnunet_xlstm.errors import DatasetError, UserError, failed_text
+from nnunet_xlstm.errors import DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.imaging.images import read_label_map
 from nnunet_xlstm.io.protect import protect_inputs
@@ -31,6 +26,7 @@ from nnunet_xlstm.meshes.smooth import STEPS, smooth
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 from nnunet_xlstm.meshes.vtk_nets import mesh_with_vtk
 from nnunet_xlstm.meshes.write import WRITERS, write_vtp
+from nnunet_xlstm.parallel import for_each
 
 INDEX = "meshes.json"
 BACKENDS = ("numpy", "vtk")
@@ -87,18 +83,17 @@ def mesh_files(
         DatasetError: no label map, one that cannot be meshed, or a label without a name that no case has.
         WriteError: a file cannot be written. UserError: a process was ended from outside.
     """
-    if processes < 1:
-        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
     cases = find_cases(source)
     protect_inputs([out / INDEX], [*cases.values(), *inputs])
     earlier = _files_of(out)
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))
-    processes = min(processes, len(cases))
-    workers = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) if processes > 1 else nullcontext()
-    with workers as pool, staging(out, last=[INDEX]) as fresh:
-        _check_cases(source, dict(_each(pool, _labels_of, cases, "check")), settings)
-        rows = dict(sorted(_each(pool, partial(_mesh_into, fresh, settings), cases, "meshes")))
+    with staging(out, last=[INDEX]) as fresh:
+        items = list(cases.items())
+        labels = for_each(_labels_of, items, processes, desc="check", caught=(DatasetError,))
+        _check_cases(source, {case: found for (case, _), found in labels}, settings)
+        meshes = for_each(partial(_mesh_into, fresh, settings), items, processes, desc="meshes")
+        rows = dict(sorted((case, row) for (case, _), row in meshes))
         content = _content(settings, rows)
         write_json(fresh / INDEX, content)
     for path in sorted(earlier - _files_of(out)):
@@ -161,36 +156,13 @@ def _check_cases(source: Path, labels: Mapping[str, list[int] | str], settings: 
         raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
 
 
-def _labels_of(case: str, path: Path) -> list[int] | str:
-    """The labels of a label map, or why it cannot be used."""
-    try:
-        return _read(path)[2]
-    except DatasetError as error:
-        return str(error)
+def _labels_of(item: tuple[str, Path]) -> list[int]:
+    return _read(item[1])[2]
 
 
-def _mesh_into(out: Path, settings: Settings, case: str, path: Path) -> dict[str, Any]:
+def _mesh_into(out: Path, settings: Settings, item: tuple[str, Path]) -> dict[str, Any]:
+    case, path = item
     return mesh_case(path, out / case, settings)
-
-
-def _each(pool: Executor | None, work: Callable[[str, Path], Any], cases: Mapping[str, Path], text: str):
-    """(case, result) as they come."""
-    with tqdm(total=len(cases), desc=text, unit="case") as bar:
-        if pool is None:
-            for case, path in cases.items():
-                yield case, work(case, path)
-                bar.update()
-            return
-        futures = {pool.submit(work, case, path): case for case, path in cases.items()}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-                bar.update()
-        except BrokenProcessPool as error:
-            raise UserError("one of the processes was ended, perhaps for its memory; use a lower -np") from error
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:

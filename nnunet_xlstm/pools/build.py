@@ -37,8 +37,6 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
     Raises:
         ValueError, OSError: the file is wrong, a source is missing, or an exclusion meets nobody.
     """
-    if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
     manifest = plan_manifest(pool) if pool.targets else None
     names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))

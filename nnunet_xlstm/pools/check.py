@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.datasets.build import run_jobs
 from nnunet_xlstm.datasets.items import Item
 from nnunet_xlstm.datasets.raw_dataset import nnunet_folder
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.parallel import for_each
 from nnunet_xlstm.pools.build import items_of_pool
 from nnunet_xlstm.pools.manifest import PoolManifest, plan_manifest
 from nnunet_xlstm.pools.relabel import Relabel
@@ -55,14 +55,13 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
     Raises:
         ValueError, OSError: as in build_pool; or a pool without labels.
     """
-    if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of label maps to read at a time, 1 or more")
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
     if not pool.targets:
         raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
     plan = plan_manifest(pool)
     items, _ = items_of_pool(pool, plan)
-    found = list(run_jobs([(volumes, item.relabel) for item in items], processes, "label map"))
+    relabels = [item.relabel for item in items]
+    found = [volume for _, volume in for_each(volumes, relabels, processes, desc="label maps", unit="label map")]
     return report(plan, items, found)
 
 

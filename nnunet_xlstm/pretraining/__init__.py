@@ -1,1 +1,1 @@
-"""Self-supervised pre-training: views, student and teacher, objectives, and the watch over collapse."""
+"""Self-supervised pre-training: views, student and teacher, objectives, and the collapse monitor."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnunet_xlstm.config.pretraining import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.pretraining.feature_norm import Standardise
+from nnunet_xlstm.pretraining.feature_norm import RunningFeatureNorm
 from nnunet_xlstm.pretraining.heads import ProjectionHead
 
 GEOMETRY = ("kernel_size", "stride", "padding")  # attributes of torch's convolutions and poolings
@@ -19,46 +19,48 @@ Size = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layout:
+class EncoderFeatureInfo:
     """What an encoder returns for one patch.
 
     Attributes:
         image_channels: of the input. patch_size: voxels of a global view.
-        channels: of the map of each stage. cells: size of each map.
+        channels: of the map of each stage. tokens: size of each map.
         stages: indices of the stages that objectives look at, ascending; the last one is always among them.
-        shifts: of the cells of each map, how far the middle of what they see lies from the middle of their share of
-            the patch, in cells per axis (see `receptive_shifts`).
+        shifts: of the tokens of each map, how far the middle of what they see lies from the middle of their share of
+            the patch, in tokens per axis (see `receptive_shifts`).
     """
 
     image_channels: int
     patch_size: tuple[int, ...]
     channels: tuple[int, ...]
-    cells: tuple[tuple[int, ...], ...]
+    tokens: tuple[tuple[int, ...], ...]
     stages: tuple[int, ...]
     shifts: tuple[tuple[float, ...], ...] = ()
 
     def n_prototypes(self, stage: int, config: ObjectiveKeys) -> int:
         """Prototypes of the pooled head of a stage."""
-        return config.n_prototypes if stage == self.stages[-1] else config.inner_prototypes
+        return config.n_prototypes if stage == self.stages[-1] else config.n_prototypes_inner
 
     def stride(self, stage: int) -> tuple[int, ...]:
-        """Voxels per cell.
+        """Voxels per token.
 
         Raises:
-            ConfigError: if the cells of the stage do not divide the patch.
+            ConfigError: if the tokens of the stage do not divide the patch.
         """
-        cells = self.cells[stage]
-        if any(p % c for p, c in zip(self.patch_size, cells, strict=True)):
+        tokens = self.tokens[stage]
+        if any(p % c for p, c in zip(self.patch_size, tokens, strict=True)):
             raise ConfigError(
-                f"patch size {self.patch_size}: stage {stage} has {cells} cells, which do not divide it; give a patch "
-                "size that all strides of the network divide"
+                f"patch size {self.patch_size}: stage {stage} has {tokens} tokens, which do not divide it; give a "
+                "patch size that all strides of the network divide"
             )
-        return tuple(p // c for p, c in zip(self.patch_size, cells, strict=True))
+        return tuple(p // c for p, c in zip(self.patch_size, tokens, strict=True))
 
 
 @torch.no_grad()
-def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], layers: str) -> Layout:
-    """The layout of an encoder, by one pass over an empty patch; the encoder stays as it is.
+def infer_feature_info(
+    encoder: nn.Module, image_channels: int, patch_size: Sequence[int], layers: str
+) -> EncoderFeatureInfo:
+    """The feature_info of an encoder, by one pass over an empty patch; the encoder stays as it is.
 
     `layers`: bottom (the last stage) or multi (from the third on, at least the last two).
 
@@ -82,7 +84,7 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
     n = len(maps)
     shifts = receptive_shifts(layers_seen, patch_size)
     first = n - 1 if layers == "bottom" else max(0, min(2, n - 2))
-    return Layout(
+    return EncoderFeatureInfo(
         image_channels,
         tuple(int(p) for p in patch_size),
         tuple(m.shape[1] for m in maps),
@@ -96,7 +98,7 @@ def measure(encoder: nn.Module, image_channels: int, patch_size: Sequence[int], 
 def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[float, ...]]]]:
     """Collect, while `module` runs, input size, output size and shift of its strided convolutions and poolings.
 
-    The shift is in cells of the input, per axis: where the middle of the kernel lies, less the middle of the s cells
+    The shift is in tokens of the input, per axis: where the middle of the kernel lies, less the middle of the s tokens
     that become one: (k - 1) / 2 - padding - (s - 1) / 2. It is -1/2 for kernel 3, stride 2, padding 1, and 0 for
     pooling by 2.
     """
@@ -125,11 +127,11 @@ def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[f
 def receptive_shifts(
     layers: Sequence[tuple[Size, Size, tuple[float, ...]]], patch_size: Sequence[int]
 ) -> dict[Size, tuple[float, ...]]:
-    """Return, by size of a map, the shift of its cells in cells, from what `strided_layers` collected.
+    """Return, by size of a map, the shift of its tokens in tokens, from what `strided_layers` collected.
 
     Where layers stride side by side (a convolution and the shortcut around it) their mean counts. The shifts add up:
-    -1/4, -3/8, -7/16 cells after one, two, three convolutions of kernel 3 and stride 2. A mirrored view is shifted the
-    other way, so without this the same cell of two views may see places almost a cell apart.
+    -1/4, -3/8, -7/16 tokens after one, two, three convolutions of kernel 3 and stride 2. A mirrored view is shifted the
+    other way, so without this the same token of two views may see places almost a token apart.
     """
     size: Size = tuple(int(n) for n in patch_size)
     stride, shift = [1.0] * len(size), [0.0] * len(size)
@@ -149,28 +151,31 @@ def _per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, Sequence) else (value,) * dims
 
 
-def pooled_heads(layout: Layout, config: PretrainingConfig, prototypes: bool) -> nn.ModuleDict:
+def pooled_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig, prototypes: bool) -> nn.ModuleDict:
     """One head per stage for its pooled map; those of inner stages are narrower."""
     heads = {}
-    for stage in layout.stages:
-        channels = layout.channels[stage]
-        hidden = config.head_hidden if stage == layout.stages[-1] else min(config.head_hidden, 8 * channels)
-        n_prototypes = layout.n_prototypes(stage, config) if prototypes else None
+    for stage in feature_info.stages:
+        channels = feature_info.channels[stage]
+        hidden = config.head_hidden if stage == feature_info.stages[-1] else min(config.head_hidden, 8 * channels)
+        n_prototypes = feature_info.n_prototypes(stage, config) if prototypes else None
         heads[str(stage)] = ProjectionHead(channels, hidden, config.head_bottleneck, n_prototypes)
     return nn.ModuleDict(heads)
 
 
-def standards(layout: Layout, config: ObjectiveKeys) -> nn.ModuleDict:
-    """By stage: `Standardise`, or nothing if the key `standardise` is off."""
+def feature_norms(feature_info: EncoderFeatureInfo, config: ObjectiveKeys) -> nn.ModuleDict:
+    """By stage: `RunningFeatureNorm`, or nothing if the key `feature_norm` is off."""
     return nn.ModuleDict(
-        {str(s): Standardise(layout.channels[s]) if config.standardise else nn.Identity() for s in layout.stages}
+        {
+            str(s): RunningFeatureNorm(feature_info.channels[s]) if config.feature_norm else nn.Identity()
+            for s in feature_info.stages
+        }
     )
 
 
-def remember(standard: nn.Module, features: Tensor) -> None:
+def accumulate(feature_norm: nn.Module, features: Tensor) -> None:
     """Note the teacher's features (..., C) for the statistics, where there are any."""
-    if isinstance(standard, Standardise):
-        standard.remember(features)
+    if isinstance(feature_norm, RunningFeatureNorm):
+        feature_norm.accumulate(features)
 
 
 @dataclass
@@ -180,7 +185,7 @@ class Outputs:
     Attributes:
         features: pooled maps (V, B, C), float32 or wider.
         embeddings: of unit length (V, B, E). logits: (V, B, K).
-        maps: of the two global views (B * 2, C, *cells), where an objective looks at them; row 2 b + v is view v of b.
+        maps: of the two global views (B * 2, C, *tokens), where an objective looks at them; row 2 b + v is view v of b.
         heads: the branch's heads by name.
     """
 
@@ -192,7 +197,7 @@ class Outputs:
 
 
 def pool(x: Tensor, n_views: int) -> Tensor:
-    """(B * V, C, *cells) -> means (V, B, C), summed in float32 or wider without a wider copy of the map."""
+    """(B * V, C, *tokens) -> means (V, B, C), summed in float32 or wider without a wider copy of the map."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return x.mean(tuple(range(2, x.ndim)), dtype=dtype).unflatten(0, (-1, n_views)).transpose(0, 1)
 
@@ -211,11 +216,11 @@ class Branch(nn.Module):
         local_views: Tensor | None,
         stages: Collection[int],
         keep_maps: bool,
-        standards: nn.ModuleDict,
+        feature_norms: nn.ModuleDict,
     ) -> Outputs:
         """Views (B, V, C, *patch) go through the encoder in one call, local ones (B, L, C, *local_patch) in another.
 
-        standards: by stage, what pooled features pass before their head.
+        feature_norms: by stage, what pooled features pass before their head.
         """
         maps = self._encode(views, stages)
         features = {s: pool(x, views.shape[1]) for s, x in maps.items()}
@@ -227,7 +232,7 @@ class Branch(nn.Module):
         embeddings, logits = {}, {}
         if "pooled" in self.heads:
             for s, f in features.items():
-                embeddings[s], logits[s] = self.heads["pooled"][str(s)](standards[str(s)](f))
+                embeddings[s], logits[s] = self.heads["pooled"][str(s)](feature_norms[str(s)](f))
         return Outputs(features, embeddings, logits, maps, self.heads)
 
     def _encode(self, views: Tensor, stages: Collection[int]) -> dict[int, Tensor]:

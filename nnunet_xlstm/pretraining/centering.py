@@ -1,7 +1,7 @@
 """What the teacher's prototype scores become: the distribution that the student has to match.
 
 The papers' "Center(z) subtracts the mean of the vector" (3D-Heart_Seg, 3D-SegSync App. C) changes nothing under a
-softmax; it is kept as `per_vector` for the test that proves so. What prevents collapse is DINO's running centre
+softmax; it is kept as `per_vector` for the test that proves so. What prevents collapse is DINO's running center
 (Caron et al. 2021, eq. 4) or Sinkhorn-Knopp (Caron et al. 2020, SwAV; DINOv2). A new target is one class and one row.
 """
 
@@ -16,7 +16,7 @@ from nnunet_xlstm.pretraining.step_state import StepState, VectorQueue
 
 
 class Target(StepState):
-    """softmax(logits / temperature), without any centre (`none`). Base of the others.
+    """softmax(logits / temperature), without any center (`none`). Base of the others.
 
     Args:
         n_prototypes: K. config: TeacherKeys.
@@ -40,14 +40,14 @@ class Target(StepState):
         pass
 
 
-class PerVectorCentre(Target):
+class PerVectorCenter(Target):
     """Subtracts each vector's own mean: no effect, and nothing against collapse."""
 
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
         return super().forward(logits - logits.mean(-1, keepdim=True), temperature)
 
 
-class RunningCentre(Target):
+class RunningCenter(Target):
     """softmax((logits - c) / temperature); after each step c <- m c + (1 - m) mean of the step's logits.
 
     The mean is over all vectors of all micro-batches and ranks, so accumulation is exact.
@@ -55,8 +55,8 @@ class RunningCentre(Target):
 
     def __init__(self, n_prototypes: int, config: TeacherKeys):
         super().__init__(n_prototypes, config)
-        self.momentum = config.centre_momentum
-        self.register_buffer("centre", torch.zeros(n_prototypes))
+        self.momentum = config.center_momentum
+        self.register_buffer("center", torch.zeros(n_prototypes))
         self._sum: Tensor | None = None  # K sums, then the number of vectors
 
     @torch.no_grad()
@@ -65,13 +65,13 @@ class RunningCentre(Target):
             flat = logits.flatten(0, -2)
             total = torch.cat((flat.sum(0), flat.new_full((1,), len(flat))))
             self._sum = total if self._sum is None else self._sum + total
-        return super().forward(logits - self.centre, temperature)
+        return super().forward(logits - self.center, temperature)
 
     @torch.no_grad()
     def end_step(self) -> None:
         if self._sum is not None:
             total = sum_over_ranks(self._sum)
-            self.centre.lerp_((total[:-1] / total[-1]).to(self.centre.dtype), 1 - self.momentum)
+            self.center.lerp_((total[:-1] / total[-1]).to(self.center.dtype), 1 - self.momentum)
         self._sum = None
 
     def discard_step(self) -> None:
@@ -93,7 +93,7 @@ class SinkhornTarget(Target):
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
         flat = logits.flatten(0, -2)
         if self.training:
-            self.queue.remember(flat)
+            self.queue.accumulate(flat)
         rows, first = self._gather(flat)
         scores = torch.cat((rows, self.queue.kept().to(rows.dtype)))
         return sinkhorn(scores / temperature)[first : first + len(flat)].view_as(logits)
@@ -119,8 +119,8 @@ def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
 
 
 TARGETS: dict[str, type[Target]] = {
-    "running": RunningCentre,
+    "running": RunningCenter,
     "sinkhorn": SinkhornTarget,
-    "per_vector": PerVectorCentre,
+    "per_vector": PerVectorCenter,
     "none": Target,
 }

@@ -11,11 +11,11 @@ from nnunet_xlstm.pretraining.step_state import StepState
 MOMENTUM = 0.99
 
 
-class Standardise(StepState):
+class RunningFeatureNorm(StepState):
     """(x - mean) / sd, with running statistics of the steps before; the first step sees x as it is.
 
     Pooled maps of a convolutional encoder are nearly the same for all images (cosine above 0.99 before training: the
-    activations' common mean). A head then maps all images to one embedding, the running centre takes that out, and the
+    activations' common mean). A head then maps all images to one embedding, the running center takes that out, and the
     targets are uniform from the start. Unlike batch norm this couples no images of a batch, so accumulation is exact.
     """
 
@@ -32,7 +32,7 @@ class Standardise(StepState):
         return (x - self.mean) * torch.rsqrt(self.variance + 1e-6 * self.mean.square() + 1e-12)
 
     @torch.no_grad()
-    def remember(self, x: Tensor) -> None:
+    def accumulate(self, x: Tensor) -> None:
         """Note vectors (..., C) for the statistics of the next steps."""
         d = x.flatten(0, -2) - self.mean
         sums = torch.cat((d.sum(0), d.square().sum(0), d.new_full((1,), len(d))))

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from nnunet_xlstm.pretraining.objectives.dense import sample
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
-HISTOGRAM = (-4.0, 6.0, 64)  # of normalised intensities: first and last edge, bins; the outer bins take the rest
+HISTOGRAM = (-4.0, 6.0, 64)  # of normalized intensities: first and last edge, bins; the outer bins take the rest
 MAX_ITERATIONS = 300
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of squared weights; chosen on held-out training subjects, as is the next
 PRIORS = (0.0, 0.25, 0.5, 0.75, 1.0)  # how far from the sample's class shares to the true ones

@@ -1,7 +1,7 @@
-"""Schedules: numbers as functions of the optimiser step, so a resumed run has nothing to restore.
+"""Schedules: numbers as functions of the optimizer step, so a resumed run has nothing to restore.
 
 Sources: DINO (Caron et al. 2021, section 3.1 and appendix) for momentum, temperature and weight decay; linear warm-up
-and cosine after Loshchilov and Hutter 2017. `step` counts optimiser steps from 0, `total` is their number in the run.
+and cosine after Loshchilov and Hutter 2017. `step` counts optimizer steps from 0, `total` is their number in the run.
 """
 
 from __future__ import annotations

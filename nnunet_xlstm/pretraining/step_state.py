@@ -1,4 +1,4 @@
-"""State that changes once per optimiser step, and a queue of vectors made of it."""
+"""State that changes once per optimizer step, and a queue of vectors made of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class StepState(nn.Module):
     """
 
     def end_step(self) -> None:
-        """The optimiser has stepped: take over what was remembered, from all ranks, and forget it."""
+        """The optimizer has stepped: take over what was remembered, from all ranks, and forget it."""
         raise NotImplementedError
 
     def discard_step(self) -> None:
-        """The optimiser did not step: forget, change nothing."""
+        """The optimizer did not step: forget, change nothing."""
         raise NotImplementedError
 
 
@@ -53,7 +53,7 @@ class VectorQueue(StepState):
         """(n, dim) vectors, n <= size, in no particular order. A view: it changes with the next push."""
         return self.vectors[: min(self._count(), self.size)]
 
-    def remember(self, vectors: Tensor) -> None:
+    def accumulate(self, vectors: Tensor) -> None:
         """Note vectors (n, dim) for the end of the step."""
         if self.size:
             self._pending.append(vectors.detach())

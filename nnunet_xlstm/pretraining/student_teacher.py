@@ -1,10 +1,10 @@
 """Student and teacher, and what one step of pre-training does.
 
-    for each optimiser step:
+    for each optimizer step:
         method.set_step(step, total_steps, steps_per_epoch)
         for each micro-batch: (method(batch)["loss"] / accumulation).backward()
-        method.freeze_prototypes(); clip; optimiser.step()
-        method.end_step(step, total_steps)           # or discard_step(), if the optimiser did not step
+        method.freeze_prototypes(); clip; optimizer.step()
+        method.end_step(step, total_steps)           # or discard_step(), if the optimizer did not step
 
 DINO (Caron et al. 2021); 3D-Heart_Seg and 3D-SegSync, App. C.
 """
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.layers.amp import no_autocast
 from nnunet_xlstm.pretraining import schedules
-from nnunet_xlstm.pretraining.branch import Branch, Outputs, measure, pooled_heads, remember, standards
-from nnunet_xlstm.pretraining.collapse.metrics import Observations
+from nnunet_xlstm.pretraining.branch import Branch, Outputs, accumulate, feature_norms, infer_feature_info, pooled_heads
+from nnunet_xlstm.pretraining.collapse.metrics import StepStatistics
 from nnunet_xlstm.pretraining.heads import Prototypes
-from nnunet_xlstm.pretraining.objectives.base import Seen
+from nnunet_xlstm.pretraining.objectives.base import ObjectiveInputs
 from nnunet_xlstm.pretraining.objectives.table import OBJECTIVES, active_weights
 from nnunet_xlstm.pretraining.step_state import StepState
 from nnunet_xlstm.pretraining.views import ViewBatch
@@ -41,7 +41,7 @@ class StudentTeacher(nn.Module):
         config: all keys.
 
     Parameters with `requires_grad` are the student's and those of the objectives; each of them gets a gradient in every
-    backward pass. Buffers (centres, queues) are state: the state dict makes a resumed run exact. Forward calls in
+    backward pass. Buffers (centers, queues) are state: the state dict makes a resumed run exact. Forward calls in
     training mode are part of a step; in evaluation mode they leave no trace.
 
     Raises:
@@ -52,23 +52,23 @@ class StudentTeacher(nn.Module):
         super().__init__()
         self.config = config
         self.weights = active_weights(config)
-        self.layout = measure(encoder, image_channels, patch_size, config.layers)
+        self.feature_info = infer_feature_info(encoder, image_channels, patch_size, config.feature_stages)
         rows = {name: OBJECTIVES[name] for name in self.weights}
         self.needs = set().union(*(row.needs(config) for row in rows.values()))
         heads = {}
         if "embedding" in self.needs:
-            heads["pooled"] = pooled_heads(self.layout, config, "logits" in self.needs)
+            heads["pooled"] = pooled_heads(self.feature_info, config, "logits" in self.needs)
         for row in rows.values():
-            heads |= row.heads(self.layout, config)
+            heads |= row.heads(self.feature_info, config)
         self.student = Branch(encoder, heads)
-        self.standards = standards(self.layout, config)
-        self.objectives = nn.ModuleDict({name: row(self.layout, config) for name, row in rows.items()})
+        self.feature_norms = feature_norms(self.feature_info, config)
+        self.objectives = nn.ModuleDict({name: row(self.feature_info, config) for name, row in rows.items()})
         self.to(next(encoder.parameters()).device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.teacher.eval()
         self.teacher_temperature = config.teacher_temperature
         self.prototypes_frozen = config.freeze_prototypes_epochs > 0
-        self._observed: list[Observations] = []
+        self._statistics: list[StepStatistics] = []
 
     def train(self, mode: bool = True) -> StudentTeacher:
         """As usual, but the teacher stays in evaluation mode: its targets have no dropout."""
@@ -84,36 +84,36 @@ class StudentTeacher(nn.Module):
         if "mask" in self.needs:
             views, mask = self.objectives["masked"].mask(views)
         student = self._look(self.student, views, batch.local_views if "local" in self.needs else None)
-        seen = Seen(batch, student, teacher, self.teacher_temperature, mask, ambient_autocast(views))
+        inputs = ObjectiveInputs(batch, student, teacher, self.teacher_temperature, mask, ambient_autocast(views))
         with no_autocast(views):
-            terms = {name: objective(seen) for name, objective in self.objectives.items()}
+            terms = {name: objective(inputs) for name, objective in self.objectives.items()}
             loss = sum(self.weights[name] * term for name, term in terms.items())
             if self.training:
                 for stage, features in (teacher.features if teacher is not None else {}).items():
-                    remember(self.standards[str(stage)], features)
-                self._observe(seen)
+                    accumulate(self.feature_norms[str(stage)], features)
+                self._collect_statistics(inputs)
         return {name: term.detach() for name, term in terms.items()} | {"loss": loss}
 
     def _look(self, branch: Branch, views: Tensor, local_views: Tensor | None) -> Outputs:
-        return branch(views, local_views, self.layout.stages, "maps" in self.needs, self.standards)
+        return branch(views, local_views, self.feature_info.stages, "maps" in self.needs, self.feature_norms)
 
     @torch.no_grad()
-    def _observe(self, seen: Seen) -> None:
-        outputs, last = seen.teacher or seen.student, self.layout.stages[-1]
-        self._observed.append(
-            Observations.of(
+    def _collect_statistics(self, inputs: ObjectiveInputs) -> None:
+        outputs, last = inputs.teacher or inputs.student, self.feature_info.stages[-1]
+        self._statistics.append(
+            StepStatistics.of(
                 outputs.features[last][:2],
                 outputs.embeddings.get(last),
-                seen.observed.get("log_q"),
-                seen.observed.get("log_p"),
-                {name: mean.detach() for name, mean in seen.targets.items()},
+                inputs.observed.get("log_q"),
+                inputs.observed.get("log_p"),
+                {name: mean.detach() for name, mean in inputs.targets.items()},
             )
         )
 
     # ---- the step
 
     def set_step(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
-        """Before the forward calls of optimiser step `step` (from 0)."""
+        """Before the forward calls of optimizer step `step` (from 0)."""
         self.teacher_temperature = schedules.teacher_temperature(step, steps_per_epoch, self.config)
         self.prototypes_frozen = step < self.config.freeze_prototypes_epochs * steps_per_epoch
 
@@ -125,7 +125,7 @@ class StudentTeacher(nn.Module):
                     module.weight.grad = None
 
     def end_step(self, step: int, total_steps: int) -> None:
-        """The optimiser has made step `step`: move the teacher, then centres and queues, and forget the step.
+        """The optimizer has made step `step`: move the teacher, then centers and queues, and forget the step.
 
         Under distributed training every rank must call it for the same steps.
         """
@@ -134,13 +134,13 @@ class StudentTeacher(nn.Module):
         update_teacher(self.teacher, self.student, momentum)
         for module in self._state():
             module.end_step()
-        self._observed = []
+        self._statistics = []
 
     def discard_step(self) -> None:
-        """The optimiser left the step out: forget its forward calls and change nothing."""
+        """The optimizer left the step out: forget its forward calls and change nothing."""
         for module in self._state():
             module.discard_step()
-        self._observed = []
+        self._statistics = []
 
     def _state(self) -> list[StepState]:
         return [module for module in self.modules() if isinstance(module, StepState)]
@@ -150,7 +150,7 @@ class StudentTeacher(nn.Module):
     def load_teacher(self, state: Mapping[str, Tensor], keep_heads: bool = False) -> None:
         """Student and teacher start from the teacher of another run; its `state_dict` was `state`.
 
-        Only the encoder, or with `keep_heads` all else too (heads, centres, queues). Best before the optimiser is made,
+        Only the encoder, or with `keep_heads` all else too (heads, centers, queues). Best before the optimizer is made,
         at the latest before its first step.
 
         Raises:
@@ -176,15 +176,15 @@ class StudentTeacher(nn.Module):
 
     # ---- for the monitor
 
-    def observations(self) -> Observations:
+    def step_statistics(self) -> StepStatistics:
         """What the forward calls of this step showed, images in their order; ask before `end_step`.
 
         Raises:
             RuntimeError: if there was no forward call in training mode.
         """
-        if not self._observed:
-            raise RuntimeError("no forward call since the last step; call observations() before end_step()")
-        return Observations.join(self._observed)
+        if not self._statistics:
+            raise RuntimeError("no forward call since the last step; call step_statistics() before end_step()")
+        return StepStatistics.join(self._statistics)
 
     def ema_distance(self) -> float:
         """|teacher - student| / |student| over all weights."""

@@ -31,7 +31,7 @@ OVERLAP_TRIES = 20
 MODES = {2: "bilinear", 3: "trilinear"}
 
 
-class Solarise(ImageOnlyTransform):
+class Solarize(ImageOnlyTransform):
     """Reflects the intensities above a random quantile: x -> 2q - x (BYOL, DINO; for images without a fixed range)."""
 
     def __init__(self, quantiles: tuple[float, float] = (0.5, 0.95)):
@@ -82,7 +82,7 @@ INTENSITY = {
         (_contrast, 0.3, None),
         (_low_resolution, 0.25, None),
         (_gamma, 0.3, None),
-        (Solarise, 0.2, 1),
+        (Solarize, 0.2, 1),
     ),
     "heartseg": ((_noise, 0.2, None), (_blur, 0.3, None), (_brightness, 0.5, None), (_contrast, 0.5, None)),
     "segsync": (
@@ -90,7 +90,7 @@ INTENSITY = {
         (_contrast, 0.5, None),
         (_gamma, 0.3, None),
         (_blur, 0.3, None),
-        (Solarise, 0.2, 1),
+        (Solarize, 0.2, 1),
     ),
     "none": (),
 }
@@ -133,7 +133,10 @@ class Views:
         mirroring: bool,
         local_patch_size: Sequence[int] | None = None,
     ):
-        for name, low in (("crop_scale_min", config.crop_scale_min), ("through_scale_min", config.through_scale_min)):
+        for name, low in (
+            ("crop_scale_min", config.crop_scale_min),
+            ("through_plane_scale_min", config.through_plane_scale_min),
+        ):
             if low > config.crop_scale_max or config.crop_scale_max > 1:
                 raise ConfigError(
                     f"{name} = {low:g}, crop_scale_max = {config.crop_scale_max:g}: give 0 < {name} <= crop_scale_max "
@@ -154,7 +157,7 @@ class Views:
     # ---- drawing
 
     def draw(self, parent_size: Sequence[int], rng=np.random) -> tuple[list[View], list[View]]:
-        """Two global views and `n_local` local ones of a parent crop of `parent_size` voxels, without intensity."""
+        """Two global views and `n_local_crops` local ones of a crop of `parent_size` voxels, without intensity."""
         parent = np.array(parent_size, int)
         c = self.config
         first = self._box(parent, c.crop_scale_min, c.crop_scale_max, rng)
@@ -165,14 +168,14 @@ class Views:
                 second = box
                 break
         boxes = [first, second or first]
-        local = [self._box(parent, c.crop_scale_min / 2, c.crop_scale_min, rng) for _ in range(c.n_local)]
+        local = [self._box(parent, c.crop_scale_min / 2, c.crop_scale_min, rng) for _ in range(c.n_local_crops)]
         views = [View(start, size, self._flip(rng)) for start, size in boxes + local]
         return views[:2], views[2:]
 
     def _box(self, parent: np.ndarray, low: float, high: float, rng) -> tuple[np.ndarray, np.ndarray]:
         """One scale for all axes times a small aspect; axes of thick slices have their own scale."""
         scale = rng.uniform(low, high) * np.array([rng.uniform(*ASPECT) for _ in parent])
-        through = rng.uniform(min(self.config.through_scale_min, high), high)
+        through = rng.uniform(min(self.config.through_plane_scale_min, high), high)
         share = np.clip(np.where(self.thick, through, scale), low, high)
         size = np.clip(np.rint(parent * share), 1, parent).astype(int)
         start = np.array([int(rng.uniform(0, room + 1)) for room in parent - size])
@@ -252,7 +255,7 @@ class ViewBatch:
         global_views: (B, 2, C, *patch).
         boxes: (B, 2, D, 2), start and size of each global view as a share of the parent crop's edge.
         flips: (B, 2, D) bool, whether the view was mirrored along the axis after it was cut out.
-        local_views: (B, n_local, C, *local_patch), or None.
+        local_views: (B, n_local_crops, C, *local_patch), or None.
         subjects: (B,) numbers, the same for images of one subject; None: every image is of somebody else.
     """
 

@@ -122,8 +122,8 @@ POOL = Kind(
     title="Pool against single data sets",
     takes=("pool", "iterations"),
     find_sets=pool_and_sources,
-    needs=("dataset", "pool", "arms"),
-    reading="Per data set: bootstrap over its test subjects. All arms take equal iterations, and the single ones see "
-    "the training subjects that the pool sees of their source; the pool divides its iterations among all sources.",
+    needs=("dataset", "pool", "variants"),
+    reading="Per data set: bootstrap over its test subjects. All variants take equal iterations, and the single ones "
+    "see the training subjects that the pool sees of their source; the pool divides its iterations among all sources.",
     compared=True,
 )

@@ -29,11 +29,11 @@ from nnunet_xlstm.io.validate import (
 from nnunet_xlstm.studies.kind import COMMON, Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-ARM_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
+VARIANT_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One way to train.
 
     Attributes:
@@ -51,16 +51,16 @@ class Arm:
     def __post_init__(self):
         if not NAME.fullmatch(self.name):
             raise ConfigError(
-                f"arm '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
+                f"variant '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
             )
         if self.adapt and self.checkpoint is None:
             raise ConfigError(
-                f"arm '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
+                f"variant '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
             )
 
 
-def parse_arm(text: str) -> Arm:
-    """An arm as the command line has it.
+def parse_variant(text: str) -> Variant:
+    """A variant as the command line has it.
 
     Raises:
         ValueError: not of that form.
@@ -69,8 +69,8 @@ def parse_arm(text: str) -> Arm:
     name, equals, checkpoint = left.partition("=")
     trainer, at, plans = right.partition("@")
     if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
-        raise ConfigError(f"arm '{text}': give {ARM_RULE}")
-    return Arm(name, trainer, plans or None, checkpoint or None)
+        raise ConfigError(f"variant '{text}': give {VARIANT_RULE}")
+    return Variant(name, trainer, plans or None, checkpoint or None)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Request:
     epochs: list[int] | None = None
     folds: list[int] | None = None
     seeds: int | None = None
-    arms: list[Arm] | None = None
+    variants: list[Variant] | None = None
     iterations: int | None = None
     config: dict[str, Any] | None = None
     pool: Path | None = None
@@ -101,9 +101,11 @@ class Request:
                 raise ConfigError(f"{name} {values}: give {LISTS[name]}, each {least} or more")
         if self.subjects is not None and self.subject is not None:
             raise ConfigError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
-        names = [arm.name.casefold() for arm in self.arms or ()]
+        names = [variant.name.casefold() for variant in self.variants or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
+            raise ConfigError(
+                f"several variants are named '{twice[0]}' (case does not count); give each a name of its own"
+            )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Request:
 
 LISTS = {"labels": "numbers of subjects", "epochs": "numbers of epochs", "folds": "numbers of folds"}
 FILES = ("pool", "test_subjects", "subjects")
-ARM = Record(
+VARIANT = Record(
     {
         "name": Key(TEXT),
         "trainer": Key(TEXT),
@@ -142,7 +144,7 @@ SETTINGS: dict[str, Constraint] = {
     "configuration": ANY_TEXT,
     **dict.fromkeys(LISTS, ListOf(WHOLE)),
     "seeds": WHOLE,
-    "arms": ListOf(Either(Value(f"a text {ARM_RULE}", is_text), ARM)),
+    "variants": ListOf(Either(Value(f"a text {VARIANT_RULE}", is_text), VARIANT)),
     "iterations": WHOLE,
     "config": OBJECT,
     **dict.fromkeys(FILES, ANY_TEXT),
@@ -152,7 +154,7 @@ PRESET = Record({key: optional(constraint) for key, constraint in SETTINGS.items
 
 
 def read_preset(path: Path) -> Request:
-    """Read a request from a JSON file: an object with keys of `Request`; arms as on the command line or as objects.
+    """Read a request from a JSON file: an object with keys of `Request`; variants as on the command line or as objects.
 
     Raises:
         ConfigError: not such a file, an unknown key, or a value of another type.
@@ -162,6 +164,8 @@ def read_preset(path: Path) -> Request:
     values = content | {key: Path(content[key]) for key in FILES if key in content}
     if "dataset" in values:
         values["dataset"] = str(values["dataset"])
-    if "arms" in values:
-        values["arms"] = [parse_arm(row) if isinstance(row, str) else Arm(**row) for row in values["arms"]]
+    if "variants" in values:
+        values["variants"] = [
+            parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
+        ]
     return Request(**values)

@@ -15,9 +15,9 @@ def cost(capsys, *arguments):
 def test_presets(capsys):
     rows = cost(capsys, "tiny", "tiny_no_xlstm", "--patch", "32", "--channels", "2", "--classes", "3")
     assert [row["name"] for row in rows] == ["tiny", "tiny_no_xlstm"]
-    full, twin = rows
-    assert full["gflop"] == pytest.approx(2 * full["gmac"], abs=1e-3) and full["gmac"] > twin["gmac"]
-    assert full["activation_mb"] > twin["activation_mb"] and full["patch"] == "32x32x32"
+    full, ablation = rows
+    assert full["gflop"] == pytest.approx(2 * full["gmac"], abs=1e-3) and full["gmac"] > ablation["gmac"]
+    assert full["activation_mb"] > ablation["activation_mb"] and full["patch"] == "32x32x32"
     assert full["channels"] == 2 and full["latency_s"] is None
 
 

@@ -57,7 +57,7 @@ def test_help_lists_every_command_under_its_stage(capsys):
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     for command in COMMANDS:
-        (row,) = [i for i, line in enumerate(lines) if line.split()[:1] == [command.name]]
+        (row,) = [i for i, line in enumerate(lines) if line.startswith(f"    {command.name} ")]
         stage = next(lines[i].strip() for i in range(row, 0, -1) if not lines[i].startswith("    "))
         assert stage == command.stage and lines[row].endswith(command.summary)
 

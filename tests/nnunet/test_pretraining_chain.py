@@ -17,7 +17,13 @@ KEYS = {
     "batch_size": 2,
     "seed": 1,
 }
-SMALL_HEADS = {"accumulation": 1, "n_prototypes": 32, "inner_prototypes": 16, "head_hidden": 32, "monitor_vectors": 16}
+SMALL_HEADS = {
+    "gradient_accumulation": 1,
+    "n_prototypes": 32,
+    "n_prototypes_inner": 16,
+    "head_hidden": 32,
+    "monitor_vectors": 16,
+}
 
 
 @pytest.mark.slow
@@ -46,7 +52,9 @@ def test_images_without_labels_to_features_and_fine_tuning(nnunet_tree, tmp_path
     assert [row["epoch"] for row in rows] == [-1, 0] and (run / "progress.png").is_file()
 
     assert main(["features", "--checkpoint", str(checkpoint), "-d", "902", "-o", str(tmp_path / "features")]) == 0
-    assert json.loads((tmp_path / "features" / "features.json").read_text())["arms"]["trained"]["effective_rank"] >= 1
+    assert (
+        json.loads((tmp_path / "features" / "features.json").read_text())["encoders"]["trained"]["effective_rank"] >= 1
+    )
 
     # the features command reads where nnU-Net lay when it was imported; adapt reads the variables
     adapted = tmp_path / "adapted.pth"

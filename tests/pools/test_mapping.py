@@ -110,15 +110,15 @@ def test_building_again_changes_nothing_and_a_new_mapping_everything_it_must(raw
 @pytest.mark.parametrize("killed_after", [0, 1, 3])
 def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw, monkeypatch, killed_after):
     build(raw, LIVER, VESSEL)
-    real = raw_build.run_jobs
+    real = raw_build.for_each
 
-    def killed(jobs, processes):
-        for i, result in enumerate(real(jobs, processes)):
+    def killed(*args, **options):
+        for i, result in enumerate(real(*args, **options)):
             if i == killed_after:
                 raise KeyboardInterrupt
             yield result
 
-    monkeypatch.setattr(raw_build, "run_jobs", killed)
+    monkeypatch.setattr(raw_build, "for_each", killed)
     monkeypatch.setattr(raw_build, "SAVE_SECONDS", -1)
     changed = LIVER | {"targets": {"tumour": [1], "liver": [2]}}
     with pytest.raises(KeyboardInterrupt):
@@ -131,7 +131,7 @@ def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw,
     for row in liver.values():
         values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / row["label"]))))
         assert {pool.codes[code] for code in values.tolist() if code} == {("tumour",), ("liver",)}
-    monkeypatch.setattr(raw_build, "run_jobs", real)
+    monkeypatch.setattr(raw_build, "for_each", real)
     ended = tree(build(raw, changed, VESSEL, over=[]).folder)
     expected = tree(build(raw, changed, VESSEL, over=[], number=51).folder)
     assert {n: d for n, (d, _) in ended.items()} == {n: d for n, (d, _) in expected.items()}

@@ -9,23 +9,23 @@ from nnunet_xlstm.pretraining.step_state import VectorQueue
 
 
 def make(name, k=5, **keys):
-    return TARGETS[name](k, small_config(centring=name, **keys)).double()
+    return TARGETS[name](k, small_config(centering=name, **keys)).double()
 
 
-def test_running_centre_uses_the_value_before_the_step():
-    target = make("running", centre_momentum=0.9)
+def test_running_center_uses_the_value_before_the_step():
+    target = make("running", center_momentum=0.9)
     z = torch.randn(2, 3, 5).double() + 4
     before = target(z, 0.5)
-    assert torch.allclose(before, torch.log_softmax(z / 0.5, -1))  # the centre is still 0
+    assert torch.allclose(before, torch.log_softmax(z / 0.5, -1))  # the center is still 0
     assert torch.equal(target(z, 0.5), before)  # and so for all micro-batches of the step
-    assert not target.centre.any()
+    assert not target.center.any()
     target.end_step()
-    centre = 0.1 * z.mean((0, 1))
-    assert torch.allclose(target.centre, centre, atol=1e-7)
-    assert torch.allclose(target(z, 0.5), torch.log_softmax((z - target.centre) / 0.5, -1))
+    center = 0.1 * z.mean((0, 1))
+    assert torch.allclose(target.center, center, atol=1e-7)
+    assert torch.allclose(target(z, 0.5), torch.log_softmax((z - target.center) / 0.5, -1))
 
 
-def test_running_centre_is_the_mean_over_micro_batches():
+def test_running_center_is_the_mean_over_micro_batches():
     whole, parts = make("running"), make("running")
     z = torch.randn(2, 8, 5).double()
     whole(z, 1)
@@ -33,7 +33,7 @@ def test_running_centre_is_the_mean_over_micro_batches():
         parts(micro, 1)
     for target in (whole, parts):
         target.end_step()
-    assert torch.allclose(whole.centre, parts.centre, atol=1e-14)
+    assert torch.allclose(whole.center, parts.center, atol=1e-14)
 
 
 def test_discarded_and_evaluation_calls_leave_no_trace():
@@ -102,7 +102,7 @@ def test_queue_wraps_around():
 def test_queue_fills_survives_a_reload_and_may_be_empty():
     queue = VectorQueue(4, 2)
     assert queue.kept().shape == (0, 2)
-    queue.remember(torch.ones(3, 2))
+    queue.accumulate(torch.ones(3, 2))
     assert not len(queue.kept())  # only at the end of the step
     queue.end_step()
     other = VectorQueue(4, 2)
@@ -112,7 +112,7 @@ def test_queue_fills_survives_a_reload_and_may_be_empty():
         q.push(torch.tensor([[2.0, 2], [3, 3]]))
     assert torch.equal(queue.vectors, other.vectors)
     none = VectorQueue(0, 2)
-    none.remember(torch.ones(3, 2))
+    none.accumulate(torch.ones(3, 2))
     none.end_step()
     assert not len(none.kept())
 

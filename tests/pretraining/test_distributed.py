@@ -15,12 +15,12 @@ KEYS = {"mse_weight": 1.0, "freeze_prototypes_epochs": 0, "queue_size": 64}
 
 
 def steps(model, method, batches):
-    optimiser = torch.optim.SGD(trainable(method).values(), 0.1)
+    optimizer = torch.optim.SGD(trainable(method).values(), 0.1)
     for step, batch in enumerate(batches):
         method.set_step(step, 4, 2)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(batch)["loss"].backward()
-        optimiser.step()
+        optimizer.step()
         method.end_step(step, 4)
     return method.state_dict()
 
@@ -46,9 +46,9 @@ def double():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("centring", ["running", "sinkhorn"])
-def test_two_ranks_equal_one(tmp_path, double, centring):
-    method = StudentTeacher(ToyEncoder(), 1, (16, 16), small_config(centring=centring, **KEYS))
+@pytest.mark.parametrize("centering", ["running", "sinkhorn"])
+def test_two_ranks_equal_one(tmp_path, double, centering):
+    method = StudentTeacher(ToyEncoder(), 1, (16, 16), small_config(centering=centering, **KEYS))
     batches = [random_batch(4) for _ in range(3)]
     torch.save((method, batches), tmp_path / "start.pt")
     multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)

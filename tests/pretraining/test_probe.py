@@ -32,7 +32,7 @@ def test_hypercolumns_are_the_upsampled_maps(size):
 
 @pytest.mark.parametrize("size", [(16, 24, 8), (12, 20)])
 def test_a_map_of_coordinates_stays_aligned(size):
-    """Averaged over cells and read back, a coordinate is itself, but for the outermost half cells."""
+    """Averaged over tokens and read back, a coordinate is itself, but for the outermost half tokens."""
     coordinates = torch.from_numpy(np.indices(size)).float()
     pool = F.avg_pool3d if len(size) == 3 else F.avg_pool2d
     for stride in (1, 2, 4):

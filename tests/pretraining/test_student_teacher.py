@@ -10,17 +10,17 @@ from support.ssl_toys import ToyEncoder, part, random_batch, small_config, train
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 
 SETTINGS = {
-    "view": {},
-    "bottom": {"layers": "bottom"},
-    "view+mse": {"mse_weight": 1.0, "distance": "kl"},
-    "mse": {"view_weight": 0.0, "mse_weight": 1.0},
-    "mse on features": {"view_weight": 0.0, "mse_weight": 1.0, "mse_on": "feature"},
-    "koleo": {"view_weight": 0.0, "koleo_weight": 0.1},
+    "dino": {},
+    "bottom": {"feature_stages": "bottom"},
+    "dino+mse": {"mse_weight": 1.0, "divergence": "kl"},
+    "mse": {"dino_weight": 0.0, "mse_weight": 1.0},
+    "mse on features": {"dino_weight": 0.0, "mse_weight": 1.0, "mse_on": "feature"},
+    "koleo": {"dino_weight": 0.0, "koleo_weight": 0.1},
     "robust": {"koleo_weight": 0.1, "dense_weight": 1.0},
-    "sinkhorn": {"centring": "sinkhorn", "dense_weight": 1.0},
-    "dense cosine": {"view_weight": 0.0, "dense_weight": 1.0, "dense_distance": "cosine"},
-    "masked features": {"view_weight": 0.0, "masked_weight": 1.0},
-    "masked voxels": {"view_weight": 0.0, "masked_weight": 1.0, "masked_target": "voxels"},
+    "sinkhorn": {"centering": "sinkhorn", "dense_weight": 1.0},
+    "dense cosine": {"dino_weight": 0.0, "dense_weight": 1.0, "dense_distance": "cosine"},
+    "masked features": {"dino_weight": 0.0, "masked_weight": 1.0},
+    "masked voxels": {"dino_weight": 0.0, "masked_weight": 1.0, "masked_target": "voxels"},
     "all": {"mse_weight": 1.0, "koleo_weight": 0.1, "dense_weight": 1.0, "masked_weight": 1.0},
 }
 
@@ -29,12 +29,12 @@ def method_of(dims=2, channels=1, **keys) -> StudentTeacher:
     return StudentTeacher(ToyEncoder(dims, channels=channels), channels, (16,) * dims, small_config(**keys))
 
 
-def run(method, optimiser, steps, total=20, accumulation=1, batches=None) -> list[float]:
+def run(method, optimizer, steps, total=20, accumulation=1, batches=None) -> list[float]:
     losses = []
     for step in steps:
         method.set_step(step, total, 4)
-        batch = random_batch(4, n_local=1) if batches is None else batches[step]
-        optimiser.zero_grad()
+        batch = random_batch(4, n_local_crops=1) if batches is None else batches[step]
+        optimizer.zero_grad()
         loss = 0.0
         n = len(batch.global_views) // accumulation
         for i in range(accumulation):
@@ -42,7 +42,7 @@ def run(method, optimiser, steps, total=20, accumulation=1, batches=None) -> lis
             micro.backward()
             loss += micro.item()
         method.freeze_prototypes()
-        optimiser.step()
+        optimizer.step()
         method.end_step(step, total)
         losses.append(loss)
     return losses
@@ -53,7 +53,7 @@ def run(method, optimiser, steps, total=20, accumulation=1, batches=None) -> lis
 def test_every_trained_parameter_gets_a_gradient_and_the_teacher_none(name, dims):
     """So distributed training needs no search for unused parameters."""
     method = method_of(dims, channels=2, **SETTINGS[name])
-    terms = method(random_batch(2, dims, 2, n_local=1))
+    terms = method(random_batch(2, dims, 2, n_local_crops=1))
     assert set(terms) == {*method.weights, "loss"} and torch.isfinite(terms["loss"])
     assert terms["loss"].item() == pytest.approx(sum(method.weights[n] * terms[n].item() for n in method.weights))
     terms["loss"].backward()
@@ -68,7 +68,7 @@ def test_the_encoder_stays_itself_and_the_teacher_starts_as_its_copy():
     assert method.student.encoder is encoder and method.teacher.encoder is not encoder
     for name, p in method.teacher.named_parameters():
         assert torch.equal(p, dict(method.student.named_parameters())[name])
-    assert method.layout.stages == (1, 2)  # fewer than four stages: the last two
+    assert method.feature_info.stages == (1, 2)  # fewer than four stages: the last two
     method.train()
     assert method.student.training and not method.teacher.training
 
@@ -79,20 +79,20 @@ def test_encoder_of_dynamic_network_architectures():
         nonlin=torch.nn.LeakyReLU,
     )  # fmt: skip
     method = StudentTeacher(encoder, 1, (16, 16, 16), small_config(dense_weight=1.0))
-    assert method.layout.stages == (2, 3) and method.layout.channels == (4, 6, 8, 10)
+    assert method.feature_info.stages == (2, 3) and method.feature_info.channels == (4, 6, 8, 10)
     method(random_batch(2, 3))["loss"].backward()
     with pytest.raises(ValueError, match="return_skips=True"):
         StudentTeacher(torch.nn.Conv2d(1, 1, 1), 1, (16, 16), small_config())
 
 
 def test_no_objective_is_an_error():
-    with pytest.raises(ValueError, match="set one of view_weight"):
-        method_of(view_weight=0.0)
+    with pytest.raises(ValueError, match="set one of dino_weight"):
+        method_of(dino_weight=0.0)
 
 
-@pytest.mark.parametrize("name", ["view", "view+mse", "robust"])
+@pytest.mark.parametrize("name", ["dino", "dino+mse", "robust"])
 def test_accumulation_equals_the_large_batch(name):
-    """SGD, without KoLeo; several steps, so that the centre of the step before takes part."""
+    """SGD, without KoLeo; several steps, so that the center of the step before takes part."""
     keys = SETTINGS[name] | {"koleo_weight": 0.0, "freeze_prototypes_epochs": 0}
     whole = method_of(**keys).double()
     parts = copy.deepcopy(whole)
@@ -116,8 +116,8 @@ def test_discarded_step_changes_nothing():
     method.eval()
     method(random_batch(2))
     with pytest.raises(RuntimeError, match="before end_step"):
-        method.observations()
-    momentum_one = method_of(teacher_momentum=1.0, teacher_momentum_end=1.0, standardise=False)
+        method.step_statistics()
+    momentum_one = method_of(teacher_momentum=1.0, teacher_momentum_end=1.0, feature_norm=False)
     before = copy.deepcopy(momentum_one.teacher.state_dict())
     run(momentum_one, torch.optim.SGD(trainable(momentum_one).values(), 0.1), range(2))
     assert all(torch.equal(before[n], v) for n, v in momentum_one.teacher.state_dict().items())
@@ -125,31 +125,31 @@ def test_discarded_step_changes_nothing():
 
 def test_prototypes_stay_while_frozen():
     method = method_of(freeze_prototypes_epochs=1, dense_weight=1.0)  # 4 steps
-    optimiser = torch.optim.AdamW(trainable(method).values(), 1e-2)
+    optimizer = torch.optim.AdamW(trainable(method).values(), 1e-2)
     names = [n for n in trainable(method) if "prototypes" in n]
     assert len(names) == 4  # two stages, pooled and dense
     drawn = {n: p.detach().clone() for n, p in trainable(method).items()}
-    run(method, optimiser, range(4))
+    run(method, optimizer, range(4))
     assert all(torch.equal(drawn[n], p) == (n in names) for n, p in trainable(method).items())
-    run(method, optimiser, range(4, 5))
+    run(method, optimizer, range(4, 5))
     assert not any(torch.equal(drawn[n], p) for n, p in trainable(method).items())
 
 
 @pytest.mark.parametrize("name", ["robust", "sinkhorn", "all"])
 def test_resume_is_exact(name):
-    """Model and optimiser state, saved and loaded between steps; then three further steps."""
+    """Model and optimizer state, saved and loaded between steps; then three further steps."""
     method = method_of(**SETTINGS[name])
-    optimiser = torch.optim.AdamW(trainable(method).values(), 1e-3)
-    run(method, optimiser, range(3))
-    saved = copy.deepcopy((method.state_dict(), optimiser.state_dict()))
+    optimizer = torch.optim.AdamW(trainable(method).values(), 1e-3)
+    run(method, optimizer, range(3))
+    saved = copy.deepcopy((method.state_dict(), optimizer.state_dict()))
     torch.manual_seed(7)
-    expected = run(method, optimiser, range(3, 6))
+    expected = run(method, optimizer, range(3, 6))
     other = method_of(**SETTINGS[name])
-    optimiser = torch.optim.AdamW(trainable(other).values(), 1e-3)
+    optimizer = torch.optim.AdamW(trainable(other).values(), 1e-3)
     other.load_state_dict(saved[0])
-    optimiser.load_state_dict(saved[1])
+    optimizer.load_state_dict(saved[1])
     torch.manual_seed(7)
-    assert run(other, optimiser, range(3, 6)) == expected
+    assert run(other, optimizer, range(3, 6)) == expected
 
 
 @pytest.mark.parametrize("keep_heads", [False, True])
@@ -173,10 +173,10 @@ def test_next_stage_starts_from_the_teacher(keep_heads):
         StudentTeacher(ToyEncoder(width=5), 1, (16, 16), small_config()).load_teacher(first.state_dict())
 
 
-@pytest.mark.parametrize("name", ["view", "robust", "sinkhorn", "all"])
+@pytest.mark.parametrize("name", ["dino", "robust", "sinkhorn", "all"])
 def test_bfloat16_autocast_is_close_to_float32(name):
     method = method_of(3, **SETTINGS[name]).eval()
-    batch = random_batch(2, 3, n_local=1)
+    batch = random_batch(2, 3, n_local_crops=1)
     torch.manual_seed(4)
     expected = method(batch)
     torch.manual_seed(4)
@@ -192,11 +192,11 @@ def test_bfloat16_autocast_is_close_to_float32(name):
 def test_observations_follow_the_images():
     method = method_of(n_prototypes=6)
     batch = random_batch(5)
-    whole = method(batch) and method.observations()
+    whole = method(batch) and method.step_statistics()
     method.discard_step()
     for which in (slice(0, 2), slice(2, 5)):
         method(part(batch, which))
-    parts = method.observations()
+    parts = method.step_statistics()
     for name in ("features", "embeddings", "target_sum", "target_entropy", "divergence"):
         assert torch.allclose(getattr(whole, name), getattr(parts, name), atol=1e-4), name
     assert whole.features.shape == (5, 2, 12) and whole.embeddings.shape == (5, 2, 8)

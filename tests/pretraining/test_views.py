@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
-from nnunet_xlstm.pretraining.views import INTENSITY, Solarise, View, Views, overlap
+from nnunet_xlstm.pretraining.views import INTENSITY, Solarize, View, Views, overlap
 
 
 def config(**keys):
@@ -13,7 +13,7 @@ def config(**keys):
 
 
 def coordinates(size):
-    """(D, *size): each voxel holds its centre as a share of the edge of the array."""
+    """(D, *size): each voxel holds its center as a share of the edge of the array."""
     axes = [(torch.arange(n) + 0.5) / n for n in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
@@ -22,7 +22,7 @@ def coordinates(size):
 @pytest.mark.parametrize("seed", range(5))
 def test_every_voxel_of_a_view_shows_the_place_that_box_and_flip_name(size, seed):
     patch = [n // 2 for n in size]
-    views = Views(patch, [1.0] * len(size), config(n_local=1), True, local_patch_size=[n // 4 for n in size])
+    views = Views(patch, [1.0] * len(size), config(n_local_crops=1), True, local_patch_size=[n // 4 for n in size])
     made = views.make([coordinates(size)], np.random.default_rng(seed))
     assert made["local_views"].shape == (1, len(size), *[n // 4 for n in size])
     for view, box, flip in zip(made["global_views"], made["boxes"], made["flips"], strict=True):
@@ -131,7 +131,7 @@ def test_each_change_comes_as_often_as_its_probability():
 
 def test_solarise_by_hand():
     image = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]])
-    out = Solarise().apply({"image": image.clone()}, quantile=0.5)["image"]
+    out = Solarize().apply({"image": image.clone()}, quantile=0.5)["image"]
     assert out.tolist() == [[0.0, 1.0, 2.0, 1.0, 0.0]]
 
 
@@ -140,7 +140,7 @@ def test_solarise_by_hand():
     [
         ({"crop_scale_min": 0.9, "crop_scale_max": 0.5}, "crop_scale_min = 0.9, crop_scale_max = 0.5"),
         ({"crop_scale_max": 1.5}, "<= 1"),
-        ({"through_scale_min": 1.2}, "through_scale_min = 1.2"),
+        ({"through_plane_scale_min": 1.2}, "through_plane_scale_min = 1.2"),
         ({"min_overlap": 1.5}, "share of a view's volume"),
     ],
 )

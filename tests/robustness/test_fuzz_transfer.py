@@ -89,7 +89,7 @@ def of_nnunet() -> dict[str, Any]:
 def of_ours() -> dict[str, Any]:
     own = {
         "format": checkpoints.FORMAT, "kind": "pretraining", "dataset": DATASET, "channel_names": {"0": "CT"},
-        "architecture": plans()["configurations"]["base"]["architecture"], "lineage": [], "export": "teacher",
+        "architecture": plans()["configurations"]["base"]["architecture"], "lineage": [], "export_branch": "teacher",
     }  # fmt: skip
     return of_nnunet() | {checkpoints.KEY: own}
 

@@ -76,7 +76,7 @@ def words(nnunet_tree, tmp_path):
     keys = {"patch_size": [16, 16, 16], "mirroring": False, "save_every": 1, "num_iterations_per_epoch": 10}
     (tmp_path / "keys.json").write_text(json.dumps(keys))
     words = ["-d", str(nnunet_tree / "raw" / "Dataset901_Ellipsoids"), "--labels", "2", "--seeds", "1"]
-    words += ["--arms", "scratch:nnUNetTrainerXLSTMUNetShort@nnUNetXLSTMUNetTinyPlans", "--iterations", "30"]
+    words += ["--variants", "scratch:nnUNetTrainerXLSTMUNetShort@nnUNetXLSTMUNetTinyPlans", "--iterations", "30"]
     return [*words, "--config", str(tmp_path / "keys.json"), "--test-subjects", str(tmp_path / "test.json")]
 
 

@@ -43,9 +43,9 @@ CONFIG = {
     "mirroring": False,
     "seed": 0,
     # pre-training
-    "accumulation": 1,
+    "gradient_accumulation": 1,
     "n_prototypes": 32,
-    "inner_prototypes": 16,
+    "n_prototypes_inner": 16,
     "head_hidden": 32,
     "head_bottleneck": 16,
     "queue_size": 16,

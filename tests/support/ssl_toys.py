@@ -8,7 +8,7 @@ from nnunet_xlstm.pretraining.views import ViewBatch
 
 SMALL = {
     "n_prototypes": 16,
-    "inner_prototypes": 12,
+    "n_prototypes_inner": 12,
     "head_hidden": 16,
     "head_bottleneck": 8,
     "dense_points": 10,
@@ -42,14 +42,14 @@ class ToyEncoder(nn.Module):
         return maps
 
 
-def random_batch(n: int, dims: int = 2, channels: int = 1, n_local: int = 0, size: int = 16) -> ViewBatch:
+def random_batch(n: int, dims: int = 2, channels: int = 1, n_local_crops: int = 0, size: int = 16) -> ViewBatch:
     """Views of noise with boxes that meet."""
     start = 0.2 * torch.rand(n, 2, dims)
     return ViewBatch(
         torch.randn(n, 2, channels, *[size] * dims),
         torch.stack((start, 0.6 + 0.2 * torch.rand(n, 2, dims)), -1),
         torch.rand(n, 2, dims) < 0.5,
-        torch.randn(n, n_local, channels, *[size // 2] * dims) if n_local else None,
+        torch.randn(n, n_local_crops, channels, *[size // 2] * dims) if n_local_crops else None,
     )
 
 

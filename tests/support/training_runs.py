@@ -19,7 +19,13 @@ NEEDS_PROC = pytest.mark.skipif(
 PATIENCE = 900  # seconds: the machine may be busy
 QUICK = {"num_epochs": 3, "num_iterations_per_epoch": 400, "num_val_iterations_per_epoch": 2, "batch_size": 2}
 QUICK |= {"patch_size": [16, 16, 16], "seed": 5, "save_every": 1, "mirroring": False}
-PRETRAINING = {"accumulation": 1, "n_prototypes": 16, "inner_prototypes": 8, "head_hidden": 16, "head_bottleneck": 8}
+PRETRAINING = {
+    "gradient_accumulation": 1,
+    "n_prototypes": 16,
+    "n_prototypes_inner": 8,
+    "head_hidden": 16,
+    "head_bottleneck": 8,
+}
 PRETRAINING |= {"queue_size": 8, "monitor_vectors": 16, "dense_points": 8}
 PATHS = {"PYTHONPATH": os.pathsep.join([str(Path(training_process.__file__).parents[1]), *sys.path])}
 TRAINERS = {

@@ -52,7 +52,7 @@ class SetsComparison:
     names: list[str]
     sets: list[str]
     results: list[SetsResult]
-    answer: str
+    conclusion: str
     notes: list[str]
     page: Path
 
@@ -95,8 +95,8 @@ def compare_sets(
     _protect(sets, out, [*inputs, *([cost_file] if cost_file else [])])
     names, labels = model_names(sets), [one.name for one in sets]
     costs = read_costs(cost_file, names) if cost_file else None
-    materials = [read_models(one.models, settings.common) for one in sets]
-    settings = replace(settings, metrics=common_metrics(materials, labels, settings.metrics))
+    read = [read_models(one.models, settings.common) for one in sets]
+    settings = replace(settings, metrics=common_metrics(read, labels, settings.metrics))
     pages, found = [], []
     for one in sets:
         made = compare(one.models, out / FOLDER / safe_name(one.name), settings, one.subjects)
@@ -105,7 +105,7 @@ def compare_sets(
     models = [[name for name, _ in one.models] for one in sets]
     results = [over_sets(names, models, [r[i] for r in found], settings) for i in range(len(settings.metrics))]
     remarks = tables.notes(names, common_models(sets), labels, results, settings)
-    lead = tables.answer(names, labels, results)
+    lead = tables.conclusion(names, labels, results)
     paper = tables.paper_tables(names, labels, results)
     with staging(out, last=LAST) as fresh:
         todo = list(_jobs(names, labels, results, costs))
@@ -174,7 +174,7 @@ def _record(sets, names, results: Sequence[SetsResult], settings, lead: str, rem
         }  # fmt: skip
     content = {
         "version": __version__,
-        "answer": lead,
+        "conclusion": lead,
         "notes": remarks,
         "sets": {one.name: {name: str(path) for name, path in one.models} for one in sets},
         "settings": asdict(settings) | {"interval": LEVEL, "resampled": "subjects or cases within each data set"},

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.errors import DatasetError, failed_text
@@ -19,6 +18,7 @@ from nnunet_xlstm.evaluation.summary import case_name, finite
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_grid
 from nnunet_xlstm.io.tables import read_csv
+from nnunet_xlstm.parallel import for_each
 
 SUFFIXES = ("_ED", "_ES")
 BSA_RANGE = (0.1, 4.0)  # m2: a newborn to the largest adults
@@ -164,22 +164,24 @@ def measure_subjects(
     if not 0.5 <= density <= 2:
         raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
     table = quantities(structures, density, bsa is not None)
-    rows, failed = [], {}
-    for i, subject in enumerate(tqdm(subjects, desc="cardiac", unit="subject")):
+
+    def row_of(subject: Subject, reference: Subject | None) -> dict[str, Any]:
         area = bsa[subject.name] if bsa else None
         row: dict[str, Any] = {"subject": subject.name, "ed": str(subject.ed), "es": str(subject.es)}
         row |= {"bsa_m2": area} if bsa else {}
-        try:
-            row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
-            if references is not None:
-                for ours, theirs in ((subject.ed, references[i].ed), (subject.es, references[i].es)):
-                    _check_grid(theirs, ours)
-                row["reference"], row["reference_flags"] = _measure(references[i], structures, known, density, area)
-                row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
-        except DatasetError as error:
-            failed[subject.name] = str(error)
-        rows.append(row)
-    if failed:
+        row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
+        if reference is not None:
+            for ours, theirs in ((subject.ed, reference.ed), (subject.es, reference.es)):
+                _check_grid(theirs, ours)
+            row["reference"], row["reference_flags"] = _measure(reference, structures, known, density, area)
+            row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
+        return row
+
+    items = list(zip(subjects, references or [None] * len(subjects), strict=True))
+    found = for_each(lambda item: row_of(*item), items, desc="cardiac", unit="subject", caught=(DatasetError,))
+    found = {subject.name: row for (subject, _), row in found}
+    rows = list(found.values())
+    if failed := {name: row for name, row in found.items() if isinstance(row, str)}:
         raise DatasetError(failed_text(failed, len(subjects), "measured", "subjects"))
     values = {name: np.array([row["measures"][name] for row in rows]) for name in table}
     agreements = {

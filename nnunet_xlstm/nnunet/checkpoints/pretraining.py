@@ -36,7 +36,7 @@ NAMES_FOR_NNUNET = {"nnunet_xlstm.networks.XLSTMUNet": "nnunet_xlstm.networks.XL
 def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
     """Everything that the trainer's checkpoint holds, in plain types; the random states are those of all ranks."""
     network, method, plans = trainer.bare_network(), trainer.method, trainer.plans_manager
-    exported = method.teacher if trainer.config.export == "teacher" else method.student
+    exported = method.teacher if trainer.config.export_branch == "teacher" else method.student
     row = trainer.configuration_manager.configuration
     preprocessing = {key: row[key] for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")}
     properties = plans.foreground_intensity_properties_per_channel  # older plans name them otherwise
@@ -62,11 +62,11 @@ def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
         "architecture": row["architecture"],
         "preprocessing": preprocessing | {"foreground_intensity_properties_per_channel": properties},
         "channel_names": trainer.dataset_json.get("channel_names") or trainer.dataset_json["modality"],
-        "export": trainer.config.export,
+        "export_branch": trainer.config.export_branch,
         "method": method.state_dict(),
         "step": epochs * trainer.num_iterations_per_epoch,
         "lineage": trainer.lineage,
-        "metrics": trainer.watch.history,
+        "metrics": trainer.monitor.history,
         "random_states": [plain_random_state(state) for state in random_states],
     }
     for_nnssl = adaptation_plan(plans.plans, trainer.configuration_name, row, network, trainer.num_input_channels)

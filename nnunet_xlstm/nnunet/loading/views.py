@@ -194,6 +194,6 @@ def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[i
     if np.prod(local) == np.prod(strides):
         raise ConfigError(
             f"local views of {local} are one cell at the bottom of this network (strides {list(map(int, strides))}), "
-            "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local 0"
+            "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local_crops 0"
         )
     return local

@@ -26,7 +26,7 @@ def _plans_name(planner_name: str) -> str:
     return "nnUNet" + planner_name.removeprefix("nnUNetPlanner") + "Plans"
 
 
-class XLSTMPlanner(ExperimentPlanner):
+class PresetPlanner(ExperimentPlanner):
     """Base of our planners. A subclass sets `preset` (a name in `nnunet_xlstm.networks.presets`), and no more.
 
     Patch, batch and topology come from the preset, or from the preset it is the control of, whose memory estimate

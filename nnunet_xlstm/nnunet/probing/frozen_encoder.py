@@ -1,4 +1,4 @@
-"""The encoder of a pre-training checkpoint, frozen, over whole images; and the arms that it is compared with."""
+"""The encoder of a pre-training checkpoint, frozen, over whole images; and the encoders that it is compared with."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from nnunet_xlstm.nnunet.planning.network import build_seeded, checked_architect
 from nnunet_xlstm.nnunet.transfer.source import complete
 from nnunet_xlstm.pretraining.probe import LinearModel, apply_linear, hypercolumns, permute_weights
 
-ARMS = {
+ENCODERS = {
     "trained": "the encoder of the checkpoint",
     "untrained": "the same architecture, freshly initialised with the seed",
     "permuted": "the weights of the checkpoint, shuffled within each tensor with the seed",
 }
 WHOLE_IMAGE = 2**22  # voxels; larger images are read in tiles of the training patch
-CELLS_PER_CASE = 64
+TOKENS_PER_CASE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +97,8 @@ class Pretrained:
                 allowed=allowed,
             )
 
-    def encoder(self, arm: str, seed: int) -> nn.Module:
-        """Return the encoder of an arm of ARMS, on the CPU.
+    def encoder(self, encoder_name: str, seed: int) -> nn.Module:
+        """Return the encoder that ENCODERS calls so, on the CPU.
 
         Raises:
             CheckpointError: the network cannot be built here, or the weights do not fit it.
@@ -108,7 +108,7 @@ class Pretrained:
         encoder = getattr(network, "encoder", None)
         if encoder is None:
             raise CheckpointError(f"{self.path}: {type(network).__name__} has no part named `encoder`")
-        if arm != "untrained":
+        if encoder_name != "untrained":
             try:
                 encoder.load_state_dict(self.weights)
             except RuntimeError as error:
@@ -116,7 +116,7 @@ class Pretrained:
                 raise CheckpointError(
                     f"{self.path}: the weights do not fit {type(network).__name__}: {last}"
                 ) from error
-        if arm == "permuted":
+        if encoder_name == "permuted":
             permute_weights(encoder, torch.Generator().manual_seed(seed))
         return encoder
 
@@ -135,17 +135,17 @@ def _checked_spacing(spacing: list[float], own: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Observation:
+class CaseFeatures:
     """What an encoder says of one image.
 
     Attributes:
         points: (N, C) hypercolumns of the chosen stages. pooled: (C_s,) mean of each stage's map.
-        cells: (n, C_last) of the last stage's map, chosen at random.
+        tokens: (n, C_last) of the last stage's map, chosen at random.
     """
 
     points: Tensor
     pooled: list[Tensor]
-    cells: Tensor
+    tokens: Tensor
 
 
 class FrozenEncoder:
@@ -175,16 +175,16 @@ class FrozenEncoder:
         self.stages, self.device, self.whole_image = stages, device, whole_image
 
     @torch.inference_mode()
-    def observe(self, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> Observation:
+    def extract(self, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> CaseFeatures:
         """Features of an image (C, *size) at voxels (N, D), and over the whole of it."""
         if image.ndim - 1 > self.dim:
-            seen = [self.observe(image[:, z], points[points[:, 0] == z, 1:], rng) for z in range(image.shape[1])]
+            seen = [self.extract(image[:, z], points[points[:, 0] == z, 1:], rng) for z in range(image.shape[1])]
             order = np.argsort(np.argsort(points[:, 0], kind="stable"))  # back from sorted by slice
             pooled = [torch.stack(slices).mean(0) for slices in zip(*(s.pooled for s in seen), strict=True)]
-            cells = torch.cat([s.cells for s in seen])
-            cells = cells[rng.permutation(len(cells))[:CELLS_PER_CASE]]
-            return Observation(torch.cat([s.points for s in seen])[order], pooled, cells)
-        features, weights, pooled, cells = None, torch.zeros(len(points), 1), [], []
+            tokens = torch.cat([s.tokens for s in seen])
+            tokens = tokens[rng.permutation(len(tokens))[:TOKENS_PER_CASE]]
+            return CaseFeatures(torch.cat([s.points for s in seen])[order], pooled, tokens)
+        features, weights, pooled, tokens = None, torch.zeros(len(points), 1), [], []
         for start, size, maps, blend in self._runs(image):
             local = torch.from_numpy(points - np.array(start))
             inside = ((local >= 0) & (local < torch.tensor(size))).all(1).nonzero()[:, 0]
@@ -194,11 +194,11 @@ class FrozenEncoder:
             features[inside] += weight * found
             weights[inside] += weight
             pooled.append([m.flatten(1).mean(1).cpu() for m in maps])
-            cells.append(maps[-1].flatten(1).T.cpu())
-        cells = torch.cat(cells)
-        cells = cells[rng.permutation(len(cells))[:CELLS_PER_CASE]]
+            tokens.append(maps[-1].flatten(1).T.cpu())
+        tokens = torch.cat(tokens)
+        tokens = tokens[rng.permutation(len(tokens))[:TOKENS_PER_CASE]]
         means = [torch.stack(tiles).mean(0) for tiles in zip(*pooled, strict=True)]
-        return Observation(features / weights, means, cells)
+        return CaseFeatures(features / weights, means, tokens)
 
     @torch.inference_mode()
     def project(self, image: np.ndarray, model: LinearModel) -> Tensor:
@@ -229,7 +229,7 @@ class FrozenEncoder:
         """For each tile: its first voxel (negative in the padding), its size, its stage maps, its weights."""
         size = image.shape[1:]
         padded = [-(-n // d) * d for n, d in zip(size, self.divisors, strict=True)]
-        if padded == list(self.divisors):  # instance normalisation needs more than one cell in the last map
+        if padded == list(self.divisors):  # instance normalisation needs more than one token in the last map
             padded[-1] *= 2
         before = [(p - n) // 2 for p, n in zip(padded, size, strict=True)]
         amounts = [(b, p - n - b) for b, p, n in zip(before, padded, size, strict=True)]

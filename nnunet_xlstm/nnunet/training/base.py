@@ -51,7 +51,7 @@ def numbers(scalars: Iterable) -> list[float]:
     return torch.stack([torch.as_tensor(scalar) for scalar in scalars]).cpu().double().tolist()
 
 
-class XLSTMTrainer(nnUNetTrainer):
+class BaseTrainer(nnUNetTrainer):
     """Base of our segmentation trainers. A subclass sets `recipe`, an instance of a config class, and no more.
 
     Everything that the recipe holds can be overridden by the JSON file named in `nnUNet_xlstm_config`.
@@ -104,7 +104,7 @@ class XLSTMTrainer(nnUNetTrainer):
             setattr(self, name, getattr(self.config, name))
         self.print_to_log_file(f"{type(self).__name__} uses: {json.dumps(to_dict(self.config))}")
 
-    # ---- network, optimiser, precision, augmentation
+    # ---- network, optimizer, precision, augmentation
 
     def initialize(self):
         if self._misfit is not None:
@@ -117,7 +117,7 @@ class XLSTMTrainer(nnUNetTrainer):
 
     def configure_optimizers(self):
         optimizer = make_optimizer(self.network, self.config)
-        self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
+        self.guard = FiniteGuard(optimizer, self.config.max_nonfinite_steps)
         return optimizer, self._make_schedule(optimizer)
 
     def _make_schedule(self, optimizer: torch.optim.Optimizer):
@@ -353,7 +353,7 @@ class XLSTMTrainer(nnUNetTrainer):
     def keep_checkpoint(self) -> None:
         """Keep what a stop within the coming epoch writes: its steps cannot be taken back, and it will run again.
 
-        In memory (weights and the optimiser's state once more, on the host), unless checkpoint_latest.pth is the same.
+        In memory (weights and the optimizer's state once more, on the host), unless checkpoint_latest.pth is the same.
         """
         self._kept = io.BytesIO()
         if not self.disable_checkpointing and self._epochs_on_disk != self.current_epoch:

@@ -1,4 +1,4 @@
-"""The watch over a pre-training run: an epoch's measures into the log, a JSONL file, a picture and the history."""
+"""The monitor of a pre-training run: an epoch's measures into the log, a JSONL file, a picture and the history."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.datasets.case_index import PoolCases
 from nnunet_xlstm.figures.pretraining_chart import draw_progress
 from nnunet_xlstm.io.write import write_text
-from nnunet_xlstm.pretraining.collapse.diagnosis import Finding, verdict
-from nnunet_xlstm.pretraining.collapse.metrics import Monitor, Observations, knn_accuracy
+from nnunet_xlstm.pretraining.collapse.diagnosis import CollapseWarning, diagnose
+from nnunet_xlstm.pretraining.collapse.metrics import CollapseMetrics, StepStatistics, knn_accuracy
 from nnunet_xlstm.pretraining.early_stopping import has_stopped_falling
 
 KNN_NEIGHBOURS = 5
 
 
-class Watch:
+class CollapseMonitor:
     """Collects what the steps of an epoch show, and judges it at the epoch's end.
 
     Attributes:
@@ -29,13 +29,13 @@ class Watch:
 
     def __init__(self, config: PretrainingConfig, pool: PoolCases | None, folder: Path):
         self.config, self.pool, self.folder = config, pool, folder
-        self.monitor = Monitor(config)
+        self.metrics = CollapseMetrics(config)
         self.history: list[dict] = []
         self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
 
-    def add(self, seen: Observations, keys: Sequence[str]) -> None:
-        """What one optimiser step showed of the images of these cases."""
-        self.monitor.add(seen, keys)
+    def add(self, seen: StepStatistics, keys: Sequence[str]) -> None:
+        """What one optimizer step showed of the images of these cases."""
+        self.metrics.add(seen, keys)
 
     def add_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
         """The terms of the loss of one batch; read at the end of the epoch: no wait for the device here."""
@@ -46,7 +46,7 @@ class Watch:
         """Tell whether the validation loss has stopped falling for `patience` epochs."""
         return has_stopped_falling([row["val_loss"] for row in self.history if row["epoch"] >= 0], patience)
 
-    def record(self, row: dict, log: Callable[[str], None], write: bool) -> list[Finding]:
+    def record(self, row: dict, log: Callable[[str], None], write: bool) -> list[CollapseWarning]:
         """Complete the epoch's row (`epoch`, `step`, losses) with all measures; what they say together.
 
         Args:
@@ -54,29 +54,29 @@ class Watch:
         """
         row |= {f"loss_{name}": float(torch.stack(values).mean()) for name, values in sorted(self._terms.items())}
         self._terms.clear()
-        row |= self.monitor.epoch() | self._knn()
-        if row["epoch"] < 0 and self.config.standardise:
+        row |= self.metrics.epoch() | self._knn()
+        if row["epoch"] < 0 and self.config.feature_norm:
             row["embedding_sd"] = None  # the heads have not yet got the statistics that they will work with
         self.history = [earlier for earlier in self.history if earlier["epoch"] < row["epoch"]] + [row]
-        findings = verdict(self.history, self.config)
+        warnings = diagnose(self.history, self.config)
         measures = {name: round(value, 4) for name, value in row.items() if isinstance(value, float)}
-        log(f"watch: {json.dumps(measures)}")
-        row["findings"] = [finding.code for finding in findings]
-        for finding in findings if row["epoch"] >= 0 else ():
-            log(f"WARNING: {finding}")
+        log(f"collapse monitor: {json.dumps(measures)}")
+        row["warnings"] = [warning.code for warning in warnings]
+        for warning in warnings if row["epoch"] >= 0 else ():
+            log(f"WARNING: {warning}")
         if write:
             write_text(self.folder / "pretraining.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
-        return findings
+        return warnings
 
     def draw(self) -> None:
         """The history as progress.png."""
         draw_progress(self.history, self.folder / "progress.png")
 
     def _knn(self) -> dict[str, float | None]:
-        """How well neighbours among the features tell modality and source of a case; only where there are several."""
+        """How well neighbors among the features tell modality and source of a case; only where there are several."""
         if self.pool is None:
             return {}
-        features, keys = self.monitor.vectors()
+        features, keys = self.metrics.vectors()
         rows = [self.pool.cases[key] for key in keys]
         subjects = [row.subject for row in rows]
         return {

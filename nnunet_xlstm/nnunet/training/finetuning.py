@@ -9,12 +9,12 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_xlstm.config.finetuning import FinetuneConfig
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
-from nnunet_xlstm.nnunet.training.base import XLSTMTrainer
+from nnunet_xlstm.nnunet.training.base import BaseTrainer
 from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
 from nnunet_xlstm.nnunet.training.optim import StagedSchedule, make_optimizer
 
 
-class FinetuneTrainer(XLSTMTrainer):
+class FinetuneTrainer(BaseTrainer):
     """Trains a network whose encoder comes from elsewhere (-pretrained_weights); without that flag, the same schedule
     from scratch. A subclass sets `recipe` and no more. Any network whose encoder is found (networks.parts) will do.
     """
@@ -28,11 +28,11 @@ class FinetuneTrainer(XLSTMTrainer):
             raise ConfigError("decoder_epochs and trainable = decoder: the decoder alone learns all the time; drop one")
         if config.decoder_epochs >= self.num_epochs:
             raise ConfigError(f"decoder_epochs {config.decoder_epochs}: must be below num_epochs ({self.num_epochs})")
-        if config.lr_schedule == "poly" and (config.lr_decay != 1 or config.decoder_epochs):
+        if config.lr_schedule == "poly" and (config.layer_decay != 1 or config.decoder_epochs):
             raise ConfigError("lr_schedule poly is nnU-Net's and knows one rate; use warmup_poly with these keys")
         self._set_trainable(config.trainable)
-        optimizer = make_optimizer(network, config, learning_rate_scales(network, self.parts, config.lr_decay))
-        self.guard = FiniteGuard(optimizer, config.max_bad_steps)
+        optimizer = make_optimizer(network, config, learning_rate_scales(network, self.parts, config.layer_decay))
+        self.guard = FiniteGuard(optimizer, config.max_nonfinite_steps)
         return optimizer, self._make_schedule(optimizer)
 
     def _make_schedule(self, optimizer: torch.optim.Optimizer):
@@ -43,7 +43,7 @@ class FinetuneTrainer(XLSTMTrainer):
         return super()._make_schedule(optimizer)
 
     def _set_trainable(self, which: str) -> None:
-        """requires_grad of every parameter; what does not require it is in no optimiser and no gradient is kept."""
+        """requires_grad of every parameter; what does not require it is in no optimizer and no gradient is kept."""
         first = self._frozen_parts(which)
         for name, (tensor, _) in named_once(self.bare_network()).items():
             if isinstance(tensor, nn.Parameter):

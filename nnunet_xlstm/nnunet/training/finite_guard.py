@@ -6,10 +6,10 @@ import torch
 
 
 class FiniteGuard:
-    """Makes an optimiser step with a non-finite gradient do nothing, counts such steps, and stops after many in a row.
+    """Makes an optimizer step with a non-finite gradient do nothing, counts such steps, and stops after many in a row.
 
-    It hangs on the optimiser (a step pre-hook), so it works inside nnU-Net's own `train_step`: without gradients an
-    optimiser changes nothing, its moments included. Whether it steps is decided on the host, so each step waits for the
+    It hangs on the optimizer (a step pre-hook), so it works inside nnU-Net's own `train_step`: without gradients an
+    optimizer changes nothing, its moments included. Whether it steps is decided on the host, so each step waits for the
     device here, once.
     """
 

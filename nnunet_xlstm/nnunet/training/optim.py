@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules from a config."""
+"""Optimizers and learning-rate schedules from a config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from nnunet_xlstm.config import OptimiserKeys
+from nnunet_xlstm.config import OptimizerKeys
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.pretraining import schedules
 
@@ -32,7 +32,7 @@ def parameter_groups(
         scales: of a parameter, its share of the learning rate; 1 where it is not named.
 
     Returns:
-        Groups of an optimiser, with `lr_scale`, and `decays`: whether weight decay is meant for them.
+        Groups of an optimizer, with `lr_scale`, and `decays`: whether weight decay is meant for them.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for p in network.parameters():
@@ -46,9 +46,9 @@ def parameter_groups(
 
 
 def make_optimizer(
-    network: nn.Module, config: OptimiserKeys, scales: Mapping[nn.Parameter, float] | None = None
+    network: nn.Module, config: OptimizerKeys, scales: Mapping[nn.Parameter, float] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that `config` names; `scales` as in `parameter_groups`."""
+    """The optimizer that `config` names; `scales` as in `parameter_groups`."""
     groups = parameter_groups(network, config.weight_decay, config.optimizer == "sgd", scales)
     if config.optimizer == "sgd":
         return torch.optim.SGD(
@@ -61,7 +61,7 @@ def make_optimizer(
 class IterationSchedule:
     """Sets the learning rate before every iteration; nnU-Net's per-epoch `step` does nothing."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: OptimiserKeys, total_iterations: int):
+    def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerKeys, total_iterations: int):
         self.optimizer, self.config, self.total = optimizer, config, total_iterations
         self.warmup_iterations = round(config.warmup_fraction * total_iterations)
         self.set(0)
@@ -87,7 +87,7 @@ class StagedSchedule(IterationSchedule):
     """First a rise and a fall in which the decoder alone learns, then the schedule of the config for all (nnssl's
     "sawtooth")."""
 
-    def __init__(self, optimizer, config: OptimiserKeys, total_iterations: int, first_iterations: int):
+    def __init__(self, optimizer, config: OptimizerKeys, total_iterations: int, first_iterations: int):
         self.first = first_iterations
         super().__init__(optimizer, config, total_iterations - first_iterations)
 
@@ -98,7 +98,7 @@ class StagedSchedule(IterationSchedule):
 
 
 class PretrainingSchedule(IterationSchedule):
-    """Learning rate and weight decay by optimiser step.
+    """Learning rate and weight decay by optimizer step.
 
     The peak rate scales with the images per step where the config names a reference batch (Goyal et al. 2017; DINO:
     5e-4 for 256). Weight decay moves by a cosine from its start to its end (DINO: 0.04 to 0.4).

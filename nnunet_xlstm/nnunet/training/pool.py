@@ -20,14 +20,14 @@ from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.layers.device import to_device
 from nnunet_xlstm.losses.partial_labels import PartialLabelLoss
-from nnunet_xlstm.nnunet.training.base import XLSTMTrainer, numbers
+from nnunet_xlstm.nnunet.training.base import BaseTrainer, numbers
 from nnunet_xlstm.pools.manifest_json import read_manifest
-from nnunet_xlstm.pools.restrict.painting import impossible
+from nnunet_xlstm.pools.restrict.painting import out_of_scope_targets
 
 N_ENTRIES = 10_000  # that stand for the sampling probabilities, at least
 
 
-class PoolTrainer(XLSTMTrainer):
+class PoolTrainer(BaseTrainer):
     """Trains on what `pool build` made: sigmoids, and a loss over the targets that are annotated in a case.
 
     Cases are drawn as pool_cases.json says, or `case_sampling`. Dice in validation is of each source's own targets:
@@ -52,11 +52,11 @@ class PoolTrainer(XLSTMTrainer):
     @cached_property
     def absent(self) -> dict[str, frozenset[str]]:
         """Source -> targets that count as annotated and absent in its cases."""
-        if self.config.loss_impossible == "ignored":
+        if self.config.out_of_scope_targets == "ignored":
             return dict.fromkeys(self.sources, frozenset())
         where = f"dataset.json of {self.plans_manager.dataset_name}"
         targets = read_manifest(self.dataset_json, where)
-        return {source: impossible(targets, source) for source in self.sources}
+        return {source: out_of_scope_targets(targets, source) for source in self.sources}
 
     def _read_pool(self) -> PoolCases:
         path = Path(self.preprocessed_dataset_folder_base) / NAME

@@ -23,14 +23,14 @@ from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.loading.views import local_patch, view_batch, view_loaders
-from nnunet_xlstm.nnunet.training.base import XLSTMTrainer, numbers
-from nnunet_xlstm.nnunet.training.collapse_monitor import Watch
+from nnunet_xlstm.nnunet.training.base import BaseTrainer, numbers
+from nnunet_xlstm.nnunet.training.collapse_monitor import CollapseMonitor
 from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
 from nnunet_xlstm.nnunet.training.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.training.random_state import random_state, random_states
 from nnunet_xlstm.nnunet.training.run_config import refuse_cascade
 from nnunet_xlstm.pretraining import schedules
-from nnunet_xlstm.pretraining.collapse.diagnosis import Finding
+from nnunet_xlstm.pretraining.collapse.diagnosis import CollapseWarning
 from nnunet_xlstm.pretraining.distributed import sum_over_ranks
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher, update_teacher
 from nnunet_xlstm.pretraining.views import Views
@@ -43,10 +43,10 @@ class _Finished(Exception):
     """Raised inside nnU-Net's epoch loop to end the training early and well."""
 
 
-class PretrainTrainer(XLSTMTrainer):
+class PretrainTrainer(BaseTrainer):
     """Trains the encoder of the plans' network from images alone. A subclass sets `recipe` and no more.
 
-    `train_step` is one optimiser step over `accumulation` batches. Its checkpoint: `checkpoints.pretraining`.
+    `train_step` is one optimizer step over `gradient_accumulation` batches. Its checkpoint: `checkpoints.pretraining`.
     """
 
     recipe = PretrainingConfig()
@@ -65,7 +65,7 @@ class PretrainTrainer(XLSTMTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.method: StudentTeacher | None = None
         self.parallel: nn.Module | None = None  # the method, under DDP where there is more than one GPU
-        self.watch: Watch | None = None
+        self.monitor: CollapseMonitor | None = None
         self.lineage: list[dict] = []
         self._missing_start = ""
         self._loading = self._resumed = False
@@ -102,11 +102,11 @@ class PretrainTrainer(XLSTMTrainer):
         ).to(self.device)
         if self.config.init_checkpoint is not None:
             self._start_from(Path(self.config.init_checkpoint))
-        self.watch = Watch(self.config, self.pool_cases, Path(self.output_folder))
+        self.monitor = CollapseMonitor(self.config, self.pool_cases, Path(self.output_folder))
         optimizer = make_optimizer(self.method, self.config)
-        self.guard = FiniteGuard(optimizer, self.config.max_bad_steps)
+        self.guard = FiniteGuard(optimizer, self.config.max_nonfinite_steps)
         # the plans' batch is that of all GPUs together: nnU-Net splits it
-        images = self.configuration_manager.batch_size * self.config.accumulation
+        images = self.configuration_manager.batch_size * self.config.gradient_accumulation
         return optimizer, PretrainingSchedule(optimizer, self.config, self.total_steps, images)
 
     def _do_i_compile(self):
@@ -143,7 +143,7 @@ class PretrainTrainer(XLSTMTrainer):
 
     @property
     def step(self) -> int:
-        """Optimiser steps done."""
+        """Optimizer steps done."""
         return self.current_epoch * self.num_iterations_per_epoch + self._iteration
 
     def _start_from(self, path: Path) -> None:
@@ -170,7 +170,7 @@ class PretrainTrainer(XLSTMTrainer):
         row = self.configuration_manager
         patch = [int(n) for n in row.patch_size]
         strides = np.prod(np.array(row.pool_op_kernel_sizes), axis=0)
-        local = local_patch(patch, strides, self.config.local_patch_size) if self.config.n_local else None
+        local = local_patch(patch, strides, self.config.local_patch_size) if self.config.n_local_crops else None
         spacing = [float(s) for s in row.spacing][-len(patch) :]  # in 2D, of the slice
         views = Views(patch, spacing, self.config, self.config.mirroring, local)
         return view_loaders(
@@ -210,21 +210,21 @@ class PretrainTrainer(XLSTMTrainer):
                 "WARNING: frames = pair with dense_weight: points at one place in two time frames are taken for the "
                 "same tissue, which a moving heart is not; set dense_weight to 0"
             )
-        if not self.watch.history:
+        if not self.monitor.history:
             self._look_before_training()
 
     def _warn_of_a_slow_teacher(self) -> None:
         share = schedules.share_of_start(self.total_steps, self.config)
-        if self.config.export == "teacher" and share > SLOW_TEACHER:
+        if self.config.export_branch == "teacher" and share > SLOW_TEACHER:
             self.print_to_log_file(
                 f"WARNING: after {self.total_steps} steps the teacher, which the checkpoint offers, will still be "
                 f"{share:.0%} the weights it started with; lower teacher_momentum ({self.config.teacher_momentum:g}), "
-                "train for longer, or set export to student"
+                "train for longer, or set export_branch to student"
             )
 
     def on_epoch_start(self):
         patience = self.config.early_stop_epochs
-        if patience is not None and self.watch.at_rest(patience):
+        if patience is not None and self.monitor.at_rest(patience):
             self.print_to_log_file(
                 f"the loss has not fallen for {patience} epochs: the training ends (early_stop_epochs)"
             )
@@ -244,7 +244,7 @@ class PretrainTrainer(XLSTMTrainer):
         self.lr_scheduler.set(step)
         self.method.set_step(step, self.total_steps, self.num_iterations_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
-        n = self.config.accumulation
+        n = self.config.gradient_accumulation
         total, keys = torch.zeros((), device=self.device), []
         for micro in range(n):
             if micro:
@@ -255,7 +255,7 @@ class PretrainTrainer(XLSTMTrainer):
                 (self.grad_scaler.scale(loss) if self.grad_scaler is not None else loss).backward()
             total += loss.detach()
             keys += batch["keys"]
-            self.watch.add_losses(losses)
+            self.monitor.add_losses(losses)
         self.guard.expect(sum_over_ranks(total.clone()))
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
@@ -268,7 +268,7 @@ class PretrainTrainer(XLSTMTrainer):
         else:
             self.optimizer.step()
         if self.guard.after_step():
-            self.watch.add(self.method.observations(), keys)
+            self.monitor.add(self.method.step_statistics(), keys)
             self.method.end_step(step, self.total_steps)
         else:
             self.method.discard_step()
@@ -304,15 +304,15 @@ class PretrainTrainer(XLSTMTrainer):
         self.logger.log("val_losses", loss, self.current_epoch)
 
     def on_epoch_end(self):
-        findings = self._record_epoch()
+        warnings = self._record_epoch()
         super().on_epoch_end()
         if self.local_rank == 0:
-            self.watch.draw()
-        # the ranks watch their own images, and must agree
-        if self.config.on_collapse == "stop" and self._mean_over_ranks(float(bool(findings))) > 0:
+            self.monitor.draw()
+        # the ranks monitor their own images, and must agree
+        if self.config.on_collapse == "stop" and self._mean_over_ranks(float(bool(warnings))) > 0:
             self.current_epoch -= 1  # a checkpoint is of the epoch that has just ended
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
-            reason = findings[0] if findings else "another rank has found a collapse"
+            reason = warnings[0] if warnings else "another rank has found a collapse"
             raise RuntimeError(
                 f"pre-training stopped after epoch {self.current_epoch}, because on_collapse is `stop`: {reason} "
                 "checkpoint_latest.pth holds this state; set on_collapse to warn to go on with --c"
@@ -330,9 +330,9 @@ class PretrainTrainer(XLSTMTrainer):
             note = "pre-training without labels: nothing was validated"
             write_json(Path(self.output_folder) / "validation" / "summary.json", {"note": note})
 
-    # ---- the watch over collapse
+    # ---- the collapse monitor
 
-    def _record_epoch(self) -> list[Finding]:
+    def _record_epoch(self) -> list[CollapseWarning]:
         """The epoch's measures into log, file and history; a collapse is said, and returned."""
         row = {
             "epoch": self.current_epoch,
@@ -342,24 +342,24 @@ class PretrainTrainer(XLSTMTrainer):
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "ema_distance": self.method.ema_distance(),
         }
-        return self.watch.record(row, self.print_to_log_file, write=self.local_rank == 0)
+        return self.monitor.record(row, self.print_to_log_file, write=self.local_rank == 0)
 
     def _look_before_training(self) -> None:
         """The measures of the encoder as it starts, as epoch -1: later ones are judged beside them."""
         # by the batch of all ranks together, so that each makes as many calls
         batches = -(-self.config.monitor_vectors // (2 * self.configuration_manager.batch_size))
-        per_epoch = self.num_iterations_per_epoch * self.config.accumulation
+        per_epoch = self.num_iterations_per_epoch * self.config.gradient_accumulation
         self.keep_checkpoint()
         self.method.train()
         for _ in range(min(batches, per_epoch, UNTRAINED_BATCHES)):
             batch = next(self.dataloader_train)
             with torch.no_grad():
                 self._losses(batch)
-            self.watch.add(self.method.observations(), batch["keys"])
+            self.monitor.add(self.method.step_statistics(), batch["keys"])
             self.method.discard_step()
             self._maybe_stop()
         row = {"epoch": -1, "step": 0, "train_loss": None, "val_loss": None}
-        self.watch.record(row, self.print_to_log_file, write=self.local_rank == 0)
+        self.monitor.record(row, self.print_to_log_file, write=self.local_rank == 0)
 
     # ---- checkpoints
 
@@ -371,7 +371,7 @@ class PretrainTrainer(XLSTMTrainer):
             torch.save(checkpoints.content(self, states), file)
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
-        """Continue a run exactly: student, teacher, heads, centre, optimiser, random states.
+        """Continue a run exactly: student, teacher, heads, center, optimizer, random states.
 
         Raises:
             CheckpointError: not a checkpoint of pre-training. ConfigError: its config does not fit this run's.
@@ -397,6 +397,6 @@ class PretrainTrainer(XLSTMTrainer):
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])
         self.current_epoch = content["current_epoch"]
         self.logger.load_checkpoint(content["logging"])
-        self.watch.history, self.lineage = own["metrics"], own["lineage"]
+        self.monitor.history, self.lineage = own["metrics"], own["lineage"]
         self._resume_states = checkpoints.random_states_of(own.get("random_states", ()))
         self._resumed = True

@@ -140,7 +140,11 @@ def _of_pretraining(path: Path, content: Mapping, origin: dict, branch: str | No
         architecture=own["architecture"],
         channel_names=_names(own["channel_names"]),
         origin=origin
-        | {"dataset": own["dataset"], "trainer": content["trainer_name"], "weights": branch or own.get("export")},
+        | {
+            "dataset": own["dataset"],
+            "trainer": content["trainer_name"],
+            "weights": branch or own.get("export_branch"),
+        },
         lineage=own["lineage"],
     )
 

@@ -60,10 +60,10 @@ class Request:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Why a target is not written; `impossible`: the scan cannot contain it, so that a prediction of it is false."""
+    """Why a target is not written; `out_of_scope`: the scan cannot contain it, so that a prediction of it is false."""
 
     why: str
-    impossible: bool
+    out_of_scope: bool
 
 
 def left_out(pool: PoolManifest, scan: Scan, source: str | None = None, universal: bool = False) -> dict[str, LeftOut]:
@@ -92,9 +92,9 @@ def left_out(pool: PoolManifest, scan: Scan, source: str | None = None, universa
     return result
 
 
-def impossible(pool: PoolManifest, source: str) -> frozenset[str]:
+def out_of_scope_targets(pool: PoolManifest, source: str) -> frozenset[str]:
     """The targets that no scan of a source can contain, by its modality and its field of view."""
-    return frozenset(name for name, row in left_out(pool, Scan(), source).items() if row.impossible)
+    return frozenset(name for name, row in left_out(pool, Scan(), source).items() if row.out_of_scope)
 
 
 # Which targets are where ----------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def make_report(
         cases: case -> the file of its probabilities, None where its merged map was decoded.
         counts: case -> target -> counts before and after.
     """
-    false = [name for name, row in skipped.items() if row.impossible]
+    false = [name for name, row in skipped.items() if row.out_of_scope]
     native = pool.source(request.native) if request.native else None
     known = pool.source(request.source) if request.source else None
 

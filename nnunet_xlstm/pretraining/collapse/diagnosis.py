@@ -9,7 +9,7 @@ from nnunet_xlstm.config.pretraining import GuardKeys
 
 
 @dataclass(frozen=True)
-class Finding:
+class CollapseWarning:
     """A collapse: its code, for how many epochs in a row, the last measures, what it means and what helps."""
 
     code: str
@@ -73,15 +73,15 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
         _uniform,
         ("mean_entropy_target", "teacher_student_kl", "embedding_sd", "feature_sd"),
         "the teacher gives every image the same flat target",
-        "Keep standardise on, lower teacher_temperature or the learning rate, raise teacher_momentum, or take more "
-        "images per step (accumulation)",
+        "Keep feature_norm on, lower teacher_temperature or the learning rate, raise teacher_momentum, or take more "
+        "images per step (gradient_accumulation)",
     ),
     (
         "single_prototype",
         _single,
         ("entropy_mean_target", "top1_share"),
         "the teacher puts all images on one prototype",
-        "Set centring to running or sinkhorn; with running, lower centre_momentum if the centre lags behind, or raise "
+        "Set centering to running or sinkhorn; with running, lower center_momentum if the center lags behind, or raise "
         "teacher_temperature a little",
     ),
     (
@@ -89,21 +89,21 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
         lambda row: row.below("least_entropy_mean_target", 0.1),
         ("least_entropy_mean_target",),
         "one head (of an inner stage, or of the dense objective) puts everything on one prototype",
-        "Set centring to running or sinkhorn, use layers bottom, or set dense_weight to 0",
+        "Set centering to running or sinkhorn, set feature_stages to bottom, or set dense_weight to 0",
     ),
     (
         "constant_features",
         _constant_features,
         ("feature_sd", "mean_cosine", "effective_rank"),
         "the encoder returns nearly the same feature for every image",
-        "Set koleo_weight to 0.1 or more and view_weight above 0, or lower the learning rate; mse alone collapses",
+        "Set koleo_weight to 0.1 or more and dino_weight above 0, or lower the learning rate; mse alone collapses",
     ),
     (
         "constant_embedding",
         _constant_embedding,
         ("embedding_sd", "feature_sd"),
         "the head returns nearly the same embedding for every image, so the encoder learns nothing",
-        "Keep standardise on, set view_weight above 0 with centring running or sinkhorn, or lower the learning rate; "
+        "Keep feature_norm on, set dino_weight above 0 with centering running or sinkhorn, or lower the learning rate; "
         "mse alone collapses",
     ),
     (
@@ -116,19 +116,20 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
 )
 
 
-def verdict(history: Sequence[Mapping], config: GuardKeys) -> list[Finding]:
-    """Findings that hold at the end of `history` and have held for `collapse_patience` epochs in a row.
+def diagnose(history: Sequence[Mapping], config: GuardKeys) -> list[CollapseWarning]:
+    """Warnings that hold at the end of `history` and have held for `collapse_patience` epochs in a row.
 
     Args:
-        history: one row per epoch, oldest first, with the measures of `Monitor.epoch` (missing or None: not judged).
-            Low spread is compared with the first row that has the measure, so begin with the start of the run.
+        history: one row per epoch, oldest first, with the measures of `CollapseMetrics.epoch` (missing or None:
+            not judged). Low spread is compared with the first row that has the measure, so begin with the start of the
+            run.
     """
     first: dict[str, float] = {}
     for row in history:
         for name, value in row.items():
             if value is not None:
                 first.setdefault(name, value)
-    findings = []
+    warnings = []
     for code, holds, shown, meaning, advice in CHECKS:
         epochs = 0
         for row in reversed(history):
@@ -137,5 +138,5 @@ def verdict(history: Sequence[Mapping], config: GuardKeys) -> list[Finding]:
             epochs += 1
         if epochs and epochs >= config.collapse_patience:
             numbers = {name: history[-1][name] for name in shown if history[-1].get(name) is not None}
-            findings.append(Finding(code, epochs, numbers, meaning, advice))
-    return findings
+            warnings.append(CollapseWarning(code, epochs, numbers, meaning, advice))
+    return warnings

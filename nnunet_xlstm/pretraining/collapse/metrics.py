@@ -1,7 +1,7 @@
-"""The watch over collapse: measures of the teacher's features and targets, epoch by epoch.
+"""Metrics of collapse: measures of the teacher's features and targets, epoch by epoch.
 
 Measures: entropies after DINO (Caron et al. 2021, section 5.2: a target is uniform, or one prototype takes all);
-spread of normalised features after SimSiam (Chen and He 2021, section 4.1); effective rank after RankMe (Garrido et al.
+spread of normalized features after SimSiam (Chen and He 2021, section 4.1); effective rank after RankMe (Garrido et al.
 2023, eq. 1).
 """
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnunet_xlstm.config.pretraining import GuardKeys
-from nnunet_xlstm.pretraining.collapse.diagnosis import Finding, verdict
+from nnunet_xlstm.pretraining.collapse.diagnosis import CollapseWarning, diagnose
 
-__all__ = ["Finding", "Monitor", "Observations", "knn_accuracy", "verdict"]
+__all__ = ["CollapseWarning", "CollapseMetrics", "StepStatistics", "knn_accuracy", "diagnose"]
 
 
 @dataclass
-class Observations:
+class StepStatistics:
     """What one step showed of B images.
 
     Attributes:
@@ -52,21 +52,23 @@ class Observations:
         log_q: Tensor | None,
         log_p: Tensor | None,
         heads: dict[str, Tensor] | None = None,
-    ) -> Observations:
+    ) -> StepStatistics:
         """From features (2, B, C), embeddings (2, B, E), the teacher's and student's log-probabilities (2, B, K)."""
         features = features.detach()  # the student's, where there is no teacher: keep no graph
-        seen = cls(features.transpose(0, 1), None if embeddings is None else embeddings[:2].detach().transpose(0, 1))
-        seen.heads = heads or {}
+        statistics = cls(
+            features.transpose(0, 1), None if embeddings is None else embeddings[:2].detach().transpose(0, 1)
+        )
+        statistics.heads = heads or {}
         if log_q is not None:
             q = log_q.exp()
             plogp = (q * log_q).sum()
-            seen.target_sum, seen.target_entropy = q.sum((0, 1)), -plogp
-            seen.divergence = plogp - (q.flip(0) * log_p).sum()
-            seen.prototypes = log_q.argmax(-1).flatten()
-        return seen
+            statistics.target_sum, statistics.target_entropy = q.sum((0, 1)), -plogp
+            statistics.divergence = plogp - (q.flip(0) * log_p).sum()
+            statistics.prototypes = log_q.argmax(-1).flatten()
+        return statistics
 
     @classmethod
-    def join(cls, parts: Sequence[Observations]) -> Observations:
+    def join(cls, parts: Sequence[StepStatistics]) -> StepStatistics:
         """Of several micro-batches."""
 
         def joined(name: str, how) -> Tensor | None:
@@ -81,7 +83,7 @@ class Observations:
         )
 
 
-class Monitor:
+class CollapseMetrics:
     """Keeps the last `monitor_vectors` vectors and measures them once an epoch.
 
     It is no part of a run's state: after a resume it fills anew.
@@ -89,26 +91,26 @@ class Monitor:
 
     def __init__(self, config: GuardKeys):
         self.size = config.monitor_vectors
-        self._steps: deque[tuple[Observations, list[str]]] = deque()
+        self._steps: deque[tuple[StepStatistics, list[str]]] = deque()
         self._n = 0
 
-    def add(self, observations: Observations, keys: Sequence[str]) -> None:
+    def add(self, statistics: StepStatistics, keys: Sequence[str]) -> None:
         """Take in a step; `keys` names its B images in order.
 
         Raises:
             ValueError: another number of keys than images.
         """
-        n = len(observations.features)
+        n = len(statistics.features)
         if len(keys) != n:
             raise ValueError(f"{len(keys)} keys for {n} images; give one key per image of the step")
-        self._steps.append((observations, list(keys)))
+        self._steps.append((statistics, list(keys)))
         self._n += 2 * n
         while len(self._steps) > 1 and self._n - 2 * len(self._steps[0][1]) >= self.size:
             self._n -= 2 * len(self._steps.popleft()[1])
 
     def vectors(self) -> tuple[Tensor, list[str]]:
         """Features (n, C) of one view per image, on the CPU, and the keys of the images."""
-        features = torch.cat([seen.features[:, 0] for seen, _ in self._steps]).float().cpu()
+        features = torch.cat([statistics.features[:, 0] for statistics, _ in self._steps]).float().cpu()
         return features, [key for _, keys in self._steps for key in keys]
 
     def epoch(self) -> dict[str, float | None]:
@@ -119,7 +121,7 @@ class Monitor:
         least_entropy_mean_target: the least entropy_mean_target of all heads (of stages, and of the dense objective).
         top1_share: share of targets whose likeliest prototype is the commonest one.
         teacher_student_kl: of a view's target from the student's distribution of the other view, in nats.
-        feature_sd, embedding_sd: of normalised vectors about the mean of their step, times sqrt(dimensions); 1 for
+        feature_sd, embedding_sd: of normalized vectors about the mean of their step, times sqrt(dimensions); 1 for
             random directions, 0 if an encoder gives all images of a step the same, however it drifts between steps.
         effective_rank: RankMe of the features. mean_cosine: of pairs of features. view_cosine: of the two views of an
             image. n_vectors: measured.
@@ -130,27 +132,27 @@ class Monitor:
         values["n_vectors"] = self._n
         if not self._steps:
             return values
-        steps = [observations for observations, _ in self._steps]
-        seen = Observations.join(steps)
-        features = F.normalize(seen.features.flatten(0, 1).cpu().double(), dim=-1)
+        steps = [statistics for statistics, _ in self._steps]
+        statistics = StepStatistics.join(steps)
+        features = F.normalize(statistics.features.flatten(0, 1).cpu().double(), dim=-1)
         values["feature_sd"] = spread_within_steps([step.features for step in steps])
         values["effective_rank"] = effective_rank(features)
         values["mean_cosine"] = mean_cosine(features)
         values["view_cosine"] = float((features[::2] * features[1::2]).sum(1).mean())
-        if seen.embeddings is not None:
+        if statistics.embeddings is not None:
             values["embedding_sd"] = spread_within_steps([step.embeddings for step in steps])
-        if seen.heads:
+        if statistics.heads:
             values["least_entropy_mean_target"] = min(
                 float(torch.special.entr(mean.cpu().double()).sum()) / math.log(len(mean))
-                for mean in seen.heads.values()
+                for mean in statistics.heads.values()
             )
-        if seen.target_sum is not None:
-            log_k = math.log(len(seen.target_sum))
-            mean = seen.target_sum.cpu().double() / self._n
+        if statistics.target_sum is not None:
+            log_k = math.log(len(statistics.target_sum))
+            mean = statistics.target_sum.cpu().double() / self._n
             values["entropy_mean_target"] = float(torch.special.entr(mean).sum()) / log_k
-            values["mean_entropy_target"] = float(seen.target_entropy) / self._n / log_k
-            values["top1_share"] = float(seen.prototypes.bincount().max()) / self._n
-            values["teacher_student_kl"] = float(seen.divergence) / self._n
+            values["mean_entropy_target"] = float(statistics.target_entropy) / self._n / log_k
+            values["top1_share"] = float(statistics.prototypes.bincount().max()) / self._n
+            values["teacher_student_kl"] = float(statistics.divergence) / self._n
         return values
 
 
@@ -177,7 +179,7 @@ def spread_within_steps(steps: Sequence[Tensor]) -> float:
 
 
 def effective_rank(x: Tensor) -> float:
-    """exp of the entropy of the singular values of x (n, d), normalised to sum 1."""
+    """exp of the entropy of the singular values of x (n, d), normalized to sum 1."""
     singular = torch.linalg.svdvals(x)
     share = singular / singular.sum().clamp_min(1e-12)
     return math.exp(float(torch.special.entr(share).sum()))

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
-from nnunet_xlstm.pretraining.branch import Layout, Outputs
+from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo, Outputs
 from nnunet_xlstm.pretraining.views import ViewBatch
 
 
 @dataclass
-class Seen:
+class ObjectiveInputs:
     """What an objective may look at in one forward call.
 
     Attributes:
@@ -22,7 +22,7 @@ class Seen:
         student: outputs of the student, of global views and, where needed, local ones after them.
         teacher: outputs of the teacher for the global views, without gradient; None where no objective needs them.
         teacher_temperature: at this step.
-        mask: which cells of the student's views were masked (see `masked`), or None.
+        mask: which tokens of the student's views were masked (see `masked`), or None.
         autocast: a context in which heads and predictors run with the caller's precision.
         observed: objectives leave here what the monitor wants to see.
         targets: and here, by head, the mean target (K,) of this call.
@@ -42,7 +42,7 @@ class Objective(nn.Module):
     """A term of the loss. Its parameters are trained with the student and have no copy in the teacher.
 
     Args:
-        layout: what the encoder returns. config: all keys.
+        feature_info: what the encoder returns. config: all keys.
     """
 
     @classmethod
@@ -51,13 +51,13 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def heads(cls, layout: Layout, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
+    def heads(cls, feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
         """Own heads that student and teacher both have, by name, then by stage."""
         return {}
 
-    def __init__(self, layout: Layout, config: PretrainingConfig):
+    def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
         super().__init__()
 
-    def forward(self, seen: Seen) -> Tensor:
+    def forward(self, inputs: ObjectiveInputs) -> Tensor:
         """The term, a scalar, a mean over the images; called without autocast."""
         raise NotImplementedError

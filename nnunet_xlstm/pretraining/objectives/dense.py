@@ -1,7 +1,7 @@
 """The dense objective: both views of a point of the body shall have the same feature.
 
 Points are drawn where the boxes of the two global views meet; maps of student and teacher are sampled there, so flips
-and crops are undone (compare VADeR, Pinheiro et al. 2020; DenseCL, Wang et al. 2021). The middle of a cell is that of
+and crops are undone (compare VADeR, Pinheiro et al. 2020; DenseCL, Wang et al. 2021). The middle of a token is that of
 its receptive field: strided convolutions of kernel 3 see half a voxel to the left of the pair that they merge, and in a
 mirrored view to the right.
 """
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.layers.device import to_device
-from nnunet_xlstm.pretraining.branch import Layout, remember, standards
+from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo, accumulate, feature_norms
 from nnunet_xlstm.pretraining.centering import TARGETS
 from nnunet_xlstm.pretraining.heads import ProjectionHead
-from nnunet_xlstm.pretraining.objectives.base import Objective, Seen
+from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 from nnunet_xlstm.pretraining.views import ViewBatch
 
 
@@ -41,26 +41,26 @@ def shared_points(batch: ViewBatch, n_points: int) -> tuple[Tensor, Tensor]:
 
 
 def sample(maps: Tensor, positions: Tensor) -> Tensor:
-    """Linear interpolation of maps (V, C, *cells) at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
+    """Linear interpolation of maps (V, C, *tokens) at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
 
     In float32 or wider: a position in bfloat16 is off by half a voxel.
-    A cell is taken to cover its share of the extent (align_corners=False), as in the upsampling of a U-Net's decoder.
+    A token is taken to cover its share of the extent (align_corners=False), as in the upsampling of a U-Net's decoder.
     """
     maps = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
     grid = positions.flip(-1) * 2 - 1  # grid_sample wants the last axis first
     dims = maps.ndim - 2
     grid = grid.view(*grid.shape[:2], *[1] * (dims - 1), dims).to(maps.dtype)
-    # beyond the centres of the outermost cells: their values, not a blend with zeros
+    # beyond the centers of the outermost tokens: their values, not a blend with zeros
     sampled = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     return sampled.flatten(2).transpose(1, 2)
 
 
-def dense_heads(layout: Layout, config: PretrainingConfig) -> nn.ModuleDict:
+def dense_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> nn.ModuleDict:
     """A head per stage, shared over points; far narrower than those of pooled maps, as there are many points."""
-    n_prototypes = config.inner_prototypes if config.dense_distance == "prototypes" else None
+    n_prototypes = config.n_prototypes_inner if config.dense_distance == "prototypes" else None
     heads = {}
-    for stage in layout.stages:
-        channels = layout.channels[stage]
+    for stage in feature_info.stages:
+        channels = feature_info.channels[stage]
         hidden = min(config.head_hidden, 2 * channels)
         heads[str(stage)] = ProjectionHead(channels, hidden, config.head_bottleneck, n_prototypes)
     return nn.ModuleDict(heads)
@@ -74,49 +74,49 @@ class DenseObjective(Objective):
         return {"teacher", "maps"}
 
     @classmethod
-    def heads(cls, layout: Layout, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
-        return {"dense": dense_heads(layout, config)}
+    def heads(cls, feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
+        return {"dense": dense_heads(feature_info, config)}
 
-    def __init__(self, layout: Layout, config: PretrainingConfig):
-        super().__init__(layout, config)
+    def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
+        super().__init__(feature_info, config)
         self.n_points = config.dense_points
         self.student_temperature = config.student_temperature
         self.prototypes = config.dense_distance == "prototypes"
         self.targets = nn.ModuleDict()
-        for stage in layout.stages:
+        for stage in feature_info.stages:
             if self.prototypes:
-                self.targets[str(stage)] = TARGETS[config.centring](config.inner_prototypes, config)
-        self.stages = layout.stages
-        for stage in layout.stages:  # as a share of the map's extent
-            shift = torch.tensor(layout.shifts[stage]) / torch.tensor(layout.cells[stage])
+                self.targets[str(stage)] = TARGETS[config.centering](config.n_prototypes_inner, config)
+        self.stages = feature_info.stages
+        for stage in feature_info.stages:  # as a share of the map's extent
+            shift = torch.tensor(feature_info.shifts[stage]) / torch.tensor(feature_info.tokens[stage])
             self.register_buffer(f"shift_{stage}", shift, persistent=False)
-        self.standards = standards(layout, config)
+        self.feature_norms = feature_norms(feature_info, config)
 
-    def forward(self, seen: Seen) -> Tensor:
-        positions, shown = shared_points(seen.batch, self.n_points)
+    def forward(self, inputs: ObjectiveInputs) -> Tensor:
+        positions, shown = shared_points(inputs.batch, self.n_points)
         positions = positions.flatten(0, 1)  # (B * 2, N, D), as the maps
         weights = shown / (len(shown) * 2 * self.n_points)
         terms = []
         for stage in self.stages:
             places = positions - self.get_buffer(f"shift_{stage}")
-            student, teacher = (sample(x.maps[stage], places) for x in (seen.student, seen.teacher))
+            student, teacher = (sample(x.maps[stage], places) for x in (inputs.student, inputs.teacher))
             if self.training:
-                remember(self.standards[str(stage)], teacher)
-            student, teacher = (self.standards[str(stage)](x) for x in (student, teacher))
-            with seen.autocast():
-                student = seen.student.heads["dense"][str(stage)](student)
+                accumulate(self.feature_norms[str(stage)], teacher)
+            student, teacher = (self.feature_norms[str(stage)](x) for x in (student, teacher))
+            with inputs.autocast():
+                student = inputs.student.heads["dense"][str(stage)](student)
                 with torch.no_grad():
-                    teacher = seen.teacher.heads["dense"][str(stage)](teacher)
-            distances = self._distances(str(stage), student, teacher, seen)  # (B, 2, N)
+                    teacher = inputs.teacher.heads["dense"][str(stage)](teacher)
+            distances = self._distances(str(stage), student, teacher, inputs)  # (B, 2, N)
             terms.append((distances.sum((1, 2)) * weights).sum())
         return torch.stack(terms).mean()
 
-    def _distances(self, stage: str, student, teacher, seen: Seen) -> Tensor:
+    def _distances(self, stage: str, student, teacher, inputs: ObjectiveInputs) -> Tensor:
         """(B, 2, N): of each point in view v of the student from view 1 - v of the teacher."""
         if not self.prototypes:
             s, t = (x[0].unflatten(0, (-1, 2)) for x in (student, teacher))
             return 1 - (s * t.flip(1)).sum(-1)
-        q = self.targets[stage](teacher[1], seen.teacher_temperature).exp().unflatten(0, (-1, 2)).flip(1)
-        seen.targets[f"dense {stage}"] = q.flatten(0, -2).mean(0)
+        q = self.targets[stage](teacher[1], inputs.teacher_temperature).exp().unflatten(0, (-1, 2)).flip(1)
+        inputs.targets[f"dense {stage}"] = q.flatten(0, -2).mean(0)
         log_p = torch.log_softmax(student[1] / self.student_temperature, -1).unflatten(0, (-1, 2))
         return -(q * log_p).sum(-1)

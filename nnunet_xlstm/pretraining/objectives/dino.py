@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.pretraining.branch import Layout
+from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo
 from nnunet_xlstm.pretraining.centering import TARGETS
-from nnunet_xlstm.pretraining.objectives.base import Objective, Seen
+from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 
 
-def pair_distances(log_q: Tensor, log_p: Tensor, distance: str) -> Tensor:
-    """Distance of every teacher view from every student view, mean over the batch.
+def pairwise_divergences(log_q: Tensor, log_p: Tensor, divergence: str) -> Tensor:
+    """Divergence of every teacher view from every student view, mean over the batch.
 
     Args:
         log_q: the teacher's log-probabilities (T, B, K), without gradient.
         log_p: the student's (S, B, K).
-        distance: ce: -sum q log p; kl: sum q log(q/p) = ce - H(q), the same gradient; reverse_kl: sum p log(p/q);
+        divergence: ce: -sum q log p; kl: sum q log(q/p) = ce - H(q), the same gradient; reverse_kl: sum p log(p/q);
             js: (KL(q|m) + KL(p|m)) / 2 with m = (p + q) / 2.
 
     Returns:
@@ -28,12 +28,12 @@ def pair_distances(log_q: Tensor, log_p: Tensor, distance: str) -> Tensor:
     """
     n = log_q.shape[1]
     q = log_q.exp()
-    if distance in ("ce", "kl"):
+    if divergence in ("ce", "kl"):
         ce = -(q.flatten(1) @ log_p.flatten(1).T) / n
-        return ce if distance == "ce" else ce + (q * log_q).sum((1, 2))[:, None] / n
+        return ce if divergence == "ce" else ce + (q * log_q).sum((1, 2))[:, None] / n
     rows = []
     for lq in log_q:
-        if distance == "reverse_kl":
+        if divergence == "reverse_kl":
             row = (log_p.exp() * (log_p - lq)).sum((1, 2))
         else:
             log_m = torch.logaddexp(lq, log_p) - math.log(2)
@@ -57,31 +57,34 @@ def mean_over_pairs(distances: Tensor) -> Tensor:
     return (distances.sum() - distances.diagonal().sum()) / n_pairs
 
 
-class ViewObjective(Objective):
-    """Mean over stages, and over pairs of different views, of the distance of the distributions over prototypes.
+class DINOObjective(Objective):
+    """Mean over stages, and over pairs of different views, of the divergence of the distributions over prototypes.
 
-    L = (l(z_1, q'_2) + l(z_2, q'_1)) / 2 in 3D-Heart_Seg and 3D-SegSync (App. C), with q' centred as `centring` says.
+    L = (l(z_1, q'_2) + l(z_2, q'_1)) / 2 in 3D-Heart_Seg and 3D-SegSync (App. C), with q' centered as `centering` says.
     """
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
         return {"teacher", "embedding", "logits", "local"}
 
-    def __init__(self, layout: Layout, config: PretrainingConfig):
-        super().__init__(layout, config)
-        self.distance = config.distance
+    def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
+        super().__init__(feature_info, config)
+        self.divergence = config.divergence
         self.student_temperature = config.student_temperature
         self.targets = nn.ModuleDict(
-            {str(s): TARGETS[config.centring](layout.n_prototypes(s, config), config) for s in layout.stages}
+            {
+                str(s): TARGETS[config.centering](feature_info.n_prototypes(s, config), config)
+                for s in feature_info.stages
+            }
         )
 
-    def forward(self, seen: Seen) -> Tensor:
+    def forward(self, inputs: ObjectiveInputs) -> Tensor:
         terms = []
         for stage, target in self.targets.items():
-            log_q = target(seen.teacher.logits[int(stage)], seen.teacher_temperature)
-            log_p = torch.log_softmax(seen.student.logits[int(stage)] / self.student_temperature, -1)
-            terms.append(mean_over_pairs(pair_distances(log_q, log_p, self.distance)))
-            seen.targets[f"view {stage}"] = log_q.exp().flatten(0, -2).mean(0)
-        seen.observed["log_q"] = log_q  # of the last stage
-        seen.observed["log_p"] = log_p.detach()[: len(log_q)]
+            log_q = target(inputs.teacher.logits[int(stage)], inputs.teacher_temperature)
+            log_p = torch.log_softmax(inputs.student.logits[int(stage)] / self.student_temperature, -1)
+            terms.append(mean_over_pairs(pairwise_divergences(log_q, log_p, self.divergence)))
+            inputs.targets[f"dino {stage}"] = log_q.exp().flatten(0, -2).mean(0)
+        inputs.observed["log_q"] = log_q  # of the last stage
+        inputs.observed["log_p"] = log_p.detach()[: len(log_q)]
         return torch.stack(terms).mean()

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from nnunet_xlstm.config.pretraining import ObjectiveKeys, PretrainingConfig
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.device import to_device
-from nnunet_xlstm.pretraining.branch import Layout
-from nnunet_xlstm.pretraining.objectives.base import Objective, Seen
+from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo
+from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 
 
 def enlarge(mask: Tensor, factors: tuple[int, ...]) -> Tensor:
-    """(V, *cells) -> (V, *cells * factors): each cell repeated."""
+    """(V, *tokens) -> (V, *tokens * factors): each token repeated."""
     for axis, factor in enumerate(factors, start=1):
         mask = mask.repeat_interleave(factor, axis)
     return mask
@@ -28,63 +28,64 @@ def enlarge(mask: Tensor, factors: tuple[int, ...]) -> Tensor:
 
 @dataclass
 class BlockMask:
-    """Masked cells of the last stage of V views: (V, *cells) bool, on the CPU."""
+    """Masked tokens of the last stage of V views: (V, *tokens) bool, on the CPU."""
 
-    cells: Tensor
+    tokens: Tensor
 
     @classmethod
-    def draw(cls, n_views: int, layout: Layout, config: ObjectiveKeys) -> BlockMask:
+    def draw(cls, n_views: int, feature_info: EncoderFeatureInfo, config: ObjectiveKeys) -> BlockMask:
         """Mask `mask_ratio` of the blocks of each view, at least one and not all; random numbers from the CPU.
 
         Raises:
             ConfigError: if a view is a single block.
         """
-        stage = layout.stages[-1]
-        cells, stride = layout.cells[stage], layout.stride(stage)
+        stage = feature_info.stages[-1]
+        tokens, stride = feature_info.tokens[stage], feature_info.stride(stage)
         block = tuple(max(1, round(config.mask_block / s)) for s in stride)
-        grid = tuple(-(-c // b) for c, b in zip(cells, block, strict=True))
+        grid = tuple(-(-c // b) for c, b in zip(tokens, block, strict=True))
         n_blocks = torch.Size(grid).numel()
         if n_blocks < 2:
             raise ConfigError(
-                f"mask_block = {config.mask_block}: blocks of {block} cells of {stride} voxels cover the whole "
-                f"patch of {layout.patch_size}; give a smaller mask_block or a larger patch"
+                f"mask_block = {config.mask_block}: blocks of {block} tokens of {stride} voxels cover the whole "
+                f"patch of {feature_info.patch_size}; give a smaller mask_block or a larger patch"
             )
         n_masked = min(max(round(config.mask_ratio * n_blocks), 1), n_blocks - 1)
         chosen = torch.rand(n_views, n_blocks).argsort(1).argsort(1) < n_masked
         mask = enlarge(chosen.view(n_views, *grid), block)
-        return cls(mask[(slice(None), *(slice(c) for c in cells))])
+        return cls(mask[(slice(None), *(slice(c) for c in tokens))])
 
-    def at(self, cells: tuple[int, ...]) -> Tensor:
-        """The mask on a finer grid, (V, *cells)."""
-        return enlarge(self.cells, tuple(n // c for n, c in zip(cells, self.cells.shape[1:], strict=True)))
+    def at(self, tokens: tuple[int, ...]) -> Tensor:
+        """The mask on a finer grid, (V, *tokens)."""
+        return enlarge(self.tokens, tuple(n // c for n, c in zip(tokens, self.tokens.shape[1:], strict=True)))
 
 
 class MaskedObjective(Objective):
-    """Mean over stages and views, of each the mean over its masked cells.
+    """Mean over stages and views, of each the mean over its masked tokens.
 
-    features: smooth L1 of a predictor's output and the teacher's layer-normalised feature. voxels: L1 of a linear
-    decoder's output and the voxels of the cell. Stages: those with heads from the fourth on, at least the last.
+    features: smooth L1 of a predictor's output and the teacher's layer-normalized feature. voxels: L1 of a linear
+    decoder's output and the voxels of the token. Stages: those with heads from the fourth on, at least the last.
     """
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
         return {"maps", "mask"} | ({"teacher"} if config.masked_target == "features" else set())
 
-    def __init__(self, layout: Layout, config: PretrainingConfig):
-        super().__init__(layout, config)
-        self.layout, self.config = layout, config
+    def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
+        super().__init__(feature_info, config)
+        self.feature_info, self.config = feature_info, config
         self.voxels = config.masked_target == "voxels"
-        self.stages = tuple(s for s in layout.stages if s >= 3) or layout.stages[-1:]
-        self.token = nn.Parameter(torch.zeros(layout.image_channels))
+        self.stages = tuple(s for s in feature_info.stages if s >= 3) or feature_info.stages[-1:]
+        self.token = nn.Parameter(torch.zeros(feature_info.image_channels))
         self.predictors = nn.ModuleDict()
         for stage in self.stages:
-            channels, last = layout.channels[stage], layout.cells[layout.stages[-1]]
-            if any(n % c for n, c in zip(layout.cells[stage], last, strict=True)):
+            channels, tokens = feature_info.channels[stage], feature_info.tokens[stage]
+            last = feature_info.tokens[feature_info.stages[-1]]
+            if any(n % c for n, c in zip(tokens, last, strict=True)):
                 raise ConfigError(
-                    f"patch size {layout.patch_size}: the cells of stage {stage}, {layout.cells[stage]}, are no "
-                    f"multiple of the last one's, {last}; give a patch size that all strides of the network divide"
+                    f"patch size {feature_info.patch_size}: the tokens of stage {stage}, {tokens}, are no multiple of "
+                    f"the last one's, {last}; give a patch size that all strides of the network divide"
                 )
-            voxels = torch.Size(layout.stride(stage)).numel() * layout.image_channels
+            voxels = torch.Size(feature_info.stride(stage)).numel() * feature_info.image_channels
             self.predictors[str(stage)] = (
                 nn.Linear(channels, voxels)
                 if self.voxels
@@ -93,42 +94,44 @@ class MaskedObjective(Objective):
 
     def mask(self, views: Tensor) -> tuple[Tensor, BlockMask]:
         """Views (B, 2, C, *patch) with blocks replaced by the token, and the mask; `views` stay as they are."""
-        mask = BlockMask.draw(views.shape[0] * views.shape[1], self.layout, self.config)
-        voxels = to_device(mask.at(self.layout.patch_size), views.device).view(*views.shape[:2], 1, *views.shape[3:])
+        mask = BlockMask.draw(views.shape[0] * views.shape[1], self.feature_info, self.config)
+        voxels = to_device(mask.at(self.feature_info.patch_size), views.device).view(
+            *views.shape[:2], 1, *views.shape[3:]
+        )
         token = self.token.to(views.dtype).view(-1, *[1] * (views.ndim - 3))
         return torch.where(voxels, token, views), mask
 
-    def forward(self, seen: Seen) -> Tensor:
+    def forward(self, inputs: ObjectiveInputs) -> Tensor:
         terms = []
         for stage in self.stages:
-            maps = seen.student.maps[stage]
-            mask = seen.mask.at(self.layout.cells[stage]).flatten(1)  # (V, n)
+            maps = inputs.student.maps[stage]
+            mask = inputs.mask.at(self.feature_info.tokens[stage]).flatten(1)  # (V, n)
             # the mask is on the CPU, so the device need not be waited for
             share = to_device((mask / (mask.sum(1, keepdim=True) * len(mask)))[mask], maps.device)
             rows = to_device(mask.flatten().nonzero()[:, 0], maps.device)
-            with seen.autocast():
+            with inputs.autocast():
                 predicted = self.predictors[str(stage)](_rows(maps, rows))
             if self.voxels:
-                target = self._voxels(seen.batch.global_views, stage)[rows]
+                target = self._voxels(inputs.batch.global_views, stage)[rows]
                 distances = (predicted - target).abs()
             else:
-                target = _rows(seen.teacher.maps[stage], rows)
+                target = _rows(inputs.teacher.maps[stage], rows)
                 target = F.layer_norm(target, target.shape[-1:])
                 distances = F.smooth_l1_loss(predicted, target, reduction="none")
             terms.append((distances.mean(1) * share).sum())
         return torch.stack(terms).mean()
 
     def _voxels(self, views: Tensor, stage: int) -> Tensor:
-        """(B, 2, C, *patch) -> (B * 2 * cells, C * voxels of a cell)."""
+        """(B, 2, C, *patch) -> (B * 2 * tokens, C * voxels of a token)."""
         x = views.flatten(0, 1)
         dims = x.ndim - 2
-        for axis, n in enumerate(self.layout.cells[stage]):
+        for axis, n in enumerate(self.feature_info.tokens[stage]):
             x = x.unflatten(2 + 2 * axis, (n, -1))  # (V, C, n1, s1, n2, s2, ...)
-        cells, inside = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
-        return x.permute(0, *cells, 1, *inside).flatten(0, dims).flatten(1).float()
+        tokens, inside = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
+        return x.permute(0, *tokens, 1, *inside).flatten(0, dims).flatten(1).float()
 
 
 def _rows(maps: Tensor, rows: Tensor) -> Tensor:
-    """Features (n, C), float32 or wider, of maps (V, C, *cells) at indices into V x cells."""
+    """Features (n, C), float32 or wider, of maps (V, C, *tokens) at indices into V x tokens."""
     x = maps.flatten(2).transpose(1, 2).flatten(0, 1)[rows]
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
-from nnunet_xlstm.pretraining.branch import Layout
-from nnunet_xlstm.pretraining.objectives.base import Objective, Seen
+from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo
+from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 from nnunet_xlstm.pretraining.objectives.dino import mean_over_pairs
 
 
@@ -23,18 +23,18 @@ class MSEObjective(Objective):
     def needs(cls, config: PretrainingConfig) -> set[str]:
         return {"teacher", "local"} | ({"embedding"} if config.mse_on == "embedding" else set())
 
-    def __init__(self, layout: Layout, config: PretrainingConfig):
-        super().__init__(layout, config)
-        self.stages = layout.stages
+    def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
+        super().__init__(feature_info, config)
+        self.stages = feature_info.stages
         self.on_embedding = config.mse_on == "embedding"
 
-    def forward(self, seen: Seen) -> Tensor:
+    def forward(self, inputs: ObjectiveInputs) -> Tensor:
         terms = []
         for stage in self.stages:
             if self.on_embedding:
-                s, t = (outputs.embeddings[stage] for outputs in (seen.student, seen.teacher))
+                s, t = (outputs.embeddings[stage] for outputs in (inputs.student, inputs.teacher))
             else:
-                s, t = (F.normalize(outputs.features[stage], dim=-1) for outputs in (seen.student, seen.teacher))
+                s, t = (F.normalize(outputs.features[stage], dim=-1) for outputs in (inputs.student, inputs.teacher))
             cosines = t.flatten(1) @ s.flatten(1).T / t.shape[1]  # (T, S), mean over the batch
             terms.append(mean_over_pairs(2 - 2 * cosines))
         return torch.stack(terms).mean()

@@ -6,13 +6,13 @@ from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.pretraining.objectives.base import Objective
 from nnunet_xlstm.pretraining.objectives.dense import DenseObjective
-from nnunet_xlstm.pretraining.objectives.dino import ViewObjective
+from nnunet_xlstm.pretraining.objectives.dino import DINOObjective
 from nnunet_xlstm.pretraining.objectives.koleo import KoLeoObjective
 from nnunet_xlstm.pretraining.objectives.masked import MaskedObjective
 from nnunet_xlstm.pretraining.objectives.mse import MSEObjective
 
 OBJECTIVES: dict[str, type[Objective]] = {
-    "view": ViewObjective,
+    "dino": DINOObjective,
     "mse": MSEObjective,
     "koleo": KoLeoObjective,
     "dense": DenseObjective,

@@ -19,7 +19,7 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 FORMS = {"inherited": (with_inheritance, "3d_leaf"), "old": (before_2_4, "3d_fullres")}
 QUICK = {
     "num_epochs": 1, "num_iterations_per_epoch": 1, "num_val_iterations_per_epoch": 1, "patch_size": [16, 16, 16],
-    "batch_size": 2, "accumulation": 1, "n_prototypes": 16, "inner_prototypes": 16, "head_hidden": 16,
+    "batch_size": 2, "gradient_accumulation": 1, "n_prototypes": 16, "n_prototypes_inner": 16, "head_hidden": 16,
     "head_bottleneck": 8, "queue_size": 8, "monitor_vectors": 16, "dense_points": 8, "seed": 1,
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The frozen encoder over whole images and tiles, in 2D and 3D, and its arms."""
+"""The frozen encoder over whole images and tiles, in 2D and 3D, and its encoders."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from nnunet_xlstm.pretraining.probe import LinearModel
 
 
 class Means(nn.Module):
-    """Stands for an encoder: the image, and its means over cells of 2 and 4 voxels. Each is right at its own place."""
+    """Stands for an encoder: the image, and its means over tokens of 2 and 4 voxels. Each is right at its own place."""
 
     def forward(self, x):
         pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
@@ -31,7 +31,7 @@ def made(dim=3, **options):
 @pytest.mark.parametrize("size", [(8, 12, 16), (5, 9, 13), (3, 3, 3)])
 def test_the_first_stage_is_the_image_itself(size):
     image = np.random.default_rng(0).normal(size=(1, *size)).astype(np.float32)
-    seen = made().observe(image, voxels(size), np.random.default_rng(0))
+    seen = made().extract(image, voxels(size), np.random.default_rng(0))
     assert seen.points.shape == (np.prod(size), 4) and [len(p) for p in seen.pooled] == [1, 1, 2]
     np.testing.assert_allclose(seen.points[:, 0], image.ravel(), atol=1e-5)
 
@@ -42,7 +42,7 @@ def test_projection_is_the_model_at_every_voxel(size, whole):
     image = np.random.default_rng(0).normal(size=(1, *size)).astype(np.float32)
     encoder = made(whole_image=whole)
     model = LinearModel(torch.randn(3, 4), torch.randn(3))
-    points = encoder.observe(image, voxels(size), np.random.default_rng(0)).points
+    points = encoder.extract(image, voxels(size), np.random.default_rng(0)).points
     expected = model(points).T.reshape(3, *size)
     torch.testing.assert_close(encoder.project(image, model), expected, atol=1e-4, rtol=1e-4)
 
@@ -60,7 +60,7 @@ def test_a_2d_encoder_reads_slices():
     image = np.random.default_rng(0).normal(size=(1, *size)).astype(np.float32)
     points = voxels(size)[np.random.default_rng(1).permutation(np.prod(size))]
     encoder = made(2)
-    seen = encoder.observe(image, points, np.random.default_rng(0))
+    seen = encoder.extract(image, points, np.random.default_rng(0))
     np.testing.assert_allclose(seen.points[:, 0], image[0][tuple(points.T)], atol=1e-5)
     projected = encoder.project(image, LinearModel(torch.tensor([[1.0, 0, 0, 0]]), torch.zeros(1)))
     np.testing.assert_allclose(projected[0], image[0], atol=1e-5)
@@ -69,15 +69,17 @@ def test_a_2d_encoder_reads_slices():
 def test_chosen_stages():
     image = np.zeros((1, 8, 8, 8), np.float32)
     rng = np.random.default_rng(0)
-    assert made(stages=[-1]).observe(image, voxels((2, 2, 2)), rng).points.shape == (8, 2)
-    assert made(stages=[0, 1]).observe(image, voxels((2, 2, 2)), rng).points.shape == (8, 2)
+    assert made(stages=[-1]).extract(image, voxels((2, 2, 2)), rng).points.shape == (8, 2)
+    assert made(stages=[0, 1]).extract(image, voxels((2, 2, 2)), rng).points.shape == (8, 2)
     with pytest.raises(ValueError, match="stage 3: this encoder has 3 stages, 0 to 2"):
-        made(stages=[3]).observe(image, voxels((2, 2, 2)), rng)
+        made(stages=[3]).extract(image, voxels((2, 2, 2)), rng)
 
 
-def test_arms(pretrained_file):
+def test_encoders(pretrained_file):
     pretrained = Pretrained.read(pretrained_file)
-    trained, untrained, permuted = (pretrained.encoder(arm, 0).state_dict() for arm in frozen_encoder.ARMS)
+    trained, untrained, permuted = (
+        pretrained.encoder(encoder_name, 0).state_dict() for encoder_name in frozen_encoder.ENCODERS
+    )
     content = pretraining.read(pretrained_file)["network_weights"]
     name = "stages.0.convs.0.conv1.all_modules.0.weight"
     assert torch.equal(trained[name], content[f"encoder.{name}"])

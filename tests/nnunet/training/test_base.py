@@ -62,7 +62,7 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
     if isinstance(cls.recipe, PoolConfig):
         return  # they train on pools alone: test_pool_trainer.py
     short = {"decoder_epochs": 1} if name.endswith("Staged") else {}
-    pretraining = {"accumulation": 1, "mask_block": 8} if isinstance(cls.recipe, PretrainingConfig) else {}
+    pretraining = {"gradient_accumulation": 1, "mask_block": 8} if isinstance(cls.recipe, PretrainingConfig) else {}
     trainer = make(name, **pretraining, **short)
     trainer.initialize()
     assert trainer.num_epochs == 2 and trainer.configuration_manager.patch_size == [16, 16, 16]
@@ -121,7 +121,7 @@ def test_transfer_of_tsfm_falls_to_zero_over_its_own_length(epochs):
 
 
 def test_stock_recipe_equals_stock_trainer(make):
-    """The same optimiser, schedule, loss weights and defaults as nnU-Net's own trainer."""
+    """The same optimizer, schedule, loss weights and defaults as nnU-Net's own trainer."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     ours = make("nnUNetTrainerXLSTMUNet", num_epochs=1000)
@@ -251,7 +251,7 @@ def test_a_full_disk_ends_a_run_and_leaves_its_last_checkpoint(make, monkeypatch
 
 
 def test_nan_in_a_batch_is_skipped_and_counted(make):
-    trainer = make(max_bad_steps=2)
+    trainer = make(max_nonfinite_steps=2)
     trainer.on_train_start()
     trainer.on_train_epoch_start()
     before = weights(trainer)

@@ -51,7 +51,7 @@ def pretraining_rank(rank: int, folder: str) -> None:
     norms = {name: value.double().square().sum().item() for name, value in state.items() if "queue" not in name}
     report = {
         "norms": norms,
-        "val_loss": trainer.watch.history[-1]["val_loss"],
+        "val_loss": trainer.monitor.history[-1]["val_loss"],
         "files": os.listdir(trainer.output_folder),
     }
     with open(os.path.join(folder, f"rank_{rank}.json"), "w") as file:
@@ -61,14 +61,20 @@ def pretraining_rank(rank: int, folder: str) -> None:
 
 def test_ranks_of_pretraining_agree(nnunet_tree, tmp_path, monkeypatch):
     config = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "batch_size": 2}
-    config |= {"patch_size": [16, 16, 16], "seed": 5, "accumulation": 2, "n_prototypes": 16, "inner_prototypes": 8}
+    config |= {
+        "patch_size": [16, 16, 16],
+        "seed": 5,
+        "gradient_accumulation": 2,
+        "n_prototypes": 16,
+        "n_prototypes_inner": 8,
+    }
     config |= {"head_hidden": 16, "head_bottleneck": 8, "queue_size": 8, "monitor_vectors": 16, "dense_points": 8}
     (tmp_path / "config.json").write_text(json.dumps(config))
     monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
     torch.multiprocessing.start_processes(pretraining_rank, (str(tmp_path),), nprocs=2, start_method="spawn")
     one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
-    assert one["norms"] == two["norms"]  # student, teacher, heads, centre
+    assert one["norms"] == two["norms"]  # student, teacher, heads, center
     assert one["val_loss"] == two["val_loss"]
     assert {"progress.png", "pretraining.jsonl", "checkpoint_latest.pth"} & set(one["files"])
 

@@ -5,7 +5,7 @@ import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.config import OptimiserKeys
+from nnunet_xlstm.config import OptimizerKeys
 from nnunet_xlstm.nnunet.training.optim import StagedSchedule
 
 QUICK = {
@@ -184,7 +184,7 @@ def test_a_run_continued_in_its_first_epoch_says_nothing_of_its_start(make):
 
 
 def test_layers_near_the_image_learn_slower(make):
-    trainer = make("nnUNetTrainerFinetune", lr_decay=0.5)
+    trainer = make("nnUNetTrainerFinetune", layer_decay=0.5)
     trainer.initialize()
     trainer.lr_scheduler.set(3)
     rate = trainer.optimizer.param_groups[0]["lr"] / trainer.optimizer.param_groups[0]["lr_scale"]
@@ -202,7 +202,7 @@ def test_layers_near_the_image_learn_slower(make):
 
 def test_the_staged_schedule_by_hand():
     parameter = torch.nn.Parameter(torch.zeros(1))
-    config = OptimiserKeys(initial_lr=1.0, lr_schedule="warmup_poly", warmup_fraction=0.5)
+    config = OptimizerKeys(initial_lr=1.0, lr_schedule="warmup_poly", warmup_fraction=0.5)
     schedule = StagedSchedule(torch.optim.SGD([parameter], 1.0), config, 10, 3)
     assert [schedule.factor(i) for i in range(3)] == [0.5, 1.0, 0.5]
     assert [round(schedule.factor(i), 3) for i in (3, 4, 5, 6)] == [0.25, 0.5, 0.75, 1.0]
@@ -214,7 +214,7 @@ def test_the_staged_schedule_by_hand():
     [
         ("nnUNetTrainerFinetuneFrozen", {"decoder_epochs": 1}, "drop one"),
         ("nnUNetTrainerFinetune", {"decoder_epochs": 2}, "must be below num_epochs"),
-        ("nnUNetTrainerFinetune", {"lr_schedule": "poly", "lr_decay": 0.9}, "use warmup_poly"),
+        ("nnUNetTrainerFinetune", {"lr_schedule": "poly", "layer_decay": 0.9}, "use warmup_poly"),
         ("nnUNetTrainerFinetune", {"trainable": "top"}, "use one of all, decoder, bottom"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_xlstm.config import OptimiserKeys
+from nnunet_xlstm.config import OptimizerKeys
 from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
 from nnunet_xlstm.nnunet.training.optim import make_optimizer
 
@@ -16,7 +16,7 @@ from nnunet_xlstm.nnunet.training.optim import make_optimizer
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_bad_gradient_changes_nothing(name, bad):
     model = nn.Linear(3, 2)
-    optimizer = make_optimizer(model, OptimiserKeys(optimizer=name, weight_decay=0.1))
+    optimizer = make_optimizer(model, OptimizerKeys(optimizer=name, weight_decay=0.1))
     guard = FiniteGuard(optimizer, 3)
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
@@ -39,4 +39,4 @@ def test_guard_counts_and_stops_after_many_in_a_row():
         guard.after_step(finite)
     assert (guard.total, guard.in_a_row) == (4, 2)
     with pytest.raises(RuntimeError, match="3 steps in a row; such gradients are not applied"):
-        guard.after_step(True)  # fp16's loss scaling left the optimiser's step out
+        guard.after_step(True)  # fp16's loss scaling left the optimizer's step out

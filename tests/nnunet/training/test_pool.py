@@ -89,10 +89,10 @@ def scans_of_heads(description):
 def test_what_a_scan_cannot_contain_may_count_as_absent(make):
     keys = np.array(["Whole_w0", "Both_case_1"])
     assert make(edit=scans_of_heads).in_loss(keys).tolist() == [[True, False], [True, True]]
-    trainer = make(edit=scans_of_heads, loss_impossible="absent")
+    trainer = make(edit=scans_of_heads, out_of_scope_targets="absent")
     assert trainer.in_loss(keys).tolist() == [[True, True], [True, True]]
     assert trainer.valid(keys).tolist() == [[True, False], [True, True]]  # what is drawn from and scored
-    assert make(loss_impossible="absent").in_loss(keys).tolist() == [[True, False], [True, True]]  # could be there
+    assert make(out_of_scope_targets="absent").in_loss(keys).tolist() == [[True, False], [True, True]]  # could be there
 
 
 def weights(network):
@@ -144,7 +144,7 @@ def test_staged_on_a_pool_the_decoder_learns_first_and_each_data_set_is_scored(m
 
 def test_what_counts_as_absent_is_learnt(make):
     """The head of `core` gets a gradient from `Whole` alone, and validation counts nothing of it."""
-    trainer = make(edit=scans_of_heads, loss_impossible="absent")
+    trainer = make(edit=scans_of_heads, out_of_scope_targets="absent")
     batch = first_batch(trainer)
     reached = head_gradients(trainer, batch, "Whole_w0", "Whole_w1")
     assert any(core > 0 for _, core in reached)
@@ -235,7 +235,7 @@ def test_targets_of_each_source_apart(make, pool_apart):
     assert "validation Dice of Whole: {'Whole__whole'" in said or "validation Dice of Both: {'Both__" in said
 
 
-def test_patches_are_centred_on_annotated_targets_alone(make, pool):
+def test_patches_are_centerd_on_annotated_targets_alone(make, pool):
     """nnU-Net's loader picks among what preprocessing found in a case; `core` is nowhere in `Whole`."""
     trainer = make(fold="all")
     trainer.initialize()

@@ -21,9 +21,9 @@ QUICK = {
     "num_val_iterations_per_epoch": 1,
     "patch_size": [16, 16, 16],
     "batch_size": 2,
-    "accumulation": 2,
+    "gradient_accumulation": 2,
     "n_prototypes": 32,
-    "inner_prototypes": 16,
+    "n_prototypes_inner": 16,
     "head_hidden": 32,
     "head_bottleneck": 16,
     "queue_size": 16,
@@ -90,7 +90,7 @@ def test_the_teacher_follows_and_is_what_the_checkpoint_offers(trained):
 
 
 def test_the_student_can_be_offered_instead(make):
-    trainer = make(export="student")
+    trainer = make(export_branch="student")
     trainer.run_training()
     content = checkpoints.read(output(trainer, "checkpoint_final.pth"))
     assert equal(content["network_weights"], state(trainer.network))
@@ -123,7 +123,7 @@ def test_resume_is_exact(make, tmp_path):
     second.run_training()
     assert again == losses[4:]
     assert equal(state(second.method), expected)
-    assert [row["epoch"] for row in second.watch.history] == [-1, 0, 1, 2, 3]
+    assert [row["epoch"] for row in second.monitor.history] == [-1, 0, 1, 2, 3]
 
 
 def test_a_run_stopped_in_its_first_epoch_keeps_its_teacher(make):
@@ -253,15 +253,15 @@ def test_a_teacher_too_slow_for_the_run_is_said(make):
     (warning,) = said(teacher_momentum=0.999)
     assert "100% the weights it started with" in warning
     assert not said(teacher_momentum=0.1, teacher_momentum_end=0.1)
-    assert not said(teacher_momentum=0.999, export="student")
+    assert not said(teacher_momentum=0.999, export_branch="student")
 
 
 def test_a_nan_is_no_lowest_loss(make):
     trainer = make(early_stop_epochs=3)
     trainer.initialize()
-    trainer.watch.history = [{"epoch": i, "val_loss": v} for i, v in enumerate([3, 2, float("nan"), 1, 0.9, 0.8])]
+    trainer.monitor.history = [{"epoch": i, "val_loss": v} for i, v in enumerate([3, 2, float("nan"), 1, 0.9, 0.8])]
     trainer.on_epoch_start()  # goes on
-    trainer.watch.history += [{"epoch": i, "val_loss": float("nan")} for i in (6, 7, 8)]
+    trainer.monitor.history += [{"epoch": i, "val_loss": float("nan")} for i in (6, 7, 8)]
     with pytest.raises(_Finished):
         trainer.on_epoch_start()
 
@@ -277,7 +277,7 @@ def test_a_run_begun_anew_starts_its_log_anew(make):
     trainer = make(num_epochs=1)
     trainer.run_training()
     rows = [json.loads(line) for line in output(trainer, "pretraining.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [-1, 0] and rows[1]["findings"] == []
+    assert [row["epoch"] for row in rows] == [-1, 0] and rows[1]["warnings"] == []
     assert rows[0]["embedding_sd"] is None and rows[1]["embedding_sd"] > 0
     assert 0 < rows[1]["least_entropy_mean_target"] <= rows[1]["entropy_mean_target"] <= 1.0001
 
@@ -293,17 +293,17 @@ def test_local_views_and_frames_that_cannot_be(make):
         make(**keys).on_train_start()
 
     with pytest.raises(ValueError, match="give 3 numbers"):
-        start(n_local=1, local_patch_size=[16, 16])
+        start(n_local_crops=1, local_patch_size=[16, 16])
     with pytest.raises(ValueError, match="one cell at the bottom"):
-        start(n_local=1, local_patch_size=[4, 4, 4])
+        start(n_local_crops=1, local_patch_size=[4, 4, 4])
     with pytest.raises(ValueError, match="no case of this data set has another frame"):
         start(frames="pair")
 
 
 def test_local_views_train(make):
-    trainer = make(n_local=1, local_patch_size=[8, 8, 8], num_epochs=1)
+    trainer = make(n_local_crops=1, local_patch_size=[8, 8, 8], num_epochs=1)
     trainer.run_training()
-    assert math.isfinite(trainer.watch.history[-1]["train_loss"])
+    assert math.isfinite(trainer.monitor.history[-1]["train_loss"])
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_two_dimensions_train(make, nnunet_tree):
     preprocess_dataset(901, "nnUNetXLSTMUNetTinyPlans", ("2d",), (1,))
     trainer = make(row="2d", patch_size=[16, 16], batch_size=4, num_epochs=1)
     trainer.run_training()
-    assert math.isfinite(trainer.watch.history[-1]["train_loss"])
+    assert math.isfinite(trainer.monitor.history[-1]["train_loss"])
     first = next(v for k, v in state(trainer.network).items() if k.endswith("conv.weight"))
     assert first.ndim == 4 and output(trainer, "checkpoint_final.pth").is_file()
 
@@ -333,7 +333,7 @@ def cine(nnunet_tree):
 def test_pairs_of_frames_train(make, cine):
     trainer = make(frames="pair", dense_weight=0.0, num_epochs=1)
     trainer.run_training()
-    last = trainer.watch.history[-1]
+    last = trainer.monitor.history[-1]
     assert math.isfinite(last["train_loss"]) and "loss_dense" not in last
     seen = next(trainer.dataloader_train)
     assert set(seen["subjects"].tolist()) <= {0, 1}

@@ -22,7 +22,7 @@ ASKED = os.environ.get("NNUNET_XLSTM_TRAINING_KILLS")
 MOMENTS = int(ASKED or 1)
 EPOCHS, STEPS = 3, 2
 KEYS = {"num_epochs": EPOCHS, "num_iterations_per_epoch": STEPS, "num_val_iterations_per_epoch": 1, "save_every": 1}
-# the watch measures the last few vectors, and starts anew after a resume: here these are of one epoch
+# the collapse monitor measures the last few vectors, and starts anew after a resume: here these are of one epoch
 VECTORS = 16
 PAUSE, START = 0.1, 1.0  # s; a run comes to its first step in about 1 s
 PHASES = ("train", "validate", "load", "save")  # one of them takes longer, so that the moment hits it now and then
@@ -41,7 +41,7 @@ def pairs(first: int):
 
 def keys_of(trainer: str, ranks: int, **keys) -> dict:
     if trainer == "nnUNetTrainerDINO":
-        keys |= {"monitor_vectors": VECTORS, "accumulation": VECTORS * ranks // (4 * STEPS)}
+        keys |= {"monitor_vectors": VECTORS, "gradient_accumulation": VECTORS * ranks // (4 * STEPS)}
     return KEYS | keys
 
 
@@ -109,10 +109,10 @@ def resume_and_compare(start, broken: Run, whole: Run, trainer: str, **keys) -> 
     history = found["final"]["logging"]
     assert {len(values) for values in history.values()} == {EPOCHS}
     assert names(fold_of(again)) == names(fold_of(whole))  # and so no temporary files
-    watch = fold_of(again) / "pretraining.jsonl"
+    measures = fold_of(again) / "pretraining.jsonl"
     if trainer == "nnUNetTrainerDINO":
-        assert [json.loads(row)["epoch"] for row in watch.read_text().splitlines()] == [-1, *range(EPOCHS)]
-        assert watch.read_bytes() == (fold_of(whole) / watch.name).read_bytes()
+        assert [json.loads(row)["epoch"] for row in measures.read_text().splitlines()] == [-1, *range(EPOCHS)]
+        assert measures.read_bytes() == (fold_of(whole) / measures.name).read_bytes()
 
 
 def run_until_a_moment(start, trainer: str, ranks: int, turn: int, rng: random.Random, **keys) -> Run:

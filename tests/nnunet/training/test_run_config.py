@@ -14,11 +14,17 @@ from nnunet_xlstm.errors import ConfigError
 PLANS = "nnUNetXLSTMUNetTinyPlans"
 QUICK = {"num_epochs": 1, "num_iterations_per_epoch": 1, "num_val_iterations_per_epoch": 1, "batch_size": 2, "seed": 7}
 QUICK |= {"patch_size": [16, 16, 16]}
-PRETRAINING = {"accumulation": 1, "n_prototypes": 16, "inner_prototypes": 8, "head_hidden": 16, "head_bottleneck": 8}
+PRETRAINING = {
+    "gradient_accumulation": 1,
+    "n_prototypes": 16,
+    "n_prototypes_inner": 8,
+    "head_hidden": 16,
+    "head_bottleneck": 8,
+}
 PRETRAINING |= {"queue_size": 8, "monitor_vectors": 16, "dense_points": 8}
 TRAINERS = {
     "nnUNetTrainerXLSTMUNetShort": ("Dataset901_Ellipsoids", {}),
-    "nnUNetTrainerPool": ("Dataset905_Two", {"loss_impossible": "absent"}),
+    "nnUNetTrainerPool": ("Dataset905_Two", {"out_of_scope_targets": "absent"}),
     "nnUNetTrainerDINO": ("Dataset901_Ellipsoids", PRETRAINING),
 }
 

@@ -23,7 +23,13 @@ QUICK = {
     "batch_size": 2,
     "seed": 1,
 }
-SMALL = {"accumulation": 1, "n_prototypes": 32, "inner_prototypes": 16, "head_hidden": 32, "monitor_vectors": 16}
+SMALL = {
+    "gradient_accumulation": 1,
+    "n_prototypes": 32,
+    "n_prototypes_inner": 16,
+    "head_hidden": 32,
+    "monitor_vectors": 16,
+}
 
 
 @pytest.fixture

@@ -15,17 +15,23 @@ from nnunet_xlstm.pretraining import distributed
 READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__")
 QUICK = {"num_epochs": 2, "num_iterations_per_epoch": 3, "num_val_iterations_per_epoch": 1, "batch_size": 2, "seed": 7}
 QUICK |= {"patch_size": [16, 16, 16]}
-PRETRAINING = {"accumulation": 1, "n_prototypes": 16, "inner_prototypes": 8, "head_hidden": 16, "head_bottleneck": 8}
+PRETRAINING = {
+    "gradient_accumulation": 1,
+    "n_prototypes": 16,
+    "n_prototypes_inner": 8,
+    "head_hidden": 16,
+    "head_bottleneck": 8,
+}
 PRETRAINING |= {"queue_size": 8, "monitor_vectors": 16, "dense_points": 8, "mask_block": 8}
 
 GUARD = {
     ("nnunet_xlstm.nnunet.training.finite_guard", "_before_step"): 1
-}  # whether the optimiser steps is decided on the host
+}  # whether the optimizer steps is decided on the host
 LOSS = {("nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "train_step"): 2}  # nnU-Net's own: loss.cpu().numpy()
 ON_THE_CPU = {  # these tensors are never on a device
     ("torch.optim.optimizer", "_get_value"),  # Adam's step counters
     ("nnunet_xlstm.losses.partial_labels", "forward"),  # which pairs are valid
-    ("nnunet_xlstm.pretraining.objectives.masked", "forward"),  # which cells are masked
+    ("nnunet_xlstm.pretraining.objectives.masked", "forward"),  # which tokens are masked
 }
 
 
@@ -67,7 +73,7 @@ def make(make_trainer, pool):
         ("nnUNetTrainerXLSTMUNetShort", {}, GUARD | LOSS),
         ("nnUNetTrainerPool", {}, GUARD | LOSS),
         ("nnUNetTrainerDINO", PRETRAINING, GUARD),
-        ("nnUNetTrainerDINO", PRETRAINING | {"centring": "sinkhorn", "distance": "js", "n_local": 1}, GUARD),
+        ("nnUNetTrainerDINO", PRETRAINING | {"centering": "sinkhorn", "divergence": "js", "n_local_crops": 1}, GUARD),
         ("nnUNetTrainerMasked", PRETRAINING, GUARD),
         ("nnUNetTrainerMasked", PRETRAINING | {"masked_target": "features"}, GUARD),
     ],

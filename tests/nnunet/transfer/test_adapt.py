@@ -170,7 +170,7 @@ def test_what_adapt_made_is_no_source(run_adapt, tmp_path):
     assert code == 1 and "give what it came from, checkpoint_final.pth" in text
 
 
-def test_a_twin_is_another_network(run_adapt, transfer_folder):
+def test_an_ablation_is_another_network(run_adapt, transfer_folder):
     change(transfer_folder, lambda p: kwargs(p).update(xlstm_from_stage=None))
     code, _, text = run_adapt()
     assert code == 1 and "xlstm_from_stage" in text
@@ -223,7 +223,7 @@ def test_teacher_or_student(pretrained_file, tmp_path):
     content = torch.load(pretrained_file, weights_only=True)
     own = content["nnunet_xlstm"]
     own["method"] = {f"student.{k}": v + 1 for k, v in encoder(content["network_weights"]).items()}
-    own["export"] = "teacher"
+    own["export_branch"] = "teacher"
     torch.save(content, tmp_path / "both.pth")
     offered, student = (read_source(tmp_path / "both.pth", branch) for branch in (None, "student"))
     for name, tensor in student.weights.items():

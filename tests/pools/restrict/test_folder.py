@@ -284,21 +284,25 @@ BODY_SOURCES = {
 def test_suppression():
     pool = read_manifest(make_dataset_json(BODY, BODY_SOURCES))
 
-    def impossible(*args, **kwargs):
-        return {name for name, row in left_out(pool, *args, **kwargs).items() if row.impossible}
+    def out_of_scope_targets(*args, **kwargs):
+        return {name for name, row in left_out(pool, *args, **kwargs).items() if row.out_of_scope}
 
     nothing = Scan()
     assert left_out(pool, nothing) == {}
-    assert impossible(Scan("MR")) == {"lung"} and impossible(Scan("PET")) == {"brain", "lung", "liver"}
-    assert impossible(Scan(None, ("thorax", "abdomen"))) == {"brain"}
-    assert impossible(Scan("MR", ("abdomen",))) == {"brain", "lung"}
+    assert out_of_scope_targets(Scan("MR")) == {"lung"} and out_of_scope_targets(Scan("PET")) == {
+        "brain",
+        "lung",
+        "liver",
+    }
+    assert out_of_scope_targets(Scan(None, ("thorax", "abdomen"))) == {"brain"}
+    assert out_of_scope_targets(Scan("MR", ("abdomen",))) == {"brain", "lung"}
     assert left_out(pool, Scan("MR"))["lung"].why == "MR cannot show it"
-    assert impossible(nothing, "Trunk", universal=True) == {"brain"}
-    assert impossible(nothing, "Head", universal=True) == {"lung", "liver"}
-    assert impossible(Scan("CT", ("thorax", "head")), "Head", universal=True) == {"liver"}
-    assert impossible(nothing, "Odd") == {"brain"}  # its own target stays
+    assert out_of_scope_targets(nothing, "Trunk", universal=True) == {"brain"}
+    assert out_of_scope_targets(nothing, "Head", universal=True) == {"lung", "liver"}
+    assert out_of_scope_targets(Scan("CT", ("thorax", "head")), "Head", universal=True) == {"liver"}
+    assert out_of_scope_targets(nothing, "Odd") == {"brain"}  # its own target stays
     assert left_out(pool, nothing, "Odd")["liver"].why == "Odd does not label it"
-    assert impossible(Scan("MR"), "Odd") == {"brain", "lung"}  # unless the user says so
+    assert out_of_scope_targets(Scan("MR"), "Odd") == {"brain", "lung"}  # unless the user says so
 
 
 # Stock nnU-Net --------------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ import torch
 from support.ssl_toys import ToyEncoder, small_config, trainable
 from torch import nn
 
-from nnunet_xlstm.pretraining.collapse.diagnosis import verdict
-from nnunet_xlstm.pretraining.collapse.metrics import Monitor
+from nnunet_xlstm.pretraining.collapse.diagnosis import diagnose
+from nnunet_xlstm.pretraining.collapse.metrics import CollapseMetrics
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 from nnunet_xlstm.pretraining.views import ViewBatch
 
@@ -32,35 +32,35 @@ def views(images: torch.Tensor) -> ViewBatch:
     return ViewBatch(noisy[:, :, None], boxes, torch.zeros(len(images), 2, 2, dtype=torch.bool))
 
 
-def findings(**keys) -> tuple[list[str], list[dict]]:
-    config = small_config(head_hidden=32, queue_size=64, n_prototypes=32, inner_prototypes=16, **keys)
+def warnings(**keys) -> tuple[list[str], list[dict]]:
+    config = small_config(head_hidden=32, queue_size=64, n_prototypes=32, n_prototypes_inner=16, **keys)
     method = StudentTeacher(ToyEncoder(width=8), 1, (16, 16), config)
-    optimiser = torch.optim.AdamW(trainable(method).values(), 1e-3)
-    monitor, history, images = Monitor(config), [], stripes(64)
+    optimizer = torch.optim.AdamW(trainable(method).values(), 1e-3)
+    monitor, history, images = CollapseMetrics(config), [], stripes(64)
     for step in range(EPOCHS * STEPS):
         method.set_step(step, EPOCHS * STEPS, STEPS)
         which = torch.randint(0, 64, (8,))
         method(views(images[which]))["loss"].backward()
-        monitor.add(method.observations(), [str(i) for i in which.tolist()])
+        monitor.add(method.step_statistics(), [str(i) for i in which.tolist()])
         method.freeze_prototypes()
         nn.utils.clip_grad_norm_(method.parameters(), 3.0)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         method.end_step(step, EPOCHS * STEPS)
         if (step + 1) % STEPS == 0:
             history.append(monitor.epoch())
-    return [finding.code for finding in verdict(history, config)], history
+    return [warning.code for warning in diagnose(history, config)], history
 
 
-@pytest.mark.parametrize("keys", [{"mse_on": "embedding"}, {"view_weight": 1.0}])
-def test_the_papers_centre_collapses_and_is_noticed(keys):
-    wording = {"view_weight": 0.0, "mse_weight": 1.0, "centring": "per_vector", "standardise": False}
-    codes, history = findings(**(wording | keys), teacher_momentum=0.9)
+@pytest.mark.parametrize("keys", [{"mse_on": "embedding"}, {"dino_weight": 1.0}])
+def test_the_papers_center_collapses_and_is_noticed(keys):
+    wording = {"dino_weight": 0.0, "mse_weight": 1.0, "centering": "per_vector", "feature_norm": False}
+    codes, history = warnings(**(wording | keys), teacher_momentum=0.9)
     assert "constant_embedding" in codes or "single_prototype" in codes, history[-1]
 
 
 def test_the_robust_setting_does_not_collapse():
-    codes, history = findings(koleo_weight=0.1, dense_weight=1.0, teacher_momentum=0.99, centre_momentum=0.9)
+    codes, history = warnings(koleo_weight=0.1, dense_weight=1.0, teacher_momentum=0.99, center_momentum=0.9)
     assert codes == []
     assert history[-1]["embedding_sd"] > 0.1, history[-1]
     assert history[-1]["entropy_mean_target"] > history[-1]["mean_entropy_target"] + 0.02  # targets differ by image

@@ -7,10 +7,10 @@ import torch
 from support.ssl_toys import small_config
 from torch.nn.functional import normalize
 
-from nnunet_xlstm.pretraining.collapse.diagnosis import verdict
+from nnunet_xlstm.pretraining.collapse.diagnosis import diagnose
 from nnunet_xlstm.pretraining.collapse.metrics import (
-    Monitor,
-    Observations,
+    CollapseMetrics,
+    StepStatistics,
     effective_rank,
     knn_accuracy,
     mean_cosine,
@@ -22,8 +22,8 @@ CONFIG = small_config(monitor_vectors=400, collapse_patience=3)
 
 def epoch_of(features, log_q=None, embeddings=None, log_p=None) -> dict:
     """Measures of (2, B, C) features and (2, B, K) log-probabilities."""
-    monitor = Monitor(CONFIG)
-    monitor.add(Observations.of(features, embeddings, log_q, log_q if log_p is None else log_p), ["a"] * 200)
+    monitor = CollapseMetrics(CONFIG)
+    monitor.add(StepStatistics.of(features, embeddings, log_q, log_q if log_p is None else log_p), ["a"] * 200)
     return monitor.epoch()
 
 
@@ -40,7 +40,7 @@ def unit(n=32):
 
 
 def codes(row, epochs=3, first=()):
-    return [finding.code for finding in verdict([*first, *[row] * epochs], CONFIG)]
+    return [warning.code for warning in diagnose([*first, *[row] * epochs], CONFIG)]
 
 
 def test_silent_on_random_unit_vectors():
@@ -72,20 +72,20 @@ def test_equal_images_are_named_although_the_network_drifts():
     config, drifting = small_config(monitor_vectors=400), torch.randn(32)
     history = []
     for _ in range(3):
-        monitor = Monitor(config)
+        monitor = CollapseMetrics(config)
         for _ in range(40):
             drifting = drifting + 0.2 * torch.randn(32)
-            monitor.add(Observations(drifting.expand(5, 2, 32), drifting.expand(5, 2, 32)), list("abcde"))
+            monitor.add(StepStatistics(drifting.expand(5, 2, 32), drifting.expand(5, 2, 32)), list("abcde"))
         history.append(monitor.epoch())
     pooled = torch.cat([step.features for step, _ in monitor._steps]).flatten(0, 1)
     assert spread(normalize(pooled.double(), dim=-1)) > 0.1 and history[-1]["feature_sd"] < 1e-6
-    assert [finding.code for finding in verdict(history, config)] == ["constant_features", "constant_embedding"]
+    assert [warning.code for warning in diagnose(history, config)] == ["constant_features", "constant_embedding"]
 
 
 def test_the_spread_of_steps_of_one_image_is_that_of_all():
-    monitor = Monitor(CONFIG)
+    monitor = CollapseMetrics(CONFIG)
     for vector in (torch.eye(4)[0], torch.eye(4)[1]):
-        monitor.add(Observations(vector.expand(1, 2, 4)), ["a"])
+        monitor.add(StepStatistics(vector.expand(1, 2, 4)), ["a"])
     # in two of four dimensions the values 1, 1, 0, 0: variance 1/3
     assert monitor.epoch()["feature_sd"] == pytest.approx(2 / 4 * (1 / 3) ** 0.5 * 2)
 
@@ -95,8 +95,8 @@ def test_trips_on_a_teacher_of_one_prototype():
     row = epoch_of(unit(), log_q)
     assert row["top1_share"] == 1 and row["entropy_mean_target"] < 1e-3
     assert codes(row) == ["single_prototype"]
-    (finding,) = verdict([row] * 4, CONFIG)
-    assert finding.epochs == 4 and finding.numbers["top1_share"] == 1 and "centring" in str(finding)
+    (warning,) = diagnose([row] * 4, CONFIG)
+    assert warning.epochs == 4 and warning.numbers["top1_share"] == 1 and "centering" in str(warning)
 
 
 def test_trips_on_flat_targets_of_equal_embeddings():
@@ -118,17 +118,17 @@ def test_an_untrained_network_is_no_collapse_but_a_fall_is():
 
 def test_bad_epochs_must_be_in_a_row_and_last():
     bad, good = {"feature_sd": 0.001}, {"feature_sd": 0.9}
-    assert [f.code for f in verdict([bad, bad, good, bad, bad], CONFIG)] == []
-    assert [f.code for f in verdict([bad, bad, bad, good], CONFIG)] == []
-    assert [f.epochs for f in verdict([good, bad, bad, bad, bad], CONFIG)] == [4]
-    assert verdict([], CONFIG) == [] and verdict([{}, {"feature_sd": None}], CONFIG) == []
+    assert [f.code for f in diagnose([bad, bad, good, bad, bad], CONFIG)] == []
+    assert [f.code for f in diagnose([bad, bad, bad, good], CONFIG)] == []
+    assert [f.epochs for f in diagnose([good, bad, bad, bad, bad], CONFIG)] == [4]
+    assert diagnose([], CONFIG) == [] and diagnose([{}, {"feature_sd": None}], CONFIG) == []
 
 
 def test_measures_by_hand():
     q = torch.tensor([[[0.5, 0.5]], [[1.0, 0.0]]])
     p = torch.tensor([[[0.25, 0.75]], [[0.5, 0.5]]])
-    seen = Observations.of(torch.eye(2)[:, None], None, q.clamp_min(1e-30).log(), p.log())
-    monitor = Monitor(CONFIG)
+    seen = StepStatistics.of(torch.eye(2)[:, None], None, q.clamp_min(1e-30).log(), p.log())
+    monitor = CollapseMetrics(CONFIG)
     monitor.add(seen, ["a"])
     row = monitor.epoch()
     assert row["mean_entropy_target"] == pytest.approx(0.5)
@@ -160,16 +160,16 @@ def test_measures_of_a_device_without_float64():
 
 
 def test_only_the_last_vectors_count():
-    monitor = Monitor(small_config(monitor_vectors=16))
+    monitor = CollapseMetrics(small_config(monitor_vectors=16))
     for value in range(5):
-        monitor.add(Observations(torch.full((3, 2, 4), float(value))), [f"{value}{i}" for i in range(3)])
+        monitor.add(StepStatistics(torch.full((3, 2, 4), float(value))), [f"{value}{i}" for i in range(3)])
     features, keys = monitor.vectors()
     assert keys == [f"{value}{i}" for value in (2, 3, 4) for i in range(3)] and monitor.epoch()["n_vectors"] == 18
     assert features[:, 0].tolist() == [2, 2, 2, 3, 3, 3, 4, 4, 4]
     assert monitor.epoch()["entropy_mean_target"] is None
     with pytest.raises(ValueError, match="2 keys for 3 images"):
-        monitor.add(Observations(torch.zeros(3, 2, 4)), ["a", "b"])
-    assert Monitor(CONFIG).epoch()["feature_sd"] is None
+        monitor.add(StepStatistics(torch.zeros(3, 2, 4)), ["a", "b"])
+    assert CollapseMetrics(CONFIG).epoch()["feature_sd"] is None
 
 
 def test_neighbours_never_vote_for_their_own_subject():

@@ -5,7 +5,7 @@ import torch
 from support.ssl_toys import ToyEncoder, small_config
 from torch import nn
 
-from nnunet_xlstm.pretraining.branch import measure
+from nnunet_xlstm.pretraining.branch import infer_feature_info
 from nnunet_xlstm.pretraining.objectives.dense import sample, shared_points
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 from nnunet_xlstm.pretraining.views import ViewBatch
@@ -14,7 +14,7 @@ from nnunet_xlstm.pretraining.views import ViewBatch
 def coordinate_views(n: int, dims: int, voxels: int = 16) -> ViewBatch:
     """Views of 16 voxels per axis whose D channels are the position in the parent crop (share of its edge).
 
-    Crops have whole voxels of a parent of 32; a view of a linear image, resampled, is that image at its cells' centres.
+    Crops have whole voxels of a parent of 32; a view of a linear image, resampled, is that image at voxels' centers.
     """
     start = torch.randint(0, 8, (n, 2, dims))
     size = torch.randint(12, 24, (n, 2, dims))
@@ -35,10 +35,10 @@ def test_points_show_the_same_place_in_both_views(dims, stride):
     assert batch.flips.any() and not batch.flips.all()
     positions, shown = shared_points(batch, 200)
     assert positions.min() >= 0 and positions.max() <= 1 and shown.all()
-    pool = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[dims](stride)  # cells that cover their share of the view
+    pool = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[dims](stride)  # tokens that cover their share of the view
     maps = pool(batch.global_views.flatten(0, 1))
     places = sample(maps, positions.flatten(0, 1)).unflatten(0, (-1, 2))
-    margin = 0.5 * stride / 16  # the outermost half cells have no neighbour to interpolate with
+    margin = 0.5 * stride / 16  # the outermost half tokens have no neighbor to interpolate with
     inner = ((positions > margin) & (positions < 1 - margin)).all(-1).all(1)
     assert inner.sum() > 50
     first, second = (places[:, v][inner] for v in range(2))
@@ -70,13 +70,13 @@ class Averages(nn.Module):
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize(("shortcut", "per_layer"), [(False, -0.5), (True, -0.25)])
 @pytest.mark.parametrize("stage", [0, 1, 2])
-def test_cells_of_strided_convolutions_show_the_same_place_in_both_views(dims, shortcut, per_layer, stage):
+def test_tokens_of_strided_convolutions_show_the_same_place_in_both_views(dims, shortcut, per_layer, stage):
     """By hand: a kernel of 3 at stride 2 sees 2i - 1 to 2i + 1, half a voxel before the middle of 2i and 2i + 1."""
     encoder, voxels = Averages(dims, shortcut), 64
-    layout = measure(encoder, dims, (voxels,) * dims, "multi")
+    feature_info = infer_feature_info(encoder, dims, (voxels,) * dims, "multi")
     stride = 2 ** (stage + 1)
     shift = per_layer * (1 + 2 + 4 - {0: 6, 1: 4, 2: 0}[stage]) / stride
-    assert layout.shifts[stage] == (shift,) * dims
+    assert feature_info.shifts[stage] == (shift,) * dims
     batch = coordinate_views(4, dims, voxels)
     positions, _ = shared_points(batch, 400)
     with torch.no_grad():
@@ -86,11 +86,11 @@ def test_cells_of_strided_convolutions_show_the_same_place_in_both_views(dims, s
     assert inner.sum() > 20
 
     def apart(shift):
-        """Greatest distance, in cells of the first view, of the places that the two views show of a point."""
+        """Greatest distance, in tokens of the first view, of the places that the two views show of a point."""
         moved = (positions - shift * stride / voxels).flatten(0, 1)
         places = sample(maps, moved).unflatten(0, (-1, 2))
-        cell = batch.boxes[:, 0, :, 1][:, None] * stride / voxels
-        return ((places[:, 0] - places[:, 1]).abs() / cell)[inner].max()
+        token = batch.boxes[:, 0, :, 1][:, None] * stride / voxels
+        return ((places[:, 0] - places[:, 1]).abs() / token)[inner].max()
 
     assert apart(shift) < 1e-3 < 0.4 * -shift < apart(0.0)
 
@@ -107,7 +107,7 @@ def test_boxes_that_do_not_meet_count_nothing():
     batch.boxes[0, 0, 0] = torch.tensor([0.0, 0.2])
     batch.boxes[0, 1, 0] = torch.tensor([0.5, 0.5])
     assert shared_points(batch, 4)[1].tolist() == [0, 1]
-    config = small_config(view_weight=0.0, dense_weight=1.0)
+    config = small_config(dino_weight=0.0, dense_weight=1.0)
     method = StudentTeacher(ToyEncoder(channels=2), 2, (16, 16), config)
     torch.manual_seed(1)
     both = method(batch)["dense"]
@@ -120,7 +120,12 @@ def test_boxes_that_do_not_meet_count_nothing():
 @pytest.mark.parametrize("distance", ["prototypes", "cosine"])
 def test_loss_equals_the_naive_loop(distance):
     config = small_config(
-        view_weight=0.0, dense_weight=1.0, dense_distance=distance, layers="bottom", centring="none", dense_points=6
+        dino_weight=0.0,
+        dense_weight=1.0,
+        dense_distance=distance,
+        feature_stages="bottom",
+        centering="none",
+        dense_points=6,
     )
     method = StudentTeacher(ToyEncoder(channels=2), 2, (16, 16), config).eval()
     nn.init.normal_(method.teacher.heads["dense"]["2"].mlp[0].weight)
@@ -129,7 +134,7 @@ def test_loss_equals_the_naive_loop(distance):
     loss = method(batch)["loss"]
     torch.manual_seed(3)
     positions, _ = shared_points(batch, 6)
-    shift = -7 / 16 / 2  # of cells that three convolutions of stride 2 make of 16 voxels, as a share of the view
+    shift = -7 / 16 / 2  # of tokens that three convolutions of stride 2 make of 16 voxels, as a share of the view
     total = 0.0
     with torch.no_grad():
         for b in range(2):

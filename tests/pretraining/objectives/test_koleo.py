@@ -30,16 +30,16 @@ def test_equals_the_naive_loop_with_a_queue():
 def test_vectors_of_one_owner_are_no_neighbours():
     x = normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]).double(), dim=1)
     others = normalize(torch.tensor([[1.0, 0.01], [0.5, 0.5]]).double(), dim=1)
-    owners, of_others = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, float("nan")])
+    subject_ids, other_ids = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, float("nan")])
 
     def distance(a, b):
         return math.log((a - b).norm().item())
 
     # the third row and the second of the queue are all that the first two may be pushed from
     expected = -(distance(x[0], others[1]) + distance(x[1], others[1]) + distance(x[2], others[1])) / 3
-    assert koleo(x, others, owners, of_others).item() == pytest.approx(expected, rel=1e-6)
+    assert koleo(x, others, subject_ids, other_ids).item() == pytest.approx(expected, rel=1e-6)
     alone = x[:2].clone().requires_grad_()
-    loss = koleo(alone, others[:1], owners[:2], of_others[:1])
+    loss = koleo(alone, others[:1], subject_ids[:2], other_ids[:1])
     loss.backward()
     assert loss == 0 and not alone.grad.any()
 
@@ -59,13 +59,13 @@ def test_equal_vectors_give_finite_gradients():
 
 def test_it_spreads_vectors():
     x = (torch.ones(8, 3) + 0.05 * torch.randn(8, 3)).requires_grad_()
-    optimiser = torch.optim.SGD([x], lr=0.02)
+    optimizer = torch.optim.SGD([x], lr=0.02)
     start = koleo(normalize(x, dim=1)).item()
     for _ in range(50):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = koleo(normalize(x, dim=1))
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss.item() < start - 1
 
 

@@ -2,21 +2,21 @@ import pytest
 import torch
 from support.ssl_toys import ToyEncoder, random_batch, small_config
 
-from nnunet_xlstm.pretraining.branch import Layout, Outputs
-from nnunet_xlstm.pretraining.objectives.base import Seen
+from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo, Outputs
+from nnunet_xlstm.pretraining.objectives.base import ObjectiveInputs
 from nnunet_xlstm.pretraining.objectives.masked import BlockMask, MaskedObjective
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 
 
-def layout(dims: int, cells: int = 4) -> Layout:
-    stages = tuple(cells * 2 ** (3 - s) for s in range(4))
-    return Layout(1, (cells * 8,) * dims, (2, 3, 4, 5), tuple((n,) * dims for n in stages), (2, 3))
+def feature_info(dims: int, tokens: int = 4) -> EncoderFeatureInfo:
+    stages = tuple(tokens * 2 ** (3 - s) for s in range(4))
+    return EncoderFeatureInfo(1, (tokens * 8,) * dims, (2, 3, 4, 5), tuple((n,) * dims for n in stages), (2, 3))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("ratio, block", [(0.5, 8), (0.25, 16), (0.6, 16)])
 def test_masked_share_and_whole_blocks(dims, ratio, block):
-    mask = BlockMask.draw(5, layout(dims), small_config(mask_ratio=ratio, mask_block=block))
+    mask = BlockMask.draw(5, feature_info(dims), small_config(mask_ratio=ratio, mask_block=block))
     n_blocks = (32 // block) ** dims
     voxels = mask.at((32,) * dims)
     assert voxels.shape == (5, *[32] * dims)
@@ -29,14 +29,14 @@ def test_masked_share_and_whole_blocks(dims, ratio, block):
 
 def test_extreme_ratios_leave_something_to_see_and_to_predict():
     for ratio, expected in ((0.0, 1), (1.0, 15)):
-        mask = BlockMask.draw(3, layout(2), small_config(mask_ratio=ratio, mask_block=1))
-        assert mask.cells.flatten(1).sum(1).tolist() == [expected] * 3
+        mask = BlockMask.draw(3, feature_info(2), small_config(mask_ratio=ratio, mask_block=1))
+        assert mask.tokens.flatten(1).sum(1).tolist() == [expected] * 3
     with pytest.raises(ValueError, match="give a smaller mask_block"):
-        BlockMask.draw(1, layout(2), small_config(mask_block=32))
+        BlockMask.draw(1, feature_info(2), small_config(mask_block=32))
 
 
 def test_views_hold_the_token_where_they_are_masked():
-    method = MaskedObjective(layout(2), small_config(masked_weight=1.0, mask_block=8))
+    method = MaskedObjective(feature_info(2), small_config(masked_weight=1.0, mask_block=8))
     method.token.data.fill_(7)
     views = torch.randn(2, 2, 1, 32, 32)
     masked, mask = method.mask(views)
@@ -46,22 +46,22 @@ def test_views_hold_the_token_where_they_are_masked():
 
 @pytest.mark.parametrize("target", ["features", "voxels"])
 def test_gradient_comes_from_masked_cells_only(target):
-    shape = layout(2)
+    shape = feature_info(2)
     objective = MaskedObjective(shape, small_config(masked_weight=1.0, mask_block=8, masked_target=target))
     batch = random_batch(2, size=32)
     _, mask = objective.mask(batch.global_views)
-    maps = {s: torch.randn(4, shape.channels[s], *shape.cells[s], requires_grad=True) for s in (2, 3)}
+    maps = {s: torch.randn(4, shape.channels[s], *shape.tokens[s], requires_grad=True) for s in (2, 3)}
     teacher = {s: torch.randn_like(x) for s, x in maps.items()}
     student, teacher = (Outputs({}, {}, {}, m, {}) for m in (maps, teacher))
-    objective(Seen(batch, student, teacher, 0.04, mask)).backward()
+    objective(ObjectiveInputs(batch, student, teacher, 0.04, mask)).backward()
     touched = maps[3].grad.abs().sum(1) > 0
-    assert torch.equal(touched, mask.cells)
+    assert torch.equal(touched, mask.tokens)
     assert maps[2].grad is None  # the third stage is too fine
 
 
 def test_voxel_loss_by_hand():
-    """A decoder that says 0: the loss is the mean absolute voxel of each view's masked cells, mean over views."""
-    config = small_config(view_weight=0.0, masked_weight=1.0, masked_target="voxels", mask_block=8)
+    """A decoder that says 0: the loss is the mean absolute voxel of each view's masked tokens, mean over views."""
+    config = small_config(dino_weight=0.0, masked_weight=1.0, masked_target="voxels", mask_block=8)
     method = StudentTeacher(ToyEncoder(3, channels=2), 2, (16, 16, 16), config)
     assert method.needs == {"maps", "mask"}
     for p in method.objectives["masked"].predictors.parameters():
@@ -70,14 +70,14 @@ def test_voxel_loss_by_hand():
     torch.manual_seed(5)
     loss = method(batch)["loss"]
     torch.manual_seed(5)
-    mask = BlockMask.draw(4, method.layout, config).at((16, 16, 16))
+    mask = BlockMask.draw(4, method.feature_info, config).at((16, 16, 16))
     views = batch.global_views.flatten(0, 1)
     expected = torch.stack([view[:, m].abs().mean() for view, m in zip(views, mask, strict=True)]).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_voxel_targets_follow_the_cells():
-    shape = Layout(1, (4, 6), (2,), ((2, 3),), (0,))
+def test_voxel_targets_follow_the_tokens():
+    shape = EncoderFeatureInfo(1, (4, 6), (2,), ((2, 3),), (0,))
     objective = MaskedObjective(shape, small_config(masked_weight=1.0, masked_target="voxels", mask_block=2))
     view = torch.arange(24.0).view(1, 1, 1, 4, 6)
     rows = objective._voxels(view, 0)
