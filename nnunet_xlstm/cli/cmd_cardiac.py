@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nnunet_xlstm.datasets.dataset_json import DatasetFile
     from nnunet_xlstm.evaluation.cardiac import folder
     from nnunet_xlstm.evaluation.cardiac.measures import find_structures, quantities
-    from nnunet_xlstm.evaluation.classes import read_classes
     from nnunet_xlstm.imaging.images import files_read
     from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
     from nnunet_xlstm.io.tables import csv_text
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         dataset = next((path for path in beside if path.is_file()), None)
     table_file = out.with_suffix(".csv")
     protect_inputs([out, table_file], filter(None, (dataset, args.pairs, args.bsa)))
-    classes = read_classes(dataset) if dataset else None
+    classes = DatasetFile.read(dataset).scored_labels() if dataset else None
     structures = find_structures(classes, {"LV": args.lv, "RV": args.rv, "MYO": args.myo})
     if args.pairs:
         subjects = folder.pairs_by_table(args.pairs, args.source)

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import sys
 
+    from nnunet_xlstm.datasets.dataset_json import DatasetFile
     from nnunet_xlstm.errors import DatasetError, failed_text
-    from nnunet_xlstm.evaluation.classes import read_dataset
     from nnunet_xlstm.evaluation.folder import find_pairs
     from nnunet_xlstm.evaluation.run import Outputs, evaluate
     from nnunet_xlstm.evaluation.score import Settings
@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"-np {args.np}: give the number of cases to score at a time, 1 or more")
     files = Outputs.at(args.o or args.pred / "summary.json")
     settings = Settings(args.nsd_tolerance, args.hd95, args.both_empty, args.one_empty)
-    dataset = read_dataset(args.djfile)
-    pairs = find_pairs(args.ref, args.pred, dataset.file_ending, args.chill)
+    dataset = DatasetFile.read(args.djfile)
+    pairs = find_pairs(args.ref, args.pred, dataset.file_ending(), args.chill)
     summary, failed = evaluate(
         pairs,
-        dataset.classes,
+        dataset.scored_labels(),
         settings,
         files.summary,
         f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}",

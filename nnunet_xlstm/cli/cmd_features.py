@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     read = [path for images in dataset.images.values() for path in images] + list(dataset.labels.values())
     read += [dataset.folder / name for name in ("dataset.json", "pool_cases.json", "test_subjects.json")]
     given = [path for path in (args.checkpoint, args.subjects, args.test_subjects) if path]
-    protect_inputs(_outputs(args.out, plan, dataset.content["file_ending"]), map(Path, [*given, *tables, *read]))
+    protect_inputs(_outputs(args.out, plan, dataset.file.file_ending()), map(Path, [*given, *tables, *read]))
     study = features.Study(cases, plan, args.out, progress=True)
     numbers = study.run()
     if args.probe:
@@ -241,12 +241,11 @@ def _counts(table: dict[str, str], cases: list[str]) -> dict[str, int]:
 def _score(out: Path, encoder_name: str, dataset, test: list[str]) -> dict:
     """Score the label maps of an encoder as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
     from nnunet_xlstm.evaluation.cases import Pair
-    from nnunet_xlstm.evaluation.classes import Classes
     from nnunet_xlstm.evaluation.run import evaluate
     from nnunet_xlstm.evaluation.score import Settings
     from nnunet_xlstm.evaluation.summary import EXTRAS
 
-    ending, classes = dataset.content["file_ending"], Classes.from_dataset(dataset.content)
+    ending, classes = dataset.file.file_ending(), dataset.file.scored_labels()
     pairs = [Pair(case, dataset.labels[case], out / encoder_name / f"{case}{ending}") for case in test]
     summary, failed = evaluate(
         pairs, classes, Settings(), out / f"{encoder_name}.json", f"Probe, {encoder_name}", progress=True

@@ -8,14 +8,14 @@ from nnunet_xlstm.errors import ConfigError
 
 def shown_as(args: argparse.Namespace) -> tuple[dict[int, str], str, tuple[float, float] | None]:
     """Names of the labels, ending of the files, and grey window, as options and dataset.json have them."""
-    from nnunet_xlstm.evaluation.classes import read_dataset
+    from nnunet_xlstm.datasets.dataset_json import DatasetFile
     from nnunet_xlstm.figures.quicklook import CT_WINDOW
 
     names, ending, channels = {}, ".nii.gz", ()
     if args.djfile is not None:
-        dataset = read_dataset(args.djfile)
-        ending, channels = dataset.file_ending, dataset.channels
-        names = {ids[0]: dataset.classes.names[key] for key, ids in dataset.classes.labels.items() if len(ids) == 1}
+        file = DatasetFile.read(args.djfile)
+        ending, names = file.file_ending(), file.scored_labels().plain_names()
+        channels = file.channels() if file.has_channels else ()
     is_ct = args.channel < len(channels) and channels[args.channel].upper() == "CT"
     window = tuple(args.ct_window) if args.ct_window else CT_WINDOW if is_ct else None
     if window and window[1] <= 0:
