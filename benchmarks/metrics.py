@@ -29,13 +29,13 @@ import SimpleITK as sitk
 from bench import number_of
 from scipy.ndimage import gaussian_filter
 
-from nnunet_xlstm.evaluation.classes import Classes
+from nnunet_xlstm.datasets.dataset_json import scored_labels
 from nnunet_xlstm.evaluation.folder import Pair, score_pairs
 from nnunet_xlstm.evaluation.score import Settings, score_case
 from nnunet_xlstm.statistics.ranking import bootstrap_ranks
 
 SHAPE, SPACING, STRUCTURES = (160, 256, 256), (1.0, 1.0, 1.0), 7
-CLASSES = Classes.from_ids({f"structure {i}": i for i in range(1, STRUCTURES + 1)})
+CLASSES = scored_labels({"background": 0} | {f"structure {i}": i for i in range(1, STRUCTURES + 1)})
 
 
 def label_maps(shape=SHAPE, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

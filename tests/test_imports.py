@@ -51,10 +51,10 @@ ALLOWED = {
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     # inside nnU-Net
     "nnunet.install": ({"io", "machine", "registry"}, NNUNET),
-    "nnunet.planning": (FILES | {"evaluation", "machine", "networks"}, NNUNET),
+    "nnunet.planning": (FILES | {"datasets", "machine", "networks"}, NNUNET),
     "nnunet.checkpoints": ({"config", "datasets", "io"}, TORCH),
     "nnunet.loading": ({"datasets", "networks", "nnunet.planning", "pretraining"}, NNUNET),
-    "nnunet.transfer": ({"io", "layers", "networks", "nnunet.checkpoints", "nnunet.planning"}, NNUNET),
+    "nnunet.transfer": ({"datasets", "io", "layers", "networks", "nnunet.checkpoints", "nnunet.planning"}, NNUNET),
     "nnunet.training": (
         {"config", "datasets", "figures", "io", "layers", "losses", "networks", "pools", "pretraining", "registry"}
         | {"nnunet.checkpoints", "nnunet.loading"},
@@ -74,11 +74,14 @@ ALLOWED = {
         {"datasets", "evaluation", "figures", "html", "io", "statistics"},
         {"numpy", "matplotlib", "tqdm"},
     ),
-    "meshes": (FILES | {"evaluation", "figures", "parallel"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
-    "view": (FILES | {"evaluation", "figures", "meshes", "parallel"}, set()),
+    "meshes": (
+        FILES | {"datasets", "evaluation", "figures", "parallel"},
+        ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"},
+    ),
+    "view": (FILES | {"datasets", "evaluation", "figures", "meshes", "parallel"}, set()),
     # whole runs
     "demo": (
-        FILES | {"datasets", "evaluation", "figures", "html", "nnunet.install", "phantoms", "subprocesses"},
+        FILES | {"datasets", "figures", "html", "nnunet.install", "phantoms", "subprocesses"},
         {"numpy", "SimpleITK", "tqdm"},
     ),
     "studies": (

@@ -32,18 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.evaluation.classes import read_dataset
+    from nnunet_xlstm.datasets.dataset_json import DatasetFile
     from nnunet_xlstm.evaluation.folder import find_pairs
     from nnunet_xlstm.evaluation.run import Outputs, evaluate, text_lines
     from nnunet_xlstm.evaluation.score import Settings
 
     files = Outputs.at(args.out or args.pred / "summary.json")
     settings = Settings(args.nsd_tolerance, args.hd95, args.both_empty, args.one_empty)
-    dataset = read_dataset(args.djfile)
-    pairs = find_pairs(args.ref, args.pred, dataset.file_ending, args.chill)
+    dataset = DatasetFile.read(args.djfile)
+    pairs = find_pairs(args.ref, args.pred, dataset.file_ending(), args.chill)
     summary, failed = evaluate(
         pairs,
-        dataset.classes,
+        dataset.scored_labels(),
         settings,
         files.summary,
         f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}",

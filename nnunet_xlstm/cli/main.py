@@ -91,8 +91,7 @@ def _commands_by_stage() -> str:
 
 
 def _unknown(name: str) -> str:
-    import difflib
+    from nnunet_xlstm.io.validate import did_you_mean
 
-    close = difflib.get_close_matches(name, [row.name for row in COMMANDS], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"nnunet_xlstm: error: unknown command {name!r}.{hint}\n{_commands_by_stage()}"
+    hint = did_you_mean(name, [row.name for row in COMMANDS])
+    return f"nnunet_xlstm: error: unknown command {name!r}{hint}\n{_commands_by_stage()}"

@@ -87,7 +87,7 @@ def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple
 
 def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[str, Path]]:
     """(caption, PNG) of the first scored cases."""
-    is_ct = str(next(iter(dataset.facts["channel_names"].values()))).upper() == "CT"
+    is_ct = dataset.file.channels()[0].upper() == "CT"
     pictures = []
     for case, dice in list(scores.dice_by_case(dataset.ending).items())[:MAX_PICTURES]:
         caption = case if dice is None else f"{case}: mean Dice {dice:.3f}"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mean_of_known
@@ -62,7 +62,7 @@ def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = F
     ]
 
 
-def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
+def score_pair(pair: Pair, classes: Labels, settings: Settings) -> CaseScores:
     """Read and score one case.
 
     Raises:
@@ -76,7 +76,7 @@ def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
 
 def score_pairs(
     pairs: Sequence[Pair],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     processes: int = 1,
     progress: bool = False,
@@ -116,7 +116,7 @@ def score_pairs(
 def summarise(
     pairs: Sequence[Pair],
     results: Sequence[CaseScores],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def summarise(
     Args:
         failed: case that could not be scored, and is not among the pairs -> why.
     """
-    keys, names = list(classes.labels), list(METRICS)
+    keys, names = list(classes.scored), list(METRICS)
     values = np.array([[[metrics[key][name] for name in names] for key in keys] for metrics, _ in results], dtype=float)
     mean = mean_of_known(values, axis=0)
     case_mean = mean_of_known(mean_of_known(values, axis=1), axis=0)
@@ -155,9 +155,19 @@ def summarise(
             "flags": _mean_flags(names, keys, mean, case_mean),
             "counts": {key: {name: int(hit[:, i].sum()) for name, hit in counts.items()} for i, key in enumerate(keys)},
             "case_mean": _row(names, case_mean),
-            "definition": settings.definition() | classes.definition(),
+            "definition": settings.definition() | _definition(classes),
             FAILED: dict(failed or {}),
         },
+    }
+
+
+def _definition(classes: Labels) -> dict[str, Any]:
+    """What each class is made of and what is ignored."""
+    return {
+        "labels": {classes.names[key]: list(ids) for key, ids in classes.scored.items()},
+        "regions": "a class of several label ids is their union",
+        "ignore_label": classes.ignore,
+        "ignored voxels": "those where the reference is the ignore label; taken out of both masks first",
     }
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarise
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.page import build_page
@@ -73,7 +73,7 @@ class Outputs:
 
 def evaluate(
     pairs: Sequence[Pair],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     out: Path,
     title: str,
@@ -101,7 +101,7 @@ def evaluate(
     read = [path for pair in pairs for path in (pair.reference, pair.prediction)]
     protect_inputs(files, [*inputs, *files_read(read)])
     protect_other_json(files.summary, "metric_per_case")
-    try_writing(files, BYTES_PER_ROW * len(pairs) * len(classes.labels))
+    try_writing(files, BYTES_PER_ROW * len(pairs) * len(classes.scored))
     journal = Journal(files.journal, pairs, classes, settings)
     scores, failed = score_pairs(pairs, classes, settings, processes, progress, journal)
     if not scores:

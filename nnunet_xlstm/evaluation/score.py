@@ -10,8 +10,8 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from nnunet_xlstm.choices import BOTH_EMPTY, HD95, NSD_TOLERANCE_MM, ONE_EMPTY
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.evaluation.surface import surface_distances
 
@@ -65,7 +65,7 @@ CaseScores = tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]
 def score_case(
     reference: np.ndarray,
     prediction: np.ndarray,
-    classes: Classes,
+    classes: Labels,
     spacing: Sequence[float],
     settings: Settings = Settings(),  # noqa: B008 (frozen)
 ) -> CaseScores:
@@ -96,7 +96,7 @@ def score_case(
     diagonal = float(np.linalg.norm((np.array(reference.shape) - 1) * np.asarray(spacing, dtype=float)))
     ignored = reference == classes.ignore if classes.ignore is not None and not counted.all() else None
     metrics, flags = {}, {}
-    for key, members in classes.labels.items():
+    for key, members in classes.scored.items():
         in_ref, in_pred = np.isin(ids[counted], members), np.isin(ids, members)
         tp, fn = int(table[in_ref][:, in_pred].sum()), int(table[in_ref][:, ~in_pred].sum())
         fp, tn = int(table[~in_ref][:, in_pred].sum()), int(table[~in_ref][:, ~in_pred].sum())
@@ -138,7 +138,7 @@ def _joint_histogram(reference, prediction, boxes) -> tuple[np.ndarray, np.ndarr
     return table.reshape(n, n), ids
 
 
-def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Classes) -> None:
+def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Labels) -> None:
     allowed = sorted(classes.known)
     for what, counts in (("reference", table.sum(1)), ("prediction", table.sum(0))):
         known = classes.known - ({classes.ignore} if what == "prediction" else set())

@@ -14,9 +14,9 @@ import SimpleITK as sitk
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.choices import MESH_BACKENDS, MESH_FORMATS, RENDERERS, SMOOTHING_STEPS, SPACES
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
-from nnunet_xlstm.evaluation.classes import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
@@ -151,11 +151,11 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     """
     if path is None:
         return {}
-    classes = read_classes(path)
+    classes = DatasetFile.read(path).scored_labels()
     unknown = sorted(set(labels) - classes.known)
     if unknown:
         raise DatasetError(f"label {unknown[0]} was asked for, but {path} has only {sorted(classes.known - {0})}")
-    names = {ids[0]: classes.names[key] for key, ids in classes.labels.items() if len(ids) == 1}
+    names = classes.plain_names()
     return names if classes.ignore is None else names | {classes.ignore: "ignore"}
 
 

@@ -16,7 +16,7 @@ from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.parallel import for_each
 from nnunet_xlstm.pools.build import items_of_pool
-from nnunet_xlstm.pools.label_plan import LabelPlan, plan_labels
+from nnunet_xlstm.pools.manifest import PoolManifest, plan_manifest
 from nnunet_xlstm.pools.relabel import Relabel
 from nnunet_xlstm.pools.spec import read_pool
 
@@ -71,19 +71,19 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
         ValueError, OSError: as in build_pool; or a pool without labels.
     """
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
-    if pool.rules is None:
+    if not pool.targets:
         raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
-    plan = plan_labels(pool)
+    plan = plan_manifest(pool)
     items, _ = items_of_pool(pool, plan)
     relabels = [item.relabel for item in items]
     found = [volume for _, volume in for_each(volumes, relabels, processes, desc="label maps", unit="label map")]
     return report(plan, items, found)
 
 
-def report(plan: LabelPlan, items: Sequence[Item], found: Sequence[dict[str, float]]) -> PoolReport:
+def report(plan: PoolManifest, items: Sequence[Item], found: Sequence[dict[str, float]]) -> PoolReport:
     """Counts from the annotated targets of each item, each with its volume in ml."""
     targets = []
-    for target in plan.codes.order:
+    for target in plan.names:
         volumes = [volume[target] for volume in found if volume.get(target)]
         sources = {name: 0 for name, labels in plan.sources.items() if target in labels.targets}
         for item, volume in zip(items, found, strict=True):
@@ -91,7 +91,7 @@ def report(plan: LabelPlan, items: Sequence[Item], found: Sequence[dict[str, flo
         sources = {name: count for name, count in sources.items() if target in plan.sources[name].targets}
         median = float(np.median(volumes)) if volumes else None
         targets.append(TargetCount(target, sources, len(volumes), median))
-    together = {pair: sum(set(pair) <= volume.keys() for volume in found) for pair in combinations(plan.codes.order, 2)}
+    together = {pair: sum(set(pair) <= volume.keys() for volume in found) for pair in combinations(plan.names, 2)}
     empty = [f"{t.name}: annotated in {t.cases} cases and present in none" for t in targets if not t.present]
     return PoolReport(tuple(targets), together, (*_conflicts(plan), *empty))
 
@@ -101,33 +101,33 @@ def volumes(job: Relabel) -> dict[str, float]:
     image, valid = job.make()
     voxels = np.bincount(sitk.GetArrayViewFromImage(image).ravel(), minlength=1)
     ml = float(np.prod(image.GetSpacing())) / 1000
-    sets = job.pool.sets
+    codes = job.pool.codes
     return {
-        t: ml * float(sum(voxels[code] for code in range(1, len(voxels)) if t in sets.get(code, ()))) for t in valid
+        t: ml * float(sum(voxels[code] for code in range(1, len(voxels)) if t in codes.get(code, ()))) for t in valid
     }
 
 
-def _conflicts(plan: LabelPlan) -> Iterator[str]:
+def _conflicts(plan: PoolManifest) -> Iterator[str]:
     """Where sources, chains and groups say different things of one target."""
     ids = {name: {t: set(i) for t, i in labels.targets.items()} for name, labels in plan.sources.items()}
-    for a, b in combinations(plan.codes.order, 2):
+    for a, b in combinations(plan.names, 2):
         both = {name: _relation(own[a], own[b]) for name, own in ids.items() if a in own and b in own}
         if len(set(both.values())) > 1:
             said = "; ".join(f"{a} {relation} {b} in {name}" for name, relation in both.items())
             yield f"definitions differ: {said}. Map the labels alike, or use `merge: none`"
     for name, own in ids.items():
-        for group in plan.rules.exclusive:
+        for group in plan.exclusive:
             for a, b in combinations([t for t in group if t in own], 2):
                 if shared := own[a] & own[b]:
                     yield f"{name}: {a} and {b} are exclusive but share the label {min(shared)}"
-        for first, *rest in plan.rules.over:
+        for first, *rest in plan.over:
             for later in rest:
                 if first in own and later in own and not own[later] <= own[first]:
                     yield f"{name}: {first} lacks the labels of {later}, which the pool paints as a part of it"
-        for target in plan.rules.targets:
+        for target in plan.targets:
             if target.name not in own:
                 continue
-            modality, seen = plan.modality[name], plan.sources[name].field_of_view
+            modality, seen = plan.sources[name].modality, plan.sources[name].field_of_view
             if modality not in target.modality:
                 yield f"{name}: labels {target.name} on {modality}, the pool expects it on {', '.join(target.modality)}"
             if not set(target.region) & set(seen):

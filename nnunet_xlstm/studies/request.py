@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,22 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import (
+    ANY_TEXT,
+    OBJECT,
+    TEXT,
+    Constraint,
+    Either,
+    Key,
+    ListOf,
+    Record,
+    Value,
+    check,
+    is_number,
+    is_text,
+    number,
+    optional,
+)
 from nnunet_xlstm.studies.kind import COMMON, Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -128,57 +143,44 @@ class Request:
 
 LISTS = {"labels": "numbers of subjects", "epochs": "numbers of epochs", "folds": "numbers of folds"}
 FILES = ("pool", "test_subjects", "subjects")
-TYPES = {
-    "dataset": (str, int), "configuration": (str,), **dict.fromkeys(LISTS, (list,)), "seeds": (int,),
-    "variants": (list,), "iterations": (int,), "config": (dict,), **dict.fromkeys(FILES, (str,)), "subject": (str,),
-}  # fmt: skip
+VARIANT = Record(
+    {
+        "name": Key(TEXT),
+        "trainer": Key(TEXT),
+        "plans": optional(ANY_TEXT),
+        "checkpoint": optional(ANY_TEXT),
+        "config": optional(OBJECT),
+        "adapt": optional(ListOf(ANY_TEXT)),
+    }
+)
+WHOLE = number(whole=True)
+SETTINGS: dict[str, Constraint] = {
+    "dataset": Value("an id or a name", lambda value: isinstance(value, str) or is_number(value, whole=True)),
+    "configuration": ANY_TEXT,
+    **dict.fromkeys(LISTS, ListOf(WHOLE)),
+    "seeds": WHOLE,
+    "variants": ListOf(Either(Value(f"a text {VARIANT_RULE}", is_text), VARIANT)),
+    "iterations": WHOLE,
+    "config": OBJECT,
+    **dict.fromkeys(FILES, ANY_TEXT),
+    "subject": ANY_TEXT,
+}
+PRESET = Record({key: optional(constraint) for key, constraint in SETTINGS.items()})
 
 
 def read_preset(path: Path) -> Request:
-    """A request from a JSON file: an object with keys of `Request`; variants as on the command line or as objects.
+    """Read a request from a JSON file: an object with keys of `Request`; variants as on the command line or as objects.
 
     Raises:
         ConfigError: not such a file, an unknown key, or a value of another type.
     """
     content = read_json(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f'{path}: write an object such as {{"labels": [5], "variants": ["scratch:TRAINER@PLANS"]}}')
-    _check_keys(f"{path}", content, TYPES)
-    for key, value in content.items():
-        if not isinstance(value, TYPES[key]) or isinstance(value, bool):
-            raise ConfigError(f"{path}: {key} = {value!r}; give {' or '.join(t.__name__ for t in TYPES[key])}")
-    for key, what in LISTS.items():
-        if not all(isinstance(n, int) and not isinstance(n, bool) for n in content.get(key, ())):
-            raise ConfigError(f"{path}: {key} = {content[key]!r}; give {what}, such as [2, 5, 10]")
-    values = dict(content)
+    check(content, PRESET, str(path), ConfigError)
+    values = content | {key: Path(content[key]) for key in FILES if key in content}
     if "dataset" in values:
         values["dataset"] = str(values["dataset"])
     if "variants" in values:
         values["variants"] = [
-            parse_variant(row) if isinstance(row, str) else _variant(path, row) for row in values["variants"]
+            parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
         ]
-    for key in FILES:
-        if key in values:
-            values[key] = Path(values[key])
     return Request(**values)
-
-
-def _variant(path: Path, row: Any) -> Variant:
-    if not isinstance(row, dict) or not {"name", "trainer"} <= set(row):
-        raise ConfigError(f'{path}: variant {row!r}; give "{VARIANT_RULE}", or an object with name and trainer')
-    kinds = {f.name: {"config": dict, "adapt": list}.get(f.name, str) for f in dataclasses.fields(Variant)}
-    _check_keys(f"{path}, variant '{row['name']}'", row, kinds)
-    for key, value in row.items():
-        fits = isinstance(value, kinds[key]) and (key != "adapt" or all(isinstance(word, str) for word in value))
-        if not fits:
-            words = "list of words" if key == "adapt" else kinds[key].__name__
-            raise ConfigError(f"{path}, variant '{row['name']}': {key} = {value!r}; give a {words}")
-    return Variant(**row)
-
-
-def _check_keys(where: str, content: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for key in content:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError(f"{where}: unknown key '{key}'{hint}; valid: {', '.join(known)}")

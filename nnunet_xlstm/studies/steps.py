@@ -201,7 +201,7 @@ def link_scored_cases(study: Study) -> None:
     datasets = {data.name: RawImages.find(str(data.raw)) for data in study.scored_sets}
     for part in study.parts():
         dataset = datasets[part.data.name]
-        ending = dataset.content["file_ending"]
+        ending = dataset.file.file_ending()
         folder = study.case_folder(part)
         kinds = {} if part.validated else {"images": None} | ({POOLED: part.data.channels} if study.pooled else {})
         for name in (*kinds, "labels"):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xlstm.choices import FOCUSES, PLANES, STYLES
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
-from nnunet_xlstm.evaluation.classes import read_dataset
 from nnunet_xlstm.evaluation.summary import read_scores
 from nnunet_xlstm.figures.overlay import CT_WINDOW
 from nnunet_xlstm.io.protect import protect_inputs
@@ -128,9 +128,9 @@ def _models(texts: Sequence[str]) -> dict[str, Path]:
 def _drawing(request: ViewRequest, models: Mapping[str, Path]) -> Drawing:
     names, ending, channels = {}, ".nii.gz", ()
     if request.dataset_json is not None:
-        dataset = read_dataset(request.dataset_json)
-        ending, channels = dataset.file_ending, dataset.channels
-        names = {ids[0]: dataset.classes.names[key] for key, ids in dataset.classes.labels.items() if len(ids) == 1}
+        file = DatasetFile.read(request.dataset_json)
+        ending, names = file.file_ending(), file.scored_labels().plain_names()
+        channels = file.channels() if file.has_channels else ()
     is_ct = request.channel < len(channels) and channels[request.channel].upper() == "CT"
     window = request.ct_window or (CT_WINDOW if is_ct else None)
     if window and window[1] <= 0:

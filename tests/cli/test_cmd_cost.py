@@ -88,4 +88,4 @@ def test_wrong_plans(tmp_path, capsys, nnunet_tree):
     assert "not plans of nnU-Net" in capsys.readouterr().err
     path = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "nnUNetXLSTMUNetTinyPlans.json"
     assert main(["cost", str(path), "-c", "3d_lowres"]) == 1
-    assert "has no configuration '3d_lowres'; it has 2d, 3d_fullres" in capsys.readouterr().err
+    assert 'configuration "3d_lowres" is unknown (did you mean 3d_fullres?); use 2d' in capsys.readouterr().err

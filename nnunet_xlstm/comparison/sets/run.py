@@ -34,11 +34,15 @@ from nnunet_xlstm.html import Block, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.tables import text_table, write_csv
+from nnunet_xlstm.io.validate import ANY_TEXT, TEXT, TableOf, check
 from nnunet_xlstm.io.write import staging, write_json, write_text
 
 FOLDER = "sets"  # the comparisons of single data sets
 LAST = ("comparison.json", "index.html")
 OUTPUTS = ("sets.csv", "overall.csv", "differences.csv", "table.md", "table.tex", *LAST)
+
+MODELS = 'an object {"model": "summary.json", ...}; a summary.json itself is given as NAME=FILE'
+SETS = TableOf(TableOf(ANY_TEXT, MODELS, least=1), f"an object data set -> {MODELS}", key=TEXT)
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,7 @@ def read_sets(path: Path) -> list[ModelSet]:
         DatasetError: the file holds something else.
     """
     content = read_json(path, dict)
-    for name, models in content.items():
-        files = list(models.values()) if isinstance(models, dict) else []
-        if not name or not files or not all(isinstance(file, str) for file in files):
-            raise DatasetError(
-                f'{path}: \'{name}\' must hold {{"model": "summary.json", ...}}; a summary.json itself is given as '
-                "NAME=FILE"
-            )
+    check(content, SETS, str(path))
     return [
         ModelSet(name, [(model, Path(path).parent / file) for model, file in models.items()])
         for name, models in content.items()

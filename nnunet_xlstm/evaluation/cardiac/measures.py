@@ -18,8 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xlstm.choices import DENSITY_G_PER_ML
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.imaging.images import read_label_map
 
 PHASES = ("ED", "ES")
@@ -66,7 +66,7 @@ def quantities(structures: Mapping[str, Sequence[int]], density: float, indexed:
     return found
 
 
-def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -> dict[str, tuple[int, ...]]:
+def find_structures(classes: Labels | None, chosen: Mapping[str, str | None]) -> dict[str, tuple[int, ...]]:
     """LV, RV, MYO -> label ids, by name from dataset.json or as chosen; what is in neither is left out.
 
     Args:
@@ -75,7 +75,7 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
     Raises:
         DatasetError: unknown or double names, two structures with a label in common, or neither ventricle.
     """
-    named = {} if classes is None else {classes.names[key]: ids for key, ids in classes.labels.items()}
+    named = {} if classes is None else {classes.names[key]: ids for key, ids in classes.scored.items()}
     found = {}
     for structure in STRUCTURES:
         wish = chosen.get(structure)
@@ -102,7 +102,7 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
     return found
 
 
-def _chosen(structure: str, wish: str, classes: Classes | None, named: Mapping[str, tuple[int, ...]]):
+def _chosen(structure: str, wish: str, classes: Labels | None, named: Mapping[str, tuple[int, ...]]):
     if re.fullmatch(r"\d+(,\d+)*", wish):
         ids = tuple(int(part) for part in wish.split(","))
         unknown = sorted(set(ids) - classes.known) if classes else []

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.choices import DENSITY_G_PER_ML, PHASE_SUFFIXES
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.cardiac import folder
 from nnunet_xlstm.evaluation.cardiac.measures import find_structures, quantities
-from nnunet_xlstm.evaluation.classes import read_classes
 from nnunet_xlstm.imaging.images import files_read
 from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
 from nnunet_xlstm.io.tables import csv_text, text_table
@@ -56,7 +56,7 @@ def measure_folder(
         dataset_json = next((path for path in beside if path.is_file()), None)
     table = out.with_suffix(".csv")
     protect_inputs([out, table], filter(None, (dataset_json, pairs, bsa)))
-    classes = read_classes(dataset_json) if dataset_json else None
+    classes = DatasetFile.read(dataset_json).scored_labels() if dataset_json else None
     structures = find_structures(classes, labels)
     subjects = folder.pairs_by_table(pairs, source) if pairs else folder.pairs_by_suffix(source, suffixes)
     areas = folder.read_bsa(bsa, subjects) if bsa else None

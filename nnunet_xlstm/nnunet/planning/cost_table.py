@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.evaluation.classes import read_dataset
 from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.networks.build import build_network, default_strides
 from nnunet_xlstm.networks.cost import count_cost, measure
@@ -163,6 +163,6 @@ def _of_dataset(path: Path) -> tuple[int, int]:
     """Return channels and output classes of a data set; 1 and 8 without the file."""
     if not path.is_file():
         return 1, 8
-    dataset = read_dataset(path)
-    regions = any(len(ids) > 1 for ids in dataset.classes.labels.values())
-    return max(len(dataset.channels), 1), len(dataset.classes.labels) + (0 if regions else 1)
+    dataset = DatasetFile.read(path)
+    labels = dataset.scored_labels()
+    return (len(dataset.channels()) if dataset.has_channels else 1), len(labels.scored) + (not labels.has_regions)

@@ -135,7 +135,7 @@ class Study:
         drawn = Drawn()
         if plan.train:
             present = self._present(plan.train)
-            declared = self.cases.dataset.label_ids()
+            declared = sorted(self.cases.dataset.file.labels().known - {self.cases.dataset.file.labels().ignore})
             if unknown := sorted(self._present(plan.test) - present - {0}):
                 raise ConfigError(
                     f"label {unknown[0]} is in the test cases but in none of the {len(plan.train)} training cases; "
@@ -165,7 +165,7 @@ class Study:
         return drawn
 
     def _present(self, cases: Sequence[str]) -> set[int]:
-        ignore = self.cases.dataset.ignore_label()
+        ignore = self.cases.dataset.file.labels().ignore
         found: set[int] = set()
         for case in cases:
             found |= {int(v) for v in np.unique(self.cases.load(case, True).labels)}
@@ -224,7 +224,7 @@ class Study:
         }
         if plan.each_stage:
             self.numbers[encoder_name]["stages"] = self._each_stage(x, y, penalty, seen, drawn)
-        content = {key: value for key, value in self.cases.dataset.content.items() if key != "dataset"}
+        content = {key: value for key, value in self.cases.dataset.file.content.items() if key != "dataset"}
         with staging(self.out / encoder_name) as folder:
             write_json(folder / "dataset.json", content)
             for case in self._bar(plan.test, f"{encoder_name}: probe"):

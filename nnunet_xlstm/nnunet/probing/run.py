@@ -14,7 +14,6 @@ from nnunet_xlstm.datasets.case_index import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, case_subjects, read_case_table, read_test_subjects
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.run import Outputs, evaluate
 from nnunet_xlstm.evaluation.score import Settings
 from nnunet_xlstm.evaluation.summary import EXTRAS
@@ -146,7 +145,7 @@ def _plan(asked: FeaturesRequest, dataset: RawImages, subjects: Mapping[str, str
 
 def _protect(asked: FeaturesRequest, dataset: RawImages, plan: Plan) -> None:
     """Refuse to replace what is read."""
-    out, ending = asked.out, dataset.content["file_ending"]
+    out, ending = asked.out, dataset.file.file_ending()
     files = [out / "features.json", *(out / f"pca_{case}.png" for case in plan.shown)]
     if plan.train:
         files.append(out / "subjects.json")
@@ -212,7 +211,7 @@ def _labels(text: str, dataset: RawImages, cases: Sequence[str]) -> tuple[str, d
 
 def _score(out: Path, name: str, dataset: RawImages, test: Sequence[str]) -> dict[str, Any]:
     """Score an encoder's label maps as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
-    ending, classes = dataset.content["file_ending"], Classes.from_dataset(dataset.content)
+    ending, classes = dataset.file.file_ending(), dataset.file.scored_labels()
     pairs = [Pair(case, dataset.labels[case], out / name / f"{case}{ending}") for case in test]
     summary, failed = evaluate(pairs, classes, Settings(), out / f"{name}.json", f"Probe, {name}", progress=True)
     if failed:

@@ -24,7 +24,8 @@ from nnunet_xlstm.io.read import read_text
 from nnunet_xlstm.io.tables import csv_text
 from nnunet_xlstm.io.write import json_text, remove_leftovers, replacing, write_text, write_together
 from nnunet_xlstm.parallel import for_each
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.pools.manifest import PoolManifest
+from nnunet_xlstm.pools.manifest_json import read_manifest
 from nnunet_xlstm.pools.restrict.case import Count, read_evidence, restrict_case
 from nnunet_xlstm.pools.restrict.painting import Request, Scan, left_out
 from nnunet_xlstm.pools.restrict.report import MASKS, NOT_FROM_MAPS, legend, make_report, table_of
@@ -55,7 +56,7 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
             "model's folder into it"
         )
     dataset = DatasetFile.read(file)
-    pool = PoolTargets.from_dataset_json(dataset.content, str(file))
+    pool = read_manifest(dataset.content, str(file))
     ending = dataset.file_ending()
     skipped = left_out(pool, Scan(request.modality, request.regions), request.source, request.universal)
     kept = [name for name in pool.names if name not in skipped]
@@ -130,7 +131,7 @@ def _one_case(
     out: Path,
     name: str,
     probabilities: Path | None,
-    pool: PoolTargets,
+    pool: PoolManifest,
     kept: Sequence[str],
     request: Request,
 ) -> dict[str, tuple[Count, Count]]:

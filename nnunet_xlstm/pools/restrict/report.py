@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.io.tables import text_table
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.restrict.case import Count, add_up
-from nnunet_xlstm.pools.restrict.painting import THRESHOLD, LeftOut, Request, including, layers_of, same_targets
+from nnunet_xlstm.pools.restrict.painting import THRESHOLD, LeftOut, Request, including, layers_of
 
 FORMAT = 1
 MASKS = "masks"
@@ -26,7 +26,7 @@ NOT_FROM_MAPS = (
 
 
 def legend(
-    pool: PoolTargets, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
+    pool: PoolManifest, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
 ) -> dict[str, Any]:
     """What the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
     if native is not None:
@@ -52,7 +52,7 @@ def legend(
 
 
 def make_report(
-    pool: PoolTargets,
+    pool: PoolManifest,
     request: Request,
     skipped: Mapping[str, LeftOut],
     kept: Sequence[str],
@@ -91,7 +91,7 @@ def make_report(
             "cases": [case for case, path in cases.items() if path is None],
             "not_possible": NOT_FROM_MAPS if None in cases.values() else None,
         },
-        "ids_of_same_targets": same_targets(native) if native else [],
+        "ids_of_same_targets": native.same_targets() if native else [],
         "never_painted": _never_painted(pool, request, kept),
         "targets": {
             name: {
@@ -114,7 +114,7 @@ def make_report(
     }
 
 
-def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> dict[str, int]:
+def _never_painted(pool: PoolManifest, request: Request, kept: Sequence[str]) -> dict[str, int]:
     """Labels of the source that no target makes, or only one that is left out."""
     if request.native is None:
         return {}
