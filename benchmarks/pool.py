@@ -81,7 +81,7 @@ def write_sources(root: Path, cases: int, edge: int) -> Path:
         rows.append({"dataset": folder.name, "modality": "CT", "targets": mapping})
     targets = [{"name": "liver"}, {"name": "vessel", "group": "vessel"}, {"name": "tumour", "group": "lesion"}]
     path = root / "POOL.json"
-    path.write_text(json.dumps({"targets": targets, "over": [["liver", "tumour"]], "sources": rows}))
+    path.write_text(json.dumps({"targets": targets, "hierarchy": [["liver", "tumour"]], "sources": rows}))
     return path
 
 

@@ -150,7 +150,7 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
             "name": entry.name,
             "version": entry.version,
             "labels": entry.labels,
-            "stray": dict(entry.stray or {}),
+            "label_aliases": dict(entry.label_aliases or {}),
             "optional_labels": list(entry.optional_labels),
             "verified": entry.verified,
         },
@@ -161,8 +161,8 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
 
 
 def _table(entry: DataSet) -> LabelTable:
-    stray = {int(value): label for value, label in (entry.stray or {}).items()}
-    return LabelTable(entry.name, entry.labels, stray, frozenset(entry.optional_labels))
+    label_aliases = {int(value): label for value, label in (entry.label_aliases or {}).items()}
+    return LabelTable(entry.name, entry.labels, label_aliases, frozenset(entry.optional_labels))
 
 
 def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) -> CaseJob:

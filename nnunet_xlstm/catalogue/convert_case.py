@@ -32,13 +32,13 @@ class LabelTable:
     Attributes:
         entry: name of the catalogue's entry, for messages.
         ids: name of a label -> native id.
-        stray: native value that no label has -> name of the label it is read as.
+        label_aliases: native value that no label has -> name of the label it is read as.
         optional: labels that are not annotated in every case.
     """
 
     entry: str
     ids: Mapping[str, int]
-    stray: Mapping[int, str]
+    label_aliases: Mapping[int, str]
     optional: frozenset[str] = frozenset()
 
     @property
@@ -50,7 +50,7 @@ class LabelTable:
     def table(self) -> dict[int, int]:
         """Native value -> consecutive id, without background."""
         own = self.own
-        return {n: own[name] for name, n in self.ids.items()} | {n: own[name] for n, name in self.stray.items()}
+        return {n: own[name] for name, n in self.ids.items()} | {n: own[name] for n, name in self.label_aliases.items()}
 
 
 @dataclass(frozen=True)
@@ -262,5 +262,5 @@ def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid
         known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {dict(table.ids)}"
         raise DatasetError(
             f"{path} {error} of {table.entry}: {known}. Check that it is this data set and version; to accept the "
-            f"value, list it under `stray` in a copy of {table.entry}.json and convert that"
+            f"value, list it under `label_aliases` in a copy of {table.entry}.json and convert that"
         ) from error

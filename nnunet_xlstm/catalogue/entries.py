@@ -44,15 +44,15 @@ class DataSet:
     layout: dict[str, Any] | None
     nnunet_converter: str | None
     targets: dict[str, list[int]]
-    exclusive: list[list[str]]
-    over: list[list[str]]
+    mutually_exclusive: list[list[str]]
+    hierarchy: list[list[str]]
     field_of_view: list[str]
     verified: dict[str, str]
     sources: list[str]
     version: str | None = None
     annotation: str = "masks"
     optional_labels: tuple[str, ...] = ()
-    stray: Mapping[str, str] | None = None
+    label_aliases: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -93,8 +93,8 @@ class PoolPlan:
     title: str
     targets: tuple[Target, ...]
     sources: tuple[PoolSource, ...]
-    exclusive: list[list[str]]
-    over: list[list[str]]
+    mutually_exclusive: list[list[str]]
+    hierarchy: list[list[str]]
     merge: str
     modality: list[str]
     sampling: str
@@ -196,22 +196,22 @@ def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]
 
 
 def _dataset_rules(content: dict[str, Any]) -> Iterator[str]:
-    labels, targets, stray = content["labels"], content["targets"], content.get("stray", {})
+    labels, targets, label_aliases = content["labels"], content["targets"], content.get("label_aliases", {})
     yield from _annotation_faults(content)
     yield from _id_faults(targets, labels, "targets")
     yield from _group_faults(content, targets)
-    for group in content["exclusive"]:
+    for group in content["mutually_exclusive"]:
         ids = [number for target in group for number in targets.get(target, ())]
         if len(set(ids)) < len(ids):
-            yield f"exclusive: {shown(group)} share a native id, so they overlap; take them apart or drop the group"
-    for chain in content["over"]:
+            yield f"mutually_exclusive: {shown(group)} share a native id, so they overlap; part them or drop the group"
+    for chain in content["hierarchy"]:
         for target in chain[1:]:
             if missing := set(targets.get(target, ())) - set(targets.get(chain[0], ())):
-                yield f'over: "{chain[0]}" lacks the ids {sorted(missing)} of "{target}"; a region includes its lesions'
-    for label in {*content.get("optional_labels", ()), *stray.values()} - labels.keys():
-        yield f"optional_labels, stray: there is no label {shown(label)}; use {shown(list(labels))}"
-    for number in set(map(int, stray)) & set(labels.values()):
-        yield f"stray: {number} is the id of a label; leave it out"
+                yield f'hierarchy: "{chain[0]}" lacks {sorted(missing)} of "{target}", which it includes; add them'
+    for label in {*content.get("optional_labels", ()), *label_aliases.values()} - labels.keys():
+        yield f"optional_labels, label_aliases: there is no label {shown(label)}; use {shown(list(labels))}"
+    for number in set(map(int, label_aliases)) & set(labels.values()):
+        yield f"label_aliases: {number} is the id of a label; leave it out"
     yield from _layout_faults(content)
     if set(content["verified"].values()) != {"no"} and not content["sources"]:
         yield "sources: empty, but facts are marked as verified; say where each was seen"
@@ -281,6 +281,6 @@ def _id_faults(targets: dict[str, list[int]], labels: dict[str, int], where: str
 
 
 def _group_faults(content: dict[str, Any], known: Any) -> Iterator[str]:
-    for key in ("exclusive", "over"):
+    for key in ("mutually_exclusive", "hierarchy"):
         for target in {target for group in content[key] for target in group if target not in known}:
             yield f'{key}: there is no target "{target}"; use {shown(list(known))}'

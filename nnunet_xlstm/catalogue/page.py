@@ -69,7 +69,7 @@ POOL_TEXT = """
 instead: which targets a pool has, and which native ids of each source make them.
 """
 POOL_END = f"""
-Groups are painted in the order {", ".join(GROUPS)}; inside them `over` decides.
+Groups are painted in the order {", ".join(GROUPS)}; inside them `hierarchy` decides.
 """
 
 

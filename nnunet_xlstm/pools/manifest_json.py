@@ -50,8 +50,8 @@ POOL = Record(
     {
         "targets": Key(ListOf(POOL_TARGET, least=1)),
         "codes": Key(TableOf(NAMES, "an object code -> targets", CODE, least=1)),
-        "over": Key(TARGET_GROUPS),
-        "exclusive": Key(TARGET_GROUPS),
+        "hierarchy": Key(TARGET_GROUPS),
+        "mutually_exclusive": Key(TARGET_GROUPS),
         "merge": Key(one_of(MERGES)),
         "sources": Key(TableOf(SOURCE, "an object name -> source", least=1)),
     },
@@ -64,8 +64,8 @@ def header_of(manifest: PoolManifest) -> dict[str, Any]:
     pool: dict[str, Any] = {
         "targets": [asdict(target) for target in manifest.targets],
         "codes": {str(code): names for code, names in sorted(manifest.codes.items())},
-        "over": manifest.over,
-        "exclusive": manifest.exclusive,
+        "hierarchy": manifest.hierarchy,
+        "mutually_exclusive": manifest.mutually_exclusive,
         "merge": manifest.merge,
         "sources": {
             name: {key: getattr(source, key) for key in SOURCE.keys} for name, source in manifest.sources.items()
@@ -98,8 +98,8 @@ def read_manifest(content: Any, where: str = NAME) -> PoolManifest:
     return PoolManifest(
         targets=targets,
         codes={int(code): tuple(members) for code, members in pool["codes"].items()},
-        over=tuple(map(tuple, pool["over"])),
-        exclusive=tuple(map(tuple, pool["exclusive"])),
+        hierarchy=tuple(map(tuple, pool["hierarchy"])),
+        mutually_exclusive=tuple(map(tuple, pool["mutually_exclusive"])),
         merge=pool["merge"],
         sources={
             name: SourceMapping(
@@ -110,7 +110,7 @@ def read_manifest(content: Any, where: str = NAME) -> PoolManifest:
             )
             for name, row in pool["sources"].items()
         },
-        painted=dict(zip((target.name for target in targets), content["regions_class_order"], strict=True)),
+        representative=dict(zip((target.name for target in targets), content["regions_class_order"], strict=True)),
     )
 
 
@@ -119,8 +119,8 @@ def _pool_faults(pool: Mapping[str, Any], names: list[str]) -> Iterator[str]:
         yield f"targets: {shown(name)} is listed twice"
     used = {
         "codes": pool["codes"].values(),
-        "over": pool["over"],
-        "exclusive": pool["exclusive"],
+        "hierarchy": pool["hierarchy"],
+        "mutually_exclusive": pool["mutually_exclusive"],
         "sources": (row["targets"] for row in pool["sources"].values()),
     }
     for key, members in used.items():

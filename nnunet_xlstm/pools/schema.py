@@ -28,7 +28,7 @@ from nnunet_xlstm.io.validate import (
 )
 
 RESERVED = ("background", "ignore")  # names of labels that nnU-Net keeps for itself
-RULES = ("pool", "targets", "over", "exclusive", "merge")  # keys that a pool with labels has
+RULES = ("pool", "targets", "hierarchy", "mutually_exclusive", "merge")  # keys that a pool with labels has
 SOURCE_RULES = ("catalogue", "targets", "not_annotated")  # and its sources
 
 SUBJECTS = Either(TEXT, TEXTS)  # or the path of a JSON file with them; an entry that ends with .json is such a path
@@ -62,8 +62,8 @@ POOL = Record(
                 Record({k: Key(v.constraint, required=k == "name") for k, v in TARGET.items() if k != "id"}), least=1
             )
         ),
-        "over": optional(TARGET_GROUPS),
-        "exclusive": optional(TARGET_GROUPS),
+        "hierarchy": optional(TARGET_GROUPS),
+        "mutually_exclusive": optional(TARGET_GROUPS),
         "merge": optional(one_of(MERGES)),
     }
 )
@@ -81,7 +81,7 @@ def target_faults(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"targets: {shown(name)} is listed twice; keep one"
     for name in sorted(set(RESERVED) & set(names)):
         yield f"targets: nnU-Net keeps the name {name} for itself; name the target differently"
-    for key in ("over", "exclusive") if names else ():
+    for key in ("hierarchy", "mutually_exclusive") if names else ():
         for name in dict.fromkeys(name for group in content.get(key, ()) for name in group if name not in names):
             yield f"{key}: {unknown(name, names, 'target')}"
 

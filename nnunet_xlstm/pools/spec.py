@@ -84,8 +84,8 @@ class Pool:
 
     Attributes:
         targets: empty for a pool of images without labels.
-        over: chains of targets; the first includes the others, which are painted over it in this order.
-        exclusive: groups of targets that cannot overlap.
+        hierarchy: chains of targets; the first includes the others, which are painted over it in this order.
+        mutually_exclusive: groups of targets that cannot overlap.
         merge: `unified`: a target is the same in all sources; `none`: each source has its own.
     """
 
@@ -94,8 +94,8 @@ class Pool:
     channels: tuple[str, ...]
     sources: tuple[Source, ...]
     targets: tuple[PoolTarget, ...] = ()
-    over: tuple[tuple[str, ...], ...] = ()
-    exclusive: tuple[tuple[str, ...], ...] = ()
+    hierarchy: tuple[tuple[str, ...], ...] = ()
+    mutually_exclusive: tuple[tuple[str, ...], ...] = ()
     merge: str = "unified"
 
 
@@ -117,8 +117,8 @@ def read_pool(path: Path, raw: Path) -> Pool:
         targets = tuple(PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets)
         content = {
             "merge": plan.merge,
-            "over": plan.over,
-            "exclusive": plan.exclusive,
+            "hierarchy": plan.hierarchy,
+            "mutually_exclusive": plan.mutually_exclusive,
             "sampling": plan.sampling,
         } | content
     else:
@@ -136,8 +136,8 @@ def read_pool(path: Path, raw: Path) -> Pool:
         channels=channels,
         sources=tuple(sources),
         targets=targets,
-        over=tuple(map(tuple, content.get("over", ()))),
-        exclusive=tuple(map(tuple, content.get("exclusive", ()))),
+        hierarchy=tuple(map(tuple, content.get("hierarchy", ()))),
+        mutually_exclusive=tuple(map(tuple, content.get("mutually_exclusive", ()))),
         merge=content.get("merge", "unified"),
     )
 

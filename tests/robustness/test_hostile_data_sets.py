@@ -21,7 +21,7 @@ from nnunet_xlstm.pools.restrict.painting import Request
 POOL = {
     "name": "Mix",
     "targets": [{"name": "liver"}, {"name": "tumour", "group": "lesion"}],
-    "over": [["liver", "tumour"]],
+    "hierarchy": [["liver", "tumour"]],
     "sources": [{"dataset": "Dataset001_A", "modality": "CT", "targets": {"liver": [1, 2], "tumour": [2]}}],
 }
 

@@ -49,7 +49,7 @@ def for_unlabelled(folder: Path) -> None:
 def for_pool(folder: Path) -> None:
     labelled(folder, "Dataset001_One", 40)
     source = {"dataset": "Dataset001_One", "modality": "MR", "targets": {"liver": [1, 2], "tumour": [2]}}
-    pool = {"name": "P", "targets": [{"name": "liver"}, {"name": "tumour"}], "over": [["liver", "tumour"]]}
+    pool = {"name": "P", "targets": [{"name": "liver"}, {"name": "tumour"}], "hierarchy": [["liver", "tumour"]]}
     (folder / "POOL.json").write_text(json.dumps(pool | {"sources": [source]}))
 
 

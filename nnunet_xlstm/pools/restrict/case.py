@@ -77,7 +77,7 @@ def restrict_case(
     Args:
         kept: targets that may be there.
     """
-    active, p = compete(evidence.columns, pool.names, kept, pool.exclusive)
+    active, p = compete(evidence.columns, pool.names, kept, pool.mutually_exclusive)
     if source is None:
         label = evidence.spread(merged_of(pool, active)).astype(smallest_type(len(pool.names)))
         rows = masks_of(pool, active, kept)

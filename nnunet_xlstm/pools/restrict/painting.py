@@ -101,7 +101,7 @@ def out_of_scope_targets(pool: PoolManifest, source: str) -> frozenset[str]:
 
 
 def compete(
-    probabilities: np.ndarray, names: Sequence[str], kept: Collection[str], exclusive: Sequence[Sequence[str]]
+    probabilities: np.ndarray, names: Sequence[str], kept: Collection[str], mutually_exclusive: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Above the threshold, and of each group only the likeliest; the first of the group where they are equal.
 
@@ -115,7 +115,7 @@ def compete(
     p = probabilities.astype(np.float32)
     p[[name not in kept for name in names]] = 0
     active = p > THRESHOLD
-    for group in exclusive:
+    for group in mutually_exclusive:
         rows = [names.index(name) for name in group if name in kept]
         if len(rows) > 1:
             lost = active[rows].copy()
@@ -209,7 +209,7 @@ def paint(active: np.ndarray, probabilities: np.ndarray, layers: Sequence[Layer]
 
 def including(pool: PoolManifest) -> dict[str, set[str]]:
     """Target -> those that hold every voxel of it, as its code says: an organ its lesions, a union its parts."""
-    return {name: set(pool.codes[pool.painted[name]]) - {name} for name in pool.names}
+    return {name: set(pool.codes[pool.representative[name]]) - {name} for name in pool.names}
 
 
 def masks_of(pool: PoolManifest, active: np.ndarray, kept: Collection[str]) -> np.ndarray:
@@ -218,7 +218,7 @@ def masks_of(pool: PoolManifest, active: np.ndarray, kept: Collection[str]) -> n
     What a deeper target brings along overrides what excludes it: two targets of a group never overlap.
     """
     names, inside = list(pool.names), including(pool)
-    rivals = {name: {other for group in pool.exclusive if name in group for other in group} for name in names}
+    rivals = {name: {other for group in pool.mutually_exclusive if name in group for other in group} for name in names}
     result = np.zeros_like(active)
     for name in deepest_last(names, inside):
         where = active[names.index(name)]

@@ -53,13 +53,13 @@ SOURCES = {
     "Swapped": {"liver": [7], "spleen": [6], "kidney_right": [3], "kidney_left": [2], "kidney": [3, 2]},
     "Vessels": {"vein": [1], "liver_tumor": [2]},
 }
-OVER = [["liver", "liver_tumor"], ["kidney", "kidney_cyst", "kidney_tumor"]]
-EXCLUSIVE = [["kidney_left", "kidney_right"]]
+HIERARCHY = [["liver", "liver_tumor"], ["kidney", "kidney_cyst", "kidney_tumor"]]
+MUTUALLY_EXCLUSIVE = [["kidney_left", "kidney_right"]]
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE)
+    return make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def pool(dataset):
 
 def native(pool, source, columns, scan=Scan()):  # noqa: B008 (immutable)
     kept = [name for name in pool.names if name not in left_out(pool, scan, source)]
-    active, p = compete(np.asarray(columns, np.float32), pool.names, kept, pool.exclusive)
+    active, p = compete(np.asarray(columns, np.float32), pool.names, kept, pool.mutually_exclusive)
     return paint(active, p, layers_of(pool, pool.source(source), kept))
 
 
@@ -124,7 +124,7 @@ def test_a_union_that_is_listed_after_its_parts_does_not_hide_them():
     source = {"left": [1], "right": [2], "lungs": [1, 2]}
     pool = read_manifest(make_dataset_json(groups, {"S": source}, (), [["left", "right"]]))
     assert [voxel(pool, "S", lungs=0.9, **{side: 0.6}) for side in ("left", "right")] == [1, 2]
-    active, _ = compete(np.array([[0.9], [0.1], [0.9]]), pool.names, pool.names, pool.exclusive)
+    active, _ = compete(np.array([[0.9], [0.1], [0.9]]), pool.names, pool.names, pool.mutually_exclusive)
     assert merged_of(pool, active).tolist() == [1]
     assert deepest_last(["core", "edema", "whole"], {"core": {"whole", "edema"}, "edema": {"whole"}, "whole": ()}) == [
         "whole",
@@ -137,7 +137,7 @@ def test_a_target_that_is_left_out_gives_its_own_ids_to_nobody(pool):
     mr = Scan("MR")
     assert left_out(pool, mr, "LiverSet").keys() == set(pool.names) - {"liver", "liver_tumor"}
     groups = ABDOMEN | {"liver_tumor": ("lesion", ["CT"], ["abdomen"])}
-    pool = read_manifest(make_dataset_json(groups, SOURCES, OVER))
+    pool = read_manifest(make_dataset_json(groups, SOURCES, HIERARCHY))
     column = np.full((len(pool.names), 2), 0.1)
     column[pool.names.index("liver_tumor")] = 0.9
     column[pool.names.index("liver"), 1] = 0.9
@@ -163,7 +163,7 @@ def test_what_a_lesion_brings_along_overrides_what_excludes_it():
     source = {"liver": [1, 2], "liver_tumor": [2], "spleen": [3]}
     dataset = make_dataset_json(groups, {"S": source}, [["liver", "liver_tumor"]], [["liver", "spleen"]])
     pool = read_manifest(dataset)
-    active, _ = compete(np.array([[0.2, 0.2], [0.9, 0.9], [0.6, 0.1]]), pool.names, pool.names, pool.exclusive)
+    active, _ = compete(np.array([[0.2, 0.2], [0.9, 0.9], [0.6, 0.1]]), pool.names, pool.names, pool.mutually_exclusive)
     assert masks_of(pool, active, pool.names).astype(int).tolist() == [[1, 0], [0, 1], [1, 0]]
 
 
@@ -211,10 +211,10 @@ def test_shipped_pools_give_back_the_labels_of_all_their_sources(name):
     mappings = {
         source.dataset.name: SourceMapping(modality="CT", labels={}, targets=source.targets) for source in plan.sources
     }
-    order = make_manifest(targets, mappings, plan.over).names
+    order = make_manifest(targets, mappings, plan.hierarchy).names
     rows = {target.name: (target.group, target.modality, target.region) for target in plan.targets}
     sources = {source.dataset.name: source.targets for source in plan.sources}
-    dataset = make_dataset_json({t: rows[t] for t in order}, sources, plan.over, plan.exclusive)
+    dataset = make_dataset_json({t: rows[t] for t in order}, sources, plan.hierarchy, plan.mutually_exclusive)
     pool = read_manifest(dataset)
     for source, targets in sources.items():
         labels = np.array(sorted({i for ids in targets.values() for i in ids}))
@@ -241,11 +241,11 @@ def test_all_targets(seed, pool):
     rng = np.random.default_rng(seed)
     p = rng.random((len(pool.names), 500))
     kept = [name for name in pool.names if rng.random() < 0.8]
-    active, _ = compete(p, pool.names, kept, pool.exclusive)
+    active, _ = compete(p, pool.names, kept, pool.mutually_exclusive)
     masks = dict(zip(pool.names, masks_of(pool, active, kept), strict=True))
     assert not any(masks[name].any() for name in pool.names if name not in kept)
     assert not (masks["kidney_left"] & masks["kidney_right"]).any()
-    for organ, *lesions in OVER:
+    for organ, *lesions in HIERARCHY:
         for lesion in lesions:
             assert organ not in kept or not (masks[lesion] & ~masks[organ]).any()
     merged = merged_of(pool, active)
@@ -386,7 +386,7 @@ def oblique(shape, seed=0):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
 def test_geometry_is_equal_bit_for_bit(tmp_path, ending):
-    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ending)
+    dataset = make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE, ending)
     for seed in range(5):
         like = oblique((3, 4, 5), seed)
         write_case(tmp_path / "in", f"c{seed}", dataset, ideal(dataset, "LiverSet", np.ones((3, 4, 5), int)), like)
@@ -489,7 +489,7 @@ def test_one_case_without_probabilities_is_told(tmp_path, dataset, caplog):
 
 @pytest.mark.parametrize("npz", [True, False])
 def test_2d(tmp_path, npz):
-    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ".png")
+    dataset = make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE, ".png")
     labels = np.random.default_rng(0).choice([0, 1, 2, 3], (8, 9))
     folder = write_case(tmp_path / "in", "a", dataset, ideal(dataset, "KidneySet", labels), npz=npz)
     report = restrict_folder(folder, tmp_path / "out", Request("KidneySet"))
@@ -606,7 +606,7 @@ def test_sheared_maps_keep_their_geometry(tmp_path, dataset):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
 def test_a_killed_run_leaves_the_old_report_and_a_rerun_ends_as_one_that_was_not(tmp_path, monkeypatch, ending):
-    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ending)
+    dataset = make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE, ending)
     rng = np.random.default_rng(0)
     folder, out = tmp_path / "in", tmp_path / "out"
     for case in "abc":
