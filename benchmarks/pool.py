@@ -145,7 +145,7 @@ def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
     def partial(maps: list[torch.Tensor], weights: list[float]):
         numbers = torch.arange(1, args.targets + 1).view(1, -1, 1, 1, 1)
         loss = PartialLabelLoss(weights)
-        loss.expect(valid)
+        loss.set_valid(valid)
         return loss, [one == numbers for one in maps]
 
     def stock(maps: list[torch.Tensor], weights: list[float]):

@@ -20,7 +20,7 @@ from nnunet_xlstm.catalogue.schema import (
     SOURCE,
     TARGET,
 )
-from nnunet_xlstm.io.validate import Key, shown
+from nnunet_xlstm.io.validate import Key, excerpt
 
 MANY_LABELS = 8  # more are counted, not listed
 
@@ -98,7 +98,7 @@ def _keys(title: str, table: dict[str, Key]) -> Iterator[str]:
     yield title.replace("key", "| key", 1) + " | type | meaning | example |\n|---|---|---|---|"
     for key, row in table.items():
         optional = "" if row.required else " (optional)"
-        yield f"| `{key}`{optional} | {row.constraint.rule} | {row.meaning} | `{shown(row.example)}` |"
+        yield f"| `{key}`{optional} | {row.constraint.rule} | {row.meaning} | `{excerpt(row.example)}` |"
 
 
 def _set_table(sets: list[DataSet]) -> Iterator[str]:

@@ -92,11 +92,11 @@ def plan_manifest(pool: Pool) -> PoolManifest:
         DatasetError: a source without labels, or whose labels do not fit; chains that contradict each other.
     """
     names = tuple(target.name for target in pool.targets)
-    found = {source.name: map_source(source, names) for source in pool.sources}
+    mappings = {source.name: map_source(source, names) for source in pool.sources}
     if pool.merge == "unified":
-        return make_manifest(pool.targets, found, pool.hierarchy, pool.mutually_exclusive)
-    targets, hierarchy, mutually_exclusive, own = [], [], [], {}
-    for name, source in found.items():
+        return make_manifest(pool.targets, mappings, pool.hierarchy, pool.mutually_exclusive)
+    targets, hierarchy, mutually_exclusive, renamed = [], [], [], {}
+    for name, source in mappings.items():
 
         def rename(target: str, name: str = name) -> str:
             return f"{name}__{target}"
@@ -105,8 +105,8 @@ def plan_manifest(pool: Pool) -> PoolManifest:
         targets += [PoolTarget(rename(t.name), t.group, t.modality, t.region) for t in kept]
         hierarchy += [tuple(map(rename, chain)) for chain in _within(pool.hierarchy, source.targets, chains=True)]
         mutually_exclusive += [tuple(map(rename, group)) for group in _within(pool.mutually_exclusive, source.targets)]
-        own[name] = source.renamed(rename)
-    return make_manifest(targets, own, hierarchy, mutually_exclusive, pool.merge)
+        renamed[name] = source.renamed(rename)
+    return make_manifest(targets, renamed, hierarchy, mutually_exclusive, pool.merge)
 
 
 def _within(groups: Groups, names: Collection[str], chains: bool = False) -> tuple[tuple[str, ...], ...]:
@@ -156,12 +156,12 @@ def make_manifest(
 def _sets_of(source: SourceMapping) -> set[frozenset[str]]:
     """Sets of targets that a voxel may have, also in cases where some targets are not annotated."""
     uncertain = {t for t, ids in source.targets.items() if t in source.not_annotated or source.optional & set(ids)}
-    found = set()
+    sets = set()
     for members in map(source.members, set().union(*source.targets.values())):
         doubt = sorted(members & uncertain)
         absent = chain.from_iterable(combinations(doubt, n) for n in range(len(doubt) + 1))
-        found |= {members - set(missing) for missing in absent}
-    return found - {frozenset()}
+        sets |= {members - set(missing) for missing in absent}
+    return sets - {frozenset()}
 
 
 def _including(target: str, sources: Sequence[TargetIds], hierarchy: Groups) -> set[str]:

@@ -17,13 +17,13 @@ from nnunet_xlstm.io.validate import (
     Record,
     TableOf,
     Value,
+    excerpt,
     fault,
     is_number,
     is_text,
     null_or,
     one_of,
     optional,
-    shown,
     unknown,
 )
 
@@ -75,10 +75,10 @@ def target_faults(content: Mapping[str, Any]) -> Iterator[str]:
     if "pool" in given and (clash := set(given) - {"pool", "merge"}):
         yield f"pool and {min(clash)} are both given; a pool of the catalogue brings its own: take one out"
     elif given and not {"pool", "targets"} & set(given):
-        yield f"{given[0]} is given without targets; list them, such as {shown([{'name': 'liver', 'group': 'organ'}])}"
+        yield f'{given[0]} is given without targets; list them, such as [{{"name": "liver"}}]'
     names = [row["name"] for row in content.get("targets", ())]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"targets: {shown(name)} is listed twice; keep one"
+        yield f"targets: {excerpt(name)} is listed twice; keep one"
     for name in sorted(set(RESERVED) & set(names)):
         yield f"targets: nnU-Net keeps the name {name} for itself; name the target differently"
     for key in ("hierarchy", "mutually_exclusive") if names else ():
@@ -105,10 +105,10 @@ def source_faults(rows: Sequence[Mapping[str, Any]], names: Sequence[str], chann
                     yield f"{where}.{key}: {unknown(target, names, 'target')}"
         mapping = row.get("channels")
         if mapping is None and len(channels) > 1:
-            example = shown({channel: number for number, channel in enumerate(channels)})
+            example = excerpt({channel: number for number, channel in enumerate(channels)})
             yield f"{where}: the pool has {len(channels)} channels; give channels, such as {example}"
         elif mapping is not None and set(mapping) != set(channels):
-            yield f"{where}.channels is {shown(mapping)}; give one for every channel of the pool: {', '.join(channels)}"
+            yield f"{where}.channels is {excerpt(mapping)}; give one for every channel of the pool: {excerpt(channels)}"
         if row.get("subjects") is not None and len(row["subjects"]) != 1:
             both = '{"pattern": REGEX} or {"file": JSON of case -> subject}'
             yield fault(f"{where}.subjects", row["subjects"], both)

@@ -20,8 +20,8 @@ from nnunet_xlstm.io.validate import (
     TEXT,
     TableOf,
     check,
+    excerpt,
     refuse,
-    shown,
 )
 from nnunet_xlstm.pools.schema import POOL, source_faults, target_faults
 
@@ -154,7 +154,7 @@ def _source(
     folder = _found(row["dataset"], where, (raw, base)).resolve()
     name = row.get("name", folder.name)
     if name in {source.name for source in earlier}:
-        raise DatasetError(f"{where}: name {shown(name)} is another source's; give every source a name of its own")
+        raise DatasetError(f"{where}: name {excerpt(name)} is another source's; give every source a name of its own")
     same = next((source.cohort for source in earlier if source.folder == folder), name)
     subjects, include = row.get("subjects") or {}, row.get("include")
     entry = _named(load_dataset, row["catalogue"], f"{where}: catalogue") if "catalogue" in row else None
@@ -210,7 +210,7 @@ def _names(value: Any, where: str, folders: Sequence[Path], within: tuple[Path, 
         within, content = (*within, path), read_json(path)
         value = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
         check(value, TEXTS, str(path), path=TEST_SUBJECTS)
-    found: list[str] = []
+    subjects: list[str] = []
     for entry in value:
-        found += _names(entry, where, folders, within) if entry.lower().endswith(".json") else (entry,)
-    return tuple(dict.fromkeys(found))
+        subjects += _names(entry, where, folders, within) if entry.lower().endswith(".json") else (entry,)
+    return tuple(dict.fromkeys(subjects))

@@ -78,7 +78,7 @@ DATASET_JSON = [images_elsewhere, label_elsewhere, label_in_another_folder, case
 def name_elsewhere(content):
     for memory in content["inputs"].values():
         memory["name"] = "../../../escaped"
-        memory["stamp"] = "another"
+        memory["fingerprint"] = "another"
 
 
 def name_with_a_folder(content):

@@ -104,7 +104,7 @@ def files(job: Job, folder: Path) -> dict[str, bytes]:
             if path.is_file():
                 data = path.read_bytes().replace(str(folder).encode(), b"ROOT")
                 # times of change of the inputs are theirs, not the command's
-                data = re.sub(rb'"stamp": "[0-9a-f]+"', b'"stamp": ""', data)
+                data = re.sub(rb'"fingerprint": "[0-9a-f]+"', b'"fingerprint": ""', data)
                 found[path.relative_to(folder).as_posix()] = data
     return found
 
