@@ -73,7 +73,8 @@ class RawDataset:
             for name in _own_files(entry):
                 self._own(name)
         for key, memory in pool.inputs.items():
-            check(memory, MEMORY, str(self.folder / NAME), path=f"inputs[{excerpt(key)}]")
+            where = f"{self.folder / NAME} (delete it, and the command starts anew)"
+            check(memory, MEMORY, where, path=f"inputs[{excerpt(key)}]")
         return entries, dict(pool.inputs)
 
     def _refuse(self) -> None:
