@@ -4,7 +4,7 @@
 
 Plans each data set after the checkpoints (`nnunet_xlstm plan_like`), so that all variants see the same images and
 patches, preprocesses it once, and runs `nnunet_xlstm study few_label`: variants from scratch, fine-tuned in full,
-frozen, bottom alone, from masked modelling, its ablation without xLSTM from scratch and pre-trained alike, and
+frozen, bottleneck alone, from masked modelling, its ablation without xLSTM from scratch and pre-trained alike, and
 nnU-Net's own network, 3 seeds. Remedies (REMEDIES) are variants of the same study, added with --variants: schedules
 that keep more of what was learnt, and masked modelling on the data set's own training images, without their labels, at
 its own spacing. Every run is skipped when it is done and continued when it was killed. The last line of the output is
@@ -165,7 +165,7 @@ class FewLabels(Bench):
             preset["subject"] = row["subject"]
         path = out.with_suffix(".json")
         path.write_text(json.dumps(preset, indent=1))
-        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "-device", self.device]
+        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "--device", self.device]
         # a study has all its variants at all its labels, these are the ones asked for now
         asked = [f"{variant}_n{n}_s*" for n in labels for variant in variants]
         self.run(f"study_{dataset}{suffix}", [*command, "--jobs", str(self.jobs), "--only", *asked])

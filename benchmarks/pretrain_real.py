@@ -75,7 +75,7 @@ class Study(Bench):
         link(pig / "sax_4d.nii.gz", self.data / "cine_4d_pig" / "sax_4d.nii.gz")
         self.once(
             "unlabelled_pig",
-            ["nnunet_xlstm", "unlabelled", "--input", str(pig), "--modality", "MR", "-d", str(PIG), "--name", "Pig"],
+            ["nnunet_xlstm", "unlabelled", "-i", str(pig), "--modality", "MR", "-d", str(PIG), "--name", "Pig"],
         )
         for dataset in PROBES:
             (folder,) = self.data.glob(f"Dataset{dataset:03d}_*")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.catalogue.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
-from nnunet_xlstm.catalogue.entries import DataSet, load_dataset, read_dataset
+from nnunet_xlstm.catalogue.entries import DataSet, count_sets, load_dataset, read_dataset, shipped
 from nnunet_xlstm.catalogue.layout import NativeCase, find_native
 from nnunet_xlstm.datasets.build import Summary, build
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
@@ -110,7 +110,7 @@ def check_served(entry: DataSet, root: Path | None = None, number: int | None = 
     if entry.no_masks:
         raise DatasetError(
             f"{entry.name} has {entry.no_masks}: there is no label map to convert. For its images alone call: "
-            f"nnunet_xlstm unlabelled --input {root or 'DIR'} --modality {min(entry.modalities)} -d {number or 'ID'}. "
+            f"nnunet_xlstm unlabelled -i {root or 'DIR'} --modality {min(entry.modalities)} -d {number or 'ID'}. "
             "If you have made masks, describe them in a copy of the entry, and give its path as the name"
         )
     if entry.nnunet_converter:
@@ -255,3 +255,15 @@ def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
         count = entry.cases["train"]
         rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))
     return rows
+
+
+def catalogue_lines() -> list[str]:
+    """Return the shipped catalogue as lines of text: a row for each entry, and how many there are."""
+    entries = {name: load_dataset(name) for name in shipped()}
+    rows = catalogue_rows(entries)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{name:{widths[0]}}  {cases:>{widths[1]}}  {access:{widths[2]}}  {by:{widths[3]}}  {title}"
+        for name, cases, access, by, title in rows
+    ]
+    return [*lines, "", count_sets(entries.values())]

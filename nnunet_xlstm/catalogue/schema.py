@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from nnunet_xlstm.choices import REGIONS
 from nnunet_xlstm.datasets.case_index import MODALITIES, SAMPLING
 from nnunet_xlstm.datasets.dataset_json import ID
 from nnunet_xlstm.datasets.subjects import subject_pattern
@@ -27,7 +28,6 @@ from nnunet_xlstm.io.validate import (
     one_of,
 )
 
-REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 GROUPS = ("organ", "vessel", "lesion")  # painted in this order
 MERGES = ("unified", "none")
 FACTS = ("labels", "channels", "cases", "licence", "layout", "targets", "access")

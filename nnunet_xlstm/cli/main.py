@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def _run(command: Command, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"nnunet_xlstm {command.name}", description=f"{command.summary}.")
     add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("nnunet_xlstm").setLevel(logging.INFO)
     return run(parser.parse_args(arguments))
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_xlstm.choices import ALPHA, MISSING_VALUES, RESAMPLES, UNITS
 from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
@@ -26,7 +27,6 @@ from nnunet_xlstm.statistics.wilcoxon import PairwiseTests, pairwise_tests
 
 DEFAULT_METRICS = ("Dice", "HD95", "ASSD", "NSD", "RVE")
 LEVEL = 0.95
-NA, UNITS = ("worst", "drop"), ("case", "case_class")
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,19 @@ class Settings:
     """
 
     metrics: tuple[str, ...] = ()
-    alpha: float = 0.05
-    na: str = "worst"
-    unit: str = "case"
-    resamples: int = 1000
+    alpha: float = ALPHA
+    na: str = MISSING_VALUES[0]
+    unit: str = UNITS[0]
+    resamples: int = RESAMPLES
     seed: int = 0
     common: bool = False
 
     def __post_init__(self):
         if not 0 < self.alpha < 1:
             raise DatasetError(f"alpha {self.alpha}: give a probability between 0 and 1, such as 0.05.")
-        if self.na not in NA or self.unit not in UNITS:
-            raise DatasetError(f"na '{self.na}', unit '{self.unit}': valid are {', '.join(NA)} and {', '.join(UNITS)}.")
+        if self.na not in MISSING_VALUES or self.unit not in UNITS:
+            valid = f"{', '.join(MISSING_VALUES)} and {', '.join(UNITS)}"
+            raise DatasetError(f"na '{self.na}', unit '{self.unit}': valid are {valid}.")
         if self.resamples < 1 or self.seed < 0:
             raise DatasetError(f"resamples {self.resamples}, seed {self.seed}: give 1 or more, and 0 or more.")
 

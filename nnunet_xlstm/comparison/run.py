@@ -20,10 +20,10 @@ from nnunet_xlstm.comparison.plots import draw, jobs, modality_means, remove_ear
 from nnunet_xlstm.datasets.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, finite
-from nnunet_xlstm.figures.relation_charts import agreement
 from nnunet_xlstm.io.protect import protect_inputs
-from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.tables import text_table, write_csv
 from nnunet_xlstm.io.write import staging, write_json, write_text
+from nnunet_xlstm.statistics.agreement import agreement
 
 LAST = ("comparison.json", "index.html")  # they speak of the others
 OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)
@@ -38,6 +38,13 @@ class Comparison:
     conclusion: str
     notes: list[str]
     page: Path
+
+    def lines(self) -> list[str]:
+        """Return mean ± SD per model and metric, notes and conclusion as lines of text."""
+        rows = [["model", *(tables.title(r.metric) for r in self.results)]]
+        for m, name in enumerate(self.models.names):
+            rows.append([name, *(tables.cell(r, m, -1) for r in self.results)])
+        return text_table(rows) + [line for text in (*self.notes, self.conclusion) for line in ("", text)]
 
 
 def compare(
@@ -117,7 +124,7 @@ def record(
         "volumes": None,
     }
     if volumes is not None:
-        found = [agreement(g, p) for g, p in zip(volumes.reference, volumes.prediction, strict=True)]
+        found = [agreement(p, g) for g, p in zip(volumes.reference, volumes.prediction, strict=True)]
         content["volumes"] = {
             "unit": volumes.unit,
             "of": volumes.label,

@@ -127,6 +127,30 @@ def build(
     return Summary(len(entries), single, new, subjects, len(reasons), len(folds), sources, entries != before)
 
 
+def summary_lines(dataset: RawDataset, summary: Summary, number: int) -> list[str]:
+    """Say what a build did, and what comes next."""
+    lines = []
+    if len(summary.sources) > 1:
+        lines += [f"{name}: {subjects} subjects, {cases} cases" for name, (subjects, cases) in summary.sources.items()]
+    lines.append(f"{dataset.folder}: {summary.subjects} subjects, {summary.cases} cases, {summary.new} of them new")
+    if 0 < summary.single_slices < summary.cases:
+        lines.append(
+            f"{summary.single_slices} of the cases are single slices, {summary.cases - summary.single_slices} are not: "
+            "all are 3D files, so nnU-Net plans both"
+        )
+    if summary.excluded:
+        lines.append(f"left out: {summary.excluded}, see {dataset.folder / 'excluded.csv'}")
+    if not summary.folds:
+        lines.append("fewer than five subjects: there are no folds by subject; train with fold `all`")
+    planned = any(dataset.preprocessed.glob("*Plans*.json"))
+    if planned and summary.changed:
+        lines.append("The data set has changed since it was planned: plan and preprocess again, with --clean")
+    elif not planned:
+        configuration = "2d" if 2 * summary.single_slices > summary.cases else "3d_fullres"
+        lines.append(f"next: nnUNetv2_plan_and_preprocess -d {number} -pl nnUNetPlannerXLSTMUNet -c {configuration}")
+    return lines
+
+
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, fingerprint: str) -> bool:
     """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.choices import MODALITIES
 from nnunet_xlstm.io.paths import FILE_NAME
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.validate import (
@@ -29,7 +30,6 @@ from nnunet_xlstm.io.validate import (
 
 NAME = "pool_cases.json"
 FORMAT = 1
-MODALITIES = ("CT", "MR", "PET")
 SAMPLING = ("sqrt", "modality", "uniform")
 
 

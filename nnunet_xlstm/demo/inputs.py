@@ -139,12 +139,12 @@ def check_out(out: Path, data: Path | None) -> None:
         DatasetError: with the rule and the way out.
     """
     if out.exists() and not out.is_dir():
-        raise DatasetError(f"--out {out} is a file; give a folder that is new or empty.")
+        raise DatasetError(f"-o {out} is a file; give a folder that is new or empty.")
     if data is not None and data.resolve().is_relative_to(out.resolve()):
-        raise DatasetError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
+        raise DatasetError(f"--data {data} lies inside -o {out}, which is emptied first; give another -o.")
     if out.is_dir() and any(out.iterdir()) and not _is_demo(out):
         raise DatasetError(
-            f"--out {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
+            f"-o {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
             "give a folder that is new, empty, or of an earlier demo."
         )
 

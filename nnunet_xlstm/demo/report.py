@@ -14,8 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_xlstm.demo.inputs import Dataset
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.overlay import draw_overlay
-from nnunet_xlstm.figures.quicklook import CT_WINDOW
+from nnunet_xlstm.figures.overlay import CT_WINDOW, draw_overlay
 from nnunet_xlstm.imaging.images import read_image, read_label_map
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.phantoms.intensity_baseline import intensity_classifier_dice

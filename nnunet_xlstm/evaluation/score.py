@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
+from nnunet_xlstm.choices import BOTH_EMPTY, HD95, NSD_TOLERANCE_MM, ONE_EMPTY
 from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS
@@ -16,9 +17,9 @@ from nnunet_xlstm.evaluation.surface import surface_distances
 
 DISTANCES = ("HD", "HD95", "ASSD")
 VOLUMES = ("VolumeRef", "VolumePred", "SVD", "AVD")
-BOTH_EMPTY = {"nan": None, "perfect": {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)}
+PERFECT = {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)
+SCORES_OF_BOTH_EMPTY = {"nan": None, "perfect": PERFECT}
 MAX_ID = 65535
-ONE_EMPTY = ("diagonal", "inf", "nan")
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Settings:
         one_empty: distances where one mask is empty (Dice is 0): "diagonal" of the image, "inf" or "nan".
     """
 
-    nsd_tolerance: float = 2.0
-    hd95: str = "max"
-    both_empty: str = "nan"
-    one_empty: str = "diagonal"
+    nsd_tolerance: float = NSD_TOLERANCE_MM
+    hd95: str = HD95[0]
+    both_empty: str = BOTH_EMPTY[0]
+    one_empty: str = ONE_EMPTY[0]
 
     def __post_init__(self):
-        for name, valid in (("hd95", ("max", "pooled")), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
+        for name, valid in (("hd95", HD95), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
             if getattr(self, name) not in valid:
                 raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(valid)}")
         if not (math.isfinite(self.nsd_tolerance) and self.nsd_tolerance >= 0):
@@ -207,7 +208,7 @@ def _distances(reference, prediction, ignored, box, members, spacing, settings: 
 def _empty(row, has_ref: bool, has_pred: bool, diagonal: float, settings: Settings):
     """Values and their flags where a mask is empty."""
     if not has_ref and not has_pred:
-        values = BOTH_EMPTY[settings.both_empty]
+        values = SCORES_OF_BOTH_EMPTY[settings.both_empty]
         if values is not None:
             return row | values, dict.fromkeys(values, "both empty: counted as perfect")
         undefined = ("Dice", "IoU", "RVE", "NSD", *DISTANCES)

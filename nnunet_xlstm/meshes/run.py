@@ -13,25 +13,26 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.choices import MESH_BACKENDS, MESH_FORMATS, RENDERERS, SMOOTHING_STEPS, SPACES
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.imaging.images import read_label_map
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.io.write import staging, write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
-from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
-from nnunet_xlstm.meshes.smooth import STEPS, smooth
+from nnunet_xlstm.meshes.render import choose_renderer, draw_mesh
+from nnunet_xlstm.meshes.smooth import smooth
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 from nnunet_xlstm.meshes.vtk_nets import mesh_with_vtk
 from nnunet_xlstm.meshes.write import WRITERS, write_vtp
 from nnunet_xlstm.parallel import for_each
 
 INDEX = "meshes.json"
-BACKENDS = ("numpy", "vtk")
 # Points are in mm in LPS (x to the left, y to the back, z to the head), as in ITK and DICOM, or in RAS, as in NIfTI.
-SPACES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
+AXES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
 MAX_LABELS = 1024
 OFF = 0.02  # a mesh that is further from the volume of its voxels is flagged
 
@@ -47,19 +48,19 @@ class Settings:
 
     labels: tuple[int, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
-    steps: int = STEPS
-    formats: tuple[str, ...] = ("stl",)
-    space: str = "LPS"
-    backend: str = "numpy"
+    steps: int = SMOOTHING_STEPS
+    formats: tuple[str, ...] = MESH_FORMATS[:1]
+    space: str = SPACES[0]
+    backend: str = MESH_BACKENDS[0]
     render: str | None = None
 
     def __post_init__(self):
-        known = (("backend", BACKENDS), ("space", tuple(SPACES)), ("render", (None, *RENDERERS)))
+        known = (("backend", MESH_BACKENDS), ("space", SPACES), ("render", (None, *RENDERERS)))
         for name, valid in known:
             if getattr(self, name) not in valid:
                 raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(map(str, valid))}")
-        if not self.formats or not set(self.formats) <= set(WRITERS):
-            raise DatasetError(f"formats {list(self.formats)}: give one or more of {list(WRITERS)}")
+        if not self.formats or not set(self.formats) <= set(MESH_FORMATS):
+            raise DatasetError(f"formats {list(self.formats)}: give one or more of {list(MESH_FORMATS)}")
         if self.steps < 0:
             raise DatasetError(f"{self.steps} smoothing steps were asked for; use 0 (none) or more")
         if any(label < 1 for label in self.labels):
@@ -114,6 +115,19 @@ def _content(settings: Settings, rows: Mapping[str, Any]) -> dict[str, Any]:
         "volume_ratio": "volume of the mesh / volume of the voxels",
         "cases": rows,
     }
+
+
+def text_lines(content: Mapping[str, Any]) -> list[str]:
+    """Return a line per case: how many meshes, the range of mesh volume / voxel volume, and what is amiss."""
+    rows, notes = [["case", "meshes", "mesh / voxel volume"]], [""]
+    for case, row in content["cases"].items():
+        ratios = [label["volume_ratio"] for label in row["labels"].values()]
+        span = f"{min(ratios):.4f} to {max(ratios):.4f}" if ratios else "no label to mesh"
+        rows.append([case, str(len(ratios)), span])
+        flagged = [label for label, entry in row["labels"].items() if "flag" in entry]
+        note = f"  off by more than {OFF:.0%}: label {', '.join(flagged)}" if flagged else ""
+        notes.append(note + (f"  absent: label {', '.join(map(str, row['absent']))}" if row["absent"] else ""))
+    return [line + note for line, note in zip(text_table(rows), notes, strict=True)]
 
 
 def _files_of(out: Path) -> set[Path]:
@@ -177,7 +191,7 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         "labels": {},
         "absent": [label for label in settings.labels if label not in present],
     }
-    written = mesh.placed(SPACES[settings.space], np.zeros(3))
+    written = mesh.placed(AXES[settings.space], np.zeros(3))
     voxel_ml = float(np.prod(image.GetSpacing())) / 1000
     for label in chosen:
         row["labels"][str(label)] = _write_label(written, label, int(counts[label]), voxel_ml, folder, settings)

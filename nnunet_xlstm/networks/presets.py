@@ -107,7 +107,7 @@ def _shuffled(name: str, preset: Preset) -> Preset:
     )
 
 
-TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottom
+TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottleneck
 TSFM_STAGES = 6
 
 

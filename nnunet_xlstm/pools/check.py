@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from nnunet_xlstm.datasets.items import Item
 from nnunet_xlstm.datasets.raw_dataset import nnunet_folder
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.parallel import for_each
 from nnunet_xlstm.pools.build import items_of_pool
 from nnunet_xlstm.pools.manifest import PoolManifest, plan_manifest
@@ -47,6 +48,20 @@ class PoolReport:
     targets: tuple[TargetCount, ...]
     together: dict[tuple[str, str], int]
     conflicts: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text: counts per target, pairs annotated together, and conflicts."""
+        rows = [("target", "annotated", "present", "median ml")]
+        for t in self.targets:
+            rows.append((t.name, str(t.cases), str(t.present), "-" if t.median_ml is None else f"{t.median_ml:.3g}"))
+        sources = ["by source", *(", ".join(f"{name} {n}" for name, n in t.sources.items()) for t in self.targets)]
+        lines = [f"{line}  {text}".rstrip() for line, text in zip(text_table(rows), sources, strict=True)]
+        pairs = [f"{a} + {b}: {count}" for (a, b), count in self.together.items() if count]
+        never = sum(not count for count in self.together.values())
+        lines += ["", f"annotated in the same cases ({never} pairs of targets never are):"]
+        lines += [f"  {pair}" for pair in pairs] or ["  no two targets"]
+        lines += ["", "conflicts:" if self.conflicts else "no conflicts"]
+        return [*lines, *(f"  {conflict}" for conflict in self.conflicts)]
 
 
 def check_pool(path: Path, processes: int = 1) -> PoolReport:

@@ -62,7 +62,7 @@ def infer_feature_info(
 ) -> EncoderFeatureInfo:
     """The feature_info of an encoder, by one pass over an empty patch; the encoder stays as it is.
 
-    `layers`: bottom (the last stage) or multi (from the third on, at least the last two).
+    `layers`: bottleneck (the last stage) or multi (from the third on, at least the last two).
 
     Raises:
         ConfigError: if the encoder does not return a list of maps.
@@ -83,7 +83,7 @@ def infer_feature_info(
         )
     n = len(maps)
     shifts = receptive_shifts(layers_seen, patch_size)
-    first = n - 1 if layers == "bottom" else max(0, min(2, n - 2))
+    first = n - 1 if layers == "bottleneck" else max(0, min(2, n - 2))
     return EncoderFeatureInfo(
         image_channels,
         tuple(int(p) for p in patch_size),

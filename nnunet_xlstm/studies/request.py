@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ class Request:
             raise ConfigError(
                 f"several variants are named '{twice[0]}' (case does not count); give each a name of its own"
             )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Request:
+        """Return what the command line says: texts of variants, and a file of keys.
+
+        Raises:
+            ConfigError: a setting that makes no sense in itself. DatasetError: the file of keys cannot be read.
+        """
+        values = {field.name: options[field.name] for field in dataclasses.fields(cls)}
+        if values["variants"] is not None:
+            values["variants"] = [parse_variant(text) for text in values["variants"]]
+        if values["config"] is not None:
+            values["config"] = read_json(values["config"], dict)
+        return cls(**values)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_everything(run, tmp_path, nnunet_tree, capsys):
     for encoder_name in ("trained", "untrained", "permuted"):
         row = found["encoders"][encoder_name]
         assert 1 <= row["effective_rank"] <= 6 and 0 <= row["feature_sd"] <= 1
-        assert 0 <= row["knn"]["half"]["bottom"] <= 1
+        assert 0 <= row["knn"]["half"]["bottleneck"] <= 1
         # bright nested ellipsoids: intensity alone tells them apart, and any first layer holds it
         assert row["probe"]["mean Dice"] > 0.5, encoder_name
         assert [stage["stage"] for stage in row["stages"]] == list(range(len(row["stages"])))
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_numbers(run, tmp_path):
 
 def test_a_full_disk(run, disk, tmp_path, capsys):
     (tmp_path / "out").symlink_to(disk)
-    options = ["--arms", "untrained", "--probe"]
+    options = ["--encoders", "untrained", "--probe"]
     assert run(*options) == 0
     before = tree(disk)
     resize(disk, used(disk))

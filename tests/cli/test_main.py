@@ -39,7 +39,7 @@ def toy(monkeypatch):
 
     module = SimpleNamespace(run=run, add_arguments=lambda parser: parser.add_argument("--size", type=int, default=3))
     monkeypatch.setitem(sys.modules, "toy_command", module)
-    rows = (Command("toy", "data", "play", "toy_command:run"), Command("raw", "data", "pass", "toy_command:run", True))
+    rows = (Command("toy", "data", "play", False, "toy_command"), Command("raw", "data", "pass", True, "toy_command"))
     monkeypatch.setattr(cli, "COMMANDS", rows)
     monkeypatch.delenv("nnUNet_xlstm_debug", raising=False)
     return seen

@@ -152,7 +152,7 @@ def unlabelled(folder: Path) -> Path:
 
 def make_unlabelled(folder: Path) -> None:
     environment(folder)
-    command("unlabelled", "--input", str(folder / "in"), "--modality", "MR", "-d", "7")
+    command("unlabelled", "-i", str(folder / "in"), "--modality", "MR", "-d", "7")
 
 
 def predictions(folder: Path) -> Path:
@@ -276,7 +276,7 @@ def convertible(folder: Path) -> Path:
 
 def run_convert(folder: Path) -> None:
     environment(folder)
-    command("convert", str(folder / "MMWHS_CT.json"), "--input", str(folder / "in"), "-d", "60")
+    command("convert", str(folder / "MMWHS_CT.json"), "-i", str(folder / "in"), "-d", "60")
 
 
 def preset(folder: Path) -> Path:

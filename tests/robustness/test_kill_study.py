@@ -37,7 +37,18 @@ class Started:
 
     def __init__(self, out: Path, words: list[str]):
         self.mark = f"{MARK}={uuid.uuid4().hex}".encode()
-        command = [sys.executable, "-m", "nnunet_xlstm", "study", "few_label", "-o", str(out), "-device", "cpu", *words]
+        command = [
+            sys.executable,
+            "-m",
+            "nnunet_xlstm",
+            "study",
+            "few_label",
+            "-o",
+            str(out),
+            "--device",
+            "cpu",
+            *words,
+        ]
         name, _, value = self.mark.decode().partition("=")
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(command, env=os.environ | {name: value}, start_new_session=True, **pipes)

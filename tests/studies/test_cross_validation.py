@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from support.fake_study import DATASET, PLANS, TRAINER, fail
 
-from nnunet_xlstm.cli import cmd_study
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.studies.kinds import CROSS_VALIDATION, KINDS
+from nnunet_xlstm.studies.kinds import CROSS_VALIDATION
 from nnunet_xlstm.studies.study import read_study
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -35,7 +34,7 @@ def folds(tree):
 @pytest.fixture
 def study(tree, fake, folds):
     def call(*options, variants=(BASE, FULL), new=True):
-        words = ["study", "cross_validation", "-o", str(tree / "out"), "-device", "cpu"]
+        words = ["study", "cross_validation", "-o", str(tree / "out"), "--device", "cpu"]
         words += ["-d", "321", "--subject", r"patient\d+", "--variants", *variants] if new else []
         return main([*words, *map(str, options)])
 
@@ -83,10 +82,6 @@ def test_every_subject_is_scored_once(study, tree, fake, folds, capsys):
     assert (model / "fold_2" / "checkpoint_final.pth").is_file()
     text = capsys.readouterr().out
     assert "full has the highest Dice" in text and "SD of folds" in text and "share most of their training" in text
-
-
-def test_the_command_offers_every_kind():
-    assert tuple(KINDS) == cmd_study.KINDS
 
 
 def test_killed_validation_is_repeated_alone(study, tree, fake):

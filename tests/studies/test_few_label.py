@@ -22,7 +22,7 @@ def study(tree, fake):
     checkpoint.write_text("weights")
 
     def call(*options, full=False, new=True):
-        words = ["study", "few_label", "-o", str(tree / "out"), "-device", "cpu"]
+        words = ["study", "few_label", "-o", str(tree / "out"), "--device", "cpu"]
         if new:
             variants = [SCRATCH, *([FULL.format(checkpoint)] if full else [])]
             words += ["-d", "321", "--subject", r"patient\d+", "--iterations", "100", "--variants", *variants]

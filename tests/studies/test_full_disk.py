@@ -14,8 +14,8 @@ def tables(out: Path) -> dict[str, bytes]:
 
 def test_a_study_says_it_and_goes_on(tree, fake, no_drawing, disk, capsys):
     out = disk / "out"
-    words = ["study", "few_label", "-o", str(out), "-device", "cpu", "-d", "321", "--subject", r"patient\d+"]
-    words += ["--iterations", "100", "--arms", f"scratch:{TRAINER}", "--labels", "1", "4", "--seeds", "1"]
+    words = ["study", "few_label", "-o", str(out), "--device", "cpu", "-d", "321", "--subject", r"patient\d+"]
+    words += ["--iterations", "100", "--variants", f"scratch:{TRAINER}", "--labels", "1", "4", "--seeds", "1"]
     assert main(words) == 0
     wanted, full = tables(out), used(disk)
     for i in range(DISKS):

@@ -57,7 +57,7 @@ def pool(tree):
 @pytest.fixture
 def study(tree, fake, pool):
     def call(*options, variants=(f"single:{TRAINER}", "full:nnUNetTrainerPool"), new=True):
-        words = ["study", "pool", "-o", str(tree / "out"), "-device", "cpu"]
+        words = ["study", "pool", "-o", str(tree / "out"), "--device", "cpu"]
         words += ["-d", "420", "--pool", str(pool), "--iterations", "100", "--variants", *variants] if new else []
         return main([*words, *map(str, options)])
 

@@ -19,7 +19,7 @@ def study(tree, fake):
     variants = [f"scratch:{TRAINER}@{PLANS}", f"full={tree / 'trained.pth'}:{TRAINER}@{PLANS}"]
 
     def call(*options, variants=variants):
-        words = ["study", "transfer", "-o", str(tree / "out"), "-device", "cpu", "-d", "321", "--variants", *variants]
+        words = ["study", "transfer", "-o", str(tree / "out"), "--device", "cpu", "-d", "321", "--variants", *variants]
         words += ["--subject", r"patient\d+", "--config", str(tree / "keys.json")]
         return main([*words, *map(str, options)])
 

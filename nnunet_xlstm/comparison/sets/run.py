@@ -33,7 +33,7 @@ from nnunet_xlstm.figures.set_chart import scores_per_set
 from nnunet_xlstm.html import Block, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.tables import text_table, write_csv
 from nnunet_xlstm.io.validate import ANY_TEXT, TEXT, TableOf, check
 from nnunet_xlstm.io.write import staging, write_json, write_text
 
@@ -55,6 +55,17 @@ class SetsComparison:
     conclusion: str
     notes: list[str]
     page: Path
+
+    def lines(self) -> list[str]:
+        """Return a table of the data sets and one of their mean per metric, notes and conclusion as lines of text."""
+        lines = []
+        for r, (caption, header, rows) in zip(
+            self.results, tables.paper_tables(self.names, self.sets, self.results), strict=True
+        ):
+            overall_header, overall = tables.overall_table(self.names, r)
+            plain = [[text for text, _ in row] for row in rows]
+            lines += [caption, *text_table([header, *plain]), "", *text_table([overall_header, *overall]), ""]
+        return lines + [line for text in (*self.notes, self.conclusion) for line in (text, "")][:-1]
 
 
 def read_sets(path: Path) -> list[ModelSet]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xlstm.choices import DENSITY_G_PER_ML
 from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.images import read_label_map
 
-DENSITY = 1.05  # g/mL
 PHASES = ("ED", "ES")
 STRUCTURES = ("LV", "RV", "MYO")
 WHAT = {"LV": "left ventricle's cavity", "RV": "right ventricle's cavity", "MYO": "myocardium of the left ventricle"}
@@ -165,7 +165,7 @@ def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: fr
     return Phase(volumes, ends)
 
 
-def measure(ed: Phase, es: Phase, density: float = DENSITY, bsa: float | None = None) -> dict[str, float]:
+def measure(ed: Phase, es: Phase, density: float = DENSITY_G_PER_ML, bsa: float | None = None) -> dict[str, float]:
     """Name (see `quantities`) -> value; NaN where a structure is missing.
 
     Args:
@@ -197,26 +197,3 @@ def flags(ed: Phase, es: Phase) -> list[str]:
             if touching:
                 found.append(f"{' '.join(touching)} on the {end} slice at {name}: may be cut off")
     return found
-
-
-def agreement(values: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-    """Bland and Altman (Lancet 1986): bias, limits of agreement = bias -+ 1.96 SD, and Pearson's r.
-
-    Over the pairs where both are numbers; NaN where there are too few (or, for r, no spread).
-    """
-    pairs = np.array([values, references], dtype=float)
-    pairs = pairs[:, np.isfinite(pairs).all(0)]
-    difference = pairs[0] - pairs[1]
-    n = len(difference)
-    bias = float(difference.mean()) if n else math.nan
-    sd = float(difference.std(ddof=1)) if n > 1 else math.nan
-    spread = n > 2 and (np.ptp(pairs, axis=1) > 0).all()
-    return {
-        "n": n,
-        "bias": bias,
-        "sd": sd,
-        "loa_low": bias - 1.96 * sd,
-        "loa_high": bias + 1.96 * sd,
-        "mean_absolute": float(np.abs(difference).mean()) if n else math.nan,
-        "r": float(np.corrcoef(pairs)[0, 1]) if spread else math.nan,
-    }

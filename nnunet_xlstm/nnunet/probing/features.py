@@ -31,7 +31,7 @@ DEFINITIONS = {
     "effective_rank_tokens": "RankMe of single tokens of the last map (at most 64 per case)",
     "feature_sd_tokens": "likewise",
     "knn": "share of cases whose nearest cases (cosine) of other subjects name their label by majority",
-    "knn bottom": "on the pooled last map", "knn all": "on the pooled maps of all stages, each of unit length",
+    "knn bottleneck": "on the pooled last map", "knn all": "on the pooled maps of all stages, each of unit length",
     "knn histogram": "on square roots of intensity histograms of the preprocessed images, no network",
     "probe": "Dice of test cases; multinomial logistic regression on hypercolumns of voxels of the training cases; "
     "penalty and prior (0: class shares of the sample, 1: of the images) chosen on every second training subject",
@@ -46,7 +46,7 @@ class Plan:
     """What the study does.
 
     Attributes:
-        encoders: of frozen_encoder.ENCODERS. train, test: cases that fit the probe and that score it; empty without a
+        encoders: of choices.ENCODERS. train, test: cases that fit the probe and that score it; empty without a
         probe.
         others: further cases for neighbours and ranks. subjects: of every case.
         labels: name -> case -> what the neighbours are asked for. shown: cases in the picture.
@@ -194,7 +194,7 @@ class Study:
             "dimensions": pooled[-1].shape[1],
         }
         if self.plan.labels:
-            numbers["knn"] = self._neighbours({"bottom": pooled[-1], "all": torch.cat(pooled, 1)})
+            numbers["knn"] = self._neighbours({"bottleneck": pooled[-1], "all": torch.cat(pooled, 1)})
         return numbers
 
     def _neighbours(self, vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float | None]]:

@@ -24,11 +24,6 @@ from nnunet_xlstm.nnunet.planning.network import build_seeded, checked_architect
 from nnunet_xlstm.nnunet.transfer.source import complete
 from nnunet_xlstm.pretraining.probe import LinearModel, apply_linear, hypercolumns, permute_weights
 
-ENCODERS = {
-    "trained": "the encoder of the checkpoint",
-    "untrained": "the same architecture, freshly initialised with the seed",
-    "permuted": "the weights of the checkpoint, shuffled within each tensor with the seed",
-}
 WHOLE_IMAGE = 2**22  # voxels; larger images are read in tiles of the training patch
 TOKENS_PER_CASE = 64
 
@@ -98,7 +93,7 @@ class Pretrained:
             )
 
     def encoder(self, encoder_name: str, seed: int) -> nn.Module:
-        """Return the encoder that ENCODERS calls so, on the CPU.
+        """Return the encoder of this name (choices.ENCODERS), on the CPU.
 
         Raises:
             CheckpointError: the network cannot be built here, or the weights do not fit it.

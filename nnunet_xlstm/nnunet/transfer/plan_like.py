@@ -28,7 +28,6 @@ from nnunet_xlstm.nnunet.transfer.target import preprocessed_folder
 from nnunet_xlstm.nnunet.transfer.tensors import channel_map
 
 # as nnssl names them: of the source's training; what nnU-Net plans; as given; none at all
-SPACING_MODES = ("like_pretrained", "default", "fixed", "no_resample")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHARE_OF_DATASET = 0.05  # nnU-Net: a batch holds at most so much of the data set
 LEAST_BATCH = 2
@@ -155,7 +154,7 @@ def plan_like(
     """Write the plans into nnUNet_preprocessed; returns them, and remarks.
 
     Args:
-        mode: of SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
+        mode: of choices.SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
         plans_name: of the new file; of older plans only those that were made here are replaced.
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.restrict.case import Count, add_up
 from nnunet_xlstm.pools.restrict.painting import THRESHOLD, OmittedTarget, Request, including, layers_of
@@ -15,6 +16,7 @@ FORMAT = 1
 MASKS = "masks"
 COLUMNS = ("case", "target", "from", "why_left_out", "false_positive")
 COUNTED = tuple(f"{key}_{when}" for key in ("voxels", "components", "ml") for when in ("before", "after"))
+SHOWN = 8  # labels in one line
 NOT_FROM_MAPS = (
     "A merged map has one code per voxel, so these were decided when nnU-Net painted it: which of two targets that "
     "exclude each other is likelier, and what a target that is left out here was painted over. A target of parts "
@@ -131,3 +133,38 @@ def table_of(report: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
             values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
             rows.append([*about, *(None if v is None else round(v, 6) for v in values)])
     return [*COLUMNS, *COUNTED], rows
+
+
+def text_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return sums per target, and what a user should know of the result, as lines of text."""
+    return _table(report) + [line for text in _remarks(report) for line in ("", text)]
+
+
+def _table(report: Mapping[str, Any]) -> list[str]:
+    """Sums per target, without those that are left out and were not predicted."""
+    rows = [["target", "cases", "after", "voxels", "after", "components", "after", "left out because"]]
+    for name, target in report["targets"].items():
+        before, after = target["before"], target["after"]
+        if target["why_left_out"] and not before["voxels"]:
+            continue
+        numbers = [str(row[key]) for key in ("cases", "voxels", "components") for row in (before, after)]
+        rows.append([name, *numbers, target["why_left_out"] or ""])
+    return text_table(rows)
+
+
+def _remarks(report: Mapping[str, Any]) -> list[str]:
+    false, lines = report["false_positives"], []
+    if report["modality"] is None and report["regions"] is None:
+        lines.append("Nothing is known of the scans, so nothing is suppressed: give --modality, --region or --source.")
+    else:
+        before, after = false["before"], false["after"]
+        lines.append(
+            f"false positives (what the scans cannot contain), before -> after: voxels {before['voxels']} -> "
+            f"{after['voxels']}, components {before['components']} -> {after['components']}"
+        )
+    for ids in report["ids_of_same_targets"]:
+        lines.append(f"The ids {', '.join(map(str, ids))} have the same targets: all are written as {ids[0]}.")
+    if never := list(report["never_painted"]):
+        more = f" and {len(never) - SHOWN} more" if len(never) > SHOWN else ""
+        lines.append(f"Labels that no target makes, and that are never written: {', '.join(never[:SHOWN])}{more}.")
+    return lines

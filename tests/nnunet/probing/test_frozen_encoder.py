@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.choices import ENCODERS
 from nnunet_xlstm.nnunet.checkpoints import pretraining
-from nnunet_xlstm.nnunet.probing import frozen_encoder
 from nnunet_xlstm.nnunet.probing.frozen_encoder import FrozenEncoder, Pretrained
 from nnunet_xlstm.pretraining.probe import LinearModel
 
@@ -77,9 +77,7 @@ def test_chosen_stages():
 
 def test_encoders(pretrained_file):
     pretrained = Pretrained.read(pretrained_file)
-    trained, untrained, permuted = (
-        pretrained.encoder(encoder_name, 0).state_dict() for encoder_name in frozen_encoder.ENCODERS
-    )
+    trained, untrained, permuted = (pretrained.encoder(encoder_name, 0).state_dict() for encoder_name in ENCODERS)
     content = pretraining.read(pretrained_file)["network_weights"]
     name = "stages.0.convs.0.conv1.all_modules.0.weight"
     assert torch.equal(trained[name], content[f"encoder.{name}"])
