@@ -25,7 +25,7 @@ from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.parallel import for_each
 
-MAKER = "nnunet_xlstm convert"
+CREATED_BY = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
 MODULE = "python -m nnunetv2.dataset_conversion."
 CALLS = {
@@ -65,7 +65,7 @@ def convert(
     subject = subject or (entry.layout or {}).get("subject")
     pattern = subject_pattern(subject) if subject else None
     files = find_native(entry, root, test)
-    dataset = open_dataset(number, dataset_name, default_name(entry), MAKER)
+    dataset = open_dataset(number, dataset_name, default_name(entry), CREATED_BY)
     header = dataset_header(entry)
     _check_same_entry(dataset, entry)
     dataset.read()  # refuses a data set that another command made
@@ -79,7 +79,7 @@ def convert(
     _state_disk_use(train, tests, dataset.folder)
     for note in entry.notes:
         log.info("note: %s", note)
-    dataset.claim()
+    dataset.mark_owned()
     left_out = [*files.left_out, *_convert_tests(tests, dataset, processes)]
     summary = build(
         dataset, header, train, left_out, sampling="uniform", keep_others=False, processes=processes, make=convert_case
@@ -98,7 +98,7 @@ def find_entry(name: str) -> DataSet:
 
 def served_by(entry: DataSet) -> str:
     """`convert`, the converter of nnU-Net, or what is missing for both."""
-    return entry.no_masks or entry.nnunet_converter or (MAKER if entry.layout else "layout not known")
+    return entry.no_masks or entry.nnunet_converter or (CREATED_BY if entry.layout else "layout not known")
 
 
 def check_served(entry: DataSet, root: Path | None = None, number: int | None = None) -> None:
@@ -150,7 +150,7 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
             "name": entry.name,
             "version": entry.version,
             "labels": entry.labels,
-            "stray": dict(entry.stray or {}),
+            "label_aliases": dict(entry.label_aliases or {}),
             "optional_labels": list(entry.optional_labels),
             "verified": entry.verified,
         },
@@ -161,8 +161,8 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
 
 
 def _table(entry: DataSet) -> LabelTable:
-    stray = {int(value): label for value, label in (entry.stray or {}).items()}
-    return LabelTable(entry.name, entry.labels, stray, frozenset(entry.optional_labels))
+    label_aliases = {int(value): label for value, label in (entry.label_aliases or {}).items()}
+    return LabelTable(entry.name, entry.labels, label_aliases, frozenset(entry.optional_labels))
 
 
 def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) -> CaseJob:
@@ -175,7 +175,7 @@ def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
     if not (dataset.folder / "dataset.json").is_file():
         return
     content = DatasetFile.read(dataset.folder).content
-    other = content.get("name") if content.get("made_by") == MAKER else None
+    other = content.get("name") if content.get("made_by") == CREATED_BY else None
     if other not in (None, entry.name):
         raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
 

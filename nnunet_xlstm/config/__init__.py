@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from nnunet_xlstm.config.augmentation import AugmentationKeys
 from nnunet_xlstm.config.keys import constraint_of, key
@@ -19,6 +21,7 @@ from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.validate import Record, check, optional
 
 ENVIRONMENT = "nnUNet_xlstm_config"
+C = TypeVar("C", bound="ScheduleKeys")  # a config: every trainer has a schedule
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def schema(config_class: type) -> Record:
     return Record({f.name: optional(constraint_of(annotations[f.name], f.metadata)) for f in fields})
 
 
-def override(recipe, values: dict, source: str):
+def override(recipe: C, values: Mapping[str, Any], source: str) -> C:
     """A copy of the config `recipe` with `values`; `source` names their origin in errors.
 
     Raises:
@@ -133,7 +136,7 @@ def override(recipe, values: dict, source: str):
     return dataclasses.replace(recipe, **values)
 
 
-def load_overrides() -> tuple[dict, str]:
+def load_overrides() -> tuple[dict[str, Any], str]:
     """The content of the file named by `nnUNet_xlstm_config` and its path; empty if the variable is not set.
 
     Raises:
@@ -148,12 +151,12 @@ def load_overrides() -> tuple[dict, str]:
     return read_json(path, dict), str(path)
 
 
-def resolve(recipe):
+def resolve(recipe: C) -> C:
     """The recipe with the user's overrides: what the running trainer uses."""
     values, source = load_overrides()
     return override(recipe, values, source)
 
 
-def to_dict(config) -> dict:
+def to_dict(config: Any) -> dict[str, Any]:
     """Plain JSON types, for logs and checkpoints."""
     return dataclasses.asdict(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunet_xlstm.datasets.case_index import NAME as POOL_CASES
 from nnunet_xlstm.datasets.case_index import read_pool_cases
@@ -47,7 +48,7 @@ def read_test_subjects(path: Path) -> set[str]:
     if not path.is_file():
         raise DatasetError(f"test subjects: there is no {path}; give --test-subjects FILE")
     content = read_json(path)
-    named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
+    named: Any = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
     check(named, SUBJECTS, str(path), path=TEST_SUBJECTS)
     return set(named)
 

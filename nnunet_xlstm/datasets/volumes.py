@@ -29,7 +29,7 @@ class Volume:
         stack, frame: its number, None where the scan has one stack, or one frame. frames: of the sequence.
         interval_ms: from frame to frame, 0 where unknown.
         stack_suffix, frame_suffix: see `suffix`.
-        tags: as in CaseRow.
+        tags: as in CaseRecord.
         whole_file: it is all that its file holds.
         has_spacing: its file says how large a pixel is.
     """

@@ -55,7 +55,7 @@ class PartialLabelLoss(nn.Module):
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self._valid: Tensor | None = None
 
-    def expect(self, valid: Tensor) -> None:
+    def set_valid(self, valid: Tensor) -> None:
         """Say what is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
         self._valid = valid
 
@@ -67,7 +67,7 @@ class PartialLabelLoss(nn.Module):
         Args:
             logits: (B, C, ...), or one such tensor per scale.
             target: likewise, bool or 0 and 1; with an ignore label (B, C + 1, ...).
-            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `expect` was told
+            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `set_valid` was told
                 since the last call.
 
         Raises:

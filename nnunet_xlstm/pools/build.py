@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.datasets.build import Summary, build
-from nnunet_xlstm.datasets.case_index import NAME, CaseRow, read_pool_cases
+from nnunet_xlstm.datasets.case_index import NAME, CaseRecord, read_pool_cases
 from nnunet_xlstm.datasets.cases import find_cases
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.items import Item
@@ -26,7 +26,7 @@ from nnunet_xlstm.pools.manifest_json import header_of
 from nnunet_xlstm.pools.relabel import Relabel
 from nnunet_xlstm.pools.spec import Pool, Source, read_pool
 
-MAKER = "nnunet_xlstm pool build"
+CREATED_BY = "nnunet_xlstm pool build"
 DEFAULT_NAME = "Pool"
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
     manifest = plan_manifest(pool) if pool.targets else None
     names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))
-    dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, MAKER)
+    dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, CREATED_BY)
     if clash := [source.name for source in pool.sources if source.folder == dataset.folder.resolve()]:
         raise DatasetError(f"{path}: source {clash[0]} is the pool itself; give another -d")
     items, left_out = items_of_pool(pool, manifest)
@@ -157,13 +157,13 @@ def _items_of_dataset(
     cases, left_out = find_cases(file)
     items = []
     for case, files in cases.items():
-        row = rows.get(case)
-        subject = _subject(source, case, row)
+        record = rows.get(case)
+        subject = _subject(source, case, record)
         # a mask of ours serves again; the labels of other data sets are no masks of the body
-        ours = row is not None and file.content.get("labels") == BODY
+        ours = record is not None and file.content.get("labels") == BODY
         mask = files.label if ours and all(map(_is_usable, (*files.images, files.label))) else ""
-        time = (row.frame, row.frames, row.images) if row else (None, None, ())
-        tags = row.tags if row else {}
+        time = (record.frame, record.frames, record.images) if record else (None, None, ())
+        tags = record.tags if record else {}
         scans = [Scan((image,), image, case, image) for image in files.images]
         relabel = Relabel.of(manifest, source.name, case, files.label) if manifest else None
         if source.channels is None:
@@ -208,11 +208,11 @@ def _channel_index(source: Source, channel: int | str, names: Sequence[str]) -> 
     raise DatasetError(f"source {source.name}: there is no channel {channel!r}; it has {dict(enumerate(names))}")
 
 
-def _subject(source: Source, case: str, row: CaseRow | None = None) -> str:
+def _subject(source: Source, case: str, record: CaseRecord | None = None) -> str:
     if source.pattern:
         return subject_of(source.pattern, case)
     if source.subject_of is not None:
         if case not in source.subject_of:
             raise DatasetError(f"source {source.name}: the subjects' file has no entry '{case}'; add it")
         return source.subject_of[case]
-    return row.subject if row else case
+    return record.subject if record else case

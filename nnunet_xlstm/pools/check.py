@@ -116,11 +116,11 @@ def _conflicts(plan: PoolManifest) -> Iterator[str]:
             said = "; ".join(f"{a} {relation} {b} in {name}" for name, relation in both.items())
             yield f"definitions differ: {said}. Map the labels alike, or use `merge: none`"
     for name, own in ids.items():
-        for group in plan.exclusive:
+        for group in plan.mutually_exclusive:
             for a, b in combinations([t for t in group if t in own], 2):
                 if shared := own[a] & own[b]:
                     yield f"{name}: {a} and {b} are exclusive but share the label {min(shared)}"
-        for first, *rest in plan.over:
+        for first, *rest in plan.hierarchy:
             for later in rest:
                 if first in own and later in own and not own[later] <= own[first]:
                     yield f"{name}: {first} lacks the labels of {later}, which the pool paints as a part of it"

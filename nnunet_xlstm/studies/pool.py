@@ -56,7 +56,7 @@ def _source(
     dataset = RawImages.find(str(source.folder))
     if dataset.file.file_ending() not in endings:
         raise ConfigError(
-            f"source {source.name}: its files are *{dataset.content.get('file_ending')}, those of the pool "
+            f"source {source.name}: its files are *{dataset.file.file_ending()}, those of the pool "
             f"*{', *'.join(endings)}; nnUNetv2_predict needs the pool's ending, so convert the source"
         )
     trained = {row.subject for row in pool.cases.values() if row.source == source.name}

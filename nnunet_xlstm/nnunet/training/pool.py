@@ -113,7 +113,7 @@ class PoolTrainer(BaseTrainer):
         return torch.tensor([[target in row for target in self.targets] for row in rows])
 
     def train_step(self, batch: dict) -> dict:
-        self.loss.expect(self.in_loss(batch["keys"]))
+        self.loss.set_valid(self.in_loss(batch["keys"]))
         return super().train_step(batch)
 
     # ---- data
@@ -129,7 +129,7 @@ class PoolTrainer(BaseTrainer):
                 shares[self.pool.cases[case].source] += float(p)
             said = ", ".join(f"{source} {share:.3f}" for source, share in shares.items())
             self.print_to_log_file(f"{name} cases are drawn from: {said}")
-            dataset.identifiers = repeated(dataset.identifiers, probabilities)
+            dataset.identifiers = expand_by_probability(dataset.identifiers, probabilities)
         return datasets
 
     def _check_preprocessed(self, dataset) -> None:
@@ -198,7 +198,7 @@ class PoolTrainer(BaseTrainer):
         )
 
 
-def repeated(cases: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+def expand_by_probability(cases: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
     """Cases (n,) such that each is there in proportion to its probability, to within one entry, and at least once.
 
     nnU-Net's loader draws from its identifiers, all alike, and gives the trainer no way to pass probabilities. As an

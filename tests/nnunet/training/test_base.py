@@ -320,7 +320,7 @@ def test_stored_plans_have_the_overridden_patch(make):
     [
         ({"patch_size": [16, 15, 16]}, r"patch size \(16, 15, 16\): axis 1 is not divisible by \d+"),
         ({"patch_size": [16, 16]}, "2 axes for configuration '3d_fullres' with 3"),
-        ({"learning_rate": 1}, "key 'learning_rate' is unknown to this trainer"),
+        ({"learning_rate": 1}, 'key "learning_rate" is unknown'),
     ],
 )
 def test_wrong_config_stops_before_anything_is_written(make, tmp_path, keys, message):
