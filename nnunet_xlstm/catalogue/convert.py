@@ -48,7 +48,7 @@ def convert(
     test: bool = False,
     processes: int = 1,
 ) -> tuple[RawDataset, Summary]:
-    """Makes the raw data set, or what is missing of it. Nothing is downloaded, and nothing below `root` is changed.
+    """Make the raw data set, or what is missing of it. Nothing is downloaded, and nothing below `root` is changed.
 
     Args:
         name: an entry of the catalogue, or the path of a file like its files.
@@ -126,11 +126,12 @@ def check_served(entry: DataSet, root: Path | None = None, number: int | None = 
 
 
 def default_name(entry: DataSet) -> str:
+    """Return the name of the data set that an entry becomes: the entry's, without a number in front."""
     return re.sub(r"^Dataset\d{3}_", "", entry.name)
 
 
 def dataset_header(entry: DataSet) -> dict[str, Any]:
-    """What dataset.json says beside the cases: labels, channels, and where all of it came from.
+    """Return what dataset.json says beside the cases: labels, channels, and where all of it came from.
 
     A CT channel is called CT, so that nnU-Net takes its CT normalisation; `image_channels` keeps the authors' names.
 
@@ -181,7 +182,7 @@ def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
 
 
 def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[CaseJob]) -> None:
-    """The authors may count cases or subjects."""
+    """Compare the numbers with those of the entry, whose authors may count cases or subjects."""
     for what, jobs, count in (("training", train, entry.cases["train"]), ("test", tests, entry.cases["test"])):
         subjects = len({job.subject for job in jobs})
         if jobs and count is not None and count not in (len(jobs), subjects):
@@ -193,7 +194,7 @@ def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[Ca
 
 
 def _state_disk_use(train: Sequence[CaseJob], tests: Sequence[CaseJob], folder: Path) -> None:
-    """New label maps are about as large as the native ones; images only count where they must be converted.
+    """Say how much will be written: label maps about as large as the native ones, and images that are converted.
 
     Raises:
         OSError: there is less room.

@@ -72,20 +72,22 @@ class CaseJob:
 
     @property
     def key(self) -> str:
+        """What tells the job from others in later runs."""
         return self.name
 
     @property
     def files(self) -> list[str]:
+        """All that is read."""
         return [*self.images, *self.labels.values()]
 
     def fingerprint(self) -> str:
-        """Changes when a file does, or what its values mean."""
+        """Return a hash that changes when a file does, or what its values mean."""
         meaning = (self.modality, list(self.labels), self.table.own, self.table.table, sorted(self.table.optional))
         return fingerprint_of(repr(meaning), self.files)
 
 
 def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
-    """Makes a training case: images by reference where nnU-Net reads them in place, else imagesTr; labelsTr.
+    """Make a training case: images by reference where nnU-Net reads them in place, else imagesTr; labelsTr.
 
     Returns:
         case -> entry, and what was left out with the reason: files that are damaged, or not on one grid.
@@ -109,7 +111,7 @@ def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry
 
 
 def convert_test_case(job: CaseJob, folder: Path) -> Reasons:
-    """Makes a test case, unless its files are there and newer than their sources: imagesTs, and labelsTs if public.
+    """Make a test case, unless its files are there and newer than their sources: imagesTs, and labelsTs if public.
 
     `nnUNetv2_predict` takes a folder of files with the ending .nii.gz, not a list: an image that has this ending is
     linked, which takes no room and, like the references of training images, follows the original; every other one is
@@ -146,7 +148,7 @@ class Excluded(Exception):
 
 
 def _checked_grid(paths: Sequence[str]) -> Grid:
-    """The grid of the first channel, on which all others lie; every file is complete.
+    """Return the grid of the first channel, on which all others lie; every file is complete.
 
     Raises:
         Excluded: otherwise.

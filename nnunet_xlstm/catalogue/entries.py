@@ -57,6 +57,7 @@ class DataSet:
 
     @property
     def modalities(self) -> set[str]:
+        """Those of all channels and cases."""
         return {
             m for c in self.channels for m in ([c["modality"]] if isinstance(c["modality"], str) else c["modality"])
         }
@@ -69,6 +70,8 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Target:
+    """A target of a pool of the catalogue; the keys are explained in `schema.TARGET`."""
+
     id: int
     name: str
     group: str
@@ -106,18 +109,19 @@ class PoolPlan:
 
 @cache
 def shipped() -> tuple[str, ...]:
-    """Names of the data sets that are shipped."""
+    """Return the names of the data sets that are shipped."""
     return tuple(name for name in _shipped_files() if not name.startswith(POOL_PREFIX))
 
 
 @cache
 def shipped_pools() -> tuple[str, ...]:
+    """Return the names of the pools that are shipped."""
     return tuple(name for name in _shipped_files() if name.startswith(POOL_PREFIX))
 
 
 @cache
 def load_dataset(name: str) -> DataSet:
-    """A shipped entry.
+    """Return a shipped entry.
 
     Raises:
         DatasetError: there is none of that name.
@@ -127,6 +131,7 @@ def load_dataset(name: str) -> DataSet:
 
 @cache
 def load_pool(name: str) -> PoolPlan:
+    """Return a shipped pool; errors as `load_dataset`."""
     return read_pool_plan(_shipped_file(name, shipped_pools(), "pool"))
 
 
@@ -188,7 +193,7 @@ def _check_name(content: dict[str, Any], path: Path) -> None:
 
 
 def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]]:
-    """An override as it is; else the entry's targets that the pool has."""
+    """Return an override as it is; else the entry's targets that the pool has."""
     if "targets" in row:
         return row["targets"]
     return {target: ids for target, ids in load_dataset(row["catalogue"]).targets.items() if target in known}

@@ -74,6 +74,7 @@ Groups are painted in the order {", ".join(GROUPS)}; inside them `hierarchy` dec
 
 
 def page() -> str:
+    """Return the page."""
     sets = [load_dataset(name) for name in shipped()]
     return "\n".join(
         [

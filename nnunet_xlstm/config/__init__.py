@@ -115,19 +115,19 @@ class PoolConfig(SegmentationConfig, PoolKeys):
 
 
 def key_groups(config_class: type) -> list[type]:
-    """The dataclasses that declare the keys of `config_class`, in the order of declaration."""
+    """Return the dataclasses that declare the keys of `config_class`, in the order of declaration."""
     return [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]
 
 
 def schema(config_class: type) -> Record:
-    """The keys of a config class as constraints, in the order of declaration; none must be there."""
+    """Return the keys of a config class as constraints, in the order of declaration; none must be there."""
     annotations = typing.get_type_hints(config_class)
     fields = dataclasses.fields(config_class)
     return Record({f.name: optional(constraint_of(annotations[f.name], f.metadata)) for f in fields})
 
 
 def override(recipe: C, values: Mapping[str, Any], source: str) -> C:
-    """A copy of the config `recipe` with `values`; `source` names their origin in errors.
+    """Return a copy of the config `recipe` with `values`; `source` names their origin in errors.
 
     Raises:
         ConfigError: a key the config does not declare (the message lists the valid ones), a wrong type or value.
@@ -137,7 +137,7 @@ def override(recipe: C, values: Mapping[str, Any], source: str) -> C:
 
 
 def load_overrides() -> tuple[dict[str, Any], str]:
-    """The content of the file named by `nnUNet_xlstm_config` and its path; empty if the variable is not set.
+    """Read the file named by `nnUNet_xlstm_config`: its content and its path; empty if the variable is not set.
 
     Raises:
         ValueError: the file is missing, is not JSON, or does not hold an object.
@@ -152,7 +152,7 @@ def load_overrides() -> tuple[dict[str, Any], str]:
 
 
 def resolve(recipe: C) -> C:
-    """The recipe with the user's overrides: what the running trainer uses."""
+    """Return the recipe with the user's overrides: what the running trainer uses."""
     values, source = load_overrides()
     return override(recipe, values, source)
 

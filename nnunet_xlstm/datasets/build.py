@@ -49,7 +49,7 @@ def build(
     processes: int = 1,
     make: Make = process,
 ) -> Summary:
-    """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
+    """Add what is new or has changed, leave everything else as it is, and write the files of the data set.
 
     What has changed or is no longer wanted leaves dataset.json before its files are touched: a kill in between leaves
     fewer cases, none with labels of another meaning.
@@ -152,7 +152,7 @@ def summary_lines(dataset: RawDataset, summary: Summary, number: int) -> list[st
 
 
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, fingerprint: str) -> bool:
-    """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
+    """Whether it was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (
         memory is not None
         and memory["fingerprint"] == fingerprint
@@ -171,7 +171,7 @@ def _make_one(make: Make, folder: Path, job: tuple[Item, str]) -> tuple[dict[str
 
 
 def _log_remarks(entries: Collection[Entry]) -> None:
-    """What must be known of the images that this run has taken in."""
+    """Log what must be known of the images that this run has taken in."""
     for remark in sorted({remark for entry in entries for remark in entry.remarks}):
         images = [entry.record.images[0] for entry in entries if remark in entry.remarks]
         log.warning(remark, len(images), images[0])

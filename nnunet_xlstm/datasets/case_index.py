@@ -79,6 +79,7 @@ class PoolCases:
         return {case: numbers[record.subject] for case, record in self.cases.items()}
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of the file; what a case does not have is left out, but for null."""
         cases = {}
         for case, record in sorted(self.cases.items()):
             cases[case] = asdict(record) | {"images": list(record.images)}

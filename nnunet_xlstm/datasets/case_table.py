@@ -54,13 +54,13 @@ def read_test_subjects(path: Path) -> set[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, quoted, and how many more there are."""
+    """Return the first names, quoted, and how many more there are."""
     shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
     return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
 def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
-    """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
+    """Read what a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
 
     Raises:
         ValueError: another format, or a case that the file lacks or has twice.

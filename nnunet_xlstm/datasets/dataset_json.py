@@ -70,6 +70,7 @@ class Labels:
 
     @property
     def has_regions(self) -> bool:
+        """Whether a label has several ids."""
         return any(len(group) > 1 for group in self.ids.values())
 
     @cached_property
@@ -119,6 +120,7 @@ class DatasetFile:
 
     @property
     def folder(self) -> Path:
+        """Folder of the data set."""
         return self.path.parent
 
     def labels(self) -> Labels:
@@ -231,7 +233,7 @@ def scored_labels(rows: Any, where: str = NAME) -> Labels:
 
 
 def _label_faults(rows: Mapping[str, Any]) -> Iterator[str]:
-    """What the ids must be to each other."""
+    """Yield what the ids are to each other and must not be."""
     groups = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in rows.items()}
     ignore = groups.pop("ignore", [None])
     if len(ignore) > 1:

@@ -155,7 +155,7 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
 
 
 def _labelled(item: Item, base: str, folder: Path, origin: tuple[str, ...]) -> tuple[dict[str, Entry], Reasons]:
-    """A case with a label map of its own; of the images only headers and lengths are read (`check` reads all).
+    """Make a case with a label map of its own; of the images only headers and lengths are read (`check` reads all).
 
     Raises:
         DatasetError: the label map holds a value that is no label: the whole mapping may be wrong.

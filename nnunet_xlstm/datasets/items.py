@@ -64,6 +64,7 @@ class Item:
 
     @property
     def key(self) -> str:
+        """What tells the item from others in later runs."""
         return " | ".join(scan.key for scan in self.scans)
 
     def fingerprint(self) -> str:

@@ -106,12 +106,12 @@ class RawDataset:
             self._own(name).unlink(missing_ok=True)
 
     def _check_folders(self) -> None:
-        """Raises DatasetError where a folder to write into is a link that leads out of the data set."""
+        """Refuse a folder to write into that is a link that leads out of the data set."""
         for name in OWN_FOLDERS:
             inside(self.folder, f"{name}/file", f"{self.folder / name} is a link")
 
     def _own(self, name: str) -> Path:
-        """The path of a file that the data set's own dataset.json names without a folder before it.
+        """Return the path of a file that the data set's own dataset.json names without a folder before it.
 
         Raises:
             DatasetError: it is not that of a file in imagesTr or labelsTr.
@@ -186,7 +186,7 @@ class RawDataset:
 
 
 def _own_files(entry: Entry) -> list[str]:
-    """The files of a case that were written into its data set; references to other places are absolute."""
+    """Return the files of a case that were written into its data set; references to other places are absolute."""
     return [name for name in (*entry.images, entry.label) if not os.path.isabs(name)]
 
 
@@ -216,14 +216,14 @@ def read_folds(path: Path) -> list[dict[str, list[str]]]:
 
 
 def nnunet_folder(variable: str) -> Path:
-    """Raises ValueError where nnU-Net's variable is not set."""
+    """Return the folder of a variable of nnU-Net; raise DatasetError where it is not set."""
     if not os.environ.get(variable):
         raise DatasetError(f"{variable} is not set; give it the folder that nnU-Net uses: export {variable}=...")
     return Path(os.environ[variable])
 
 
 def open_dataset(number: int, name: str | None, default: str, created_by: str) -> RawDataset:
-    """The data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
+    """Return the data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
 
     Args:
         name: None takes the name of an existing data set of this number, else `default`.

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def build_pool(path: Path, number: int, name: str | None = None, processes: int = 1) -> tuple[RawDataset, Summary]:
-    """Makes the data set that POOL.json describes, or brings it up to date: what the file no longer names goes.
+    """Make the data set that POOL.json describes, or bring it up to date: what the file no longer names goes.
 
     Raises:
         ValueError, OSError: the file is wrong, a source is missing, or an exclusion meets nobody.
@@ -93,7 +93,7 @@ def items_of_pool(pool: Pool, manifest: PoolManifest | None = None) -> tuple[lis
 
 
 def _chosen(source: Source, items: Sequence[Item], banned: set[str]) -> list[Item]:
-    """The items of included subjects, their subject now with the cohort.
+    """Return the items of included subjects, their subject now with the cohort.
 
     Raises:
         ValueError: none of the excluded is a subject of this source, an included one is not, or nothing is left.
@@ -130,7 +130,7 @@ def _warn_of_namesakes(pool: Pool, found: dict[str, tuple[list[Item], Any]], ban
 def source_items(
     source: Source, channels: Sequence[str], manifest: PoolManifest | None = None
 ) -> tuple[list[Item], Reasons]:
-    """The items of one source, before anybody is excluded; subjects without cohort.
+    """Return the items of one source, before anybody is excluded; subjects without cohort.
 
     Raises:
         ValueError: a damaged dataset.json, a channel that is not there, or a case without subject.

@@ -38,6 +38,7 @@ class TargetCount:
 
     @property
     def cases(self) -> int:
+        """Cases of all sources in which it is annotated."""
         return sum(self.sources.values())
 
 
@@ -65,7 +66,7 @@ class PoolReport:
 
 
 def check_pool(path: Path, processes: int = 1) -> PoolReport:
-    """Reads every label map of the pool once.
+    """Read every label map of the pool once.
 
     Raises:
         ValueError, OSError: as in build_pool; or a pool without labels.
@@ -81,7 +82,7 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
 
 
 def report(plan: PoolManifest, items: Sequence[Item], found: Sequence[dict[str, float]]) -> PoolReport:
-    """Counts from the annotated targets of each item, each with its volume in ml."""
+    """Count from the annotated targets of each item, each with its volume in ml."""
     targets = []
     for target in plan.names:
         volumes = [volume[target] for volume in found if volume.get(target)]

@@ -41,6 +41,7 @@ class PoolManifest:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the targets, in their order."""
         return tuple(target.name for target in self.targets)
 
     @property
@@ -110,7 +111,7 @@ def plan_manifest(pool: Pool) -> PoolManifest:
 
 
 def _within(groups: Groups, names: Collection[str], chains: bool = False) -> tuple[tuple[str, ...], ...]:
-    """The groups without targets that are not there; one of one says nothing, nor a chain without its first."""
+    """Return the groups without targets that are not there; one of one says nothing, nor a chain without its first."""
     kept = [tuple(t for t in group if t in names) for group in groups if not chains or group[0] in names]
     return tuple(group for group in kept if len(group) > 1)
 
@@ -154,7 +155,7 @@ def make_manifest(
 
 
 def _sets_of(source: SourceMapping) -> set[frozenset[str]]:
-    """Sets of targets that a voxel may have, also in cases where some targets are not annotated."""
+    """Return the sets of targets that a voxel may have, also in cases where some targets are not annotated."""
     uncertain = {t for t, ids in source.targets.items() if t in source.not_annotated or source.optional & set(ids)}
     sets = set()
     for members in map(source.members, set().union(*source.targets.values())):

@@ -132,7 +132,7 @@ def _pool_faults(pool: Mapping[str, Any], names: list[str]) -> Iterator[str]:
 
 
 def _nnunet_faults(content: Mapping[str, Any], names: list[str], codes: Mapping[int, set[str]]) -> Iterator[str]:
-    """What does not fit `labels` and `regions_class_order`, by which nnU-Net orders the network's outputs."""
+    """Yield what does not fit `labels` and `regions_class_order`, by which nnU-Net orders the network's outputs."""
     labels: Any = content.get("labels")
     order = content.get("regions_class_order")
     outputs = [name for name in labels if name not in RESERVED] if isinstance(labels, dict) else labels

@@ -177,7 +177,7 @@ def _source(
 
 
 def _named(load: Any, name: str, where: str) -> Any:
-    """What the catalogue has under a name."""
+    """Return what the catalogue has under a name."""
     try:
         return load(name)
     except UserError as error:

@@ -55,7 +55,7 @@ class Result:
 
 
 def read_prediction(path: Path, probabilities: Path | None, pool: PoolManifest, allowed: Collection[str]) -> Prediction:
-    """A prediction, from its probabilities or else from its merged map alone.
+    """Read a prediction, from its probabilities or else from its merged map alone.
 
     Raises:
         ValueError: a file is damaged, or they do not belong together.
@@ -72,7 +72,7 @@ def read_prediction(path: Path, probabilities: Path | None, pool: PoolManifest, 
 def restrict_case(
     pool: PoolManifest, allowed: Collection[str], prediction: Prediction, source: SourceMapping | None
 ) -> Result:
-    """The ids of a source, or all targets where there is none.
+    """Return the ids of a source, or all targets where there is none.
 
     Args:
         allowed: targets that may be there.
@@ -142,7 +142,7 @@ def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool:
 
 
 def _from_probabilities(image: sitk.Image, path: Path, pool: PoolManifest, allowed: Collection[str]) -> Prediction:
-    """Reads the file twice, one output at a time: first where any target is, then what all of them are there."""
+    """Read the file twice, one output at a time: first where any target is, then what all of them are there."""
     shape = image.GetSize()[::-1]
     anywhere, before = np.zeros(shape, bool), {}
     for name, values in zip(pool.names, read_probabilities(path, len(pool.names), shape), strict=True):
@@ -165,7 +165,7 @@ def _from_probabilities(image: sitk.Image, path: Path, pool: PoolManifest, allow
 
 
 def add_up(counts: Sequence[Count]) -> dict[str, float | int | None]:
-    """Sums over cases, and in how many there was any."""
+    """Sum over cases, and count in how many there was any."""
     known = [c.ml for c in counts if c.ml is not None]
     return {
         "cases": sum(c.voxels > 0 for c in counts),

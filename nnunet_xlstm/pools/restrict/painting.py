@@ -69,7 +69,7 @@ class OmittedTarget:
 def omitted_targets(
     pool: PoolManifest, scan: ScanScope, source: str | None = None, universal: bool = False
 ) -> dict[str, OmittedTarget]:
-    """The targets that are not written.
+    """Return the targets that are not written.
 
     Args:
         scan: what is known of it beside the source.
@@ -95,7 +95,7 @@ def omitted_targets(
 
 
 def out_of_scope_targets(pool: PoolManifest, source: str) -> frozenset[str]:
-    """The targets that no scan of a source can contain, by its modality and its field of view."""
+    """Return the targets that no scan of a source can contain, by its modality and its field of view."""
     return frozenset(name for name, row in omitted_targets(pool, ScanScope(), source).items() if row.out_of_scope)
 
 
@@ -132,7 +132,7 @@ def resolve_exclusive(
 
 
 def deepest_last(names: Sequence[str], inside: Mapping[str, Collection[str]]) -> list[str]:
-    """The names in their order, but none before those that it is inside of."""
+    """Return the names in their order, but none before those that it is inside of."""
     order: list[str] = []
     for name in names:
         place = next((i for i, other in enumerate(order) if name in inside[other]), len(order))

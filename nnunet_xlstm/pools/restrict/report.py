@@ -28,7 +28,7 @@ NOT_FROM_MAPS = (
 def legend(
     pool: PoolManifest, native: str | None, allowed: Collection[str], skipped: Mapping[str, OmittedTarget], ending: str
 ) -> dict[str, Any]:
-    """What the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
+    """Return what the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
     if native is not None:
         source = pool.source(native)
         targets = [{"name": name, "ids": list(source.targets[name])} for name in pool.names if name in source.targets]
@@ -141,7 +141,7 @@ def text_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _table(report: Mapping[str, Any]) -> list[str]:
-    """Sums per target, without those that are left out and were not predicted."""
+    """Sum per target, without those that are left out and were not predicted."""
     rows = [["target", "cases", "after", "voxels", "after", "components", "after", "left out because"]]
     for name, target in report["targets"].items():
         before, after = target["before"], target["after"]
