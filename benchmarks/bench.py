@@ -1,17 +1,19 @@
-"""What the studies on real images share: commands run in one work folder, resumable, and the recipe of their arms."""
+"""Share what studies on real images need: resumable commands in one work folder, the variants' recipe."""
 
 from __future__ import annotations
 
 import json
 import os
 import queue
-import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-# of studies whose arms differ in where they start and what they see: the CPU protocol's, validated as little as may be
+from nnunet_xlstm.subprocesses import Commands
+
+# of studies whose variants differ in where they start and what they see: the CPU protocol's, validated as little as may
+# be
 RECIPE = {
     "num_iterations_per_epoch": 50,
     "num_val_iterations_per_epoch": 1,
@@ -44,34 +46,25 @@ class Bench:
         self.cores: queue.Queue[set[int]] = queue.Queue()  # each job at a time has cores of its own
         for job in range(jobs):
             self.cores.put(set(available[job::jobs]))
-        self.folders = {name: work / name for name in ("raw", "preprocessed", "results", "logs", "steps")}
+        self.folders = {name: work / name for name in ("raw", "preprocessed", "results", "steps")}
         for folder in self.folders.values():
             folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, log: str, command: list[str], **environment: str) -> float:
-        """Run to the end; seconds. A failure ends the benchmark with the last lines of the log."""
-        env = os.environ | {f"nnUNet_{n}": str(self.folders[n]) for n in ("raw", "preprocessed", "results")}
-        env |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", **environment}
-        executable = Path(sys.executable).parent / command[0]
-        start = time.time()
-        path = self.folders["logs"] / f"{log}.log"
-        with open(path, "a") as file:
-            file.write(f"$ {' '.join(command)}\n")
-            file.flush()
-            cores = self.cores.get()
-            try:
-                code = subprocess.run(
-                    [str(executable), *command[1:]],
-                    stdout=file,
-                    stderr=file,
-                    env=env,
-                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
-                ).returncode
-            finally:
-                self.cores.put(cores)
-        if code:
-            raise SystemExit(f"{' '.join(command)} ended with {code}:\n" + "".join(open(path).readlines()[-15:]))
-        return time.time() - start
+        """Run to the end; seconds.
+
+        Raises:
+            CommandFailed: with the last lines of the log.
+        """
+        variables = {f"nnUNet_{n}": str(self.folders[n]) for n in ("raw", "preprocessed", "results")}
+        variables |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", **environment}
+        cores = self.cores.get()
+        commands = Commands(self.work, variables, cores)
+        try:
+            commands.run(log, [str(Path(sys.executable).parent / command[0]), *command[1:]])
+        finally:
+            self.cores.put(cores)
+        return commands.done[-1]["seconds"]
 
     def once(self, log: str, command: list[str], **environment: str) -> float:
         """As `run`, but what was done before is not done again; its seconds are kept in `steps/`."""
@@ -89,3 +82,11 @@ class Bench:
         seconds = self.run(log, [*command, *(["--c"] if started else first)], **environment)
         spent = folder / "seconds.json"
         spent.write_text(json.dumps((json.loads(spent.read_text()) if spent.exists() else 0) + seconds))
+
+
+def number_of(script: str, *arguments: str) -> float:
+    """Run a script in a fresh process; return the number in the last line that it prints."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        Commands(Path(folder), {}).run("run", [sys.executable, os.path.abspath(script), *arguments], lines.append)
+    return float(lines[-1])

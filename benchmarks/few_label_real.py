@@ -2,12 +2,13 @@
 
     python benchmarks/few_label_real.py --data $DATA --work WORK --pretrained PRETRAIN_WORK [--datasets 4 27] [--jobs 2]
 
-Plans each data set after the checkpoints (`nnunet_xlstm plan_like`), so that all arms see the same images and patches,
-preprocesses it once, and runs `nnunet_xlstm study few_label`: arms from scratch, fine-tuned in full, frozen, bottom
-alone, from masked modelling, the twin without xLSTM from scratch and pre-trained alike, and nnU-Net's own network, 3
-seeds. Remedies (REMEDIES) are arms of the same study, added with --arms: schedules that keep more of what was learnt,
-and masked modelling on the data set's own training images, without their labels, at its own spacing. Every run is
-skipped when it is done and continued when it was killed. The last line of the output is one JSON object.
+Plans each data set after the checkpoints (`nnunet_xlstm plan_like`), so that all variants see the same images and
+patches, preprocesses it once, and runs `nnunet_xlstm study few_label`: variants from scratch, fine-tuned in full,
+frozen, bottleneck alone, from masked modelling, its ablation without xLSTM from scratch and pre-trained alike, and
+nnU-Net's own network, 3 seeds. Remedies (REMEDIES) are variants of the same study, added with --variants: schedules
+that keep more of what was learnt, and masked modelling on the data set's own training images, without their labels, at
+its own spacing. Every run is skipped when it is done and continued when it was killed. The last line of the output is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DATASETS = {
     4: {"name": "Dataset004_Hippocampus", "mm": ["2", "1", "1"], "patch_size": [20, 40, 32], "subject": None},
     27: {"name": "Dataset027_ACDC", "mm": ["10", "2.5", "2.5"], "patch_size": [8, 64, 64], "subject": r"patient\d+"},
 }
-OURS, TWIN, PLAIN = "nnUNetLikePlans", "nnUNetLikeTwinPlans", "nnUNetLikePlainPlans"
+OURS, NO_XLSTM, PLAIN = "nnUNetLikePlans", "nnUNetLikeNoXLSTMPlans", "nnUNetLikePlainPlans"
 # masked modelling on the data set's own training images -> the run of pretrain_real that it starts from, iterations
 OWN = {"own": (None, 800), "pool_own": ("masked", 800), "own_long": (None, 4000)}
 ITERATIONS = 300  # of a run; other lengths are studies of their own
@@ -39,7 +40,7 @@ STOCK = {"optimizer": "sgd", "initial_lr": 1e-2, "weight_decay": 3e-5, "lr_sched
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """As `nnunet_xlstm study` takes it.
 
     Attributes:
@@ -52,29 +53,29 @@ class Arm:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-ARMS = {
-    "scratch": Arm(),
-    "full": Arm("stage2"),
-    "frozen": Arm("stage2", "nnUNetTrainerFinetuneFrozen_150epochs"),
-    "bottom": Arm("stage2", "nnUNetTrainerFinetuneBottom_150epochs"),
-    "masked": Arm("masked"),
-    "twin_scratch": Arm(plans=TWIN),
-    "twin_full": Arm("twin", plans=TWIN),
-    "nnunet": Arm(plans=PLAIN),
+VARIANTS = {
+    "scratch": Variant(),
+    "full": Variant("stage2"),
+    "frozen": Variant("stage2", "nnUNetTrainerFinetuneFrozen_150epochs"),
+    "bottom": Variant("stage2", "nnUNetTrainerFinetuneBottom_150epochs"),
+    "masked": Variant("masked"),
+    "twin_scratch": Variant(plans=NO_XLSTM),
+    "twin_full": Variant("twin", plans=NO_XLSTM),
+    "nnunet": Variant(plans=PLAIN),
 }
 REMEDIES = {
-    "stage1": Arm("stage1"),
-    "decay": Arm("stage2", config={"layer_decay": 0.7}),
-    "staged": Arm("stage2", "nnUNetTrainerFinetuneStaged", config={"decoder_epochs": 2}),
-    "own": Arm("own"),
-    "own_decay": Arm("own", config={"layer_decay": 0.7}),
-    "pool_own": Arm("pool_own"),
-    "own_long": Arm("own_long"),
+    "stage1": Variant("stage1"),
+    "decay": Variant("stage2", config={"layer_decay": 0.7}),
+    "staged": Variant("stage2", "nnUNetTrainerFinetuneStaged", config={"decoder_epochs": 2}),
+    "own": Variant("own"),
+    "own_decay": Variant("own", config={"layer_decay": 0.7}),
+    "pool_own": Variant("pool_own"),
+    "own_long": Variant("own_long"),
     # no remedies, but controls of the recipe: does the optimiser leave pre-training something to gain?
-    "sgd_scratch": Arm(config=STOCK),
-    "sgd_own": Arm("own", config=STOCK),
+    "sgd_scratch": Variant(config=STOCK),
+    "sgd_own": Variant("own", config=STOCK),
 }
-EVERY_ARM = ARMS | REMEDIES
+EVERY_VARIANT = VARIANTS | REMEDIES
 
 
 class FewLabels(Bench):
@@ -100,12 +101,14 @@ class FewLabels(Bench):
         link(self.folders["raw"] / row["name"], self.data / row["name"])
         self.once(f"fingerprint_{dataset}", ["nnUNetv2_extract_fingerprint", "-d", str(dataset), "-np", "1"])
         folder = self.folders["preprocessed"] / row["name"]
-        for plans, run in ((OURS, "stage2"), (TWIN, "twin")):
+        for plans, run in ((OURS, "stage2"), (NO_XLSTM, "twin")):
             self.plan_like(run, dataset, dataset, plans)
         ours = json.loads((folder / f"{OURS}.json").read_text())
-        twin = json.loads((folder / f"{TWIN}.json").read_text())["configurations"][CONFIGURATION]["architecture"]
+        no_xlstm = json.loads((folder / f"{NO_XLSTM}.json").read_text())["configurations"][CONFIGURATION][
+            "architecture"
+        ]
         network = ours["configurations"][CONFIGURATION]["architecture"]
-        for plans, architecture in ((TWIN, twin), (PLAIN, plain(network))):
+        for plans, architecture in ((NO_XLSTM, no_xlstm), (PLAIN, plain(network))):
             row = ours["configurations"][CONFIGURATION] | {"architecture": network | architecture}
             content = ours | {"plans_name": plans, "configurations": {CONFIGURATION: row}}
             (folder / f"{plans}.json").write_text(json.dumps(content, indent=1))
@@ -145,7 +148,7 @@ class FewLabels(Bench):
         environment = {"nnUNet_xlstm_config": str(config), "nnUNet_results": str(self.work / "own" / run)}
         self.at_once.train_on(f"train_{run}_{dataset}", [*command, "-device", self.device], final.parent, **environment)
 
-    def study(self, dataset: int, arms: list[str], labels: list[int], seeds: int) -> dict:
+    def study(self, dataset: int, variants: list[str], labels: list[int], seeds: int) -> dict:
         row = DATASETS[dataset]
         suffix = "" if self.iterations == ITERATIONS else f"_{self.iterations}"
         out = self.work / f"few_{dataset}{suffix}"
@@ -156,22 +159,22 @@ class FewLabels(Bench):
             "iterations": self.iterations,
             "configuration": CONFIGURATION,
             "config": RECIPE | {"patch_size": row["patch_size"]},
-            "arms": [self.arm(name, dataset) for name in arms],
+            "variants": [self.variant(name, dataset) for name in variants],
         }
         if row["subject"]:
             preset["subject"] = row["subject"]
         path = out.with_suffix(".json")
         path.write_text(json.dumps(preset, indent=1))
-        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "-device", self.device]
-        # a study has all its arms at all its labels, these are the ones asked for now
-        asked = [f"{arm}_n{n}_s*" for n in labels for arm in arms]
+        command = ["nnunet_xlstm", "study", "few_label", "--preset", str(path), "-o", str(out), "--device", self.device]
+        # a study has all its variants at all its labels, these are the ones asked for now
+        asked = [f"{variant}_n{n}_s*" for n in labels for variant in variants]
         self.run(f"study_{dataset}{suffix}", [*command, "--jobs", str(self.jobs), "--only", *asked])
         self.run(f"report_{dataset}{suffix}", [*command, "--only-report"])
         with open(out / "table.csv", newline="") as file:
             return {"table": list(csv.DictReader(file))}
 
-    def arm(self, name: str, dataset: int) -> dict:
-        row = {key: value for key, value in asdict(EVERY_ARM[name]).items() if value}
+    def variant(self, name: str, dataset: int) -> dict:
+        row = {key: value for key, value in asdict(EVERY_VARIANT[name]).items() if value}
         run = row.pop("run", None)
         return {"name": name, **row, **({"checkpoint": str(self.checkpoint(run, dataset))} if run else {})}
 
@@ -205,7 +208,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--pretrained", type=Path, required=True, help="work folder of benchmarks/pretrain_real.py")
     parser.add_argument("--datasets", type=int, nargs="+", default=list(DATASETS), choices=list(DATASETS))
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(EVERY_ARM))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(EVERY_VARIANT))
     parser.add_argument("--labels", type=int, nargs="+", default=[5])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of every run; a multiple of 50")
@@ -216,14 +219,19 @@ def main() -> None:
     bench = FewLabels(*folders, args.iterations, args.jobs, args.device)
     for dataset in args.datasets:
         bench.plan(dataset)
-    own = [(run, d) for run in OWN for d in args.datasets if any(EVERY_ARM[arm].run == run for arm in args.arms)]
+    own = [
+        (run, d)
+        for run in OWN
+        for d in args.datasets
+        if any(EVERY_VARIANT[variant].run == run for variant in args.variants)
+    ]
     for dataset in sorted({d for _, d in own}):
         bench.prepare_own(dataset)
     result = {}
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda one: bench.pretrain(*one), own))
     for dataset in args.datasets:
-        result[DATASETS[dataset]["name"]] = bench.study(dataset, args.arms, args.labels, args.seeds)
+        result[DATASETS[dataset]["name"]] = bench.study(dataset, args.variants, args.labels, args.seeds)
         print(f"{DATASETS[dataset]['name']}: done", file=sys.stderr, flush=True)
     print(json.dumps(result))
 

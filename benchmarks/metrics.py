@@ -11,7 +11,7 @@ Prints what it measures; the last line is one JSON object:
     process_speedup     time of `score_pairs` over 8 cases with 1 process / with 2
     rank_bootstrap_s    seconds for 1,000 resamples of the ranks of 10 models on 100 cases (median of 9)
 
-The arms take turns, and the fastest call of each counts: other load on the machine only ever adds time. MONAI is a
+The variants take turns, and the fastest call of each counts: other load on the machine only ever adds time. MONAI is a
 development dependency (`pip install -e ".[test]"`).
 """
 
@@ -20,23 +20,22 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from bench import number_of
 from scipy.ndimage import gaussian_filter
 
-from nnunet_xlstm.evaluation.classes import Classes
+from nnunet_xlstm.datasets.dataset_json import scored_labels
 from nnunet_xlstm.evaluation.folder import Pair, score_pairs
 from nnunet_xlstm.evaluation.score import Settings, score_case
 from nnunet_xlstm.statistics.ranking import bootstrap_ranks
 
 SHAPE, SPACING, STRUCTURES = (160, 256, 256), (1.0, 1.0, 1.0), 7
-CLASSES = Classes.from_ids({f"structure {i}": i for i in range(1, STRUCTURES + 1)})
+CLASSES = scored_labels({"background": 0} | {f"structure {i}": i for i in range(1, STRUCTURES + 1)})
 
 
 def label_maps(shape=SHAPE, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +77,7 @@ def monai(reference: np.ndarray, prediction: np.ndarray) -> dict[int, list[float
     return result
 
 
-ARMS = {"ours": ours, "monai": monai}
+VARIANTS = {"ours": ours, "monai": monai}
 
 
 def resident_mb(line: str) -> float:
@@ -86,23 +85,22 @@ def resident_mb(line: str) -> float:
         return next(int(row.split()[1]) for row in file if row.startswith(line)) / 1024
 
 
-def extra_memory(arm: str) -> float:
+def extra_memory(variant: str) -> float:
     """Megabytes of one call in this process, which should be fresh (Linux)."""
     pair = label_maps()
     tiny = tuple(np.ascontiguousarray(x[::20, ::32, ::32]) for x in pair)
-    ARMS[arm](*tiny)  # imports, buffers of the libraries
+    VARIANTS[variant](*tiny)  # imports, buffers of the libraries
     ctypes.CDLL(None).malloc_trim(0)  # what making the maps has left must not be there to use
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak starts from here
     before = resident_mb("VmRSS")
-    ARMS[arm](*pair)
+    VARIANTS[variant](*pair)
     return resident_mb("VmHWM") - before
 
 
-def fresh_memory(arm: str) -> float:
-    command = [sys.executable, __file__, "--memory-of", arm]
-    value = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    print(f"{arm}: {value:.0f} MB extra", flush=True)
+def fresh_memory(variant: str) -> float:
+    value = number_of(__file__, "--memory-of", variant)
+    print(f"{variant}: {value:.0f} MB extra", flush=True)
     return value
 
 
@@ -136,23 +134,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", type=int, default=8, help="for the processes")
-    parser.add_argument("--memory-of", choices=ARMS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
         print(extra_memory(args.memory_of))
         return
-    megabytes = {arm: fresh_memory(arm) for arm in ARMS}
+    megabytes = {variant: fresh_memory(variant) for variant in VARIANTS}
     pair = label_maps()
-    results = {arm: run(*pair) for arm, run in ARMS.items()}  # warm up, and they must agree
+    results = {variant: run(*pair) for variant, run in VARIANTS.items()}  # warm up, and they must agree
     for i in results["ours"]:
         np.testing.assert_allclose(results["ours"][i], results["monai"][i], rtol=1e-4)
-    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for _ in range(args.repeats):
-        for arm, run in ARMS.items():
+        for variant, run in VARIANTS.items():
             start = time.perf_counter()
             run(*pair)
-            seconds[arm].append(time.perf_counter() - start)
-    per_class = {arm: min(s) / STRUCTURES for arm, s in seconds.items()}
+            seconds[variant].append(time.perf_counter() - start)
+    per_class = {variant: min(s) / STRUCTURES for variant, s in seconds.items()}
     processes = process_seconds(args.cases)
     result = {
         "speedup_per_class": per_class["monai"] / per_class["ours"],

@@ -14,8 +14,8 @@ Prints what it measures; the last line is one JSON object:
                                  of mlstm_kernels (its hand-written backward pass); null where it is not installed
 
 and, for context, the speed-up over a parallel form under plain autograd (the library's own has its backward pass
-written out, which takes about half the time), versions, threads, seconds and megabytes. Times are medians; the arms of
-a ratio take turns in one process, so that other load on the machine meets all of them. To compare with mlstm_kernels
+written out, which takes about half the time), versions, threads, seconds and megabytes. Times are medians; the variants
+of a ratio take turns in one process, so that other load on the machine meets all of them. To compare with mlstm_kernels
 without installing it:
 
     pip install --no-deps --target DIR mlstm_kernels && PYTHONPATH=DIR python benchmarks/mlstm.py
@@ -27,13 +27,13 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from bench import number_of
 from torch import Tensor
 
 from nnunet_xlstm.layers.mlstm import mlstm_chunkwise, mlstm_parallel
@@ -82,14 +82,14 @@ def plain_parallel(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor
     return weights @ v / (torch.maximum(weights.sum(-1).abs(), torch.exp(-m)) + 1e-6)[..., None]
 
 
-def take_turns(arms: dict[str, tuple[Callable, int]], turns: int) -> dict[str, float]:
-    """Median seconds of each arm; an arm is what to call and how often in its turn.
+def take_turns(variants: dict[str, tuple[Callable, int]], turns: int) -> dict[str, float]:
+    """Median seconds of each variant; a variant is what to call and how often in its turn.
 
-    Each turn starts with a call that is not counted: the arm before has emptied caches and given memory back.
+    Each turn starts with a call that is not counted: the variant before has emptied caches and given memory back.
     """
-    seconds = {name: [] for name in arms}
+    seconds = {name: [] for name in variants}
     for _ in range(turns):
-        for name, (run, times) in arms.items():
+        for name, (run, times) in variants.items():
             run()
             for _ in range(times):
                 start = time.perf_counter()
@@ -132,10 +132,9 @@ def extra_memory(form: str, tokens: int) -> float:
 
 
 def fresh_memory(form: str, tokens: int) -> float:
-    command = [sys.executable, __file__, "--memory-of", form, "--tokens", str(tokens)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    print(f"  {form:<12} {float(out):9.1f} MB extra at {tokens} tokens", flush=True)
-    return float(out)
+    megabytes = number_of(__file__, "--memory-of", form, "--tokens", str(tokens))
+    print(f"  {form:<12} {megabytes:9.1f} MB extra at {tokens} tokens", flush=True)
+    return megabytes
 
 
 def main() -> None:
@@ -143,7 +142,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="short sequence")
     parser.add_argument("--tokens-middle", type=int, default=16384, help="second length for mlstm_kernels")
     parser.add_argument("--tokens-long", type=int, default=65536, help="long sequence")
-    parser.add_argument("--repeats", type=int, default=15, help="turns; slow arms take a third of them")
+    parser.add_argument("--repeats", type=int, default=15, help="turns; slow variants take a third of them")
     parser.add_argument("--threads", type=int, default=1, help="1 suffers least from other load on the machine")
     parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -170,8 +169,8 @@ def main() -> None:
         kernel, native = get_mlstm_kernel("chunkwise--native_custbw"), {}
         for tokens, times in ((short, turns), (middle, few)):
             print(f"against mlstm_kernels, {tokens} tokens")
-            arms = {"chunkwise": mlstm_chunkwise, "native": kernel}
-            pair = take_turns({name: (call(f, tokens, chunk_size=CHUNK), 1) for name, f in arms.items()}, times)
+            variants = {"chunkwise": mlstm_chunkwise, "native": kernel}
+            pair = take_turns({name: (call(f, tokens, chunk_size=CHUNK), 1) for name, f in variants.items()}, times)
             native[str(tokens)] = pair["chunkwise"] / pair["native"]
     result = {
         f"speedup_{short}": slow["parallel"] / slow["chunkwise"],

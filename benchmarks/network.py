@@ -1,4 +1,4 @@
-"""Cost of our networks, their twins without xLSTM, and nnU-Net's own, in one run.
+"""Cost of our networks, their ablations without xLSTM, and nnU-Net's own, in one run.
 
     python benchmarks/network.py [--patch 128] [--time-patch 64] [--repeats 5] [--networks enc enc_no_xlstm ...]
 

@@ -10,7 +10,7 @@ Prints what it measures; the last line is one JSON object:
                    same network, same patches, all scales of deep supervision; in half of the cases half of the targets
                    are annotated
 
-Times are medians; the arms take turns in one process.
+Times are medians; the variants take turns in one process.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ NUMBER = 900
 MAPPINGS = ({"liver": [1, 2], "tumour": [2]}, {"vessel": [3], "tumour": [1]})
 
 
-def take_turns(arms: dict[str, Callable], turns: int) -> dict[str, float]:
-    """Median seconds per call of each arm; the first call of an arm is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
+def take_turns(variants: dict[str, Callable], turns: int) -> dict[str, float]:
+    """Median seconds per call of each variant; the first call of a variant is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(turns + 1):
-        for name, run in arms.items():
+        for name, run in variants.items():
             start = time.perf_counter()
             run()
             if turn:
@@ -85,7 +85,7 @@ def write_sources(root: Path, cases: int, edge: int) -> Path:
     return path
 
 
-def build_arms(root: Path, path: Path) -> dict[str, Callable]:
+def build_variants(root: Path, path: Path) -> dict[str, Callable]:
     runs = iter(range(100))
 
     def ours() -> None:
@@ -112,7 +112,7 @@ def build_arms(root: Path, path: Path) -> dict[str, Callable]:
 # A training step ------------------------------------------------------------------------------------------------------
 
 
-def step_arms(args: argparse.Namespace) -> dict[str, Callable]:
+def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
     patch = (args.patch,) * 3
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(args.batch, 1, *patch, generator=generator).to(memory_format=torch.channels_last_3d)
@@ -127,7 +127,7 @@ def step_arms(args: argparse.Namespace) -> dict[str, Callable]:
         weights[-1] = 0.0
         return [F.interpolate(labels, size) for size in sizes], [w / sum(weights) for w in weights]
 
-    def arm(classes: int, make_loss) -> Callable:
+    def variant(classes: int, make_loss) -> Callable:
         torch.manual_seed(0)
         network = build_network(args.preset, patch, num_classes=classes, deep_supervision=True)
         network.to(memory_format=torch.channels_last_3d)
@@ -153,7 +153,7 @@ def step_arms(args: argparse.Namespace) -> dict[str, Callable]:
         one = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
         return DeepSupervisionWrapper(one, weights), maps
 
-    return {"partial": arm(args.targets, partial), "stock": arm(args.targets + 1, stock)}
+    return {"partial": variant(args.targets, partial), "stock": variant(args.targets + 1, stock)}
 
 
 def main() -> None:
@@ -171,9 +171,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_sources(Path(folder), args.cases, args.edge)
         print(f"pool build, 2 x {args.cases} label maps of {args.edge}^3", flush=True)
-        building = take_turns(build_arms(Path(folder), path), args.turns)
+        building = take_turns(build_variants(Path(folder), path), args.turns)
     print(f"step of {args.preset}, {args.batch} x {args.patch}^3, {args.targets} targets", flush=True)
-    steps = take_turns(step_arms(args), args.turns)
+    steps = take_turns(step_variants(args), args.turns)
     result = {
         "build_ratio": building["build"] / building["bare"],
         "step_ratio": steps["partial"] / steps["stock"],

@@ -1,18 +1,18 @@
 """One network for eleven data sets that label different things, beside one network for each: real images, a CPU.
 
-    python benchmarks/pool_real.py --data $DATA --work WORK [--arms ...] [--jobs 2]
+    python benchmarks/pool_real.py --data $DATA --work WORK [--variants ...] [--jobs 2]
 
 Under the CPU protocol (docs/reference/cpu-protocol.md), with one spacing and patch for all, and for each network one
 set of strides and kernels, so that weights fit everywhere: nnU-Net would plan the pool after its median image, a
 hippocampus. Normalisation is what nnU-Net plans for each data set. Nothing of the test subjects of five data sets is
-used before prediction, neither for plans nor for choices: the last checkpoint is judged. Arms (ARMS): networks on the
-pool with the loss over annotated targets; nnU-Net's network on the pool with nnU-Net's own loss, to which everything
-unannotated is background; and networks on one data set alone, with as many iterations. REMEDIES are arms added with
---arms: other settings of the loss and of how cases are drawn. All predict with `nnUNetv2_predict`; predictions of a
-pool go through `nnunet_xlstm restrict`, which also counts what each scan cannot contain, before and after. Then
-transfer to ACDC from a pool without it (decoder included, or the encoder alone), from single data sets and from
-nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued when they were killed. The last
-line of the output is one JSON object.
+used before prediction, neither for plans nor for choices: the last checkpoint is judged. Variants (VARIANTS): networks
+on the pool with the loss over annotated targets; nnU-Net's network on the pool with nnU-Net's own loss, to which
+everything unannotated is background; and networks on one data set alone, with as many iterations. REMEDIES are variants
+added with --variants: other settings of the loss and of how cases are drawn. All predict with `nnUNetv2_predict`;
+predictions of a pool go through `nnunet_xlstm restrict`, which also counts what each scan cannot contain, before and
+after. Then transfer to ACDC from a pool without it (decoder included, or the encoder alone), from single data sets and
+from nothing, with 10, 20 and 50 epochs. Runs are skipped when they are done and continued when they were killed. The
+last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SPACING, PATCH, BATCH = (4, 2, 2), (16, 64, 64), 2  # thick slices first
 POOLS = {500: "Mixed", 501: "MixedNoACDC"}
 TEST = (4, 27, 111, 113, 121)  # data sets with test subjects
 TRANSFER_TO, LENGTHS = 27, (10, 20, 50)
-ITERATIONS = 500  # of an arm; other lengths have results of their own in the same work folder
+ITERATIONS = 500  # of a variant; other lengths have results of their own in the same work folder
 FOLDS_BEFORE = {True: 5, False: 0}  # a pool brings five folds by subject; ours is the next
 GROUPS = {
     "lesion": "soft_tissue_sarcoma ms_lesion brain_tumor breast_tumor lung_tumor ptv70".split(),
@@ -59,11 +59,11 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def variant(self) -> str:
+    def folder_suffix(self) -> str:
         return "".join(f"_{key}_{value}" for key, value in self.config.items())
 
 
-ARMS = {
+VARIANTS = {
     "pool_tsfm_s": Run(500, "tsfm_s", PARTIAL),
     "pool_tsfm_s_novit": Run(500, "tsfm_s_novit", PARTIAL),
     "pool_xlstm": Run(500, "xlstm", PARTIAL),
@@ -82,8 +82,8 @@ REMEDIES = {  # settings of the training over annotated targets
     "pool_tsfm_s_alike": Run(500, "tsfm_s", PARTIAL, ALIKE),
     "pool_tsfm_s_alike_absent": Run(500, "tsfm_s", PARTIAL, ALIKE | ABSENT),
 }
-EVERY_ARM = ARMS | REMEDIES
-STARTS = {  # of transfer: the arm, and what is taken of it; None is from scratch
+EVERY_VARIANT = VARIANTS | REMEDIES
+STARTS = {  # of transfer: the variant, and what is taken of it; None is from scratch
     "none": None,
     "pool_without_acdc": ("pool_without_acdc", "all"),
     "pool_without_acdc_encoder": ("pool_without_acdc", "encoder"),
@@ -178,7 +178,7 @@ class PoolStudy(Bench):
     def fold(self, run: Run, results: Path | None = None) -> Path:
         name = f"{run.trainer}__{plans_name(run.network)}__{CONFIGURATION}"
         fold = FOLDS_BEFORE[run.dataset in POOLS]
-        results = results or self.work / f"results{self.suffix}{run.variant}"
+        results = results or self.work / f"results{self.suffix}{run.folder_suffix}"
         return results / self.name(run.dataset) / name / f"fold_{fold}"
 
     def train(self, label: str, run: Run, keys: dict, flags: list[str], results: Path | None = None) -> Path:
@@ -226,15 +226,15 @@ class PoolStudy(Bench):
         self.once(f"judge_{label}_{dataset}", [*command, "-djfile", str(self.data / name / "dataset.json")])
         return result | {"dice": dice(json.loads(out.read_text()))}
 
-    def train_arm(self, name: str, seed: int) -> Path:
+    def train_variant(self, name: str, seed: int) -> Path:
         keys = {"num_epochs": self.iterations // RECIPE["num_iterations_per_epoch"], "seed": seed}
-        folder = self.train(name + self.suffix, EVERY_ARM[name], keys | EVERY_ARM[name].config, [])
+        folder = self.train(name + self.suffix, EVERY_VARIANT[name], keys | EVERY_VARIANT[name].config, [])
         print(f"{name}{self.suffix}: trained", file=sys.stderr, flush=True)
         return folder
 
-    def arm(self, name: str, seed: int) -> dict:
-        run, label = EVERY_ARM[name], name + self.suffix
-        spent = self.train_arm(name, seed) / "seconds.json"
+    def variant(self, name: str, seed: int) -> dict:
+        run, label = EVERY_VARIANT[name], name + self.suffix
+        spent = self.train_variant(name, seed) / "seconds.json"
         datasets = [d for d in TEST if run.dataset == 500 or d == run.dataset]
         return {
             # a kill between the last file of a run and this one loses the time, not the run
@@ -243,9 +243,9 @@ class PoolStudy(Bench):
         }
 
     def adapted(self, start: str) -> Path:
-        arm, scope = STARTS[start]
+        variant, scope = STARTS[start]
         weights = self.work / f"{start}{self.suffix}.pth"
-        command = ["nnunet_xlstm", "adapt", str(self.fold(ARMS[arm]) / "checkpoint_final.pth")]
+        command = ["nnunet_xlstm", "adapt", str(self.fold(VARIANTS[variant]) / "checkpoint_final.pth")]
         command += ["-d", str(TRANSFER_TO), "-p", plans_name("tsfm_s"), "-c", CONFIGURATION, "-o", str(weights)]
         self.once(f"adapt_{start}{self.suffix}", [*command, "--scope", scope])
         return weights
@@ -290,13 +290,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(EVERY_ARM))
-    parser.add_argument("--no-transfer", action="store_true", help="the arms alone")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(EVERY_VARIANT))
+    parser.add_argument("--no-transfer", action="store_true", help="the variants alone")
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS), help="transfer: from")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=list(LENGTHS), choices=LENGTHS, help="transfer: epochs"
     )
-    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of an arm; a multiple of 50")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of a variant; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on cores of its own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for training and predicting")
     parser.add_argument("--seed", type=int, default=0)
@@ -304,8 +304,8 @@ def main() -> None:
     study = PoolStudy(args.data.resolve(), args.work.resolve(), args.iterations, args.jobs, args.device)
     study.prepare()
     with ThreadPoolExecutor(args.jobs) as pool:
-        rows = pool.map(lambda name: study.arm(name, args.seed), args.arms)
-        result = {"arms": dict(zip(args.arms, rows, strict=True)), "transfer": {}}
+        rows = pool.map(lambda name: study.variant(name, args.seed), args.variants)
+        result = {"variants": dict(zip(args.variants, rows, strict=True)), "transfer": {}}
     if not args.no_transfer:
         for start in args.starts:
             if start != "none":

@@ -2,10 +2,10 @@
 
     python benchmarks/pool_tables.py RESULT.json -o FOLDER
 
-RESULT.json: the last line of its output. Writes scores.csv (Dice of every arm, test case and class), table.md (a row
-for each arm and data set, with the paired difference to the same network, or nnU-Net's, on that data set alone),
-transfer.md, scores.png and scores.svg. A case counts as the mean over the classes in its reference, a subject as the
-mean over its cases; intervals are 95 %, bootstrapped over subjects.
+RESULT.json: the last line of its output. Writes scores.csv (Dice of every variant, test case and class), table.md (a
+row for each variant and data set, with the paired difference to the same network, or nnU-Net's, on that data set
+alone), transfer.md, scores.png and scores.svg. A case counts as the mean over the classes in its reference, a subject
+as the mean over its cases; intervals are 95 %, bootstrapped over subjects.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def difference(scores: Scores, reference: Scores | None) -> str:
     return estimate([scores[name] - reference[name] for name in scores], "+")
 
 
-def alone(arm: str, dataset: str, scores: dict[str, dict[str, Scores]]) -> Scores | None:
-    """What an arm is compared with: its network on the data set alone, else nnU-Net's."""
+def alone(variant: str, dataset: str, scores: dict[str, dict[str, Scores]]) -> Scores | None:
+    """What a variant is compared with: its network on the data set alone, else nnU-Net's."""
     number = int(dataset[7:10])
     names = [f"alone_{network}_{number}" for network in ("tsfm_s", "nnunet")]
-    wanted = names if arm.startswith("pool_tsfm_s") and "novit" not in arm else names[1:]
+    wanted = names if variant.startswith("pool_tsfm_s") and "novit" not in variant else names[1:]
     return next((scores[name][dataset] for name in wanted if name in scores), None)
 
 
@@ -67,15 +67,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([header, "|" + " --- |" * len(rows[0]), *body]) + "\n"
 
 
-def arms_table(arms: dict, scores: dict[str, dict[str, Scores]]) -> list[list[str]]:
-    rows = [["data set", "subjects", "arm", "Dice", "minus alone", "voxels that cannot be there, before and after"]]
+def variants_table(variants: dict, scores: dict[str, dict[str, Scores]]) -> list[list[str]]:
+    rows = [["data set", "subjects", "variant", "Dice", "minus alone", "voxels that cannot be there, before and after"]]
     for dataset in dict.fromkeys(name for row in scores.values() for name in row):
-        for arm, row in scores.items():
+        for variant, row in scores.items():
             if dataset in row:
-                false = arms[arm]["test"][dataset].get("false_voxels")
+                false = variants[variant]["test"][dataset].get("false_voxels")
                 counts = f"{false['before']}, {false['after']}" if false else "–"
-                minus = difference(row[dataset], alone(arm, dataset, scores))
-                label = arm.rpartition("_")[0] if arm.startswith("alone") else arm
+                minus = difference(row[dataset], alone(variant, dataset, scores))
+                label = variant.rpartition("_")[0] if variant.startswith("alone") else variant
                 rows.append(
                     [dataset, str(len(row[dataset])), label, estimate(list(row[dataset].values())), minus, counts]
                 )
@@ -93,12 +93,12 @@ def transfer_table(transfer: dict) -> list[list[str]]:
 
 
 def figure(scores: dict[str, dict[str, Scores]]):
-    """A panel for each data set; arms on it alone are one row for each network."""
-    plain = {arm: arm.rpartition("_")[0] if arm.startswith("alone") else arm for arm in scores}
-    names = list(dict.fromkeys(plain[arm] for arm, row in scores.items() if row))
+    """A panel for each data set; variants on it alone are one row for each network."""
+    plain = {variant: variant.rpartition("_")[0] if variant.startswith("alone") else variant for variant in scores}
+    names = list(dict.fromkeys(plain[variant] for variant, row in scores.items() if row))
     panels = []
     for dataset in dict.fromkeys(name for row in scores.values() for name in row):
-        rows = {plain[arm]: row[dataset] for arm, row in scores.items() if dataset in row}
+        rows = {plain[variant]: row[dataset] for variant, row in scores.items() if dataset in row}
         subjects = sorted({name for row in rows.values() for name in row})
         values = np.array([[rows.get(name, {}).get(s, np.nan) for s in subjects] for name in names])
         mean = np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in values])
@@ -113,18 +113,18 @@ def main() -> None:
     args = parser.parse_args()
     result = json.loads(args.result.read_text().splitlines()[-1])
     args.out.mkdir(parents=True, exist_ok=True)
-    tests = {arm: row["test"] for arm, row in result["arms"].items()}
-    scores = {arm: {name: by_subject(row["dice"]) for name, row in test.items()} for arm, test in tests.items()}
-    scores = {arm: row for arm, row in scores.items() if row}  # a pool that only others start from has none
+    tests = {variant: row["test"] for variant, row in result["variants"].items()}
+    scores = {variant: {name: by_subject(row["dice"]) for name, row in test.items()} for variant, test in tests.items()}
+    scores = {variant: row for variant, row in scores.items() if row}  # a pool that only others start from has none
     rows = [
-        (arm, name, label, case, dice)
-        for arm, test in tests.items()
+        (variant, name, label, case, dice)
+        for variant, test in tests.items()
         for name, row in test.items()
         for label, cases in row["dice"].items()
         for case, dice in cases.items()
     ]
-    write_csv(args.out / "scores.csv", ["arm", "data set", "class", "case", "Dice"], rows)
-    (args.out / "table.md").write_text(markdown(arms_table(result["arms"], scores)))
+    write_csv(args.out / "scores.csv", ["variant", "data set", "class", "case", "Dice"], rows)
+    (args.out / "table.md").write_text(markdown(variants_table(result["variants"], scores)))
     if result["transfer"]:
         (args.out / "transfer.md").write_text(markdown(transfer_table(result["transfer"])))
     save(figure(scores), args.out / "scores")

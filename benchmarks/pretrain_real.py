@@ -20,7 +20,7 @@ from pathlib import Path
 from bench import Bench, link
 
 PLANNER, PLANS, CONFIGURATION = "nnUNetPlannerXLSTMUNetSmall", "nnUNetXLSTMUNetSmallPlans", "3d_fullres"
-TWIN_PLANNER, TWIN_PLANS = "nnUNetPlannerXLSTMUNetSmallNoXLSTM", "nnUNetXLSTMUNetSmallNoXLSTMPlans"
+NO_XLSTM_PLANNER, NO_XLSTM_PLANS = "nnUNetPlannerXLSTMUNetSmallNoXLSTM", "nnUNetXLSTMUNetSmallNoXLSTMPlans"
 SPACING = ["4", "2", "2"]  # one for both stages: between the thick slices of cine MR and the 1 mm of brain MR
 POOLS = {
     601: ("Stage1Cine", ("027", "pig")),
@@ -56,7 +56,7 @@ PAPER = COMMON | {"batch_size": 2}
 RUNS = {
     "stage1": (601, "nnUNetTrainerDINO", PLANS, SHORT, None),
     "masked": (602, "nnUNetTrainerMasked", PLANS, STEPS, None),
-    "twin": (602, "nnUNetTrainerDINO", TWIN_PLANS, SHORT, None),
+    "twin": (602, "nnUNetTrainerDINO", NO_XLSTM_PLANS, SHORT, None),
     "stage2": (602, "nnUNetTrainerDINO", PLANS, SHORT, "stage1"),
     "heartseg": (602, "nnUNetTrainerDINO_HeartSeg", PLANS, PAPER, None),
     "segsync": (602, "nnUNetTrainerDINO_SegSync", PLANS, PAPER, None),
@@ -75,7 +75,7 @@ class Study(Bench):
         link(pig / "sax_4d.nii.gz", self.data / "cine_4d_pig" / "sax_4d.nii.gz")
         self.once(
             "unlabelled_pig",
-            ["nnunet_xlstm", "unlabelled", "--input", str(pig), "--modality", "MR", "-d", str(PIG), "--name", "Pig"],
+            ["nnunet_xlstm", "unlabelled", "-i", str(pig), "--modality", "MR", "-d", str(PIG), "--name", "Pig"],
         )
         for dataset in PROBES:
             (folder,) = self.data.glob(f"Dataset{dataset:03d}_*")
@@ -88,7 +88,7 @@ class Study(Bench):
         # stage 2 decides the network; stage 1 uses its plans, so that the encoder fits
         fingerprint = ["nnUNetv2_extract_fingerprint", "-d", "601", "602", "-np", "1"]
         self.once("fingerprint", fingerprint)
-        for planner in (PLANNER, TWIN_PLANNER):
+        for planner in (PLANNER, NO_XLSTM_PLANNER):
             command = ["nnUNetv2_plan_experiment", "-d", "602", "-pl", planner, "-overwrite_target_spacing", *SPACING]
             self.once(f"plan_{planner}", command)
         self.once(
@@ -127,16 +127,16 @@ class Study(Bench):
             out = self.work / "features" / f"{run}_{dataset}"
             command = ["nnunet_xlstm", "features", "--checkpoint", str(checkpoint), "-d", str(dataset), "-o", str(out)]
             self.once(f"features_{run}_{dataset}", [*command, "--probe", "--each-layer", "--seed", str(seed), *flags])
-            arms = ["trained", "untrained", "permuted"]
-            command = ["nnunet_xlstm", "compare", *(f"{arm}={out / arm}.json" for arm in arms)]
+            encoders = ["trained", "untrained", "permuted"]
+            command = ["nnunet_xlstm", "compare", *(f"{name}={out / name}.json" for name in encoders)]
             command += ["--subjects", str(out / "subjects.json"), "-o", str(out / "comparison"), "--bootstrap", "10000"]
             self.once(f"compare_{run}_{dataset}", command)
-            result[str(dataset)] = json.loads((out / "features.json").read_text())["arms"]
+            result[str(dataset)] = json.loads((out / "features.json").read_text())["encoders"]
         out = self.work / "features" / f"{run}_pool"
         pool = str(RUNS[run][0])
         command = ["nnunet_xlstm", "features", "--checkpoint", str(checkpoint), "-d", pool, "-o", str(out)]
         self.once(f"features_{run}_pool", [*command, "--knn", "modality", "source", "--seed", str(seed)])
-        result["pool"] = json.loads((out / "features.json").read_text())["arms"]
+        result["pool"] = json.loads((out / "features.json").read_text())["encoders"]
         return result
 
 

@@ -1,12 +1,14 @@
-"""Stock nnU-Net commands from raw images to a five-fold table, for the xLSTM-UNet, its twin and nnU-Net's own network.
+"""Stock nnU-Net commands from raw images to a five-fold table, for the xLSTM-UNet, its ablation and nnU-Net's own
+network.
 
     python benchmarks/real_data.py --data $DATA --work WORK [--datasets 4 27] [--jobs 2]
 
-The CPU protocol (docs/reference/cpu-protocol.md): one trainer, one recipe, one patch and batch for all arms; folds by
-subject from the data folder. Every run is skipped when it is done and continued when it was killed. What it runs, per
-data set: plan and preprocess; train five folds of each arm; find the best configuration; score all validation cases
-and compare the arms (WORK/judged); predict; ensemble; export to zip, install into another results folder, predict from
-there. The last line of the output is one JSON object.
+The CPU protocol (docs/reference/cpu-protocol.md): one trainer, one recipe, one patch and batch for all variants; folds
+by subject from the data folder. Every run is skipped when it is done and continued when it was killed. What it runs,
+per
+data set: plan and preprocess; train five folds of each variant; find the best configuration; score all validation cases
+and compare the variants (WORK/judged); predict; ensemble; export to zip, install into another results folder, predict
+from there. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from bench import Bench, link
 
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
 CONFIGURATION = "3d_fullres"
-ARMS = {"xlstm": "Small", "no_xlstm": "SmallNoXLSTM", "nnunet": "SmallPlain", "shuffled": "SmallShuffled"}
-DEFAULT_ARMS = ("xlstm", "no_xlstm", "nnunet")
+VARIANTS = {"xlstm": "Small", "no_xlstm": "SmallNoXLSTM", "nnunet": "SmallPlain", "shuffled": "SmallShuffled"}
+DEFAULT_VARIANTS = ("xlstm", "no_xlstm", "nnunet")
 DATASETS = {
     4: {"name": "Dataset004_Hippocampus", "patch_size": [24, 40, 32], "plan": []},
     27: {
@@ -36,25 +38,31 @@ DATASETS = {
 FOLDS = range(5)
 
 
-def plans_name(arm: str) -> str:
-    return f"nnUNetXLSTMUNet{ARMS[arm]}Plans"
+def plans_name(variant: str) -> str:
+    return f"nnUNetXLSTMUNet{VARIANTS[variant]}Plans"
 
 
 class CrossValidation(Bench):
     """The commands of this study in one work folder."""
 
-    def model_folder(self, dataset: int, arm: str) -> Path:
-        name = f"{TRAINER}__{plans_name(arm)}__{CONFIGURATION}"
+    def model_folder(self, dataset: int, variant: str) -> Path:
+        name = f"{TRAINER}__{plans_name(variant)}__{CONFIGURATION}"
         return self.folders["results"] / DATASETS[dataset]["name"] / name
 
-    def plan(self, dataset: int, arms: list[str]) -> None:
-        """Plan all arms; preprocess once, since all three share nnU-Net's data."""
+    def plan(self, dataset: int, variants: list[str]) -> None:
+        """Plan all variants; preprocess once, since all three share nnU-Net's data."""
         row = DATASETS[dataset]
         link(self.folders["raw"] / row["name"], self.data / row["name"])
-        for i, arm in enumerate(arms):
-            command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-pl", f"nnUNetPlannerXLSTMUNet{ARMS[arm]}"]
+        for i, variant in enumerate(variants):
+            command = [
+                "nnUNetv2_plan_and_preprocess",
+                "-d",
+                str(dataset),
+                "-pl",
+                f"nnUNetPlannerXLSTMUNet{VARIANTS[variant]}",
+            ]
             command += ["-c", CONFIGURATION, "-npfp", "1", "-np", "1", *row["plan"], *(["--no_pp"] if i else [])]
-            self.once(f"plan_{dataset}_{arm}", command)
+            self.once(f"plan_{dataset}_{variant}", command)
         self.check_folds(dataset)
 
     def check_folds(self, dataset: int) -> None:
@@ -68,9 +76,9 @@ class CrossValidation(Bench):
             if train & val:
                 raise SystemExit(f"{name}: subjects on both sides of a fold: {sorted(train & val)[:3]}")
 
-    def train(self, dataset: int, arm: str, fold: int) -> None:
+    def train(self, dataset: int, variant: str, fold: int) -> None:
         """One fold: done, continued or started. Its seconds of work are added up in `seconds.json`."""
-        folder = self.model_folder(dataset, arm) / f"fold_{fold}"
+        folder = self.model_folder(dataset, variant) / f"fold_{fold}"
         if (folder / "validation" / "summary.json").exists():
             return
         config = self.work / f"config_{dataset}_{fold}.json"
@@ -84,15 +92,15 @@ class CrossValidation(Bench):
             "seed": 1000 + fold,
         }
         config.write_text(json.dumps(values))
-        command = ["nnUNetv2_train", str(dataset), CONFIGURATION, str(fold), "-tr", TRAINER, "-p", plans_name(arm)]
+        command = ["nnUNetv2_train", str(dataset), CONFIGURATION, str(fold), "-tr", TRAINER, "-p", plans_name(variant)]
         command += ["--npz", "-device", "cpu"]
-        self.train_on(f"train_{dataset}_{arm}_{fold}", command, folder, nnUNet_xlstm_config=str(config))
+        self.train_on(f"train_{dataset}_{variant}_{fold}", command, folder, nnUNet_xlstm_config=str(config))
 
-    def scores(self, dataset: int, arm: str) -> list[dict]:
+    def scores(self, dataset: int, variant: str) -> list[dict]:
         """Of each finished fold: mean Dice, Dice per class, seconds, cases."""
         result = []
         for fold in FOLDS:
-            folder = self.model_folder(dataset, arm) / f"fold_{fold}"
+            folder = self.model_folder(dataset, variant) / f"fold_{fold}"
             path = folder / "validation" / "summary.json"
             if not path.exists():
                 continue
@@ -113,7 +121,7 @@ class CrossValidation(Bench):
             )
         return result
 
-    def after_training(self, dataset: int, arms: list[str]) -> dict:
+    def after_training(self, dataset: int, variants: list[str]) -> dict:
         """Best configuration, prediction, ensemble, zip and back. Cases: the validation side of fold 0."""
         name = DATASETS[dataset]["name"]
         splits = json.loads((self.data / name / "splits_final.json").read_text())
@@ -126,22 +134,22 @@ class CrossValidation(Bench):
         seconds = {
             "find_best": self.once(
                 f"find_best_{dataset}",
-                ["nnUNetv2_find_best_configuration", str(dataset), "-p", *(plans_name(a) for a in arms)]
+                ["nnUNetv2_find_best_configuration", str(dataset), "-p", *(plans_name(a) for a in variants)]
                 + ["-c", CONFIGURATION, "-tr", TRAINER, "-np", "1"],
             )
         }
         information = self.folders["results"] / name / "inference_information.json"
         best = json.loads(information.read_text())["best_model_or_ensemble"]
-        self.judge(dataset, arms, seconds)
-        outputs = {arm: images.with_name(arm) for arm in arms}
-        for arm, out in outputs.items():
-            seconds[f"predict_{arm}"] = self.predict(dataset, arm, images, out, self.folders["results"])
+        self.judge(dataset, variants, seconds)
+        outputs = {variant: images.with_name(variant) for variant in variants}
+        for variant, out in outputs.items():
+            seconds[f"predict_{variant}"] = self.predict(dataset, variant, images, out, self.folders["results"])
         ensemble = images.with_name("ensemble")
         seconds["ensemble"] = self.once(
             f"ensemble_{dataset}",
             ["nnUNetv2_ensemble", "-i", *map(str, outputs.values()), "-o", str(ensemble), "-np", "1"],
         )
-        model = self.model_folder(dataset, arms[0])
+        model = self.model_folder(dataset, variants[0])
         seconds["evaluate"] = self.once(
             f"evaluate_{dataset}",
             ["nnUNetv2_evaluate_folder", str(labels), str(ensemble), "-np", "1"]
@@ -151,7 +159,7 @@ class CrossValidation(Bench):
         seconds["zip"] = self.once(
             f"zip_{dataset}",
             ["nnUNetv2_export_model_to_zip", "-d", str(dataset), "-o", str(archive), "-c", CONFIGURATION]
-            + ["-tr", TRAINER, "-p", plans_name(arms[0]), "-f", *(str(f) for f in FOLDS)],
+            + ["-tr", TRAINER, "-p", plans_name(variants[0]), "-f", *(str(f) for f in FOLDS)],
         )
         installed = self.work / "installed"
         seconds["install"] = self.once(
@@ -160,17 +168,17 @@ class CrossValidation(Bench):
             nnUNet_results=str(installed),
         )
         from_zip = images.with_name("from_zip")
-        self.predict(dataset, arms[0], images, from_zip, installed)
+        self.predict(dataset, variants[0], images, from_zip, installed)
         return {
             "best": {key: best[key] for key in best if key != "selected_model_or_models"},
             "ensemble_dice": json.loads((ensemble / "summary.json").read_text())["foreground_mean"]["Dice"],
-            "predict_equals_validation": self.same(outputs[arms[0]], model / "fold_0" / "validation"),
-            "zip_equals_original": self.same(outputs[arms[0]], from_zip),
+            "predict_equals_validation": self.same(outputs[variants[0]], model / "fold_0" / "validation"),
+            "zip_equals_original": self.same(outputs[variants[0]], from_zip),
             "seconds": {key: round(value) for key, value in seconds.items()},
         }
 
-    def judge(self, dataset: int, arms: list[str], seconds: dict) -> None:
-        """Our `evaluate` on the five folds' predictions (find_best has collected them), and `compare` on all arms."""
+    def judge(self, dataset: int, variants: list[str], seconds: dict) -> None:
+        """Run `evaluate` on the five folds' predictions (collected by find_best), and `compare` on all variants."""
         name = DATASETS[dataset]["name"]
         splits = json.loads((self.data / name / "splits_final.json").read_text())
         cases = [case for fold in splits for case in fold["val"]]
@@ -178,14 +186,14 @@ class CrossValidation(Bench):
         out.mkdir(parents=True, exist_ok=True)
         (out / "subjects.json").write_text(json.dumps({case: subject(case) for case in cases}))
         models = []
-        for arm in arms:
-            model = self.model_folder(dataset, arm)
+        for variant in variants:
+            model = self.model_folder(dataset, variant)
             folder = model / f"crossval_results_folds_{'_'.join(str(f) for f in FOLDS)}"
-            models.append(f"{arm}={out / arm}.json")
-            seconds[f"evaluate_{arm}"] = self.once(
-                f"judge_{dataset}_{arm}",
+            models.append(f"{variant}={out / variant}.json")
+            seconds[f"evaluate_{variant}"] = self.once(
+                f"judge_{dataset}_{variant}",
                 ["nnunet_xlstm", "evaluate", "-ref", str(self.data / name / "labelsTr"), "-pred", str(folder)]
-                + ["-djfile", str(model / "dataset.json"), "-o", f"{out / arm}.json"],
+                + ["-djfile", str(model / "dataset.json"), "-o", f"{out / variant}.json"],
             )
         seconds["compare"] = self.once(
             f"compare_{dataset}",
@@ -193,10 +201,10 @@ class CrossValidation(Bench):
             + ["--subjects", str(out / "subjects.json"), "--bootstrap", "10000"],
         )
 
-    def predict(self, dataset: int, arm: str, images: Path, out: Path, results: Path) -> float:
+    def predict(self, dataset: int, variant: str, images: Path, out: Path, results: Path) -> float:
         """With fold 0 alone: the cases are its validation side, so the score is of unseen images."""
         command = ["nnUNetv2_predict", "-i", str(images), "-o", str(out), "-d", str(dataset), "-c", CONFIGURATION]
-        command += ["-tr", TRAINER, "-p", plans_name(arm), "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"]
+        command += ["-tr", TRAINER, "-p", plans_name(variant), "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"]
         return self.once(
             f"predict_{dataset}_{out.name}", [*command, "--save_probabilities"], nnUNet_results=str(results)
         )
@@ -225,15 +233,15 @@ def per_fold(folds_a: list[dict], folds_b: list[dict]) -> list[float]:
     return [f["dice"] - b_of[f["fold"]] for f in folds_a if f["fold"] in b_of]
 
 
-def summarise(bench: CrossValidation, datasets: list[int], arms: list[str]) -> dict:
-    """Per data set and arm: mean and SD over folds, and xlstm minus the arm."""
+def summarise(bench: CrossValidation, datasets: list[int], variants: list[str]) -> dict:
+    """Per data set and variant: mean and SD over folds, and xlstm minus the variant."""
     table = {}
     for dataset in datasets:
-        rows = {arm: bench.scores(dataset, arm) for arm in arms}
+        rows = {variant: bench.scores(dataset, variant) for variant in variants}
         entry = {}
-        for arm, folds in rows.items():
+        for variant, folds in rows.items():
             dice = [f["dice"] for f in folds]
-            entry[arm] = {
+            entry[variant] = {
                 "folds": len(folds),
                 "dice": statistics.mean(dice) if dice else None,
                 "sd": statistics.stdev(dice) if len(dice) > 1 else None,
@@ -244,8 +252,8 @@ def summarise(bench: CrossValidation, datasets: list[int], arms: list[str]) -> d
                 },
                 "seconds_per_fold": [f["seconds"] for f in folds],
             }
-            if arm != "xlstm" and folds and rows.get("xlstm"):
-                entry[arm]["xlstm_minus_arm"] = per_fold(rows["xlstm"], folds)
+            if variant != "xlstm" and folds and rows.get("xlstm"):
+                entry[variant]["xlstm_minus_variant"] = per_fold(rows["xlstm"], folds)
         table[DATASETS[dataset]["name"]] = entry
     return table
 
@@ -257,7 +265,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--datasets", type=int, nargs="+", default=list(DATASETS), choices=list(DATASETS))
-    parser.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS))
+    parser.add_argument("--variants", nargs="+", default=list(DEFAULT_VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS))
     parser.add_argument("--iterations", type=int, default=500, help="a fold; a multiple of 50")
     parser.add_argument("--jobs", type=int, default=1, help="folds trained at the same time, each on cores of its own")
@@ -268,24 +276,24 @@ def main() -> None:
     deadline = time.time() + 60 * args.minutes
 
     def train(job: tuple[int, int, str]) -> None:
-        dataset, fold, arm = job
+        dataset, fold, variant = job
         if time.time() < deadline:
-            bench.train(dataset, arm, fold)
-            print(f"{DATASETS[dataset]['name']} {arm} fold {fold}: done", file=sys.stderr, flush=True)
+            bench.train(dataset, variant, fold)
+            print(f"{DATASETS[dataset]['name']} {variant} fold {fold}: done", file=sys.stderr, flush=True)
 
     for dataset in args.datasets:
-        bench.plan(dataset, args.arms)
-    jobs = [(dataset, fold, arm) for dataset in args.datasets for fold in args.folds for arm in args.arms]
+        bench.plan(dataset, args.variants)
+    jobs = [(dataset, fold, variant) for dataset in args.datasets for fold in args.folds for variant in args.variants]
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(train, jobs))
-    result = {"table": summarise(bench, args.datasets, args.arms)}
+    result = {"table": summarise(bench, args.datasets, args.variants)}
     for dataset in args.datasets:
-        if all(len(bench.scores(dataset, arm)) == len(FOLDS) for arm in args.arms):
+        if all(len(bench.scores(dataset, variant)) == len(FOLDS) for variant in args.variants):
             result.setdefault("after_training", {})[DATASETS[dataset]["name"]] = bench.after_training(
-                dataset, args.arms
+                dataset, args.variants
             )
     if args.cases:
-        rows = {DATASETS[d]["name"]: {a: bench.scores(d, a) for a in args.arms} for d in args.datasets}
+        rows = {DATASETS[d]["name"]: {a: bench.scores(d, a) for a in args.variants} for d in args.datasets}
         args.cases.write_text(json.dumps(rows, indent=1))
     print(json.dumps(result))
 

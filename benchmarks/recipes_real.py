@@ -7,8 +7,8 @@ Hippocampus, patches and split of the CPU protocol (docs/reference/cpu-protocol.
 trains (two epochs of two iterations), validates and predicts with every trainer and planner of the two papers at its
 full size, on twelve subjects. Without it, three networks with the features of preset `small` are trained twice: with
 their paper's recipe (after pre-training without labels on the fold's own training images, where the paper pre-trains)
-and with the protocol's. All validation subjects are scored by `evaluate`, the arms compared by `compare`. Runs that are
-done are kept. The last line of the output is one JSON object.
+and with the protocol's. All validation subjects are scored by `evaluate`, the variants compared by `compare`. Runs that
+are done are kept. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHORT = "nnUNetTrainerXLSTMUNetShort"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """A network, its pre-training (None: from scratch) and its trainer."""
 
     plans: str
@@ -37,13 +37,13 @@ class Arm:
     trainer: str
 
 
-ARMS = {
-    "segsync": Arm(SEGSYNC, "nnUNetTrainerDINO_SegSync", "nnUNetTrainerFinetune_SegSync"),
-    "heartseg": Arm(HEARTSEG, "nnUNetTrainerDINO_HeartSeg", "nnUNetTrainerFinetuneFrozen"),
-    "nnunet": Arm(PLAIN, None, "nnUNetTrainerXLSTMUNet"),
-    "segsync_short": Arm(SEGSYNC, "nnUNetTrainerDINO_SegSync", SHORT),
-    "heartseg_short": Arm(HEARTSEG, "nnUNetTrainerDINO_HeartSeg", SHORT),
-    "nnunet_short": Arm(PLAIN, None, SHORT),
+VARIANTS = {
+    "segsync": Variant(SEGSYNC, "nnUNetTrainerDINO_SegSync", "nnUNetTrainerFinetune_SegSync"),
+    "heartseg": Variant(HEARTSEG, "nnUNetTrainerDINO_HeartSeg", "nnUNetTrainerFinetuneFrozen"),
+    "nnunet": Variant(PLAIN, None, "nnUNetTrainerXLSTMUNet"),
+    "segsync_short": Variant(SEGSYNC, "nnUNetTrainerDINO_SegSync", SHORT),
+    "heartseg_short": Variant(HEARTSEG, "nnUNetTrainerDINO_HeartSeg", SHORT),
+    "nnunet_short": Variant(PLAIN, None, SHORT),
 }
 # trainer -> plans that it is tried on; planners that no trainer stands for
 EACH_TRAINER = {
@@ -78,7 +78,7 @@ class Recipes(Bench):
     def train(
         self, number: int, name: str, trainer: str, plans: str, keys: dict, start: Path | None, results: str
     ) -> Path:
-        """Done, continued or started; its folder. Results of an arm are apart, since arms share trainers."""
+        """Done, continued or started; its folder. Results of a variant are apart, since variants share trainers."""
         root = self.work / "runs" / results
         fold = root / name / f"{trainer}__{plans}__{CONFIGURATION}" / "fold_0"
         pretraining = "DINO" in trainer
@@ -156,16 +156,18 @@ class Recipes(Bench):
             kwargs["n_conv_per_stage_decoder"] = [1] * (kwargs["n_stages"] - 1)
             path.write_text(json.dumps(content, indent=1))
 
-    def arm(self, name: str, pretraining: int) -> dict:
-        arm = ARMS[name]
+    def variant(self, name: str, pretraining: int) -> dict:
+        variant = VARIANTS[name]
         start, seconds = None, {}
-        if arm.pretraining:
+        if variant.pretraining:
             keys = {"num_epochs": pretraining // 25, "num_iterations_per_epoch": 25, "num_val_iterations_per_epoch": 2}
-            fold = self.train(NUMBER, NAME, arm.pretraining, arm.plans, keys, None, "pretraining")
+            fold = self.train(NUMBER, NAME, variant.pretraining, variant.plans, keys, None, "pretraining")
             start = fold / "checkpoint_final.pth"
             seconds["pretraining"] = round(json.loads((fold / "seconds.json").read_text()))
         keys = {"num_epochs": self.iterations // EPOCH, "num_iterations_per_epoch": EPOCH, "mirroring": False}
-        fold = self.train(NUMBER, NAME, arm.trainer, arm.plans, keys | {"num_val_iterations_per_epoch": 1}, start, name)
+        fold = self.train(
+            NUMBER, NAME, variant.trainer, variant.plans, keys | {"num_val_iterations_per_epoch": 1}, start, name
+        )
         seconds["training"] = round(json.loads((fold / "seconds.json").read_text()))
         scores = self.work / "judged" / f"{name}.json"
         scores.parent.mkdir(exist_ok=True)
@@ -180,7 +182,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help=f"folder with {NAME}")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--each", action="store_true", help="every trainer and planner once")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--iterations", type=int, default=200, help=f"of fine-tuning; a multiple of {EPOCH}")
     parser.add_argument("--pretraining", type=int, default=100, help="steps of pre-training; a multiple of 25")
     args = parser.parse_args()
@@ -190,8 +192,8 @@ def main() -> None:
         print(json.dumps({"each": bench.each(), "seconds": round(time.time() - start)}))
         return
     bench.prepare()
-    table = {name: bench.arm(name, args.pretraining) for name in args.arms}
-    models = [f"{name}={bench.work / 'judged' / name}.json" for name in args.arms]
+    table = {name: bench.variant(name, args.pretraining) for name in args.variants}
+    models = [f"{name}={bench.work / 'judged' / name}.json" for name in args.variants]
     out = bench.work / "judged" / "comparison"
     bench.run("compare", ["nnunet_xlstm", "compare", *models, "-o", str(out), "--bootstrap", "10000"])
     print(json.dumps({"table": table, "seconds": round(time.time() - start)}))

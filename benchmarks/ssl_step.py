@@ -10,7 +10,7 @@ Prints what it measures; the last line is one JSON object:
     views_ratio    views per second of our loader / samples per second of nnU-Net's own augmentation at the same patch,
                    both from an image in memory, both with one thread
 
-The step is that of the trainer's recipe. Times are medians; the arms take turns in one process.
+The step is that of the trainer's recipe. Times are medians; the variants take turns in one process.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import importlib
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from bench import number_of
 
 from nnunet_xlstm import registry
 from nnunet_xlstm.config.pretraining import PretrainingConfig
@@ -139,13 +138,13 @@ def stock_samples(args: argparse.Namespace) -> Callable[[], int]:
     return lambda: len(loader.generate_train_batch()["data"])
 
 
-def take_turns(arms: dict[str, Callable], turns: int) -> dict[str, float]:
-    """Median seconds per call of each arm; the first call of an arm is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for run in arms.values():
+def take_turns(variants: dict[str, Callable], turns: int) -> dict[str, float]:
+    """Median seconds per call of each variant; the first call of a variant is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for run in variants.values():
         run()
     for _ in range(turns):
-        for name, run in arms.items():
+        for name, run in variants.items():
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -155,11 +154,11 @@ def take_turns(arms: dict[str, Callable], turns: int) -> dict[str, float]:
     return medians
 
 
-def mean_seconds_per_view(arms: dict[str, Callable], turns: int) -> dict[str, float]:
+def mean_seconds_per_view(variants: dict[str, Callable], turns: int) -> dict[str, float]:
     """Mean, not median: a random change of intensity that is seldom drawn counts too."""
-    spent, made = dict.fromkeys(arms, 0.0), dict.fromkeys(arms, 0)
+    spent, made = dict.fromkeys(variants, 0.0), dict.fromkeys(variants, 0)
     for turn in range(turns + 1):
-        for name, run in arms.items():
+        for name, run in variants.items():
             np.random.seed(turn)
             torch.manual_seed(turn)
             start = time.perf_counter()
@@ -167,9 +166,9 @@ def mean_seconds_per_view(arms: dict[str, Callable], turns: int) -> dict[str, fl
             if turn:
                 spent[name] += time.perf_counter() - start
                 made[name] += n
-    for name in arms:
+    for name in variants:
         print(f"  {name:8} {spent[name] / made[name]:8.4f} s per view  ({made[name]} views)", flush=True)
-    return {name: spent[name] / made[name] for name in arms}
+    return {name: spent[name] / made[name] for name in variants}
 
 
 def peak_mb() -> float:
@@ -178,14 +177,11 @@ def peak_mb() -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
-def memory_of(arm: str, args: argparse.Namespace) -> float:
+def memory_of(variant: str, args: argparse.Namespace) -> float:
     """Peak megabytes above the imports, in a fresh process, over two steps (the second has the optimizer's state)."""
     flags = [f"--{k}={getattr(args, k)}" for k in ("preset", "patch", "batch", "trainer", "threads")]
-    out = subprocess.run(
-        [sys.executable, __file__, "--memory-of", arm, *flags], check=True, capture_output=True, text=True
-    )
-    megabytes = float(out.stdout.strip().splitlines()[-1])
-    print(f"  {arm:8} {megabytes:8.1f} MB", flush=True)
+    megabytes = number_of(__file__, "--memory-of", variant, *flags)
+    print(f"  {variant:8} {megabytes:8.1f} MB", flush=True)
     return megabytes
 
 

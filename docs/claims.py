@@ -130,11 +130,11 @@ def find(file: str, row: dict) -> dict[str, str]:
     return found[0]
 
 
-def by_subject(files: list[str], arm: str, dataset: str) -> dict[str, float]:
+def by_subject(files: list[str], variant: str, dataset: str) -> dict[str, float]:
     """Mean Dice of each subject: over the classes of a case, then over the cases of a subject."""
     cases: dict[str, list[float]] = {}
     for row in (row for file in files for row in read_rows(file)):
-        if (row["arm"], row["data set"]) == (arm, dataset):
+        if (row["variant"], row["data set"]) == (variant, dataset):
             cases.setdefault(row["case"], []).append(float(row["Dice"]))
     subjects: dict[str, list[float]] = {}
     for case, values in cases.items():
@@ -151,14 +151,14 @@ def look_up(source: dict) -> Estimate:
             `{file, row[, columns][, reverse]}`: a row of a table of differences; `reverse` swaps the two sides;
             `{file, text, row}`: a cell such as "-0.047 (-0.065 to -0.027)" of a Markdown table;
             `{file, column, minus: [row, row]}`: the difference of two means, without interval;
-            `{scores, dataset, minus: [arm, arm]}`: recomputed from the scores of cases, paired, with the library's
-            bootstrap over subjects.
+            `{scores, dataset, minus: [variant, variant]}`: recomputed from the scores of cases, paired, with the
+            library's bootstrap over subjects.
 
     Raises:
-        ValueError: the rows are not found, or the two arms have other subjects.
+        ValueError: the rows are not found, or the two variants have other subjects.
     """
     if "scores" in source:
-        a, b = (by_subject(source["scores"], arm, source["dataset"]) for arm in source["minus"])
+        a, b = (by_subject(source["scores"], variant, source["dataset"]) for variant in source["minus"])
         if not a or set(a) != set(b):
             raise ValueError(f"{source['minus']} on {source['dataset']}: not the same subjects.")
         difference = np.array([a[name] - b[name] for name in a])

@@ -33,21 +33,23 @@ TRAINERS = (
         for length in ("", "_10epochs", "_20epochs", "_50epochs", "_100epochs")
     }
 )
-# Each preset with its twin; two more controls exist for the preset of the CPU studies.
-_PRESETS = [f"{preset}{twin}" for preset in ("", "Bi", "Enc", "Small", "Tiny", "Large") for twin in ("", "NoXLSTM")]
+# Each preset with its ablation; two more controls exist for the preset of the CPU studies.
+_PRESETS = [
+    f"{preset}{ablation}" for preset in ("", "Bi", "Enc", "Small", "Tiny", "Large") for ablation in ("", "NoXLSTM")
+]
 PLANNERS = (
     {
         f"nnUNetPlannerXLSTMUNet{preset}": "nnunet_xlstm.planners.nnUNetPlannerXLSTMUNet"
         for preset in (*_PRESETS, "SmallShuffled", "SmallPlain")
     }
     | {
-        f"nnUNetPlannerSegSync{reading}{twin}": "nnunet_xlstm.planners.nnUNetPlannerSegSync"
+        f"nnUNetPlannerSegSync{reading}{ablation}": "nnunet_xlstm.planners.nnUNetPlannerSegSync"
         for reading in ("", "Bi")
-        for twin in ("", "NoXLSTM")
+        for ablation in ("", "NoXLSTM")
     }
     | {
-        f"nnUNetPlannerTSFM_{size}{twin}": "nnunet_xlstm.planners.nnUNetPlannerTSFM"
+        f"nnUNetPlannerTSFM_{size}{ablation}": "nnunet_xlstm.planners.nnUNetPlannerTSFM"
         for size in ("S", "B", "L", "1p6B")
-        for twin in ("", "NoViT")
+        for ablation in ("", "NoViT")
     }
 )

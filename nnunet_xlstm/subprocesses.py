@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from nnunet_xlstm.errors import CommandFailed
+from nnunet_xlstm.io.write import WriteError
 
 try:
     import fcntl
@@ -54,6 +55,7 @@ class Commands:
         Raises:
             CommandFailed: exit status other than 0; its text shows the command, its last lines and where its log is.
             Stopped: see `stop`.
+            WriteError: the log cannot be written; the command was ended.
         """
         if self._stopped:
             raise Stopped(stage)
@@ -61,7 +63,7 @@ class Commands:
         log.parent.mkdir(parents=True, exist_ok=True)
         last: deque[str] = deque(maxlen=LAST_LINES)
         start = time.perf_counter()
-        with log.open("a", encoding="utf-8") as file:
+        with log.open("ab", buffering=0) as file:  # nothing is left to write when it is closed
             _lock(file, log)
             process = self._process = subprocess.Popen(
                 command,
@@ -82,7 +84,7 @@ class Commands:
                 if self._stopped:  # in between
                     process.terminate()
                 for line in process.stdout:
-                    file.write(line)
+                    _append(file, line, log)
                     last.append(line.rstrip())
                     if on_line is not None:
                         on_line(line)
@@ -106,7 +108,14 @@ class Commands:
             self._process.terminate()
 
 
-def _lock(file: TextIO, log: Path) -> None:
+def _append(file: BinaryIO, line: str, log: Path) -> None:
+    try:
+        file.write(line.encode())
+    except OSError as error:
+        raise WriteError(log, error) from error
+
+
+def _lock(file: BinaryIO, log: Path) -> None:
     """Wait until no other process works on this stage.
 
     The child inherits the lock. Where this process is killed, and the child still writes a checkpoint, the next run of

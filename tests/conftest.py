@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.png import PNG
 
-pytest_plugins = ["support.nnunet_folders"]
+pytest_plugins = ["support.nnunet_folders", "support.small_disk"]
 
 # Threads that wait shall sleep: other tests, and the commands that tests start, run at the same time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -79,11 +79,11 @@ def test_only_these_claims_have_no_scores_in_the_repository():
 
 def test_recomputed_intervals_are_paired_over_subjects(tmp_path, monkeypatch):
     """Two classes and two phases of a patient: one value for each patient."""
-    rows = ["arm,data set,class,case,Dice"]
-    for arm, gain in (("a", 0.1), ("b", 0.0)):
+    rows = ["variant,data set,class,case,Dice"]
+    for variant, gain in (("a", 0.1), ("b", 0.0)):
         for patient in range(3):
             for phase in ("ED", "ES"):
-                rows += [f"{arm},D,{k},patient{patient}_{phase},{0.2 * patient + 0.1 * k + gain}" for k in (1, 2)]
+                rows += [f"{variant},D,{k},patient{patient}_{phase},{0.2 * patient + 0.1 * k + gain}" for k in (1, 2)]
     (tmp_path / "scores.csv").write_text("\n".join(rows) + "\n")
     monkeypatch.setattr(claims, "RESULTS", tmp_path)
     assert list(claims.by_subject(["scores.csv"], "b", "D")) == ["patient0", "patient1", "patient2"]

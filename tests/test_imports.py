@@ -21,24 +21,27 @@ PACKAGE = "nnunet_xlstm"
 
 # package -> (packages of nnunet_xlstm that it imports, third-party packages that it may import). The first set is
 # exact: an arrow that no file needs is taken out, a new one is added on purpose. nnunet counts by its rooms; a module
-# beside the packages counts as one; `errors` may be imported by all.
+# beside the packages counts as one.
 ARRAYS = {"numpy", "scipy", "SimpleITK"}
 TORCH = {"torch", "numpy", "einops", "dynamic_network_architectures"}
 NNUNET = TORCH | {"nnunetv2", "batchgenerators", "batchgeneratorsv2", "acvl_utils", "threadpoolctl", "tqdm"}
 FILES = {"io", "imaging"}
+SHARED = ("errors", "choices")  # may be imported by all
 ALLOWED = {
     # files, and what stands in them
     "errors": (set(), set()),
+    "choices": (set(), set()),
     "registry": (set(), set()),
     "machine": (set(), set()),
-    "subprocesses": (set(), set()),
+    "subprocesses": ({"io"}, set()),
+    "parallel": (set(), {"tqdm"}),
     "io": (set(), set()),
     "html": ({"io"}, set()),
     "imaging": ({"io"}, ARRAYS | {"nibabel", "tifffile", "PIL", "pydicom"}),
     # data sets
-    "datasets": (FILES, {"numpy", "SimpleITK", "tqdm"}),
-    "catalogue": (FILES | {"datasets"}, {"numpy", "SimpleITK"}),
-    "pools": (FILES | {"datasets", "catalogue"}, ARRAYS | {"tqdm"}),
+    "datasets": (FILES | {"parallel"}, {"numpy", "SimpleITK", "tqdm"}),
+    "catalogue": (FILES | {"datasets", "parallel"}, {"numpy", "SimpleITK"}),
+    "pools": (FILES | {"datasets", "catalogue", "parallel"}, ARRAYS | {"tqdm"}),
     "phantoms": (FILES | {"catalogue"}, ARRAYS),
     # networks, and what they learn from
     "config": ({"io"}, set()),
@@ -48,10 +51,10 @@ ALLOWED = {
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     # inside nnU-Net
     "nnunet.install": ({"io", "machine", "registry"}, NNUNET),
-    "nnunet.planning": (FILES | {"machine", "networks"}, NNUNET),
+    "nnunet.planning": (FILES | {"datasets", "machine", "networks"}, NNUNET),
     "nnunet.checkpoints": ({"config", "datasets", "io"}, TORCH),
     "nnunet.loading": ({"datasets", "networks", "nnunet.planning", "pretraining"}, NNUNET),
-    "nnunet.transfer": ({"io", "layers", "networks", "nnunet.checkpoints", "nnunet.planning"}, NNUNET),
+    "nnunet.transfer": ({"datasets", "io", "layers", "networks", "nnunet.checkpoints", "nnunet.planning"}, NNUNET),
     "nnunet.training": (
         {"config", "datasets", "figures", "io", "layers", "losses", "networks", "pools", "pretraining", "registry"}
         | {"nnunet.checkpoints", "nnunet.loading"},
@@ -59,26 +62,42 @@ ALLOWED = {
     ),
     "nnunet.probing": (
         FILES
-        | {"figures", "pretraining"}
+        | {"datasets", "evaluation", "figures", "pretraining"}
         | {f"nnunet.{p}" for p in ("checkpoints", "loading", "planning", "transfer")},
         NNUNET | ARRAYS,
     ),
     # scores and pictures
     "statistics": (set(), {"numpy", "scipy"}),
-    "figures": (FILES, {"numpy", "SimpleITK", "matplotlib"}),
-    "evaluation": (FILES | {"datasets", "html"}, ARRAYS | {"tqdm"}),
+    "figures": (FILES | {"statistics"}, {"numpy", "SimpleITK", "matplotlib"}),
+    "evaluation": (FILES | {"datasets", "html", "parallel", "statistics"}, ARRAYS | {"tqdm"}),
     "comparison": (
         {"datasets", "evaluation", "figures", "html", "io", "statistics"},
         {"numpy", "matplotlib", "tqdm"},
     ),
-    "meshes": (FILES | {"evaluation", "figures"}, ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"}),
+    "meshes": (
+        FILES | {"datasets", "evaluation", "figures", "parallel"},
+        ARRAYS | {"matplotlib", "tqdm", "vtkmodules", "pyvista"},
+    ),
+    "view": (FILES | {"datasets", "evaluation", "figures", "meshes", "parallel"}, set()),
     # whole runs
     "demo": (
-        FILES | {"datasets", "evaluation", "figures", "html", "nnunet.install", "phantoms", "subprocesses"},
+        FILES | {"datasets", "figures", "html", "nnunet.install", "phantoms", "subprocesses"},
         {"numpy", "SimpleITK", "tqdm"},
     ),
     "studies": (
-        {"comparison", "config", "datasets", "evaluation", "figures", "html", "io", "pools", "registry", "statistics"}
+        {
+            "comparison",
+            "config",
+            "datasets",
+            "evaluation",
+            "figures",
+            "html",
+            "imaging",
+            "io",
+            "pools",
+            "registry",
+            "statistics",
+        }
         | {"nnunet.install", "nnunet.loading", "nnunet.training", "subprocesses"},
         {"numpy", "tqdm"},
     ),
@@ -175,7 +194,7 @@ def test_import_direction(module):
     own, third_party = ALLOWED.get(package, (set(), set()))
     if package != "cli":
         for name in own_imports(module):
-            if package_of(name) not in own | {package, "errors"}:
+            if package_of(name) not in own | {package, *SHARED}:
                 pytest.fail(f"{module} must not import {name}")
     for name in imports(module, SOURCES[module], top_level_only=package == "cli"):
         root = name.split(".")[0]
@@ -186,14 +205,14 @@ def test_import_direction(module):
 def test_a_command_imports_nothing_of_ours_before_it_runs():
     for module in SOURCES:
         if package_of(module) == "cli":
-            assert {package_of(name) for name in own_imports(module, top_level_only=True)} <= {"cli", "errors"}, module
+            assert {package_of(name) for name in own_imports(module, top_level_only=True)} <= {"cli", *SHARED}, module
 
 
 def test_every_package_is_listed_with_the_arrows_that_it_has():
     found: dict[str, set[str]] = {package_of(module): set() for module in SOURCES if "." in module}
     for module in SOURCES:
         targets = {package_of(name) for name in own_imports(module)}
-        found.setdefault(package_of(module), set()).update(targets - {package_of(module), "errors"})
+        found.setdefault(package_of(module), set()).update(targets - {package_of(module), *SHARED})
     del found[""], found["nnunet"], found["cli"]  # the empty package above; a command may import anything
     assert found == {package: own for package, (own, _) in ALLOWED.items() if package != "cli"}
 
@@ -208,7 +227,7 @@ def test_the_map_is_true():
             for name, own in zip(names.split(", "), arrows.split("; ") * len(names.split(", ")), strict=False):
                 rows[name.strip("`")] = set() if own == "nothing" else set(own.split(", "))
     del rows["cli"]
-    left_out = ("errors", "__main__", "cli")  # in the text, or without a subject of its own
+    left_out = (*SHARED, "__main__", "cli")  # in the text, or without a subject of its own
     assert rows == {package: own for package, (own, _) in ALLOWED.items() if package not in left_out}
 
 

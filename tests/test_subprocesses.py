@@ -7,9 +7,11 @@ import sys
 import threading
 
 import pytest
+from support.small_disk import resize, used
 
 from nnunet_xlstm import subprocesses
 from nnunet_xlstm.errors import CommandFailed, UserError
+from nnunet_xlstm.io.write import WriteError
 from nnunet_xlstm.nnunet.install import environment, registration
 from nnunet_xlstm.subprocesses import Commands, Stopped
 
@@ -30,6 +32,14 @@ def test_failed_command_shows_what_happened(tmp_path):
     text = str(failure.value)
     assert "exit status 3" in text and "line 39" in text and "line 10\n" not in text
     assert str(tmp_path / "logs" / "train.log") in text and sys.executable in text
+
+
+def test_a_full_disk_names_the_log_and_ends_the_command(disk):
+    commands = Commands(disk, {})
+    resize(disk, used(disk) + 8192)
+    with pytest.raises(WriteError, match=r"logs/talk\.log: cannot be written .*make room on that disk"):
+        commands.run("talk", [sys.executable, "-c", "while True: print('x' * 1000, flush=True)"])
+    assert commands._process.poll() is not None
 
 
 def test_interrupt_ends_the_child(tmp_path, monkeypatch):

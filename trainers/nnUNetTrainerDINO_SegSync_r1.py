@@ -1,4 +1,4 @@
-"""Pre-training with the settings of 3D-SegSync and a head at the bottom alone."""
+"""Pre-training with the settings of 3D-SegSync and a head at the bottleneck alone."""
 
 from nnunet_xlstm.config.pretraining import SEGSYNC_R1
 from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer

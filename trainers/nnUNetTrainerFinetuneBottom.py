@@ -1,4 +1,4 @@
-"""Fine-tuning of the bottom and the decoder."""
+"""Fine-tuning of the bottleneck and the decoder."""
 
 from nnunet_xlstm.config.finetuning import BOTTOM_150, SEGSYNC_BOTTOM
 from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer

@@ -5,7 +5,7 @@ from nnunet_xlstm.nnunet.training.finetuning import FinetuneTrainer
 
 
 class nnUNetTrainerFinetuneFrozen(FinetuneTrainer):
-    """3D-Heart_Seg: encoder and bottom stay as pre-trained, the decoder learns (Adam 1e-4, constant, 1000 epochs)."""
+    """3D-Heart_Seg: encoder and bottleneck stay as they are, the decoder learns (Adam 1e-4, constant, 1000 epochs)."""
 
     recipe = HEARTSEG
 

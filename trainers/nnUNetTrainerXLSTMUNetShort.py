@@ -1,4 +1,4 @@
-"""A short recipe for studies on a CPU, the same for all arms (docs/reference/cpu-protocol.md)."""
+"""A short recipe for studies on a CPU, the same for all variants (docs/reference/cpu-protocol.md)."""
 
 from nnunet_xlstm.config import SegmentationConfig
 from nnunet_xlstm.nnunet.training.base import BaseTrainer

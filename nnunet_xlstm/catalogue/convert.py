@@ -8,13 +8,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.catalogue.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
-from nnunet_xlstm.catalogue.entries import DataSet, load_dataset, read_dataset
+from nnunet_xlstm.catalogue.entries import DataSet, count_sets, load_dataset, read_dataset, shipped
 from nnunet_xlstm.catalogue.layout import NativeCase, find_native
-from nnunet_xlstm.datasets.build import Summary, build, run_jobs
+from nnunet_xlstm.datasets.build import Summary, build
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.ingest import ENDING, readable_in_place
 from nnunet_xlstm.datasets.raw_dataset import RawDataset, channel_names, open_dataset
@@ -22,6 +23,7 @@ from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.datasets.subjects import CaseNames, safe_name, subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.dicom.series import Reasons
+from nnunet_xlstm.parallel import for_each
 
 MAKER = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
@@ -58,8 +60,6 @@ def convert(
     Raises:
         ValueError, OSError: another converter serves; nothing is found; a value that is no label; no room.
     """
-    if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of cases to convert at a time, 1 or more")
     entry = find_entry(name)
     check_served(entry, root, number)
     subject = subject or (entry.layout or {}).get("subject")
@@ -110,7 +110,7 @@ def check_served(entry: DataSet, root: Path | None = None, number: int | None = 
     if entry.no_masks:
         raise DatasetError(
             f"{entry.name} has {entry.no_masks}: there is no label map to convert. For its images alone call: "
-            f"nnunet_xlstm unlabelled --input {root or 'DIR'} --modality {min(entry.modalities)} -d {number or 'ID'}. "
+            f"nnunet_xlstm unlabelled -i {root or 'DIR'} --modality {min(entry.modalities)} -d {number or 'ID'}. "
             "If you have made masks, describe them in a copy of the entry, and give its path as the name"
         )
     if entry.nnunet_converter:
@@ -241,8 +241,11 @@ def _named_apart(tests: Sequence[CaseJob], train: Sequence[CaseJob]) -> list[Cas
 
 
 def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int) -> Reasons:
-    work = [(convert_test_case, job, job.name, dataset.folder) for job in jobs]
-    return [reason for reasons in run_jobs(work, processes) for reason in reasons] if work else []
+    if not jobs:
+        return []
+    convert_one = partial(convert_test_case, folder=dataset.folder)
+    results = for_each(convert_one, jobs, processes, desc="test cases")
+    return [reason for _, reasons in results for reason in reasons]
 
 
 def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
@@ -252,3 +255,15 @@ def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
         count = entry.cases["train"]
         rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))
     return rows
+
+
+def catalogue_lines() -> list[str]:
+    """Return the shipped catalogue as lines of text: a row for each entry, and how many there are."""
+    entries = {name: load_dataset(name) for name in shipped()}
+    rows = catalogue_rows(entries)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{name:{widths[0]}}  {cases:>{widths[1]}}  {access:{widths[2]}}  {by:{widths[3]}}  {title}"
+        for name, cases, access, by, title in rows
+    ]
+    return [*lines, "", count_sets(entries.values())]

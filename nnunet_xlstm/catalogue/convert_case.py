@@ -108,15 +108,15 @@ def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry
     return {base: Entry(images, name, row)}, []
 
 
-def convert_test_case(job: CaseJob, base: str, folder: Path) -> Reasons:
+def convert_test_case(job: CaseJob, folder: Path) -> Reasons:
     """Makes a test case, unless its files are there and newer than their sources: imagesTs, and labelsTs if public.
 
     `nnUNetv2_predict` takes a folder of files with the ending .nii.gz, not a list: an image that has this ending is
     linked, which takes no room and, like the references of training images, follows the original; every other one is
     converted. Where links are not allowed, the file is copied.
     """
-    targets = [folder / f"imagesTs/{base}_{channel:04d}{ENDING}" for channel in range(len(job.images))]
-    answer = folder / f"labelsTs/{base}{ENDING}"
+    targets = [folder / f"imagesTs/{job.name}_{channel:04d}{ENDING}" for channel in range(len(job.images))]
+    answer = folder / f"labelsTs/{job.name}{ENDING}"
     sources = [*([path] for path in job.images), list(job.labels.values())]
     if all(map(_is_newer, [*targets, answer], sources)):
         return []

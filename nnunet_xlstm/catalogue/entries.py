@@ -13,10 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.catalogue.checks import shown, table_faults
 from nnunet_xlstm.catalogue.schema import DATASET, POOL
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import Record, check, refuse, shown
 
 POOL_PREFIX = "pool_"
 ACCESS_PHRASES = {
@@ -145,7 +145,9 @@ def read_dataset(path: Path) -> DataSet:
         DatasetError: with all faults of the file.
     """
     content = read_json(path)
-    _raise(path, dataset_faults(content) or _name_faults(content, path))
+    check(content, Record(DATASET), str(path))
+    refuse(_dataset_rules(content), str(path))
+    _check_name(content, path)
     return DataSet(**content)
 
 
@@ -156,7 +158,9 @@ def read_pool_plan(path: Path) -> PoolPlan:
         DatasetError: with all faults of the file.
     """
     content = read_json(path)
-    _raise(path, pool_faults(content) or _name_faults(content, path))
+    check(content, Record(POOL), str(path))
+    refuse(_pool_rules(content), str(path))
+    _check_name(content, path)
     rows = [Target(**row) for row in content["targets"]]
     sources = [
         PoolSource(load_dataset(row["catalogue"]), row.get("cases"), _source_targets(row, {t.name for t in rows}))
@@ -176,17 +180,9 @@ def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
 
 
-def _name_faults(content: dict[str, Any], path: Path) -> list[str]:
-    return (
-        []
-        if content["name"] == path.stem
-        else [f"name: {shown(content['name'])}; write {shown(path.stem)}, as the file is called"]
-    )
-
-
-def _raise(path: Path, faults: list[str]) -> None:
-    if faults:
-        raise DatasetError("\n- ".join([f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}", *faults]))
+def _check_name(content: dict[str, Any], path: Path) -> None:
+    if content["name"] != path.stem:
+        raise DatasetError(f"{path}: name is {shown(content['name'])}; give {shown(path.stem)}, as the file is called")
 
 
 def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]]:
@@ -196,16 +192,7 @@ def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]
     return {target: ids for target, ids in load_dataset(row["catalogue"]).targets.items() if target in known}
 
 
-# Faults -------------------------------------------------------------------------------------------------------------
-
-
-def dataset_faults(content: Any) -> list[str]:
-    """All that is wrong with the content of an entry; rules between keys once each key is sound."""
-    return list(table_faults(content, DATASET, "the file")) or list(_dataset_rules(content))
-
-
-def pool_faults(content: Any) -> list[str]:
-    return list(table_faults(content, POOL, "the file")) or list(_pool_rules(content))
+# Rules between keys -------------------------------------------------------------------------------------------------
 
 
 def _dataset_rules(content: dict[str, Any]) -> Iterator[str]:
@@ -248,6 +235,8 @@ def _layout_faults(content: dict[str, Any]) -> Iterator[str]:
     if layout is not None and converter is not None:
         yield "layout, nnunet_converter: both are given; keep one"
     names = [channel["name"] for channel in content["channels"]]
+    if len(set(names)) < len(names):
+        yield f"channels: two have one name in {shown(names)}; give each its own"
     for key in {"image", "test_image"} & (layout or {}).keys():
         if set(layout[key]) != set(names):
             yield f"layout: {key} has patterns for {shown(list(layout[key]))}; the channels are {shown(names)}"

@@ -62,7 +62,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         DatasetError: there is no such folder, or no case in it; or two files fit one case equally well.
     """
     if not root.is_dir():
-        raise DatasetError(f"--input {root}: no such folder")
+        raise DatasetError(f"-i {root}: no such folder")
     top = absolute(root)
     files = sorted(relative for path in files_below(top) if "__MACOSX" not in (relative := _below(path, top)))
     patterns = entry.layout
@@ -185,7 +185,7 @@ def _nothing_found(
     text = f"{root} holds no {what} of {entry.name}: {counts}; there are {len(files)} files"
     text += f", such as {shown}" if files else ""
     if place := _better_root(root, files, patterns[0]):
-        return f"{text}. The pattern fits below {place}: give that as --input"
+        return f"{text}. The pattern fits below {place}: give that as -i"
     if entry.verified["layout"] == "no":
         return f"{text}. The layout is not verified: correct a copy of {entry.name}.json and convert that"
     return f"{text}. Give the folder that the official download unpacks to"

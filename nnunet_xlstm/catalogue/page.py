@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from nnunet_xlstm.catalogue.checks import Key, shown
 from nnunet_xlstm.catalogue.entries import DataSet, count_sets, load_dataset, load_pool, shipped, shipped_pools
 from nnunet_xlstm.catalogue.schema import (
     ACCESS,
@@ -21,6 +20,7 @@ from nnunet_xlstm.catalogue.schema import (
     SOURCE,
     TARGET,
 )
+from nnunet_xlstm.io.validate import Key, shown
 
 MANY_LABELS = 8  # more are counted, not listed
 
@@ -98,7 +98,7 @@ def _keys(title: str, table: dict[str, Key]) -> Iterator[str]:
     yield title.replace("key", "| key", 1) + " | type | meaning | example |\n|---|---|---|---|"
     for key, row in table.items():
         optional = "" if row.required else " (optional)"
-        yield f"| `{key}`{optional} | {row.type} | {row.meaning} | `{shown(row.example)}` |"
+        yield f"| `{key}`{optional} | {row.constraint.rule} | {row.meaning} | `{shown(row.example)}` |"
 
 
 def _set_table(sets: list[DataSet]) -> Iterator[str]:

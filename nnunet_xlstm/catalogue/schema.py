@@ -1,40 +1,33 @@
-"""Keys of the catalogue's files as data: type, meaning, example and check."""
+"""Keys of the catalogue's files as data: constraint, meaning and example of each."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
-from nnunet_xlstm.catalogue.checks import (
-    Faults,
-    Key,
-    choice,
-    choices,
-    count,
-    expression,
-    flag,
-    groups,
-    is_text,
-    labels,
-    modality,
-    name,
-    nested,
-    number,
-    or_empty,
-    or_null,
-    pattern,
-    patterns,
-    rows,
-    shown,
-    stray,
-    table_faults,
-    targets,
-    text,
-    text_or_null,
-    texts,
-)
+from nnunet_xlstm.choices import REGIONS
 from nnunet_xlstm.datasets.case_index import MODALITIES, SAMPLING
+from nnunet_xlstm.datasets.dataset_json import ID
+from nnunet_xlstm.datasets.subjects import subject_pattern
+from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.validate import (
+    FLAG,
+    PLAIN_NAME,
+    TEXT,
+    Either,
+    Key,
+    ListOf,
+    Record,
+    TableOf,
+    Value,
+    is_text,
+    matching,
+    null_or,
+    number,
+    one_of,
+)
 
-REGIONS = ("head", "neck", "thorax", "abdomen", "pelvis", "limbs")
 GROUPS = ("organ", "vessel", "lesion")  # painted in this order
 MERGES = ("unified", "none")
 FACTS = ("labels", "channels", "cases", "licence", "layout", "targets", "access")
@@ -47,106 +40,121 @@ ACCESS = {
     "local": "made on the user's own machine: an excerpt of published data that this project measures on, or phantoms",
 }
 ANNOTATIONS = ("masks", "contours", "values", "none")
+PLACEHOLDERS = ("case", "label", "phase")
+
+# Constraints of this catalogue ----------------------------------------------------------------------------------------
 
 
-def channels(value: Any) -> Faults:
-    if not isinstance(value, list) or not value:
-        yield f'{shown(value)} holds no channels; write [{{"name": "CT", "modality": "CT"}}]'
-        return
-    for row in value:
-        yield from table_faults(row, CHANNEL, "a channel")
-    names = [row["name"] for row in value if isinstance(row, dict) and is_text(row.get("name"))]
-    if len(set(names)) < len(names):
-        yield f"two channels have one name in {shown(names)}; name each differently"
+def _is_pattern(value: Any) -> bool:
+    if not is_text(value) or value.startswith(("/", "~")) or "\\" in value or ".." in value.split("/"):
+        return False
+    return "{case}" in value and all(name in PLACEHOLDERS for name in re.findall(r"\{(.*?)\}", value))
 
+
+class _Expression(Value):
+    """A regular expression; the fault is the compiler's own."""
+
+    def faults(self, value: Any, path: str = "") -> Iterator[str]:
+        yield from TEXT.faults(value, path)
+        if is_text(value):
+            try:
+                subject_pattern(value)
+            except DatasetError as error:
+                yield f"{path}: {error}"
+
+
+PATTERN = Value(
+    "a path below the root, with / and {case} where the name of the case stands, perhaps {label} and {phase}",
+    _is_pattern,
+)
+PATTERNS = TableOf(PATTERN, "an object channel -> pattern, a row for every channel", least=1)
+EXPRESSION = _Expression("a regular expression", is_text)
+COUNT = null_or(number(0, whole=True))
+MODALITY = one_of(MODALITIES)
+MODALITY_LIST = ListOf(MODALITY, least=1, distinct=True)
+REGION_LIST = ListOf(one_of(REGIONS), least=1, distinct=True)
+TEXTS = ListOf(TEXT, distinct=True)
+TARGETS_OF = ListOf(TEXT, least=2, distinct=True)
+TARGET_GROUPS = ListOf(TARGETS_OF)
+IDS = ListOf(ID, least=1, distinct=True)
+LABELS = TableOf(ID, "an object label -> id, without the background, 0", key=TEXT, distinct=True)
+TARGET_IDS = TableOf(IDS, "an object target -> ids, several for their union", key=PLAIN_NAME)
+ALIASES = TableOf(
+    TEXT, "an object id -> label, ids in quotation marks", key=matching("[1-9][0-9]{0,8}", "an id in quotation marks")
+)
 
 # Tables -------------------------------------------------------------------------------------------------------------
 
 CHANNEL = {
-    "name": Key("text", "as the authors call it", "CT", text),
-    "modality": Key("modality or list", "CT, MR or PET; a list where the cases differ", "CT", modality),
+    "name": Key(TEXT, "as the authors call it", "CT"),
+    "modality": Key(Either(MODALITY, MODALITY_LIST), "CT, MR or PET; a list where the cases differ", "CT"),
 }
 CASES = {
-    "train": Key(
-        "number or null", "cases with labels to be had, as the authors count them; all cases if none has", 131, count
-    ),
-    "test": Key("number or null", "cases of the test set", 70, count),
-    "test_labels": Key("true, false, null", "whether the labels of the test set are public", False, flag),
+    "train": Key(COUNT, "cases with labels to be had, as the authors count them; all cases if none has", 131),
+    "test": Key(COUNT, "cases of the test set", 70),
+    "test_labels": Key(null_or(FLAG), "whether the labels of the test set are public", False),
 }
 LAYOUT = {
-    "image": Key("channel -> pattern", "images with labels", {"CT": "ct_train/{case}_image.nii.gz"}, patterns),
-    "label": Key("pattern", "their labels; with {label} one mask per label", "ct_train/{case}_label.nii.gz", pattern),
-    "test_image": Key("channel -> pattern", "test set", {"CT": "ct_test/{case}_image.nii.gz"}, patterns, False),
-    "test_label": Key("pattern", "where they are public", "ct_test/{case}_label.nii.gz", pattern, False),
+    "image": Key(PATTERNS, "images with labels", {"CT": "ct_train/{case}_image.nii.gz"}),
+    "label": Key(PATTERN, "their labels; with {label} one mask per label", "ct_train/{case}_label.nii.gz"),
+    "test_image": Key(PATTERNS, "test set", {"CT": "ct_test/{case}_image.nii.gz"}, required=False),
+    "test_label": Key(PATTERN, "where they are public", "ct_test/{case}_label.nii.gz", required=False),
     "subject": Key(
-        "regular expression",
-        "finds the subject in the name of a case; else it is the case",
-        r"^patient\d+",
-        expression,
-        False,
+        EXPRESSION, "finds the subject in the name of a case; else it is the case", r"^patient\d+", required=False
     ),
 }
-VERIFIED = {fact: Key("mark", "", "file", choice(MARKS)) for fact in FACTS}
-
+VERIFIED = {fact: Key(one_of(MARKS), example="file") for fact in FACTS}
 DATASET = {
-    "name": Key("name", "of the entry and its file", "MSD03_Liver", name),
-    "title": Key("text", "what it is", "Medical Segmentation Decathlon, task 3: liver", text),
-    "url": Key("text or null", "official page or publication", "http://medicaldecathlon.com", text_or_null),
-    "licence": Key("text or null", "of the data; null: not known", "CC BY-SA 4.0", text_or_null),
-    "citation": Key("text or null", "what its authors ask to cite", "arXiv:1902.09063", text_or_null),
-    "version": Key("text or null", "where versions differ in ids", "1", text_or_null, required=False),
-    "channels": Key("list of channels", "in nnU-Net's order", [{"name": "CT", "modality": "CT"}], channels),
-    "access": Key(
-        "text or null", "who can have it, see below; null: not known", "public", or_null(choice(tuple(ACCESS)))
-    ),
+    "name": Key(PLAIN_NAME, "of the entry and its file", "MSD03_Liver"),
+    "title": Key(TEXT, "what it is", "Medical Segmentation Decathlon, task 3: liver"),
+    "url": Key(null_or(TEXT), "official page or publication", "http://medicaldecathlon.com"),
+    "licence": Key(null_or(TEXT), "of the data; null: not known", "CC BY-SA 4.0"),
+    "citation": Key(null_or(TEXT), "what its authors ask to cite", "arXiv:1902.09063"),
+    "version": Key(null_or(TEXT), "where versions differ in ids", "1", required=False),
+    "channels": Key(ListOf(Record(CHANNEL), least=1), "in nnU-Net's order", [{"name": "CT", "modality": "CT"}]),
+    "access": Key(null_or(one_of(tuple(ACCESS))), "who can have it, see below; null: not known", "public"),
     "annotation": Key(
-        "text",
+        one_of(ANNOTATIONS),
         "what the authors give beside the images: masks (the default), contours (points or lines), values (numbers or "
         "classes of a case), none; all but masks leave labels and targets empty",
         "masks",
-        choice(ANNOTATIONS),
         required=False,
     ),
-    "labels": Key("label -> id", "native ids, without 0", {"liver": 1, "cancer": 2}, or_empty(labels)),
-    "optional_labels": Key("list of labels", "not annotated in every case", ["larynx"], texts, required=False),
-    "stray": Key(
-        "id -> label", "values that no label has, and what to read them as", {"421": "LA"}, stray, required=False
-    ),
-    "cases": Key("object", "see below", {"train": 131, "test": 70, "test_labels": False}, nested(CASES, "cases")),
-    "layout": Key("object or null", "see below", {"label": "{case}_label.nii.gz"}, nested(LAYOUT, "layout", null=True)),
-    "nnunet_converter": Key(
-        "text or null", "nnU-Net's own converter, a module or a command", "Dataset027_ACDC", text_or_null
-    ),
-    "targets": Key("target -> ids", "unified targets; several ids are a union", {"liver": [1, 2]}, or_empty(targets)),
-    "exclusive": Key("list of groups", "targets that cannot overlap", [["kidney_left", "kidney_right"]], groups),
-    "over": Key("list of chains", "painted in this order, lesions over organs", [["liver", "liver_tumor"]], groups),
-    "field_of_view": Key("list of regions", "all that some scan may show", ["thorax", "abdomen"], choices(REGIONS)),
-    "verified": Key("fact -> mark", "how each fact was verified", {"labels": "file"}, nested(VERIFIED, "verified")),
-    "sources": Key("list of texts", "where the facts were seen", ["dataset.json of the archive"], texts),
-    "notes": Key("list of texts", "traps", ["read the labels as 16 bit"], texts, required=False),
+    "labels": Key(LABELS, "native ids, without 0", {"liver": 1, "cancer": 2}),
+    "optional_labels": Key(TEXTS, "not annotated in every case", ["larynx"], required=False),
+    "stray": Key(ALIASES, "values that no label has, and what to read them as", {"421": "LA"}, required=False),
+    "cases": Key(Record(CASES), "see below", {"train": 131, "test": 70, "test_labels": False}),
+    "layout": Key(null_or(Record(LAYOUT)), "see below", {"label": "{case}_label.nii.gz"}),
+    "nnunet_converter": Key(null_or(TEXT), "nnU-Net's own converter, a module or a command", "Dataset027_ACDC"),
+    "targets": Key(TARGET_IDS, "unified targets; several ids are a union", {"liver": [1, 2]}),
+    "exclusive": Key(TARGET_GROUPS, "targets that cannot overlap", [["kidney_left", "kidney_right"]]),
+    "over": Key(TARGET_GROUPS, "painted in this order, lesions over organs", [["liver", "liver_tumor"]]),
+    "field_of_view": Key(REGION_LIST, "all that some scan may show", ["thorax", "abdomen"]),
+    "verified": Key(Record(VERIFIED), "how each fact was verified", {"labels": "file"}),
+    "sources": Key(TEXTS, "where the facts were seen", ["dataset.json of the archive"]),
+    "notes": Key(TEXTS, "traps", ["read the labels as 16 bit"], required=False),
 }
-
 TARGET = {
-    "id": Key("number", "1, 2, 3 ... in the order of the list", 1, number),
-    "name": Key("name", "of the unified target", "liver", name),
-    "group": Key("text", "organ, vessel or lesion", "organ", choice(GROUPS)),
-    "modality": Key("list of modalities", "that can show it", ["CT", "MR"], choices(MODALITIES)),
-    "region": Key("list of regions", "where it can lie", ["abdomen"], choices(REGIONS)),
+    "id": Key(ID, "1, 2, 3 ... in the order of the list", 1),
+    "name": Key(PLAIN_NAME, "of the unified target", "liver"),
+    "group": Key(one_of(GROUPS), "organ, vessel or lesion", "organ"),
+    "modality": Key(MODALITY_LIST, "that can show it", ["CT", "MR"]),
+    "region": Key(REGION_LIST, "where it can lie", ["abdomen"]),
 }
 SOURCE = {
-    "catalogue": Key("name", "an entry of the catalogue", "MSD03_Liver", name),
-    "cases": Key("number or null", "cases that the pool's authors count", 131, count, required=False),
-    "targets": Key("target -> ids", "replaces the entry's targets", {"liver": [1, 2]}, targets, required=False),
+    "catalogue": Key(PLAIN_NAME, "an entry of the catalogue", "MSD03_Liver"),
+    "cases": Key(COUNT, "cases that the pool's authors count", 131, required=False),
+    "targets": Key(TARGET_IDS, "replaces the entry's targets", {"liver": [1, 2]}, required=False),
 }
 POOL = {
-    "name": Key("name", "of the pool and its file", "pool_tumor", name),
-    "title": Key("text", "what it is", "Tumours and organs of ten data sets", text),
-    "targets": Key("list of targets", "see below", [{"id": 1, "name": "liver"}], rows(TARGET, "the target")),
-    "sources": Key("list of sources", "see below", [{"catalogue": "MSD03_Liver"}], rows(SOURCE, "the source")),
+    "name": Key(PLAIN_NAME, "of the pool and its file", "pool_tumor"),
+    "title": Key(TEXT, "what it is", "Tumours and organs of ten data sets"),
+    "targets": Key(ListOf(Record(TARGET), least=1), "see below", [{"id": 1, "name": "liver"}]),
+    "sources": Key(ListOf(Record(SOURCE), least=1), "see below", [{"catalogue": "MSD03_Liver"}]),
     "exclusive": DATASET["exclusive"],
     "over": DATASET["over"],
-    "merge": Key("text", "unified: one target for all sets; none: one for each set", "unified", choice(MERGES)),
-    "modality": Key("list of modalities", "of all sources together", ["CT", "MR"], choices(MODALITIES)),
-    "sampling": Key("text", "as in POOL.json", "sqrt", choice(SAMPLING)),
+    "merge": Key(one_of(MERGES), "unified: one target for all sets; none: one for each set", "unified"),
+    "modality": Key(MODALITY_LIST, "of all sources together", ["CT", "MR"]),
+    "sampling": Key(one_of(SAMPLING), "as in POOL.json", "sqrt"),
     "notes": DATASET["notes"],
 }

@@ -2,6 +2,8 @@
 
 import argparse
 
+from nnunet_xlstm.cli.options import add_dataset, add_processes
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -9,14 +11,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that are missing or cut off, NaN, unknown label ids, grids that differ, a wrong number of channels or cases, "
         "files that macOS left. Errors come first, then warnings. Exit code 1 where there are errors."
     )
-    parser.add_argument("-d", required=True, metavar="ID", help="number, name or folder of the data set")
-    parser.add_argument("-np", type=int, default=1, metavar="N", help="cases at a time (%(default)s)")
+    add_dataset(parser)
+    add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.datasets.check import check_dataset, find_dataset
 
-    report = check_dataset(find_dataset(args.d), args.np)
+    report = check_dataset(find_dataset(args.dataset), args.processes)
     for finding in report.findings:
         print(finding)
     warnings = len(report.findings) - report.errors

@@ -10,7 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_xlstm.config import SegmentationConfig, rows
+    from nnunet_xlstm.config import SegmentationConfig
+    from nnunet_xlstm.config.page import rows
     from nnunet_xlstm.nnunet.training.run_config import load_recipe
 
     if args.markdown:
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.trainer) if args.trainer else SegmentationConfig()
     for row in rows(type(recipe)):
         value = json.dumps(getattr(recipe, row.name))
-        print(f"{row.name:32} {row.type:24} default {value:12} {row.text}")
+        print(f"{row.name:32} {row.rule:40} default {value:12} {row.text}")
     return 0
 
 

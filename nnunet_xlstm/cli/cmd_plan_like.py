@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.options import add_trust_options
+from nnunet_xlstm.choices import SPACING_MODES
+from nnunet_xlstm.cli.options import add_dataset, add_trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,16 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "normalisation, and spacing as chosen. Needs the data set's fingerprint (nnUNetv2_extract_fingerprint)."
     )
     parser.add_argument("checkpoint", type=Path, help="of our pre-training, of nnU-Net or of nnssl")
-    parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="target data set: id or name")
+    add_dataset(parser, "target data set: id or name")
     parser.add_argument("-p", dest="plans", default="nnUNetLikePlans", metavar="NAME", help="(%(default)s)")
     parser.add_argument(
         "--spacing",
-        choices=("like_pretrained", "default", "fixed", "no_resample"),
-        default="like_pretrained",
+        choices=SPACING_MODES,
+        default=SPACING_MODES[0],
         help="of the pre-training, what nnU-Net plans, --target-spacing, or images as they are (%(default)s)",
     )
     parser.add_argument("--target-spacing", type=float, nargs="+", metavar="MM", help="for fixed, thick slices first")
-    add_trust_options(parser)
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_xlstm.cli.output import print_summary
+from nnunet_xlstm.cli.options import add_new_dataset, add_processes
 from nnunet_xlstm.errors import ConfigError
 
 
@@ -16,43 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("action", choices=("build", "check"))
     parser.add_argument("file", type=Path, metavar="POOL.json", help="what to unite: docs/reference/pool.md")
-    parser.add_argument("-d", type=int, metavar="ID", help="number of the data set (build)")
-    parser.add_argument("--name", help="of the data set; default: the name in POOL.json")
-    parser.add_argument("-np", type=int, default=1, metavar="N", help="files at a time (%(default)s)")
+    add_new_dataset(parser, "the name in POOL.json", required=False)
+    add_processes(parser, "files")
 
 
 def run(args: argparse.Namespace) -> int:
-    import logging
-    import sys
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if args.action == "check":
-        from nnunet_xlstm.pools.check import check_pool
-
-        print_report(check_pool(args.file, args.np))
-        return 0
+    from nnunet_xlstm.datasets.build import summary_lines
     from nnunet_xlstm.pools.build import build_pool
+    from nnunet_xlstm.pools.check import check_pool
 
-    if args.d is None:
+    if args.action == "check":
+        print("\n".join(check_pool(args.file, args.processes).lines()))
+        return 0
+    if args.number is None:
         raise ConfigError("pool build: give the number of the data set with -d")
-    dataset, summary = build_pool(args.file, args.d, args.name, args.np)
-    print_summary(dataset, summary, args.d)
+    dataset, summary = build_pool(args.file, args.number, args.name, args.processes)
+    print("\n".join(summary_lines(dataset, summary, args.number)))
     return 0
-
-
-def print_report(report) -> None:
-    """Counts per target, pairs that are annotated together, and conflicts."""
-    from nnunet_xlstm.cli.output import text_table
-
-    rows = [("target", "annotated", "present", "median ml")]
-    for t in report.targets:
-        rows.append((t.name, str(t.cases), str(t.present), "-" if t.median_ml is None else f"{t.median_ml:.3g}"))
-    for line, t in zip(text_table(rows), [None, *report.targets], strict=True):
-        print(line + (f"  {', '.join(f'{source} {n}' for source, n in t.sources.items())}" if t else "  by source"))
-    pairs = [f"{a} + {b}: {count}" for (a, b), count in report.together.items() if count]
-    never = sum(not count for count in report.together.values())
-    print(f"\nannotated in the same cases ({never} pairs of targets never are):")
-    print("\n".join(f"  {pair}" for pair in pairs) or "  no two targets")
-    print("\nconflicts:" if report.conflicts else "\nno conflicts")
-    for conflict in report.conflicts:
-        print(f"  {conflict}")

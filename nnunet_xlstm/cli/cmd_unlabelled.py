@@ -1,7 +1,9 @@
 """`nnunet_xlstm unlabelled`: a data set of images without labels."""
 
 import argparse
-from pathlib import Path
+
+from nnunet_xlstm.choices import MODALITIES
+from nnunet_xlstm.cli.options import add_input, add_new_dataset, add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,12 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "converted. A body mask takes the place of the label, so that stock planning and preprocessing run. What "
         "cannot be used is listed in excluded.csv."
     )
-    parser.add_argument(
-        "--input", type=Path, nargs="+", required=True, metavar="PATH", help="images, folders, lists of paths (text)"
-    )
-    parser.add_argument("--modality", required=True, choices=("CT", "MR", "PET"), help="of all images")
-    parser.add_argument("-d", type=int, required=True, metavar="ID", help="number of the data set")
-    parser.add_argument("--name", help="of the data set (Unlabelled)")
+    add_input(parser, "images, folders, lists of paths (text)", "PATH", nargs="+")
+    parser.add_argument("--modality", required=True, choices=MODALITIES, help="of all images")
+    add_new_dataset(parser, "Unlabelled")
     parser.add_argument("--dicom", action="store_true", help="the folders hold DICOM series")
     parser.add_argument(
         "--subject", metavar="REGEX", help="finds the subject in the path below the input (its first group, or all)"
@@ -44,22 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="with --time axis: between frames, in place of what the files say",
     )
-    parser.add_argument("-np", type=int, default=1, metavar="N", help="images at a time (%(default)s)")
+    add_processes(parser, "images")
 
 
 def run(args: argparse.Namespace) -> int:
-    import logging
-    import sys
-
-    from nnunet_xlstm.cli.output import print_summary
+    from nnunet_xlstm.datasets.build import summary_lines
     from nnunet_xlstm.datasets.time_modes import TimeMode
     from nnunet_xlstm.datasets.unlabelled import make_unlabelled
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     dataset, summary = make_unlabelled(
         args.input,
         args.modality,
-        args.d,
+        args.number,
         args.name,
         dicom=args.dicom,
         subject=args.subject,
@@ -67,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         min_slices=args.min_slices,
         last_axis_is_time=args.last_axis_is_time,
         time=TimeMode.of(args.time, args.n_frames, args.frame_interval),
-        processes=args.np,
+        processes=args.processes,
     )
-    print_summary(dataset, summary, args.d)
+    print("\n".join(summary_lines(dataset, summary, args.number)))
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def _run(command: Command, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"nnunet_xlstm {command.name}", description=f"{command.summary}.")
     add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("nnunet_xlstm").setLevel(logging.INFO)
     return run(parser.parse_args(arguments))
 
 
@@ -88,8 +91,7 @@ def _commands_by_stage() -> str:
 
 
 def _unknown(name: str) -> str:
-    import difflib
+    from nnunet_xlstm.io.validate import did_you_mean
 
-    close = difflib.get_close_matches(name, [row.name for row in COMMANDS], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"nnunet_xlstm: error: unknown command {name!r}.{hint}\n{_commands_by_stage()}"
+    hint = did_you_mean(name, [row.name for row in COMMANDS])
+    return f"nnunet_xlstm: error: unknown command {name!r}{hint}\n{_commands_by_stage()}"

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.choices import ALPHA, MISSING_VALUES, RESAMPLES, UNITS
+from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
 from nnunet_xlstm.statistics import ranking
@@ -26,7 +27,6 @@ from nnunet_xlstm.statistics.wilcoxon import PairwiseTests, pairwise_tests
 
 DEFAULT_METRICS = ("Dice", "HD95", "ASSD", "NSD", "RVE")
 LEVEL = 0.95
-NA, UNITS = ("worst", "drop"), ("case", "case_class")
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,19 @@ class Settings:
     """
 
     metrics: tuple[str, ...] = ()
-    alpha: float = 0.05
-    na: str = "worst"
-    unit: str = "case"
-    resamples: int = 1000
+    alpha: float = ALPHA
+    na: str = MISSING_VALUES[0]
+    unit: str = UNITS[0]
+    resamples: int = RESAMPLES
     seed: int = 0
     common: bool = False
 
     def __post_init__(self):
         if not 0 < self.alpha < 1:
             raise DatasetError(f"alpha {self.alpha}: give a probability between 0 and 1, such as 0.05.")
-        if self.na not in NA or self.unit not in UNITS:
-            raise DatasetError(f"na '{self.na}', unit '{self.unit}': valid are {', '.join(NA)} and {', '.join(UNITS)}.")
+        if self.na not in MISSING_VALUES or self.unit not in UNITS:
+            valid = f"{', '.join(MISSING_VALUES)} and {', '.join(UNITS)}"
+            raise DatasetError(f"na '{self.na}', unit '{self.unit}': valid are {valid}.")
         if self.resamples < 1 or self.seed < 0:
             raise DatasetError(f"resamples {self.resamples}, seed {self.seed}: give 1 or more, and 0 or more.")
 
@@ -112,13 +113,13 @@ class MetricResult:
         return self.units[:, :, -1]
 
 
-def choose_metrics(material: Material, asked: Sequence[str]) -> list[str]:
+def choose_metrics(models: ModelScores, asked: Sequence[str]) -> list[str]:
     """The metrics to compare.
 
     Raises:
         DatasetError: one of those asked for is unknown, has no better and worse, or has no values.
     """
-    known = {m: v for m, v in material.values.items() if METRICS[m].better and not np.isnan(v).all()}
+    known = {m: v for m, v in models.values.items() if METRICS[m].better and not np.isnan(v).all()}
     if not asked:
         found = [metric for metric in DEFAULT_METRICS if metric in known]
         if not found:
@@ -134,7 +135,9 @@ def choose_metrics(material: Material, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
-def analyse(material: Material, metric: str, settings: Settings, subjects: Sequence[str] | None = None) -> MetricResult:
+def analyse(
+    models: ModelScores, metric: str, settings: Settings, subjects: Sequence[str] | None = None
+) -> MetricResult:
     """Compare the models by one metric.
 
     Args:
@@ -143,9 +146,9 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
     Raises:
         DatasetError: with "drop", nothing is left.
     """
-    values, kind = material.values[metric], METRICS[metric]
+    values, kind = models.values[metric], METRICS[metric]
     known = ~np.isnan(values)
-    failed = missing = ~known & known.any(0) & ~material.both_empty()
+    failed = missing = ~known & known.any(0) & ~models.both_empty()
     dropped = 0
     if settings.na == "drop":
         dropped = int((known.any(0) & ~known.all(0)).sum())
@@ -153,12 +156,12 @@ def analyse(material: Material, metric: str, settings: Settings, subjects: Seque
         if not known.all(0).any():
             raise DatasetError(f"Metric '{metric}': no value that all models have; use --na worst, or leave it out.")
     over = "cases" if subjects is None else "subjects"
-    clusters = np.arange(len(material.cases)) if subjects is None else np.asarray(subjects)
+    clusters = np.arange(len(models.cases)) if subjects is None else np.asarray(subjects)
     bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
     averages = mean_of_known(np.where(missing, np.inf, values), axis=2)  # infinite: one of its classes failed
     columns = np.concatenate([values, averages[:, :, None]], axis=2)
-    shape = (len(material.names), columns.shape[2])
-    rows = _finite(means_of_groups(columns.transpose(0, 2, 1).reshape(-1, len(material.cases)), clusters.tolist()))
+    shape = (len(models.names), columns.shape[2])
+    rows = _finite(means_of_groups(columns.transpose(0, 2, 1).reshape(-1, len(models.cases)), clusters.tolist()))
     averages = _finite(averages)
     known = ~np.isnan(np.concatenate([values, averages[:, :, None]], axis=2))
     comparable = (known == known[0]).all((0, 1))

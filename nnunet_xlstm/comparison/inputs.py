@@ -21,7 +21,7 @@ COSTS = {"gmac": "GMAC", "params_m": "parameters (M)", "activation_mb": "activat
 
 
 @dataclass(frozen=True)
-class Material:
+class ModelScores:
     """The scores of all models on the same cases and classes.
 
     Attributes:
@@ -49,7 +49,7 @@ class Material:
         return np.zeros((len(self.names), len(self.cases), len(self.classes)), bool)
 
 
-def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Material:
+def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> ModelScores:
     """Read the summary.json of every model and check that they may be compared.
 
     Args:
@@ -77,9 +77,9 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Ma
     for metric in metrics:
         values[metric] = np.stack([_aligned(scores, metric, cases, list(first.classes)) for scores in read.values()])
     failed = {name: sorted(scores.failed) for name, scores in read.items() if scores.failed}
-    material = Material(names, cases, _class_names(read), values, first.definition, left_out, failed)
-    _check_references(material)
-    return material
+    models = ModelScores(names, cases, _class_names(read), values, first.definition, left_out, failed)
+    _check_references(models)
+    return models
 
 
 def _check_complete(name: str, path: Path, scores: Scores, common: bool) -> None:
@@ -155,19 +155,19 @@ def _aligned(scores: Scores, metric: str, cases: list[str], keys: list[str]) -> 
     return scores.values[metric][np.ix_([row[case] for case in cases], [column[key] for key in keys])]
 
 
-def _check_references(material: Material) -> None:
+def _check_references(models: ModelScores) -> None:
     """The voxels of the reference tell whether all models were scored against the same one."""
-    voxels = material.values.get("n_ref")
+    voxels = models.values.get("n_ref")
     if voxels is None:
         return
-    for model in range(1, len(material.names)):
+    for model in range(1, len(models.names)):
         differ = np.argwhere((voxels[model] != voxels[0]) & ~(np.isnan(voxels[model]) & np.isnan(voxels[0])))
         if len(differ):
             case, key = differ[0]
             raise DatasetError(
-                f"'{material.names[0]}' and '{material.names[model]}' were scored against different references: case "
-                f"'{material.cases[case]}' has {voxels[0, case, key]:g} and {voxels[model, case, key]:g} voxels of "
-                f"class {list(material.classes)[key]} ({len({c for c, _ in differ})} cases differ); "
+                f"'{models.names[0]}' and '{models.names[model]}' were scored against different references: case "
+                f"'{models.cases[case]}' has {voxels[0, case, key]:g} and {voxels[model, case, key]:g} voxels of "
+                f"class {list(models.classes)[key]} ({len({c for c, _ in differ})} cases differ); "
                 "evaluate all models against the same folder, in the same resolution."
             )
 

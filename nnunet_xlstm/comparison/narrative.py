@@ -1,4 +1,4 @@
-"""What a comparison says about itself in sentences: captions, notes, the answer on top of the page."""
+"""What a comparison says about itself in sentences: captions, notes, the conclusion on top of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnunet_xlstm.comparison.analysis import MetricResult, Settings
-from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.comparison.tables import best_marks, number, title
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.evaluation.summary import METRICS
@@ -52,9 +52,9 @@ def underpowered_text(result: MetricResult, settings: Settings) -> str:
     )
 
 
-def notes(material: Material, results: Sequence[MetricResult], settings: Settings) -> list[str]:
+def notes(models: ModelScores, results: Sequence[MetricResult], settings: Settings) -> list[str]:
     """What a reader must know about the numbers of the tables."""
-    found = [text for r in results if (text := _missing_text(material, r, settings))]
+    found = [text for r in results if (text := _missing_text(models, r, settings))]
     known = [int(n) for r in results for n in r.n[:, -1] if n > 1]
     if known and min(known) <= FEW:
         over = results[0].over
@@ -62,19 +62,19 @@ def notes(material: Material, results: Sequence[MetricResult], settings: Setting
             f"Bootstrap intervals of few {over} are too narrow: with 4 {over} those called 95 % hold the true mean in "
             f"about 79 % of all studies, with 10 in 90 % (here: {min(known)} {over})."
         )
-    if material.left_out:
-        names = ", ".join(f"{len(cases)} of {name}" for name, cases in material.left_out.items())
+    if models.left_out:
+        names = ", ".join(f"{len(cases)} of {name}" for name, cases in models.left_out.items())
         found.append(f"Cases left out because not all models have them: {names}.")
-    if material.failed:
-        names = ", ".join(f"{listed(cases)} of {name}" for name, cases in material.failed.items())
+    if models.failed:
+        names = ", ".join(f"{listed(cases)} of {name}" for name, cases in models.failed.items())
         found.append(f"Cases that could not be scored and so count nowhere: {names}.")
-    if not material.definition:
+    if not models.definition:
         found.append("The summaries are nnU-Net's own and do not say how their metrics were computed.")
     return found
 
 
-def _missing_text(material: Material, r: MetricResult, settings: Settings) -> str:
-    names = ", ".join(f"{name} {n}" for name, n in zip(material.names, r.failed, strict=True) if n)
+def _missing_text(models: ModelScores, r: MetricResult, settings: Settings) -> str:
+    names = ", ".join(f"{name} {n}" for name, n in zip(models.names, r.failed, strict=True) if n)
     if settings.na == "drop":
         values = f"{r.dropped} value{'s' if r.dropped != 1 else ''} (a class of a case)"
         why = f"failures, which so cost nothing: {names}" if names else "reference and prediction are both empty"
@@ -89,16 +89,16 @@ def _missing_text(material: Material, r: MetricResult, settings: Settings) -> st
     )
 
 
-def answer(
-    material: Material, results: Sequence[MetricResult], settings: Settings, subjects: Sequence[str] | None
+def conclusion(
+    models: ModelScores, results: Sequence[MetricResult], settings: Settings, subjects: Sequence[str] | None
 ) -> str:
     """Say in one or two sentences who ranks first by the first metric, whether that is more than chance, and by which
     other metrics another model ranks first."""
     of = f" of {_count(len(set(subjects)), 'subject')}" if subjects is not None else ""
-    count = f"{_count(len(material.names), 'model')} on {_count(len(material.cases), 'case')}{of}."
+    count = f"{_count(len(models.names), 'model')} on {_count(len(models.cases), 'case')}{of}."
     r = results[0]
     mean = r.mean[:, -1]
-    if len(material.names) == 1:
+    if len(models.names) == 1:
         return f"{count} Mean {title(r.metric)}: {number(mean[0], r.metric)}."
     first = np.flatnonzero(r.rankings["mean, then rank"] == 1)
     kind = "lowest" if METRICS[r.metric].better == "low" else "highest"
@@ -110,27 +110,27 @@ def answer(
         ]
     brackets = f" ({', '.join(shown)})" if shown else ""
     if len(first) > 1:
-        names = ", ".join(material.names[i] for i in first[:LISTED])
+        names = ", ".join(models.names[i] for i in first[:LISTED])
         names += f" and {len(first) - LISTED} more" if len(first) > LISTED else ""
         what = f"share the {kind} mean {r.metric}" if by_mean else f"share the first rank by {r.metric}"
-        return f"{count} {names} {what}{brackets}{_however(material, results, first, settings)}."
+        return f"{count} {names} {what}{brackets}{_however(models, results, first, settings)}."
     i = int(first[0])
     what = f"has the {kind} mean {r.metric}" if by_mean else f"ranks first by {r.metric}"
-    text = f"{count} {material.names[i]} {what}{brackets}"
-    wins, others = int((r.tests.p_holm[i] < settings.alpha).sum()), len(material.names) - 1
+    text = f"{count} {models.names[i]} {what}{brackets}"
+    wins, others = int((r.tests.p_holm[i] < settings.alpha).sum()), len(models.names) - 1
     if r.tests.underpowered(settings.alpha):
         pairs = f"{_count(r.tests.units, 'pair')} {'is' if r.tests.units == 1 else 'are'}"
         text += f"; {pairs} too few to show a significant difference between any of them"
     elif others == 1:
-        other = material.names[1 - i]
+        other = models.names[1 - i]
         text += f" and is significantly better than {other}" if wins else ", not significantly so"
     else:
         who = {0: f"none of the {others}", others: "both" if others == 2 else f"all {others}"}
         text += f" and is significantly better than {who.get(wins, f'{wins} of the {others}')} others"
-    return f"{text}{_however(material, results, first, settings)}."
+    return f"{text}{_however(models, results, first, settings)}."
 
 
-def _however(material: Material, results: Sequence[MetricResult], first: np.ndarray, settings: Settings) -> str:
+def _however(models: ModelScores, results: Sequence[MetricResult], first: np.ndarray, settings: Settings) -> str:
     """By which of the other metrics none of the first models ranks first, and which model does."""
     groups: dict[tuple[int, ...], list[MetricResult]] = {}
     for r in results[1:]:
@@ -143,7 +143,7 @@ def _however(material: Material, results: Sequence[MetricResult], first: np.ndar
         how = (
             "" if not sure else ", significantly" if len(sure) == len(found) else f", by {_joined(sure)} significantly"
         )
-        who = f"{_joined([material.names[i] for i in leaders])} {'ranks' if len(leaders) == 1 else 'rank'} first"
+        who = f"{_joined([models.names[i] for i in leaders])} {'ranks' if len(leaders) == 1 else 'rank'} first"
         parts.append(f"by {_joined([r.metric for r in found])} {who}{how}")
     return f"; however, {'; '.join(parts)}" if parts else ""
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
-from nnunet_xlstm.comparison.inputs import Material
-from nnunet_xlstm.comparison.narrative import answer, notes, significance_text, units_text
+from nnunet_xlstm.comparison.inputs import ModelScores
+from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text, units_text
 from nnunet_xlstm.comparison.plots import Job
 from nnunet_xlstm.comparison.tables import OF_SUBJECTS, cell, number, over_units, pairs, paper_tables, rank, title
 from nnunet_xlstm.evaluation.page import definition_rows
@@ -20,7 +20,7 @@ NAME_WIDTH = 36
 
 
 def build_page(
-    material: Material,
+    models: ModelScores,
     results: Sequence[MetricResult],
     settings: Settings,
     subjects: Sequence[str] | None,
@@ -32,29 +32,29 @@ def build_page(
     Args:
         drawn: each figure and its PNG. sources: (name of the model, its summary.json).
     """
-    lead = answer(material, results, settings, subjects)
-    name = " and ".join(material.names) if len(material.names) <= 2 else f"{len(material.names)} models"
-    full, material = material, replace(material, names=short_names(material.names))
+    lead = conclusion(models, results, settings, subjects)
+    name = " and ".join(models.names) if len(models.names) <= 2 else f"{len(models.names)} models"
+    full, models = models, replace(models, names=short_names(models.names))
     pictures = {job.name: Picture(path, job.caption) for job, path in drawn}
     kinds = {kind: [pictures[job.name] for job, _ in drawn if job.kind == kind] for kind in {j.kind for j, _ in drawn}}
     blocks: list[Block] = [Text(text) for text in notes(full, results, settings)]
-    blocks += [Heading("Scores"), *_main_tables(material, results), *kinds.get("scores", [])]
-    blocks += [Heading("Per class"), *_class_tables(material, results), *kinds.get("boxes", [])]
-    if len(material.names) > 1:
-        blocks += [Heading("Rankings"), *_rank_tables(material, results, settings)]
+    blocks += [Heading("Scores"), *_main_tables(models, results), *kinds.get("scores", [])]
+    blocks += [Heading("Per class"), *_class_tables(models, results), *kinds.get("boxes", [])]
+    if len(models.names) > 1:
+        blocks += [Heading("Rankings"), *_rank_tables(models, results, settings)]
         blocks += [Gallery(kinds["ranks"]), Heading("Who is better than whom")]
         for r in results:
             blocks += [
                 Text(f"{r.metric}. {significance_text(r, settings, subjects)}"),
                 pictures[f"significance_{r.metric}"],
             ]
-            blocks += _pair_tables(material, r, settings)
+            blocks += _pair_tables(models, r, settings)
     last = {"volumes": "Volumes", "radar": "Modalities", "modality": "Modalities", "cost": "Cost"}
     for kind, heading in last.items():
         if kind in kinds:
             blocks += [Heading(heading), *kinds[kind]]
-    blocks += [Heading("Definition"), _definition(material, settings, subjects)]
-    files = [[short, name, str(path)] for short, (name, path) in zip(material.names, sources, strict=True)]
+    blocks += [Heading("Definition"), _definition(models, settings, subjects)]
+    files = [[short, name, str(path)] for short, (name, path) in zip(models.names, sources, strict=True)]
     blocks += [Heading("Models"), Table(["model", "full name", "summary"], files)]
     return Page(f"Comparison of {name}", lead, blocks, footer=f"nnunet_xlstm {__version__}")
 
@@ -65,10 +65,10 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [n if short.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(short)]
 
 
-def _main_tables(material: Material, results: Sequence[MetricResult]) -> list[Block]:
+def _main_tables(models: ModelScores, results: Sequence[MetricResult]) -> list[Block]:
     header = ["model", *(title(r.metric) for r in results)]
     scores, intervals = [], []
-    for m, name in enumerate(material.names):
+    for m, name in enumerate(models.names):
         scores.append([name, *(_solid(cell(r, m, -1)) for r in results)])
         bounds = ((number(v, r.metric) for v in r.interval[:, m, -1]) for r in results)
         intervals.append([name, *(_solid(f"{low} to {high}") for low, high in bounds)])
@@ -85,20 +85,20 @@ def _solid(text: str) -> str:
     return text.replace(" ", "\u00a0")
 
 
-def _class_tables(material: Material, results: Sequence[MetricResult]) -> list[Block]:
-    tables = paper_tables(material, results)[1:]
+def _class_tables(models: ModelScores, results: Sequence[MetricResult]) -> list[Block]:
+    tables = paper_tables(models, results)[1:]
     return [
         Table(header, [[row[0][0], *(_solid(text) for text, _ in row[1:])] for row in rows], caption)
         for caption, header, rows in tables
     ]
 
 
-def _rank_tables(material, results, settings: Settings) -> list[Block]:
+def _rank_tables(models, results, settings: Settings) -> list[Block]:
     header = ["model", "mean", "median", "mean of ranks", "test", "bootstrap of mean"]
     blocks: list[Block] = []
     for r in results:
         rows = []
-        for m, name in enumerate(material.names):
+        for m, name in enumerate(models.names):
             cells = [rank(ranks[m]) for ranks in r.rankings.values()]
             s = r.stability
             rows.append([name, *cells, f"{s.median[m]:g} ({s.low[m]:g} to {s.high[m]:g})"])
@@ -111,8 +111,8 @@ def _rank_tables(material, results, settings: Settings) -> list[Block]:
     return blocks
 
 
-def _pair_tables(material: Material, r: MetricResult, settings: Settings) -> list[Block]:
-    found = sorted(pairs(r, material.names, settings.alpha), key=lambda pair: (pair["p_holm"], pair["p"]))
+def _pair_tables(models: ModelScores, r: MetricResult, settings: Settings) -> list[Block]:
+    found = sorted(pairs(r, models.names, settings.alpha), key=lambda pair: (pair["p_holm"], pair["p"]))
     rows = []
     for pair in found[:MAX_PAIRS]:
         difference = number(pair["difference"], r.metric)
@@ -133,7 +133,7 @@ def _pair_tables(material: Material, r: MetricResult, settings: Settings) -> lis
     return [Table(header, rows, caption)]
 
 
-def _definition(material: Material, settings: Settings, subjects: Sequence[str] | None) -> Table:
+def _definition(models: ModelScores, settings: Settings, subjects: Sequence[str] | None) -> Table:
     missing = {
         "worst": "counts as the worst value in tests and ranks; means and differences leave it out",
         "drop": "is left out for all models",
@@ -148,6 +148,6 @@ def _definition(material: Material, settings: Settings, subjects: Sequence[str] 
         ["test", "Wilcoxon signed-rank, one-sided, zeros dropped, exact up to 25 pairs that differ; Holm per metric"],
         ["a value that is missing", f"{missing}; if reference and prediction are both empty, the model is right"],
         ["bootstrap", f"{settings.resamples} resamples, percentiles (too narrow for few), seed {settings.seed}"],
-        *definition_rows(material.definition),
+        *definition_rows(models.definition),
     ]
     return Table(["setting", "value"], rows)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, means_of_groups
-from nnunet_xlstm.comparison.inputs import COSTS, Material
+from nnunet_xlstm.comparison.inputs import COSTS, ModelScores
 from nnunet_xlstm.comparison.narrative import significance_text
 from nnunet_xlstm.comparison.tables import directed
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
@@ -47,7 +47,7 @@ class Volumes:
 
 
 def jobs(
-    material: Material,
+    models: ModelScores,
     results: Sequence[MetricResult],
     settings: Settings,
     subjects: Sequence[str] | None,
@@ -55,7 +55,7 @@ def jobs(
     costs: dict[str, np.ndarray] | None,
 ) -> Iterator[Job]:
     """The figures that this comparison has."""
-    names, classes = material.names, list(material.classes.values())
+    names, classes = models.names, list(models.classes.values())
     panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
     over = results[0].over
     every = f"Average over the classes of every {over[:-1]}"
@@ -78,12 +78,12 @@ def jobs(
                 f"{r.metric}: significance",
                 lambda r=r, c=caption: significance_map(names, r.tests.p_holm, settings.alpha, r.metric, c),
             )
-    yield from _relations(material, results, subjects, modality, costs)
+    yield from _relations(models, results, subjects, modality, costs)
 
 
-def _relations(material, results, subjects, modality, costs) -> Iterator[Job]:
-    names = material.names
-    volumes = total_volumes(material, subjects)
+def _relations(models, results, subjects, modality, costs) -> Iterator[Job]:
+    names = models.names
+    volumes = total_volumes(models, subjects)
     for model, name in enumerate(names if volumes is not None else []):
         caption = f"{name}: {volumes.label}"
         yield Job(f"volumes_{model + 1}", "volumes", caption, lambda m=model: _volumes(names, m, volumes))
@@ -153,21 +153,21 @@ def modality_means(
     return {kind: mean_of_known(means_of_groups(*found), axis=1) for kind, found in rows.items()}
 
 
-def total_volumes(material: Material, subjects: Sequence[str] | None = None) -> Volumes | None:
+def total_volumes(models: ModelScores, subjects: Sequence[str] | None = None) -> Volumes | None:
     """Volumes of all classes together, of subjects the mean over their cases.
 
     None where the summaries have none, or where regions overlap in part.
     """
-    keys = list(material.classes)
+    keys = list(models.classes)
     chosen = outer_classes(keys)
     sources = (("VolumeRef", "VolumePred", "mL"), ("n_ref", "n_pred", "voxels"))
-    found = next((names for names in sources if set(names[:2]) <= material.values.keys()), None)
+    found = next((names for names in sources if set(names[:2]) <= models.values.keys()), None)
     if chosen is None or found is None:
         return None
     reference, prediction, unit = found
     columns = [keys.index(key) for key in chosen]
-    whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else material.classes[chosen[0]]
-    total = [material.values[name][:, :, columns].sum(2) for name in (reference, prediction)]
+    whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else models.classes[chosen[0]]
+    total = [models.values[name][:, :, columns].sum(2) for name in (reference, prediction)]
     if subjects is None:
         return Volumes(*total, unit, f"volume of {whole}, every case")
     total = [means_of_groups(values, subjects) for values in total]

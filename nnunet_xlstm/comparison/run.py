@@ -13,17 +13,17 @@ from tqdm import tqdm
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
 from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyse, choose_metrics
-from nnunet_xlstm.comparison.inputs import Material, read_costs, read_models
-from nnunet_xlstm.comparison.narrative import answer, notes, significance_text
+from nnunet_xlstm.comparison.inputs import ModelScores, read_costs, read_models
+from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.plots import draw, jobs, modality_means, remove_earlier, total_volumes
 from nnunet_xlstm.datasets.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, finite
-from nnunet_xlstm.figures.relation_charts import agreement
 from nnunet_xlstm.io.protect import protect_inputs
-from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.tables import text_table, write_csv
 from nnunet_xlstm.io.write import staging, write_json, write_text
+from nnunet_xlstm.statistics.agreement import agreement
 
 LAST = ("comparison.json", "index.html")  # they speak of the others
 OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)
@@ -31,13 +31,20 @@ OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found and wrote. `answer` is its outcome in a sentence or two."""
+    """What `compare` found and wrote. `conclusion` is its outcome in a sentence or two."""
 
-    material: Material
+    models: ModelScores
     results: list[MetricResult]
-    answer: str
+    conclusion: str
     notes: list[str]
     page: Path
+
+    def lines(self) -> list[str]:
+        """Return mean ± SD per model and metric, notes and conclusion as lines of text."""
+        rows = [["model", *(tables.title(r.metric) for r in self.results)]]
+        for m, name in enumerate(self.models.names):
+            rows.append([name, *(tables.cell(r, m, -1) for r in self.results)])
+        return text_table(rows) + [line for text in (*self.notes, self.conclusion) for line in ("", text)]
 
 
 def compare(
@@ -63,82 +70,82 @@ def compare(
     tables_given = [path for path in (subjects_file, modality_file, cost_file) if path]
     summaries = [path / "summary.json" if path.is_dir() else path for _, path in sources]
     protect_inputs([out / name for name in OUTPUTS], [*summaries, *tables_given])
-    material = read_models(sources, settings.common)
-    subjects = read_case_table(subjects_file, "subject", material.cases) if subjects_file else None
-    modality = read_case_table(modality_file, "modality", material.cases) if modality_file else None
-    costs = read_costs(cost_file, material.names) if cost_file else None
-    results = [analyse(material, metric, settings, subjects) for metric in choose_metrics(material, settings.metrics)]
+    models = read_models(sources, settings.common)
+    subjects = read_case_table(subjects_file, "subject", models.cases) if subjects_file else None
+    modality = read_case_table(modality_file, "modality", models.cases) if modality_file else None
+    costs = read_costs(cost_file, models.names) if cost_file else None
+    results = [analyse(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
 
     known = {"subject": subjects, "modality": modality}
     known = {key: column for key, column in known.items() if column is not None}
-    remarks = notes(material, results, settings)
-    paper = tables.paper_tables(material, results)
+    remarks = notes(models, results, settings)
+    paper = tables.paper_tables(models, results)
     with staging(out, last=LAST) as fresh:
-        todo = list(jobs(material, results, settings, subjects, modality, costs))
+        todo = list(jobs(models, results, settings, subjects, modality, costs))
         with tqdm(todo, desc="figures", disable=None) as bar:
             files = [draw(job, fresh / "figures") for job in bar]
-        write_json(fresh / "comparison.json", record(sources, material, results, settings, subjects, modality))
-        write_csv(fresh / "scores.csv", *tables.score_rows(material, results, known))
-        write_csv(fresh / "table.csv", *tables.table_rows(material, results))
-        write_csv(fresh / "p_values.csv", *tables.p_value_rows(material, results, settings.alpha))
-        write_csv(fresh / "ranks.csv", *tables.rank_rows(material, results))
+        write_json(fresh / "comparison.json", record(sources, models, results, settings, subjects, modality))
+        write_csv(fresh / "scores.csv", *tables.score_rows(models, results, known))
+        write_csv(fresh / "table.csv", *tables.table_rows(models, results))
+        write_csv(fresh / "p_values.csv", *tables.p_value_rows(models, results, settings.alpha))
+        write_csv(fresh / "ranks.csv", *tables.rank_rows(models, results))
         write_text(fresh / "table.md", tables.markdown(paper, remarks))
         write_text(fresh / "table.tex", tables.latex(paper, remarks))
         shown = [(job, paths[0]) for job, paths in zip(todo, files, strict=True)]
-        build_page(material, results, settings, subjects, shown, sources).write(fresh / "index.html")
+        build_page(models, results, settings, subjects, shown, sources).write(fresh / "index.html")
     remove_earlier(out / "figures", {path.name for paths in files for path in paths})
-    return Comparison(material, results, answer(material, results, settings, subjects), remarks, out / "index.html")
+    return Comparison(models, results, conclusion(models, results, settings, subjects), remarks, out / "index.html")
 
 
 def record(
     sources: Sequence[tuple[str, Path]],
-    material: Material,
+    models: ModelScores,
     results: Sequence[MetricResult],
     settings: Settings,
     subjects: Sequence[str] | None,
     modality: Sequence[str] | None,
 ) -> dict[str, Any]:
     """The content of comparison.json: every number of the comparison. What is unknown is null."""
-    volumes = total_volumes(material, subjects)
+    volumes = total_volumes(models, subjects)
     content = {
         "version": __version__,
         "models": [{"name": name, "file": str(path)} for name, path in sources],
-        "answer": answer(material, results, settings, subjects),
-        "notes": notes(material, results, settings),
-        "cases": material.cases,
-        "left_out": material.left_out,
-        "failed_cases": material.failed,
-        "subjects": None if subjects is None else dict(zip(material.cases, subjects, strict=True)),
-        "modality": None if modality is None else dict(zip(material.cases, modality, strict=True)),
-        "classes": material.classes,
-        "definition": material.definition,
+        "conclusion": conclusion(models, results, settings, subjects),
+        "notes": notes(models, results, settings),
+        "cases": models.cases,
+        "left_out": models.left_out,
+        "failed_cases": models.failed,
+        "subjects": None if subjects is None else dict(zip(models.cases, subjects, strict=True)),
+        "modality": None if modality is None else dict(zip(models.cases, modality, strict=True)),
+        "classes": models.classes,
+        "definition": models.definition,
         "settings": asdict(settings) | {"interval": LEVEL},
-        "metrics": {r.metric: _metric_record(material, r, settings, subjects, modality) for r in results},
+        "metrics": {r.metric: _metric_record(models, r, settings, subjects, modality) for r in results},
         "volumes": None,
     }
     if volumes is not None:
-        found = [agreement(g, p) for g, p in zip(volumes.reference, volumes.prediction, strict=True)]
+        found = [agreement(p, g) for g, p in zip(volumes.reference, volumes.prediction, strict=True)]
         content["volumes"] = {
             "unit": volumes.unit,
             "of": volumes.label,
-            "models": dict(zip(material.names, map(asdict, found), strict=True)),
+            "models": dict(zip(models.names, map(asdict, found), strict=True)),
         }
     return strict(content)
 
 
-def _metric_record(material, r: MetricResult, settings, subjects, modality) -> dict[str, Any]:
-    models = {}
-    for m, name in enumerate(material.names):
+def _metric_record(models, r: MetricResult, settings, subjects, modality) -> dict[str, Any]:
+    by_model = {}
+    for m, name in enumerate(models.names):
         columns = [
             {"n": r.n[m, c], "mean": r.mean[m, c], "sd": r.sd[m, c], "interval": r.interval[:, m, c].tolist()}
             for c in range(r.mean.shape[1])
         ]
-        models[name] = {
+        by_model[name] = {
             **columns[-1],
             "over": r.over,
             "class_mean": r.class_mean[m],
             "failed": r.failed[m],
-            "classes": dict(zip(material.classes, columns[:-1], strict=True)),
+            "classes": dict(zip(models.classes, columns[:-1], strict=True)),
             "ranks": {how: tables.rank(ranks[m]) for how, ranks in r.rankings.items()},
             "rank_stability": {
                 "median": r.stability.median[m],
@@ -147,12 +154,14 @@ def _metric_record(material, r: MetricResult, settings, subjects, modality) -> d
             },
         }
         if modality is not None:
-            models[name]["modality"] = {kind: means[m] for kind, means in modality_means(r, modality, subjects).items()}
+            by_model[name]["modality"] = {
+                kind: means[m] for kind, means in modality_means(r, modality, subjects).items()
+            }
     tests = r.tests
     return {
         "unit": METRICS[r.metric].unit,
         "better": METRICS[r.metric].better,
-        "models": models,
+        "models": by_model,
         "test": {
             "text": significance_text(r, settings, subjects),
             "units": tests.units,
@@ -160,7 +169,7 @@ def _metric_record(material, r: MetricResult, settings, subjects, modality) -> d
             "smallest_p": tests.smallest_p() if tests.comparisons else None,
             "smallest_p_holm": tests.smallest_p_holm() if tests.comparisons else None,
             "underpowered": tests.underpowered(settings.alpha),
-            "pairs": list(tables.pairs(r, material.names, settings.alpha)),
+            "pairs": list(tables.pairs(r, models.names, settings.alpha)),
         },
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.comparison.analysis import MetricResult
-from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.evaluation.summary import METRICS
 
 DIGITS = {"": 3, "mm": 2, "mL": 2, "voxels": 0}
@@ -74,23 +74,23 @@ def best_marks(r: MetricResult, column: int) -> np.ndarray:
 PaperTable = tuple[str, list[str], list[list[tuple[str, bool]]]]
 
 
-def paper_tables(material: Material, results: Sequence[MetricResult]) -> list[PaperTable]:
+def paper_tables(models: ModelScores, results: Sequence[MetricResult]) -> list[PaperTable]:
     """The main table (models x metrics, mean ± SD over the cases), and one per metric (models x classes)."""
     header = ["Model", *(directed(r.metric) for r in results)]
     caption = f"Average over the classes{OF_SUBJECTS[results[0].over]}: {over_units(results[0])}."
-    tables = [(caption, header, _paper_rows(material, [(r, -1) for r in results]))]
+    tables = [(caption, header, _paper_rows(models, [(r, -1) for r in results]))]
     for result in results:
-        header = ["Model", *material.classes.values(), "average"]
+        header = ["Model", *models.classes.values(), "average"]
         columns = [(result, c) for c in range(len(header) - 1)]
         caption = f"{directed(result.metric)}: {over_units(result)}."
-        tables.append((caption, header, _paper_rows(material, columns)))
+        tables.append((caption, header, _paper_rows(models, columns)))
     return tables
 
 
-def _paper_rows(material: Material, columns: Sequence[tuple[MetricResult, int]]) -> list[list[tuple[str, bool]]]:
+def _paper_rows(models: ModelScores, columns: Sequence[tuple[MetricResult, int]]) -> list[list[tuple[str, bool]]]:
     marks = [best_marks(result, c) for result, c in columns]
     rows = []
-    for model, name in enumerate(material.names):
+    for model, name in enumerate(models.names):
         texts = [cell(r, model, c) for r, c in columns]
         rows.append([(name, False), *((text, bool(mark[model])) for text, mark in zip(texts, marks, strict=True))])
     return rows
@@ -155,15 +155,15 @@ def _tex(text: str) -> str:
     return text
 
 
-def table_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
+def table_rows(models: ModelScores, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
     """table.csv: a row per metric, model and class; then the averages over the classes and the mean of the classes."""
     header = ["metric", "unit", "model", "class", "name", "over", "n", "mean", "sd", "ci_low", "ci_high", "failed"]
     rows = []
     for r in results:
-        for model, name in enumerate(material.names):
+        for model, name in enumerate(models.names):
             start = [r.metric, METRICS[r.metric].unit, name]
             unit = r.over[:-1]
-            classes = [*material.classes.items(), (f"{unit} average", f"average over the classes of a {unit}")]
+            classes = [*models.classes.items(), (f"{unit} average", f"average over the classes of a {unit}")]
             for c, (key, text) in enumerate(classes):
                 failed = r.failed[model] if c == len(classes) - 1 else None
                 values = [r.n[model, c], r.mean[model, c], r.sd[model, c], *r.interval[:, model, c], failed]
@@ -173,7 +173,7 @@ def table_rows(material: Material, results: Sequence[MetricResult]) -> tuple[lis
 
 
 def score_rows(
-    material: Material, results: Sequence[MetricResult], labels: dict[str, Sequence[str]]
+    models: ModelScores, results: Sequence[MetricResult], labels: dict[str, Sequence[str]]
 ) -> tuple[list[str], list[list[Any]]]:
     """scores.csv: a row per case and model.
 
@@ -182,10 +182,10 @@ def score_rows(
     """
     header = ["case", *labels, "model"]
     for r in results:
-        header += [r.metric, *(f"{r.metric} {name}" for name in material.classes.values())]
+        header += [r.metric, *(f"{r.metric} {name}" for name in models.classes.values())]
     rows = []
-    for c, case in enumerate(material.cases):
-        for m, model in enumerate(material.names):
+    for c, case in enumerate(models.cases):
+        for m, model in enumerate(models.names):
             row = [case, *(column[c] for column in labels.values()), model]
             for r in results:
                 row += [r.averages[m, c], *r.values[m, c]]
@@ -216,12 +216,12 @@ def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[
 
 
 def p_value_rows(
-    material: Material, results: Sequence[MetricResult], alpha: float
+    models: ModelScores, results: Sequence[MetricResult], alpha: float
 ) -> tuple[list[str], list[list[Any]]]:
     """p_values.csv: a row per metric and ordered pair."""
     header = ["metric", "over", "better", "worse", "n", "n_differ", "statistic", "p", "p_holm", "significant", "method"]
     header += ["difference", "ci_low", "ci_high", "difference_n", "underpowered"]
-    rows = [[r.metric, r.tested, *pair.values()] for r in results for pair in pairs(r, material.names, alpha)]
+    rows = [[r.metric, r.tested, *pair.values()] for r in results for pair in pairs(r, models.names, alpha)]
     return header, rows
 
 
@@ -230,16 +230,22 @@ def rank(value: float) -> int | None:
     return int(value) if np.isfinite(value) else None
 
 
-def rank_rows(material: Material, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
+def rank_rows(models: ModelScores, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
     """ranks.csv: a row per metric and model: every ranking, and how stable the first is."""
-    models = range(len(material.names))
+    columns = range(len(models.names))
     header = ["metric", "over", "model", *results[0].rankings, "bootstrap median", "2.5 %", "97.5 %"]
-    header += [f"share of rank {m + 1}" for m in models]
+    header += [f"share of rank {m + 1}" for m in columns]
     rows = []
     for r in results:
-        for m in models:
+        for m in columns:
             stability = [r.stability.median[m], r.stability.low[m], r.stability.high[m], *r.stability.frequency[m]]
             rows.append(
-                [r.metric, r.tested, material.names[m], *(rank(ranks[m]) for ranks in r.rankings.values()), *stability]
+                [
+                    r.metric,
+                    r.tested,
+                    models.names[m],
+                    *(rank(ranks[m]) for ranks in r.rankings.values()),
+                    *stability,
+                ]
             )
     return header, rows

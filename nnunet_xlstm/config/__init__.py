@@ -7,19 +7,16 @@ class (data, not code). `docs/reference/configuration.md` is generated from this
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 import os
-import types
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xlstm.config.augmentation import AugmentationKeys
-from nnunet_xlstm.config.keys import key
+from nnunet_xlstm.config.keys import constraint_of, key
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import Record, check, optional
 
 ENVIRONMENT = "nnUNet_xlstm_config"
 
@@ -119,70 +116,21 @@ def key_groups(config_class: type) -> list[type]:
     return [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]
 
 
-def _type_name(annotation) -> str:
-    if isinstance(annotation, types.UnionType):
-        return " or ".join(_type_name(option) for option in typing.get_args(annotation))
-    if typing.get_origin(annotation) is list:
-        return f"list of {_type_name(typing.get_args(annotation)[0])}"
-    return {type(None): "null", str: "text", bool: "true/false"}.get(annotation, annotation.__name__)
-
-
-def _matches(value, annotation) -> bool:
-    if isinstance(annotation, types.UnionType):
-        return any(_matches(value, option) for option in typing.get_args(annotation))
-    if annotation is type(None):
-        return value is None
-    if typing.get_origin(annotation) is list:
-        (item,) = typing.get_args(annotation)
-        return isinstance(value, list) and all(_matches(v, item) for v in value)
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
+def schema(config_class: type) -> Record:
+    """The keys of a config class as constraints, in the order of declaration; none must be there."""
+    annotations = typing.get_type_hints(config_class)
+    fields = dataclasses.fields(config_class)
+    return Record({f.name: optional(constraint_of(annotations[f.name], f.metadata)) for f in fields})
 
 
 def override(recipe, values: dict, source: str):
     """A copy of the config `recipe` with `values`; `source` names their origin in errors.
 
     Raises:
-        ValueError: a key the config does not declare (the message lists the valid ones), a wrong type or value.
+        ConfigError: a key the config does not declare (the message lists the valid ones), a wrong type or value.
     """
-    fields = {f.name: f for f in dataclasses.fields(recipe)}
-    annotations = typing.get_type_hints(type(recipe))
-    for name, value in values.items():
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError(
-                f"{source}: key '{name}' is unknown to this trainer{hint}; valid keys: {', '.join(fields)}"
-            )
-        if not _matches(value, annotations[name]):
-            raise ConfigError(f"{source}: {name} = {value!r} is a wrong type; give {_type_name(annotations[name])}")
-        if value is not None:
-            _check_rules(name, value, fields[name].metadata, source)
+    check(values, schema(type(recipe)), source, ConfigError)
     return dataclasses.replace(recipe, **values)
-
-
-def _check_rules(name: str, value, rules: Mapping, source: str) -> None:
-    """Compare a value of the right type with the rules of its key.
-
-    Raises:
-        ConfigError: a rule is broken.
-    """
-    said = f"{source}: {name} = {value!r}"
-    if rules["choices"] and value not in rules["choices"]:
-        raise ConfigError(f"{said} is unknown; use one of {', '.join(rules['choices'])}")
-    for number in value if isinstance(value, list) else [value]:
-        if rules["at_least"] is not None and number < rules["at_least"]:
-            raise ConfigError(f"{said} is too small; use at least {rules['at_least']:g}")
-        if rules["at_most"] is not None and number > rules["at_most"]:
-            raise ConfigError(f"{said} is too large; use at most {rules['at_most']:g}")
-    if rules["interval"] and not (len(value) == 2 and value[0] <= value[1]):
-        raise ConfigError(f"{said} is no range; give [least, greatest]")
-    inside = rules["contains"]
-    if inside is not None and not value[0] <= inside <= value[1]:
-        raise ConfigError(f"{said} leaves out {inside:g}, which changes nothing; give a range around {inside:g}")
 
 
 def load_overrides() -> tuple[dict, str]:
@@ -209,22 +157,3 @@ def resolve(recipe):
 def to_dict(config) -> dict:
     """Plain JSON types, for logs and checkpoints."""
     return dataclasses.asdict(config)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One key, as text for people."""
-
-    name: str
-    type: str
-    default: str
-    text: str
-
-
-def rows(config_class: type) -> list[Row]:
-    """The keys of a config class, in the order of declaration."""
-    annotations = typing.get_type_hints(config_class)
-    return [
-        Row(f.name, _type_name(annotations[f.name]), json.dumps(f.default), f.metadata["text"])
-        for f in dataclasses.fields(config_class)
-    ]

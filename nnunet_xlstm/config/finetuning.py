@@ -16,8 +16,8 @@ class FinetuneKeys:
 
     trainable: str = key(
         "all",
-        "all; decoder: encoder and bottom stay as they are; bottom: the encoder but its last stage stays",
-        ("all", "decoder", "bottom"),
+        "all; decoder: encoder and bottleneck stay as they are; bottleneck: the encoder but its last stage stays",
+        ("all", "decoder", "bottleneck"),
     )
     decoder_epochs: int = key(0, "warm-up epochs with a frozen encoder (triangular learning rate)", at_least=0)
     layer_decay: float = key(
@@ -52,12 +52,12 @@ HEARTSEG = FinetuneConfig(**_PAPER, initial_lr=1e-4, trainable="decoder", augmen
 # 3D-SegSync, section 2.2.3: the whole network learns
 SEGSYNC = FinetuneConfig(**_PAPER, initial_lr=1e-5, batch_size=2, patch_size=[128, 128, 128], augmentation="segsync")
 # 3D-SegSync_Bottom; of three readings, that the encoder's last stage and the decoder learn
-SEGSYNC_BOTTOM = replace(SEGSYNC, trainable="bottom")
+SEGSYNC_BOTTOM = replace(SEGSYNC, trainable="bottleneck")
 
 # Ours: the papers' rates with nnssl's length and schedule, for plans' patches and nnU-Net's augmentation
 _SHORT = _RUN | {"optimizer": "adam", "weight_decay": 0.0}
 FROZEN_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-4}, trainable="decoder")
-BOTTOM_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-5}, trainable="bottom")
+BOTTOM_150 = FinetuneConfig(**_SHORT | {"initial_lr": 1e-5}, trainable="bottleneck")
 
 # The same on a pool, whose loss and draws are those of nnUNetTrainerPool
 POOL_FULL = PoolFinetuneConfig(**_RUN)

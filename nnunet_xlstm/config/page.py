@@ -5,9 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from nnunet_xlstm.config import key_groups, rows
+from nnunet_xlstm.config import key_groups, schema
 from nnunet_xlstm.config.augmentation import AUGMENTATIONS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key, as text for people."""
+
+    name: str
+    rule: str
+    default: str
+    text: str
+
+
+def rows(config_class: type) -> list[Row]:
+    """Return the keys of a config class, in the order of declaration."""
+    keys = schema(config_class).keys
+    return [
+        Row(f.name, keys[f.name].constraint.rule, json.dumps(f.default), f.metadata["text"])
+        for f in dataclasses.fields(config_class)
+    ]
 
 
 def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, object]) -> str:
@@ -50,8 +70,8 @@ def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, o
 def _group_table(config_class: type, group: type) -> list[str]:
     own = set(group.__dict__["__annotations__"])
     lines = [f"### {group.__name__.removesuffix('Keys')}", "", " ".join(group.__doc__.split()), ""]
-    lines += ["| key | type | default | what |", "|---|---|---|---|"]
-    lines += [f"| `{r.name}` | {r.type} | {r.default} | {r.text} |" for r in rows(config_class) if r.name in own]
+    lines += ["| key | value | default | what |", "|---|---|---|---|"]
+    lines += [f"| `{r.name}` | {r.rule} | {r.default} | {r.text} |" for r in rows(config_class) if r.name in own]
     return [*lines, ""]
 
 

@@ -40,7 +40,7 @@ class ObjectiveKeys:
     """What the student learns: one weight per objective, 0 leaves it out."""
 
     feature_stages: str = key(
-        "multi", "stages with a head: bottom (the last) or multi (all from the third on)", ("bottom", "multi")
+        "multi", "stages with a head: bottleneck (the last) or multi (all from the third on)", ("bottleneck", "multi")
     )
     dino_weight: float = key(1.0, "weight of the DINO cross-view loss", at_least=0)
     divergence: str = key(
@@ -168,8 +168,8 @@ SEGSYNC = PretrainingConfig(
     export_branch="student",
 )
 
-# one reading of SegSync_Bottom: the pre-training sees features of the bottom alone
-SEGSYNC_R1 = replace(SEGSYNC, feature_stages="bottom")
+# one reading of SegSync_Bottom: the pre-training sees features of the bottleneck alone
+SEGSYNC_R1 = replace(SEGSYNC, feature_stages="bottleneck")
 
 _MODERN = {
     **_RUN,

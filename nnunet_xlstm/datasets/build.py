@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from nnunet_xlstm.datasets.ingest import ONE_SLICE, Entry, process
 from nnunet_xlstm.datasets.items import Item
 from nnunet_xlstm.datasets.raw_dataset import RawDataset
 from nnunet_xlstm.datasets.subjects import CaseNames
-from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
+from nnunet_xlstm.parallel import for_each
 
 SAVE_SECONDS = 20.0  # what a kill may cost
 Make = Callable[[Item, str, Path], tuple[dict[str, Entry], Reasons]]
@@ -92,8 +89,9 @@ def build(
         for entry in gone:
             dataset.remove(entry)
     saved = time.monotonic()
-    jobs = [(make, item, base, dataset.folder) for item, base in zip(fresh, bases, strict=True)]
-    for item, base, (made, reasons) in zip(fresh, bases, run_jobs(jobs, processes), strict=True):
+    jobs = list(zip(fresh, bases, strict=True))
+    make_one = partial(_make_one, make, dataset.folder)
+    for (item, base), (made, reasons) in for_each(make_one, jobs, processes, desc="images", unit="image"):
         entries.update(made)
         excluded = [list(row) for row in reasons]
         inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
@@ -124,6 +122,30 @@ def build(
     return Summary(len(entries), single, new, subjects, len(reasons), len(folds), sources, entries != before)
 
 
+def summary_lines(dataset: RawDataset, summary: Summary, number: int) -> list[str]:
+    """Say what a build did, and what comes next."""
+    lines = []
+    if len(summary.sources) > 1:
+        lines += [f"{name}: {subjects} subjects, {cases} cases" for name, (subjects, cases) in summary.sources.items()]
+    lines.append(f"{dataset.folder}: {summary.subjects} subjects, {summary.cases} cases, {summary.new} of them new")
+    if 0 < summary.single_slices < summary.cases:
+        lines.append(
+            f"{summary.single_slices} of the cases are single slices, {summary.cases - summary.single_slices} are not: "
+            "all are 3D files, so nnU-Net plans both"
+        )
+    if summary.excluded:
+        lines.append(f"left out: {summary.excluded}, see {dataset.folder / 'excluded.csv'}")
+    if not summary.folds:
+        lines.append("fewer than five subjects: there are no folds by subject; train with fold `all`")
+    planned = any(dataset.preprocessed.glob("*Plans*.json"))
+    if planned and summary.changed:
+        lines.append("The data set has changed since it was planned: plan and preprocess again, with --clean")
+    elif not planned:
+        configuration = "2d" if 2 * summary.single_slices > summary.cases else "3d_fullres"
+        lines.append(f"next: nnUNetv2_plan_and_preprocess -d {number} -pl nnUNetPlannerXLSTMUNet -c {configuration}")
+    return lines
+
+
 def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
     """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (
@@ -139,29 +161,8 @@ def _forget(entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -
     return [entries.pop(case) for case in cases if case in entries]
 
 
-def run_jobs(jobs: Sequence[tuple], processes: int, what: str = "image") -> Iterator[Any]:
-    """What each (function, *arguments) returns, in their order, with a bar; several at a time if wanted.
-
-    Raises:
-        UserError: a process was ended from outside.
-    """
-    bar = {"total": len(jobs), "unit": what, "desc": f"{what}s", "disable": None}
-    if processes > 1 and len(jobs) > 1:
-        # spawned: a fork of a threaded parent may hang
-        try:
-            with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-                yield from tqdm(pool.map(_call, jobs), **bar)
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np"
-            ) from error
-    else:
-        yield from tqdm(map(_call, jobs), **bar)
-
-
-def _call(job: tuple) -> Any:
-    function, *arguments = job
-    return function(*arguments)
+def _make_one(make: Make, folder: Path, job: tuple[Item, str]) -> tuple[dict[str, Entry], Reasons]:
+    return make(*job, folder)
 
 
 def _log_remarks(entries: Collection[Entry]) -> None:

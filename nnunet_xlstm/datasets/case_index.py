@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.paths import check_file_name
+from nnunet_xlstm.choices import MODALITIES
+from nnunet_xlstm.io.paths import FILE_NAME
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import (
+    ANY_TEXT,
+    OBJECT,
+    TEXT,
+    Key,
+    ListOf,
+    Record,
+    TableOf,
+    Value,
+    check,
+    null_or,
+    number,
+    one_of,
+    optional,
+    refuse,
+    shown,
+)
 
 NAME = "pool_cases.json"
 FORMAT = 1
-MODALITIES = ("CT", "MR", "PET")
 SAMPLING = ("sqrt", "modality", "uniform")
 
 
@@ -77,6 +93,30 @@ class PoolCases:
         }
 
 
+CASE = Record(
+    {
+        "source": Key(TEXT),
+        "subject": Key(TEXT),
+        "modality": Key(one_of(MODALITIES)),
+        "frame": optional(null_or(number(0, whole=True))),
+        "frames": optional(null_or(number(1, whole=True))),
+        "images": optional(ListOf(ANY_TEXT)),
+        "valid": optional(null_or(ListOf(TEXT))),
+        "tags": optional(TableOf(ANY_TEXT, "an object keyword -> text")),
+        "channel_frames": optional(ListOf(number(0, whole=True))),
+    }
+)
+FILE = Record(
+    {
+        "format": Key(Value(f"{FORMAT}, which this version reads; run the command that made it", FORMAT.__eq__)),
+        "sampling": optional(one_of(SAMPLING)),
+        "cases": Key(TableOf(CASE, "an object case -> its record", key=FILE_NAME)),
+        "inputs": optional(OBJECT),
+    },
+    open=True,
+)
+
+
 def read_pool_cases(path: Path) -> PoolCases:
     """Read the file and check it.
 
@@ -84,49 +124,18 @@ def read_pool_cases(path: Path) -> PoolCases:
         DatasetError: not readable, another format, a row that is wrong, or a case that is no name of a file.
     """
     content = read_json(path, dict)
-    known = content.get("format")
-    if known != FORMAT or not isinstance(content.get("cases"), dict):
-        raise DatasetError(
-            f"{path}: format {known!r}; this version reads format {FORMAT}; run the command that made it"
-        )
-    sampling = content.get("sampling", "sqrt")
-    if sampling not in SAMPLING:
-        raise DatasetError(f"{path}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
-    rows = {case: _row(path, case, values) for case, values in content["cases"].items()}
-    inputs = content.get("inputs", {})
-    if not isinstance(inputs, dict):
-        raise DatasetError(f"{path}: inputs must be a table; it holds a {type(inputs).__name__}")
-    return PoolCases(rows, sampling, inputs)
+    check(content, FILE, str(path))
+    refuse(_time_faults(content["cases"]), str(path))
+    rows = {case: _row(values) for case, values in content["cases"].items()}
+    return PoolCases(rows, content.get("sampling", "sqrt"), content.get("inputs", {}))
 
 
-def _row(path: Path, case: str, values: Any) -> CaseRow:
-    check_file_name(case, f"{path}, cases")
-    try:
-        row = CaseRow(**values)
-    except TypeError as error:
-        raise DatasetError(f"{path}: case '{case}' has other keys than source, subject, ... ({error})") from error
-    times = (row.frame, row.frames)
-    good_times = times == (None, None) or (all(type(t) is int for t in times) and 0 <= row.frame < row.frames)
-    texts = (row.source, row.subject)
-    if not all(isinstance(t, str) and t for t in texts) or row.modality not in MODALITIES or not good_times:
-        raise DatasetError(
-            f"{path}: case '{case}': source and subject must be texts, modality one of {', '.join(MODALITIES)}, and "
-            f"frame a number below frames, or both null; got {values}"
-        )
-    if row.valid is not None and not is_text_list(row.valid):
-        raise DatasetError(f"{path}: case '{case}': valid must be a list of targets, or null; got {row.valid!r}")
-    if not is_text_list(row.images):
-        raise DatasetError(f"{path}: case '{case}': images must be a list of paths; got {row.images!r}")
-    if not isinstance(row.tags, dict) or not all(isinstance(text, str) for text in row.tags.values()):
-        raise DatasetError(f"{path}: case '{case}': tags must map keywords to texts; got {row.tags!r}")
-    if not isinstance(row.channel_frames, (list, tuple)) or not all(
-        type(t) is int and t >= 0 for t in row.channel_frames
-    ):
-        raise DatasetError(f"{path}: case '{case}': channel_frames must be frames from 0; got {row.channel_frames!r}")
-    valid = None if row.valid is None else tuple(row.valid)
-    return replace(row, images=tuple(row.images), valid=valid, channel_frames=tuple(row.channel_frames))
+def _time_faults(cases: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for case, row in cases.items():
+        frame, frames = row.get("frame"), row.get("frames")
+        if (frame is None) != (frames is None) or (frame is not None and frame >= frames):
+            yield f"cases.{case} has frame {shown(frame)} of {shown(frames)}; give one below frames, or null for both"
 
 
-def is_text_list(value: Any) -> bool:
-    """Return whether a value is a list of texts."""
-    return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
+def _row(values: Mapping[str, Any]) -> CaseRow:
+    return CaseRow(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

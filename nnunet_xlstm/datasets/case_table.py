@@ -11,9 +11,11 @@ from nnunet_xlstm.datasets.subjects import subject_of, subject_pattern
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.tables import read_csv
+from nnunet_xlstm.io.validate import ANY_TEXT, ListOf, TableOf, Value, check
 
 MAX_LISTED = 5
 TEST_SUBJECTS = "test_subjects"  # key and name of the file
+SUBJECTS = ListOf(ANY_TEXT)
 
 
 def case_subjects(cases: Sequence[str], dataset: Path, file: Path | None, pattern: str | None) -> dict[str, str]:
@@ -46,8 +48,7 @@ def read_test_subjects(path: Path) -> set[str]:
         raise DatasetError(f"test subjects: there is no {path}; give --test-subjects FILE")
     content = read_json(path)
     named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
-    if not isinstance(named, list) or not all(isinstance(s, str) for s in named):
-        raise DatasetError(f'{path}: must hold a list of subjects, or {{"{TEST_SUBJECTS}": [...]}}')
+    check(named, SUBJECTS, str(path), path=TEST_SUBJECTS)
     return set(named)
 
 
@@ -69,8 +70,7 @@ def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
         table = read_json(path) if path.suffix.lower() == ".json" else _csv_table(path, column)
     except DatasetError as error:
         raise DatasetError(f"{error}; {rule}.") from error
-    if not isinstance(table, dict) or not all(isinstance(v, (str, int)) for v in table.values()):
-        raise DatasetError(f"{path}: not a table of one {column} per case; {rule}.")
+    check(table, TableOf(Value("a text or a number", lambda v: isinstance(v, (str, int))), rule[5:]), str(path))
     missing = [case for case in cases if not str(table.get(case, "")).strip()]
     if missing:
         raise DatasetError(f"{path}: no {column} for {listed(missing)}; {rule}, for every case.")

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.datasets.build import run_jobs
 from nnunet_xlstm.datasets.cases import Images, case_files, list_images, list_labels, numbering_fault
 from nnunet_xlstm.datasets.check_case import CaseJob, CaseResult, Finding, check_case, reader_of
 from nnunet_xlstm.datasets.dataset_json import NAME, CaseFiles, DatasetFile, Labels
 from nnunet_xlstm.datasets.raw_dataset import SPLITS, nnunet_folder, read_folds
 from nnunet_xlstm.datasets.subjects import N_FOLDS
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.parallel import for_each
 
 REQUIRED = ("channel_names", "labels", "numTraining", "file_ending")
 # of nnU-Net's readers (nnunetv2/imageio/reader_writer_registry.py)
@@ -97,8 +97,6 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
     Raises:
         DatasetError: dataset.json cannot be read. OSError: a folder cannot be read.
     """
-    if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of cases to read at a time, 1 or more")
     folder = Path(os.path.abspath(folder))
     file, found = DatasetFile.read(folder), _Findings(folder)
     channels, labels, ending = found.asked(file.channels), found.asked(file.labels), found.asked(file.file_ending)
@@ -115,7 +113,7 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
     n, known = len(channels) if channels else None, labels.known if labels else None
     jobs = [CaseJob(case, files, n, known, reader) for case, files in train.items()]
     jobs += [CaseJob(case, files, n, known, reader, test=True) for case, files in test.items()]
-    results = list(run_jobs([(check_case, job) for job in jobs], processes, "case")) if jobs else []
+    results = [result for _, result in for_each(check_case, jobs, processes, desc="cases")] if jobs else []
     for result in results:
         for finding in result.findings:
             (found.warning if finding.is_warning else found.error)(finding.path, finding.text)

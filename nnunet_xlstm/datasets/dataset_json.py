@@ -6,43 +6,77 @@ The one model of the file. A command that needs only the channels works on a fil
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.paths import check_file_name, is_path
+from nnunet_xlstm.io.paths import FILE_NAME, PATH
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import TEXT, Either, Key, ListOf, Record, TableOf, check, matching, number, refuse, shown
 
 NAME = "dataset.json"
 DEFAULT_ENDING = ".nii.gz"
 MAX_ID = 2**31 - 1
+ID = number(1, MAX_ID, whole=True)  # of a structure; 0 is the background
+LABEL_ID = number(0, MAX_ID, whole=True)
+
+LABELS = TableOf(
+    Either(LABEL_ID, ListOf(LABEL_ID, least=1, distinct=True)),
+    'an object name -> id, or ids of a region, such as {"background": 0, "left ventricle": 1}',
+    least=1,
+)
+CHANNELS = TableOf(TEXT, 'an object number -> name, such as {"0": "CT"}', least=1)
+FILE_ENDING = matching(r"(\.[A-Za-z0-9_-]+)+", 'an ending, such as ".nii.gz"')
+TABLE = TableOf(
+    Record({"images": Key(ListOf(PATH, least=1)), "label": Key(PATH)}, open=True),
+    'an object case -> {"images": [...], "label": ...}',
+    key=FILE_NAME,
+)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a data set.
+    """The labels of a data set; each but the background is a class that is scored.
 
     Attributes:
         ids: name -> ids, background included and `ignore` not; several ids are a region.
         ignore: id of the voxels that count nowhere; None without one.
+        listed: names whose ids the file writes as a list.
     """
 
     ids: Mapping[str, tuple[int, ...]]
     ignore: int | None = None
+    listed: frozenset[str] = frozenset()
 
     @property
     def known(self) -> frozenset[int]:
         """Every id that a label map may hold."""
-        return frozenset({0, *(i for group in self.ids.values() for i in group)}) | (
-            frozenset() if self.ignore is None else frozenset({self.ignore})
-        )
+        return frozenset({0}.union(*self.ids.values())) | ({self.ignore} if self.ignore is not None else set())
 
     @property
     def has_regions(self) -> bool:
         return any(len(group) > 1 for group in self.ids.values())
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Key of a class in nnU-Net's summary.json, "1", or "(1, 2)" for a region -> name."""
+        return {self._key(name): name for name, ids in self.ids.items() if ids != (0,)}
+
+    @cached_property
+    def scored(self) -> dict[str, tuple[int, ...]]:
+        """Key of a class -> the ids that make it."""
+        return {key: self.ids[name] for key, name in self.names.items()}
+
+    def plain_names(self) -> dict[int, str]:
+        """Return id -> name of the classes of one id; regions have no id of their own."""
+        return {ids[0]: self.names[key] for key, ids in self.scored.items() if len(ids) == 1}
+
+    def _key(self, name: str) -> str:
+        ids = self.ids[name]
+        return str(ids) if self.has_regions and name in self.listed else str(ids[0])
 
 
 @dataclass(frozen=True)
@@ -79,23 +113,36 @@ class DatasetFile:
         """Return the key `labels`.
 
         Raises:
-            DatasetError: it is missing, or a label has other than whole numbers from 0 on.
+            DatasetError: as `parse_labels`.
         """
-        try:
-            return parse_labels(self.content.get("labels"))
-        except DatasetError as error:
-            raise DatasetError(f"{self.path}: {str(error).removeprefix('dataset.json: ')}") from error
+        return parse_labels(self.content.get("labels"), str(self.path))
 
-    def channels(self) -> tuple[str, ...]:
-        """Return the names under `channel_names` (nnU-Net v1: `modality`), in the order of the file, as nnU-Net does.
+    def scored_labels(self) -> Labels:
+        """Return the key `labels` of a data set that is scored.
+
+        Raises:
+            DatasetError: as `scored_labels`.
+        """
+        return scored_labels(self.content.get("labels"), str(self.path))
+
+    def channel_table(self) -> dict[str, str]:
+        """Return the key `channel_names` (nnU-Net v1: `modality`): number -> name, in the order of the file.
 
         Raises:
             DatasetError: they are missing, or no texts.
         """
         names = self.content.get("channel_names", self.content.get("modality"))
-        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-            raise DatasetError(f'{self.path}: channel_names is {_shown(names)}; write a table such as {{"0": "CT"}}')
-        return tuple(names.values())
+        check(names, CHANNELS, str(self.path), path="channel_names")
+        return dict(names)
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether the file names any, as one that only explains label maps does not."""
+        return not {"channel_names", "modality"}.isdisjoint(self.content)
+
+    def channels(self) -> tuple[str, ...]:
+        """Return the names of the channels in the order of the file, as nnU-Net does; errors as `channel_table`."""
+        return tuple(self.channel_table().values())
 
     def image_channels(self) -> tuple[str, ...]:
         """Return what the channels are called: `image_channels` of data sets made here, else as `channels`.
@@ -105,11 +152,7 @@ class DatasetFile:
         """
         channels = self.channels()
         names = self.content.get("image_channels") or list(channels)
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) != len(channels):
-            raise DatasetError(
-                f"{self.path}: image_channels is {_shown(names)}; write one name for each of the {len(channels)} "
-                "channels of channel_names"
-            )
+        check(names, ListOf(TEXT, lengths=(len(channels),)), str(self.path), path="image_channels")
         return tuple(names)
 
     def file_ending(self) -> str:
@@ -119,8 +162,7 @@ class DatasetFile:
             DatasetError: it is no ending, such as one with a separator of paths.
         """
         ending = self.content.get("file_ending", DEFAULT_ENDING)
-        if not isinstance(ending, str) or not re.fullmatch(r"(\.[A-Za-z0-9_-]+)+", ending):
-            raise DatasetError(f'{self.path}: file_ending is {_shown(ending)}; write one, such as ".nii.gz"')
+        check(ending, FILE_ENDING, str(self.path), path="file_ending")
         return ending
 
     def table(self) -> dict[str, CaseFiles] | None:
@@ -129,68 +171,63 @@ class DatasetFile:
         Raises:
             DatasetError: another form, or a case whose name is no name of a file.
         """
-        rows = self.content.get("dataset")
         if "dataset" not in self.content:
             return None
-        cases = {}
-        for case, row in rows.items() if isinstance(rows, dict) else [("", rows)]:
-            images = row.get("images") if isinstance(row, dict) else None
-            label = row.get("label") if isinstance(row, dict) else None
-            if not isinstance(images, list) or not images or not all(map(is_path, images)) or not is_path(label):
-                raise DatasetError(
-                    f'{self.path}: `dataset` of dataset.json must hold case -> {{"images": [...], "label": ...}}; it '
-                    f"holds {_shown(row)}" + (f" for {case!r}" if case else "")
-                )
-            check_file_name(case, f"{self.path}, `dataset`")
-            cases[case] = CaseFiles(tuple(map(self._full, images)), self._full(label))
-        return cases
+        rows = self.content["dataset"]
+        check(rows, TABLE, str(self.path), path="dataset")
+        return {
+            case: CaseFiles(tuple(map(self._full, row["images"])), self._full(row["label"]))
+            for case, row in rows.items()
+        }
 
     def _full(self, name: str) -> str:
         return os.path.abspath(self.folder / os.path.expandvars(name))
 
 
-def parse_labels(rows: Any) -> Labels:
+def parse_labels(rows: Any, where: str = NAME) -> Labels:
     """Return labels from the value of the key `labels`.
 
+    Args:
+        where: the file, for messages.
+
     Raises:
-        DatasetError: no table, a label that `label_ids` refuses, one that holds the background or `ignore`, or a
-            background other than 0.
+        DatasetError: no table of ids, a label that holds the background or `ignore`, or a background other than 0.
     """
-    if not isinstance(rows, Mapping) or not rows:
-        raise DatasetError(
-            "dataset.json has no 'labels'; it must hold a table name -> id, such as "
-            '{"background": 0, "left ventricle": 1}'
-        )
-    ids = {name: label_ids(name, value) for name, value in rows.items()}
-    ignore = ids.pop("ignore", None)
-    if ignore is not None and len(ignore) > 1:
-        raise DatasetError(f"dataset.json: label 'ignore' is {list(ignore)}; it must be one id")
-    if ids.get("background", (0,)) != (0,):
-        raise DatasetError(f"dataset.json: label 'background' is {list(ids['background'])}; nnU-Net needs 0, write it")
-    labels = Labels(ids, ignore[0] if ignore else None)
-    for name, group in ids.items():
-        if (0 in group and group != (0,)) or labels.ignore in group:
-            what = "the background, 0" if 0 in group else f"the ignore label, {labels.ignore}"
-            raise DatasetError(f"dataset.json: label '{name}' is {list(group)}, which holds {what}; take it out")
+    check(rows, LABELS, where, path="labels")
+    refuse(_label_faults(rows), where)
+    ids = {name: tuple(value) if isinstance(value, (list, tuple)) else (value,) for name, value in rows.items()}
+    (ignore,) = ids.pop("ignore", (None,))
+    return Labels(ids, ignore, frozenset(name for name in ids if not isinstance(rows[name], int)))
+
+
+def scored_labels(rows: Any, where: str = NAME) -> Labels:
+    """Return labels that can be scored, from the value of the key `labels`.
+
+    Raises:
+        DatasetError: as `parse_labels`; no label but the background, or two that nnU-Net gives one key.
+    """
+    labels = parse_labels(rows, where)
+    own = [name for name, ids in labels.ids.items() if ids != (0,)]
+    if not own:
+        raise DatasetError(f"{where}: labels holds the background only; give at least one structure")
+    for name in own:
+        if (other := labels.names[labels._key(name)]) != name:
+            raise DatasetError(
+                f"{where}: labels {shown(name)} and {shown(other)} are both {labels._key(name)}; give each its own"
+            )
     return labels
 
 
-def label_ids(name: str, value: Any) -> tuple[int, ...]:
-    """Return the ids of one label or region.
-
-    Raises:
-        DatasetError: other than a whole number from 0 on, or a list of different ones.
-    """
-    ids = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    whole = all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i <= MAX_ID for i in ids)
-    if not ids or not whole or len(set(ids)) < len(ids):
-        raise DatasetError(
-            f"dataset.json: label '{name}' is {_shown(value)}; use a whole number from 0 on, or a list of different "
-            "ones"
-        )
-    return ids
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _label_faults(rows: Mapping[str, Any]) -> Iterator[str]:
+    """What the ids must be to each other."""
+    groups = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in rows.items()}
+    ignore = groups.pop("ignore", [None])
+    if len(ignore) > 1:
+        yield f"labels.ignore is {shown(ignore)}; give one id"
+    if list(groups.get("background", [0])) != [0]:
+        yield f"labels.background is {shown(rows['background'])}; give 0, which nnU-Net needs"
+    for name, group in groups.items():
+        if 0 in group and len(group) > 1:
+            yield f"labels.{name} is {shown(group)}, which holds the background, 0; take it out"
+        if ignore[0] in group:
+            yield f"labels.{name} is {shown(group)}, which holds the ignore label, {ignore[0]}; take it out"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.datasets.case_index import NAME, PoolCases, is_text_list, read_pool_cases
+from nnunet_xlstm.datasets.case_index import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.datasets.dataset_json import NAME as DATASET_JSON
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.ingest import ENDING, Entry
@@ -18,9 +17,10 @@ from nnunet_xlstm.datasets.subjects import folds_by_subject
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.imaging.integrity import check_length
-from nnunet_xlstm.io.paths import check_file_name, inside, is_file_name
+from nnunet_xlstm.io.paths import FILE_NAME, inside, is_file_name
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.validate import ANY_TEXT, PLAIN_NAME, TEXT, Key, ListOf, Record, check, shown
 from nnunet_xlstm.io.write import remove_leftovers, write_json
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -73,7 +73,7 @@ class RawDataset:
             for name in _own_files(entry):
                 self._own(name)
         for key, memory in pool.inputs.items():
-            _check_memory(f"{self.folder / NAME}, inputs, {key!r}", memory)
+            check(memory, MEMORY, str(self.folder / NAME), path=f"inputs[{shown(key)}]")
         return entries, dict(pool.inputs)
 
     def _refuse(self) -> None:
@@ -187,15 +187,18 @@ def _own_files(entry: Entry) -> list[str]:
     return [name for name in (*entry.images, entry.label) if not os.path.isabs(name)]
 
 
-def _check_memory(where: str, memory: Any) -> None:
-    """What is remembered of an input: its stamp, the name its cases begin with, its cases, (path, reason) left out."""
-    known = memory if isinstance(memory, dict) else {}
-    cases, excluded = known.get("cases"), known.get("excluded")
-    pairs = isinstance(excluded, list) and all(is_text_list(row) and len(row) == 2 for row in excluded)
-    if not isinstance(known.get("stamp"), str) or not is_text_list(cases) or not pairs:
-        raise DatasetError(f"{where}: holds no stamp, cases and excluded; delete the file, and the command starts anew")
-    for name in (known.get("name"), *cases):
-        check_file_name(name, where)
+# What is remembered of an input: its stamp, the name its cases begin with, its cases, (path, reason) left out
+MEMORY = Record(
+    {
+        "stamp": Key(TEXT),
+        "name": Key(FILE_NAME),
+        "cases": Key(ListOf(FILE_NAME)),
+        "excluded": Key(ListOf(ListOf(ANY_TEXT, lengths=(2,)))),
+    },
+    open=True,
+)
+CASES = ListOf(ANY_TEXT)
+FOLDS = ListOf(Record({"train": Key(CASES), "val": Key(CASES)}, open=True))
 
 
 def read_folds(path: Path) -> list[dict[str, list[str]]]:
@@ -204,13 +207,8 @@ def read_folds(path: Path) -> list[dict[str, list[str]]]:
     Raises:
         DatasetError: not readable, or no list of {"train": [...], "val": [...]}.
     """
-    folds = read_json(path, list)
-    for fold in folds:
-        parts = [fold.get(name) if isinstance(fold, dict) else None for name in ("train", "val")]
-        if not all(map(is_text_list, parts)):
-            raise DatasetError(
-                f'{path}: must hold a list of {{"train": [cases], "val": [cases]}}; correct it, or delete it'
-            )
+    folds = read_json(path)
+    check(folds, FOLDS, str(path))
     return folds
 
 
@@ -234,8 +232,8 @@ def open_dataset(number: int, name: str | None, default: str, maker: str) -> Raw
     raw, preprocessed = (nnunet_folder(variable) for variable in VARIABLES[:2])
     if not 1 <= number <= MAX_ID:
         raise DatasetError(f"-d {number}: give a number from 1 to {MAX_ID}")
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise DatasetError(f"--name '{name}': use letters, digits, - and _ alone")
+    if name is not None:
+        check(name, PLAIN_NAME, f"-d {number}", path="--name")
     prefix = f"Dataset{number:03d}_"
     existing = {
         path.name

@@ -74,7 +74,7 @@ def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan],
     several = sum(path.is_dir() for path in inputs) > 1
     for path in inputs:
         if not path.exists():
-            raise DatasetError(f"--input {path}: no such file or folder")
+            raise DatasetError(f"-i {path}: no such file or folder")
         entry = absolute(path)
         if path.is_dir():
             roots.append((entry, entry.parent if several else entry))
@@ -89,7 +89,7 @@ def find_scans(inputs: Sequence[Path], dicom: bool = False) -> tuple[list[Scan],
     if not scans and not missing:
         what = "DICOM series" if dicom else f"image ({', '.join(ENDINGS)})"
         hint = f"; {left_out[0][0]}: {left_out[0][1]}" if left_out else "" if dicom else "; for DICOM files add --dicom"
-        raise DatasetError(f"--input {' '.join(map(str, inputs))}: there is no {what} in it{hint}")
+        raise DatasetError(f"-i {' '.join(map(str, inputs))}: there is no {what} in it{hint}")
     return sorted(scans, key=lambda scan: (scan.relative, scan.key)), missing + left_out
 
 
@@ -98,12 +98,12 @@ def _read_list(path: Path) -> tuple[list[Path], Reasons]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"--input {path}: neither an image ({', '.join(ENDINGS)}) nor a text file with a path per line"
+            f"-i {path}: neither an image ({', '.join(ENDINGS)}) nor a text file with a path per line"
         ) from error
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     entries = [absolute(path.parent / name) for name in names]
     if not entries:
-        raise DatasetError(f"--input {path}: it lists no path; write one per line")
+        raise DatasetError(f"-i {path}: it lists no path; write one per line")
     gone = [(str(entry), "no such file or folder") for entry in entries if not entry.exists()]
     return [entry for entry in entries if entry.exists()], gone
 

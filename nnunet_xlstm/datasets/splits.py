@@ -1,20 +1,15 @@
-"""nnU-Net's splits_final.json: read, checked against the subjects, and made: folds, or one part held out."""
+"""Folds by subject, or one part held out, and what folds must fulfil."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nnunet_xlstm.datasets.case_table import listed
-from nnunet_xlstm.datasets.raw_dataset import SPLITS
 from nnunet_xlstm.datasets.subjects import folds_by_subject
 from nnunet_xlstm.errors import ConfigError, DatasetError
-from nnunet_xlstm.io.read import read_json
 
 Fold = dict[str, list[str]]
 
@@ -88,31 +83,3 @@ def fold_without(subjects: Mapping[str, str], out: Sequence[str]) -> Fold:
         "train": [case for case in sorted(subjects) if subjects[case] not in chosen],
         "val": [case for case in sorted(subjects) if subjects[case] in chosen],
     }
-
-
-def split_files(dataset: Path) -> list[Path]:
-    """Where nnU-Net looks for the folds of a raw data set: in its folder, and among its preprocessed data.
-
-    Planning copies the first to the second and refuses others beside it, so both are written; but a raw folder that may
-    not be written and has no folds stays without.
-
-    Raises:
-        ConfigError: neither can be written.
-    """
-    root = os.environ.get("nnUNet_preprocessed")
-    preprocessed = Path(root or "") / dataset.name
-    in_raw = (dataset / SPLITS).is_file() or os.access(dataset, os.W_OK)
-    files = [dataset / SPLITS] if in_raw else []
-    files += [preprocessed / SPLITS] if root and preprocessed.is_dir() else []
-    if not files:
-        raise ConfigError(f"{dataset} may not be written, and {preprocessed} is not there; plan the data set first")
-    return files
-
-
-def check_replaced(contents: Mapping[Path, Any]) -> None:
-    """Raise ConfigError where a JSON file holds something else than what would be written."""
-    for path, content in contents.items():
-        if path.is_file() and read_json(path) != content:
-            raise ConfigError(
-                f"{path}: holds other folds or subjects, which trainings may rest on; --overwrite replaces them"
-            )

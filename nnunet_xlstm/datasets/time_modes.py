@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nnunet_xlstm.choices import TIME_MODES
 from nnunet_xlstm.errors import ConfigError, DatasetError
 
-MODES = ("frames", "axis", "channels")
 N_FRAMES = 3  # channels, unless the user says how many
 MM_PER_MS = 0.1  # 10 ms of time are an edge of 1 mm: a heart's wall moves up to about 100 mm/s
 USUAL_INTERVAL_MS = 30.0  # of a cine of 25 to 35 phases; taken where no file says it
@@ -17,7 +17,7 @@ class TimeMode:
     """How the frames of a sequence become cases.
 
     Attributes:
-        mode: one of MODES.
+        mode: one of TIME_MODES.
         n_frames: how many become channels; 0 in the other modes.
         interval_ms: between frames, in place of what the files say (axis); None keeps theirs.
     """
@@ -33,8 +33,8 @@ class TimeMode:
         Raises:
             ConfigError: an unknown mode, an option of another mode, or a number that makes no sense.
         """
-        if mode not in MODES:
-            raise ConfigError(f"--time {mode}: use one of {', '.join(MODES)}")
+        if mode not in TIME_MODES:
+            raise ConfigError(f"--time {mode}: use one of {', '.join(TIME_MODES)}")
         if n_frames is not None and (mode != "channels" or n_frames < 2):
             raise ConfigError(
                 f"--n-frames {n_frames}: how many frames become channels, 2 or more, with --time channels"

@@ -52,8 +52,6 @@ def make_unlabelled(
     """
     if modality not in MODALITIES:
         raise ConfigError(f"--modality {modality}: use one of {', '.join(MODALITIES)}")
-    if processes < 1:
-        raise ConfigError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     if min_slices < 1:
         raise ConfigError(f"--min-slices {min_slices}: give the fewest slices that an image may have, 1 or more")
     globs = parse_channels(channels)

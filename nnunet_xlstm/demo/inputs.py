@@ -7,11 +7,9 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from nnunet_xlstm.datasets.dataset_json import CaseFiles, DatasetFile
+from nnunet_xlstm.datasets.dataset_json import NAME, CaseFiles, DatasetFile, Labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes, read_classes
 from nnunet_xlstm.imaging.images import read_grid
 from nnunet_xlstm.io.read import read_json, visible_files
 from nnunet_xlstm.io.write import make_folder, write_json
@@ -27,19 +25,22 @@ LAYOUT = "https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_f
 
 @dataclass(frozen=True)
 class Dataset:
-    """A raw nnU-Net dataset: its folder and the content of its dataset.json. `part` is "Tr" or "Ts"."""
+    """A raw nnU-Net dataset with as many labelled cases as the demo needs. `part` is "Tr" or "Ts"."""
 
-    folder: Path
-    facts: dict[str, Any]
+    file: DatasetFile
+
+    @property
+    def folder(self) -> Path:
+        return self.file.folder
 
     @cached_property
     def table(self) -> dict[str, CaseFiles] | None:
         """The files of the training cases where dataset.json lists them."""
-        return DatasetFile(self.folder / "dataset.json", self.facts).table()
+        return self.file.table()
 
     @property
-    def classes(self) -> Classes:
-        return Classes.from_dataset(self.facts)
+    def classes(self) -> Labels:
+        return self.file.scored_labels()
 
     @property
     def number(self) -> str:
@@ -47,7 +48,7 @@ class Dataset:
 
     @property
     def ending(self) -> str:
-        return self.facts["file_ending"]
+        return self.file.file_ending()
 
     def cases(self, part: str) -> list[str]:
         """Names of the labelled cases."""
@@ -74,11 +75,11 @@ class Dataset:
 
     def label_names(self) -> dict[int, str]:
         """Label id -> name; regions (lists of ids) have no id of their own."""
-        return {ids[0]: self.classes.names[key] for key, ids in self.classes.labels.items() if len(ids) == 1}
+        return self.classes.plain_names()
 
     def has_plain_labels(self) -> bool:
         """Whether every structure is one label id and every voxel is annotated."""
-        return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.labels.values())
+        return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.scored.values())
 
     def configuration(self) -> str:
         """3d_fullres, or 2d for flat images."""
@@ -103,13 +104,14 @@ def read_dataset(folder: Path) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"--data {folder}: there is no dataset.json in it; nnU-Net needs one ({LAYOUT}).")
-    facts = dict(DatasetFile.read(path).content)
+    file = DatasetFile.read(path)
     needed = ("channel_names", "labels", "numTraining", "file_ending")
-    missing = [key for key in needed if key not in facts]
+    missing = [key for key in needed if key not in file.content]
     if missing:
         raise DatasetError(f"{path}: without {', '.join(missing)}; nnU-Net needs {', '.join(needed)} ({LAYOUT}).")
-    read_classes(path)  # what its labels and its file ending must be
-    dataset = Dataset(folder, facts)
+    dataset = Dataset(file)
+    for question in (file.scored_labels, file.file_ending, file.channels):  # what nnU-Net will ask for
+        question()
     _check_cases(dataset)
     return dataset
 
@@ -137,12 +139,12 @@ def check_out(out: Path, data: Path | None) -> None:
         DatasetError: with the rule and the way out.
     """
     if out.exists() and not out.is_dir():
-        raise DatasetError(f"--out {out} is a file; give a folder that is new or empty.")
+        raise DatasetError(f"-o {out} is a file; give a folder that is new or empty.")
     if data is not None and data.resolve().is_relative_to(out.resolve()):
-        raise DatasetError(f"--data {data} lies inside --out {out}, which is emptied first; give another --out.")
+        raise DatasetError(f"--data {data} lies inside -o {out}, which is emptied first; give another -o.")
     if out.is_dir() and any(out.iterdir()) and not _is_demo(out):
         raise DatasetError(
-            f"--out {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
+            f"-o {out} is not empty and not of an earlier demo (no {MARKER} in it), so it is left alone; "
             "give a folder that is new, empty, or of an earlier demo."
         )
 
@@ -176,4 +178,4 @@ def place_dataset(dataset: Dataset, raw: Path) -> Dataset:
         target.symlink_to(dataset.folder, target_is_directory=True)
     except OSError:
         shutil.copytree(dataset.folder, target)
-    return Dataset(target, dataset.facts)
+    return Dataset(DatasetFile(target / NAME, dataset.file.content))

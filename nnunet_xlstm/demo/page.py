@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.html import DASH, Code, Gallery, Heading, Meter, Page, Picture, Table
+from nnunet_xlstm.io.tables import text_table
 
 
 def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]]) -> Page:
@@ -29,6 +30,18 @@ def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]])
 def format_dice(value: float | None) -> str:
     """Three decimals, or a dash where there is no value."""
     return DASH if value is None else f"{value:.3f}"
+
+
+def text_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the result as lines of text: a row per structure, the mean, and what intensity alone reaches."""
+    baseline = summary["intensity_baseline"] or {"per_structure": {}, "mean": None}
+    rows = [(name, value, baseline["per_structure"].get(name)) for name, value in summary["dice"].items()]
+    rows.append(("mean", summary["mean_dice"], baseline["mean"]))
+    cells = [[name, format_dice(ours), format_dice(other)] for name, ours, other in rows]
+    lines = [f"{summary['dataset']}: Dice, mean over {summary['n_scored']} {summary['scored_on']}", ""]
+    lines += text_table([["structure", "xLSTM-UNet", "best intensity classifier"], *cells])
+    stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in summary["seconds"].items())
+    return [*lines, "", f"{summary['total_seconds']:.0f} s on {summary['device']}: {stages}"]
 
 
 def _lead(summary: Mapping[str, Any]) -> str:

@@ -14,8 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_xlstm.demo.inputs import Dataset
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.overlay import draw_overlay
-from nnunet_xlstm.figures.quicklook import CT_WINDOW
+from nnunet_xlstm.figures.overlay import CT_WINDOW, draw_overlay
 from nnunet_xlstm.imaging.images import read_image, read_label_map
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.phantoms.intensity_baseline import intensity_classifier_dice
@@ -88,7 +87,7 @@ def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple
 
 def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[str, Path]]:
     """(caption, PNG) of the first scored cases."""
-    is_ct = str(next(iter(dataset.facts["channel_names"].values()))).upper() == "CT"
+    is_ct = dataset.file.channels()[0].upper() == "CT"
     pictures = []
     for case, dice in list(scores.dice_by_case(dataset.ending).items())[:MAX_PICTURES]:
         caption = case if dice is None else f"{case}: mean Dice {dice:.3f}"

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.score import CaseScores, Settings, score_case
 from nnunet_xlstm.evaluation.summary import EXTRAS, FAILED, METRICS, finite, mean_of_known
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_label_array
 from nnunet_xlstm.io.read import visible_files
+from nnunet_xlstm.parallel import for_each
 
 MAX_LISTED = 10  # names
 
@@ -64,7 +62,7 @@ def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = F
     ]
 
 
-def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
+def score_pair(pair: Pair, classes: Labels, settings: Settings) -> CaseScores:
     """Read and score one case.
 
     Raises:
@@ -78,7 +76,7 @@ def score_pair(pair: Pair, classes: Classes, settings: Settings) -> CaseScores:
 
 def score_pairs(
     pairs: Sequence[Pair],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     processes: int = 1,
     progress: bool = False,
@@ -94,55 +92,31 @@ def score_pairs(
     """
     scores = {} if journal is None else {p.case: s for p in pairs if (s := journal.scores(p)) is not None}
     failed = {}
-    left = [pair for pair in pairs if pair.case not in scores]
-    shown = {"total": len(pairs), "initial": len(scores), "unit": "case", "desc": "evaluate"}
-    with tqdm(**shown, disable=None if progress else True) as bar:
-        for pair, result in _each(left, classes, settings, processes):
-            if isinstance(result, str):
-                failed[pair.case] = result
-            else:
-                scores[pair.case] = result
-                if journal is not None:
-                    journal.add(pair, result)
-            bar.update()
+    results = for_each(
+        partial(score_pair, classes=classes, settings=settings),
+        [pair for pair in pairs if pair.case not in scores],
+        processes,
+        desc="evaluate",
+        done=len(scores),
+        progress=progress,
+        in_order=False,
+        caught=(UserError, MemoryError),
+        hint=" (what is scored is kept)",
+    )
+    for pair, result in results:
+        if isinstance(result, str):
+            failed[pair.case] = result
+        else:
+            scores[pair.case] = result
+            if journal is not None:
+                journal.add(pair, result)
     return tuple({p.case: found[p.case] for p in pairs if p.case in found} for found in (scores, failed))
-
-
-def _each(
-    pairs: Sequence[Pair], classes: Classes, settings: Settings, processes: int
-) -> Iterator[tuple[Pair, CaseScores | str]]:
-    """Each case as it is done, with its scores or the reason why there are none."""
-    if processes == 1 or len(pairs) < 2:
-        yield from ((pair, _try(pair, classes, settings)) for pair in pairs)
-        return
-    # spawned: nothing heavy is imported here, and a fork of a threaded parent may hang
-    with ProcessPoolExecutor(min(processes, len(pairs)), get_context("spawn")) as pool:
-        futures = {pool.submit(_try, pair, classes, settings): pair for pair in pairs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"one of {processes} processes was ended, perhaps for its memory; use a lower -np (what is scored is "
-                "kept)"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _try(pair: Pair, classes: Classes, settings: Settings) -> CaseScores | str:
-    try:
-        return score_pair(pair, classes, settings)
-    except UserError as error:
-        return str(error)
-    except MemoryError as error:
-        return f"not enough memory ({str(error) or 'MemoryError'}); use a lower -np"
 
 
 def summarise(
     pairs: Sequence[Pair],
     results: Sequence[CaseScores],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -151,7 +125,7 @@ def summarise(
     Args:
         failed: case that could not be scored, and is not among the pairs -> why.
     """
-    keys, names = list(classes.labels), list(METRICS)
+    keys, names = list(classes.scored), list(METRICS)
     values = np.array([[[metrics[key][name] for name in names] for key in keys] for metrics, _ in results], dtype=float)
     mean = mean_of_known(values, axis=0)
     case_mean = mean_of_known(mean_of_known(values, axis=1), axis=0)
@@ -181,9 +155,19 @@ def summarise(
             "flags": _mean_flags(names, keys, mean, case_mean),
             "counts": {key: {name: int(hit[:, i].sum()) for name, hit in counts.items()} for i, key in enumerate(keys)},
             "case_mean": _row(names, case_mean),
-            "definition": settings.definition() | classes.definition(),
+            "definition": settings.definition() | _definition(classes),
             FAILED: dict(failed or {}),
         },
+    }
+
+
+def _definition(classes: Labels) -> dict[str, Any]:
+    """What each class is made of and what is ignored."""
+    return {
+        "labels": {classes.names[key]: list(ids) for key, ids in classes.scored.items()},
+        "regions": "a class of several label ids is their union",
+        "ignore_label": classes.ignore,
+        "ignored voxels": "those where the reference is the ignore label; taken out of both masks first",
     }
 
 

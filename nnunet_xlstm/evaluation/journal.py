@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.score import CaseScores, Settings
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.imaging.images import spacing_files
@@ -33,7 +33,7 @@ class Journal:
         WriteError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, pairs: Sequence[Pair], classes: Classes, settings: Settings):
+    def __init__(self, path: Path, pairs: Sequence[Pair], classes: Labels, settings: Settings):
         self.path = Path(path)
         self._classes = classes
         self._keys = {pair.case: _key(pair, classes, settings) for pair in pairs}
@@ -81,7 +81,7 @@ class Journal:
 
     def _are_scores(self, metrics: Any, flags: Any) -> bool:
         for table, kind in ((metrics, (int, float)), (flags, str)):
-            if not isinstance(table, Mapping) or list(table) != list(self._classes.labels):
+            if not isinstance(table, Mapping) or list(table) != list(self._classes.scored):
                 return False
             for row in table.values():
                 if not isinstance(row, Mapping) or not all(isinstance(value, kind) for value in row.values()):
@@ -96,7 +96,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _key(pair: Pair, classes: Classes, settings: Settings) -> str | None:
+def _key(pair: Pair, classes: Labels, settings: Settings) -> str | None:
     """The hash of all that the scores of a case follow from; None where that is not known."""
     files = [pair.reference, pair.prediction]
     if any(path.name.lower().endswith(DETACHED) for path in files):
@@ -106,6 +106,6 @@ def _key(pair: Pair, classes: Classes, settings: Settings) -> str | None:
         facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     except OSError:  # the error is told when the case is scored
         return None
-    known = (sorted(classes.known), classes.ignore, dict(classes.labels), dict(classes.names))
+    known = (sorted(classes.known), classes.ignore, dict(classes.scored), dict(classes.names))
     text = json.dumps([__version__, asdict(settings), known, facts])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarise
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.page import build_page
@@ -19,7 +19,7 @@ from nnunet_xlstm.evaluation.summary import EXTRAS, JOURNAL
 from nnunet_xlstm.imaging.images import files_read
 from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.tables import csv_text
+from nnunet_xlstm.io.tables import csv_text, text_table
 from nnunet_xlstm.io.write import json_text, try_writing, write_together
 
 BYTES_PER_ROW = 2000  # of a case and class, in all files together
@@ -73,7 +73,7 @@ class Outputs:
 
 def evaluate(
     pairs: Sequence[Pair],
-    classes: Classes,
+    classes: Labels,
     settings: Settings,
     out: Path,
     title: str,
@@ -101,7 +101,7 @@ def evaluate(
     read = [path for pair in pairs for path in (pair.reference, pair.prediction)]
     protect_inputs(files, [*inputs, *files_read(read)])
     protect_other_json(files.summary, "metric_per_case")
-    try_writing(files, BYTES_PER_ROW * len(pairs) * len(classes.labels))
+    try_writing(files, BYTES_PER_ROW * len(pairs) * len(classes.scored))
     journal = Journal(files.journal, pairs, classes, settings)
     scores, failed = score_pairs(pairs, classes, settings, processes, progress, journal)
     if not scores:
@@ -122,6 +122,21 @@ def evaluate(
     if not failed:
         journal.remove()
     return summary, failed
+
+
+def text_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the means per class as lines of text, and how many structures were missed or false."""
+    shown = ("Dice", "HD95", "ASSD", "NSD", "AVD", "RVE")
+    extras = summary[EXTRAS]
+    rows = [(extras["classes"][key], row) for key, row in summary["mean"].items()]
+    rows.append(("mean", summary["foreground_mean"]))
+    cells = [[name, *("-" if row[m] is None else f"{row[m]:.3f}" for m in shown)] for name, row in rows]
+    lines = text_table([["class", *shown], *cells])
+    missed, false = (sum(row[n] for row in extras["counts"].values()) for n in ("n_missed", "n_false"))
+    if missed or false:
+        distances = extras["definition"]["one_empty"]
+        lines += ["", f"missed structures: {missed}, false ones: {false}; their distances: {distances} (see flags)"]
+    return lines
 
 
 def _stock_summary(path: Path) -> bytes | None:

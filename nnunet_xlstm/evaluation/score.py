@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
+from nnunet_xlstm.choices import BOTH_EMPTY, HD95, NSD_TOLERANCE_MM, ONE_EMPTY
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.evaluation.surface import surface_distances
 
 DISTANCES = ("HD", "HD95", "ASSD")
 VOLUMES = ("VolumeRef", "VolumePred", "SVD", "AVD")
-BOTH_EMPTY = {"nan": None, "perfect": {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)}
+PERFECT = {"Dice": 1.0, "IoU": 1.0, "NSD": 1.0, "RVE": 0.0} | dict.fromkeys(DISTANCES, 0.0)
+SCORES_OF_BOTH_EMPTY = {"nan": None, "perfect": PERFECT}
 MAX_ID = 65535
-ONE_EMPTY = ("diagonal", "inf", "nan")
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Settings:
         one_empty: distances where one mask is empty (Dice is 0): "diagonal" of the image, "inf" or "nan".
     """
 
-    nsd_tolerance: float = 2.0
-    hd95: str = "max"
-    both_empty: str = "nan"
-    one_empty: str = "diagonal"
+    nsd_tolerance: float = NSD_TOLERANCE_MM
+    hd95: str = HD95[0]
+    both_empty: str = BOTH_EMPTY[0]
+    one_empty: str = ONE_EMPTY[0]
 
     def __post_init__(self):
-        for name, valid in (("hd95", ("max", "pooled")), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
+        for name, valid in (("hd95", HD95), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
             if getattr(self, name) not in valid:
                 raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(valid)}")
         if not (math.isfinite(self.nsd_tolerance) and self.nsd_tolerance >= 0):
@@ -64,7 +65,7 @@ CaseScores = tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]
 def score_case(
     reference: np.ndarray,
     prediction: np.ndarray,
-    classes: Classes,
+    classes: Labels,
     spacing: Sequence[float],
     settings: Settings = Settings(),  # noqa: B008 (frozen)
 ) -> CaseScores:
@@ -95,7 +96,7 @@ def score_case(
     diagonal = float(np.linalg.norm((np.array(reference.shape) - 1) * np.asarray(spacing, dtype=float)))
     ignored = reference == classes.ignore if classes.ignore is not None and not counted.all() else None
     metrics, flags = {}, {}
-    for key, members in classes.labels.items():
+    for key, members in classes.scored.items():
         in_ref, in_pred = np.isin(ids[counted], members), np.isin(ids, members)
         tp, fn = int(table[in_ref][:, in_pred].sum()), int(table[in_ref][:, ~in_pred].sum())
         fp, tn = int(table[~in_ref][:, in_pred].sum()), int(table[~in_ref][:, ~in_pred].sum())
@@ -137,7 +138,7 @@ def _joint_histogram(reference, prediction, boxes) -> tuple[np.ndarray, np.ndarr
     return table.reshape(n, n), ids
 
 
-def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Classes) -> None:
+def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Labels) -> None:
     allowed = sorted(classes.known)
     for what, counts in (("reference", table.sum(1)), ("prediction", table.sum(0))):
         known = classes.known - ({classes.ignore} if what == "prediction" else set())
@@ -207,7 +208,7 @@ def _distances(reference, prediction, ignored, box, members, spacing, settings: 
 def _empty(row, has_ref: bool, has_pred: bool, diagonal: float, settings: Settings):
     """Values and their flags where a mask is empty."""
     if not has_ref and not has_pred:
-        values = BOTH_EMPTY[settings.both_empty]
+        values = SCORES_OF_BOTH_EMPTY[settings.both_empty]
         if values is not None:
             return row | values, dict.fromkeys(values, "both empty: counted as perfect")
         undefined = ("Dice", "IoU", "RVE", "NSD", *DISTANCES)

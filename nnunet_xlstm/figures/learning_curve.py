@@ -56,7 +56,7 @@ def learning_curve(
 
     Args:
         label: of the score, with its unit. over: what the intervals are bootstrapped over.
-        unit: what x counts, such as "labelled subject"; empty where arms alone differ. repeats: "seeds" or "folds".
+        unit: what x counts, such as "labelled subject"; empty where variants alone differ. repeats: "seeds" or "folds".
     """
     ticks = sorted({x for curve in curves for x in curve.x})
     means = "of the subjects of all folds" if repeats == "folds" else "of the seeds"

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xlstm.choices import FOCUSES, STYLES
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import (
-    STYLES,
     Plane,
     cut_planes,
     draw_errors,
@@ -29,6 +29,7 @@ from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.imaging.grid import check_same_grid
 
 WIDTH_INCH, MAX_HEIGHT_INCH = 10.0, 16.0
+CT_WINDOW = (50.0, 700.0)  # center and width in HU: blood with contrast, muscle and fat all differ
 SAVED = {"dpi": 110, "bbox_inches": "tight", "facecolor": "white"}
 SHEET_ROW_INCH, MAX_ROW_INCH = 2.4, 3.6
 
@@ -138,7 +139,7 @@ _MARKS = {
 
 def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane], list[int], tuple[float, float]]:
     """Planes, label ids and grey window of a case, after all checks."""
-    for name, value, valid in (("style", style, STYLES), ("focus", focus, ("structure", "errors"))):
+    for name, value, valid in (("style", style, STYLES), ("focus", focus, FOCUSES)):
         if value not in valid:
             raise DatasetError(f"Unknown {name} '{value}'. Valid are {list(valid)}.")
     maps = {"reference": case.reference, "prediction": case.prediction}

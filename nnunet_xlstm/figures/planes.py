@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from nnunet_xlstm.choices import PLANES
 from nnunet_xlstm.errors import DatasetError
 
 # Labels 1 to 12, told apart also in print and on grey; later ids get hues a golden angle apart.
@@ -21,10 +22,8 @@ PALETTE = (
     "#ff7fd0", "#b8e600", "#a5672a", "#8f9bff", "#ff8a3d", "#0f9d73",
 )  # fmt: skip
 MAX_IN_LEGEND = 24
-PLANES = ("axial", "coronal", "sagittal")
 # Told apart by people who see red and green alike.
 ERRORS = {"right": "#4d9de0", "false positive": "#ffb000", "false negative": "#d81b60", "wrong label": "#8e5bd0"}
-STYLES = ("outline", "filled", "errors")
 
 
 def label_colour(label: int) -> str:

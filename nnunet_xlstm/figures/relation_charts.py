@@ -30,39 +30,7 @@ from nnunet_xlstm.figures.style import (
     plain,
     styled,
 )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How predicted volumes agree with the reference.
-
-    Attributes:
-        n: pairs. r2: 1 - sum (p - g)^2 / sum (g - mean g)^2, that is about the identity line, not a fitted one.
-        r: Pearson's. bias: mean of p - g. low, high: bias -+ 1.96 SD (ddof 1), the limits of agreement
-            (Bland and Altman 1986). NaN where too few pairs are known.
-    """
-
-    n: int
-    r2: float
-    r: float
-    bias: float
-    low: float
-    high: float
-
-
-def agreement(reference: np.ndarray, prediction: np.ndarray) -> Agreement:
-    """Agreement of two (cases,) arrays; a pair with a NaN is left out."""
-    known = np.isfinite(reference) & np.isfinite(prediction)
-    g, p = np.asarray(reference, float)[known], np.asarray(prediction, float)[known]
-    if g.size == 0:
-        return Agreement(0, *[math.nan] * 5)
-    difference = p - g
-    spread = float(((g - g.mean()) ** 2).sum())
-    r2 = 1 - float((difference**2).sum()) / spread if spread > 0 else math.nan
-    r = float(np.corrcoef(g, p)[0, 1]) if spread > 0 and np.ptp(p) > 0 else math.nan
-    bias = float(difference.mean())
-    reach = 1.96 * float(difference.std(ddof=1)) if g.size > 1 else math.nan
-    return Agreement(int(g.size), r2, r, bias, bias - reach, bias + reach)
+from nnunet_xlstm.statistics.agreement import Agreement, agreement
 
 
 @styled()
@@ -82,7 +50,7 @@ def volume_agreement(
         model: number of the method, for its colour. reference, prediction: (cases,).
         limits, reach: range of the volumes and largest |difference| shown, to give several methods the same axes.
     """
-    found = agreement(reference, prediction)
+    found = agreement(prediction, reference)
     both = np.concatenate([reference, prediction])
     both = both[np.isfinite(both)]
     low, high = limits or ((float(both.min()), float(both.max())) if both.size else (0.0, 1.0))

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xlstm.choices import PLANES
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import SAVED
 from nnunet_xlstm.figures.planes import (
-    PLANES,
     Plane,
     cut_planes,
     draw_errors,

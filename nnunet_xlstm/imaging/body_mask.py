@@ -7,7 +7,7 @@ from scipy import ndimage
 
 CT_THRESHOLD_HU = -500.0  # between air (-1000) and fat (-100)
 MAX_EDGE = 160  # voxels; larger images are masked on a coarser grid
-KEPT_SHARE = 0.1  # components at least this large, relative to the largest, stay: both legs, both arms
+KEPT_SHARE = 0.1  # components at least this large, relative to the largest, stay: both legs, both variants
 N_BINS = 256
 
 

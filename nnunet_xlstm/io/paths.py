@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.io.validate import Value
 
 FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]")
-RULE = "a name is a text without / and \\ and control characters that does not begin with a dot"
 
 
 def is_path(value: Any) -> bool:
@@ -32,18 +32,10 @@ def is_file_name(name: Any) -> bool:
     return is_path(name) and bool(name.strip()) and not name.startswith(".") and not FORBIDDEN.search(name)
 
 
-def check_file_name(name: Any, where: str) -> str:
-    """Return a name that a file may get.
-
-    Args:
-        where: the file and the key that hold it, for the message.
-
-    Raises:
-        DatasetError: it would lead elsewhere, or is no name.
-    """
-    if not is_file_name(name):
-        raise DatasetError(f"{where}: {name!r} cannot be the name of a file; {RULE}")
-    return name
+PATH = Value("a path, a text without null bytes", is_path)
+FILE_NAME = Value(
+    "the name of a file: a text without / and \\ and control characters that does not begin with a dot", is_file_name
+)
 
 
 def as_utf8(path: Path | str) -> str:

@@ -1,4 +1,4 @@
-"""CSV tables: written so that a spreadsheet runs nothing, read as they were written.
+"""Tables as text, and as CSV: written so that a spreadsheet runs nothing, read as they were written.
 
 A text that a spreadsheet would take for a formula gets an apostrophe in front (OWASP, "CSV injection"), which
 `read_csv` takes away again. Numbers stay numbers.
@@ -58,6 +58,16 @@ def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     except csv.Error as error:
         raise DatasetError(f"{path}: cannot be read as CSV ({error}); correct the file") from error
     return header, rows
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as aligned lines: the first column to the left, the others to the right."""
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for name, *cells in rows:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, others, strict=True))
+        lines.append("  ".join([name.ljust(first), *numbers]).rstrip())
+    return lines
 
 
 def _cell(value: Any) -> Any:

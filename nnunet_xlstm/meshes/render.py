@@ -16,13 +16,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import label_colour
 from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterise
 
-RENDERERS = ("auto", "pyvista", "numpy")
 PIXELS = 440  # longest side of a view
 # Name -> the directions to the right, up and towards the viewer in LPS (x to the left, y to the back, z to the head).
 VIEWS = {

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,27 +11,28 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from tqdm import tqdm
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import DatasetError, UserError, failed_text
+from nnunet_xlstm.choices import MESH_BACKENDS, MESH_FORMATS, RENDERERS, SMOOTHING_STEPS, SPACES
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
+from nnunet_xlstm.errors import DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import find_cases
-from nnunet_xlstm.evaluation.classes import read_classes
 from nnunet_xlstm.imaging.images import read_label_map
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.io.write import staging, write_json
 from nnunet_xlstm.meshes.mesh import Mesh, compact, volume_and_area
-from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
-from nnunet_xlstm.meshes.smooth import STEPS, smooth
+from nnunet_xlstm.meshes.render import choose_renderer, draw_mesh
+from nnunet_xlstm.meshes.smooth import smooth
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 from nnunet_xlstm.meshes.vtk_nets import mesh_with_vtk
 from nnunet_xlstm.meshes.write import WRITERS, write_vtp
+from nnunet_xlstm.parallel import for_each
 
 INDEX = "meshes.json"
-BACKENDS = ("numpy", "vtk")
 # Points are in mm in LPS (x to the left, y to the back, z to the head), as in ITK and DICOM, or in RAS, as in NIfTI.
-SPACES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
+AXES = {"LPS": np.diag([1.0, 1.0, 1.0]), "RAS": np.diag([-1.0, -1.0, 1.0])}
 MAX_LABELS = 1024
 OFF = 0.02  # a mesh that is further from the volume of its voxels is flagged
 
@@ -51,19 +48,19 @@ class Settings:
 
     labels: tuple[int, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
-    steps: int = STEPS
-    formats: tuple[str, ...] = ("stl",)
-    space: str = "LPS"
-    backend: str = "numpy"
+    steps: int = SMOOTHING_STEPS
+    formats: tuple[str, ...] = MESH_FORMATS[:1]
+    space: str = SPACES[0]
+    backend: str = MESH_BACKENDS[0]
     render: str | None = None
 
     def __post_init__(self):
-        known = (("backend", BACKENDS), ("space", tuple(SPACES)), ("render", (None, *RENDERERS)))
+        known = (("backend", MESH_BACKENDS), ("space", SPACES), ("render", (None, *RENDERERS)))
         for name, valid in known:
             if getattr(self, name) not in valid:
                 raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(map(str, valid))}")
-        if not self.formats or not set(self.formats) <= set(WRITERS):
-            raise DatasetError(f"formats {list(self.formats)}: give one or more of {list(WRITERS)}")
+        if not self.formats or not set(self.formats) <= set(MESH_FORMATS):
+            raise DatasetError(f"formats {list(self.formats)}: give one or more of {list(MESH_FORMATS)}")
         if self.steps < 0:
             raise DatasetError(f"{self.steps} smoothing steps were asked for; use 0 (none) or more")
         if any(label < 1 for label in self.labels):
@@ -87,18 +84,17 @@ def mesh_files(
         DatasetError: no label map, one that cannot be meshed, or a label without a name that no case has.
         WriteError: a file cannot be written. UserError: a process was ended from outside.
     """
-    if processes < 1:
-        raise DatasetError(f"{processes} processes were asked for; use 1 or more")
     cases = find_cases(source)
     protect_inputs([out / INDEX], [*cases.values(), *inputs])
     earlier = _files_of(out)
     if settings.render is not None:
         settings = replace(settings, render=choose_renderer(settings.render))
-    processes = min(processes, len(cases))
-    workers = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) if processes > 1 else nullcontext()
-    with workers as pool, staging(out, last=[INDEX]) as fresh:
-        _check_cases(source, dict(_each(pool, _labels_of, cases, "check")), settings)
-        rows = dict(sorted(_each(pool, partial(_mesh_into, fresh, settings), cases, "meshes")))
+    with staging(out, last=[INDEX]) as fresh:
+        items = list(cases.items())
+        labels = for_each(_labels_of, items, processes, desc="check", caught=(DatasetError,))
+        _check_cases(source, {case: found for (case, _), found in labels}, settings)
+        meshes = for_each(partial(_mesh_into, fresh, settings), items, processes, desc="meshes")
+        rows = dict(sorted((case, row) for (case, _), row in meshes))
         content = _content(settings, rows)
         write_json(fresh / INDEX, content)
     for path in sorted(earlier - _files_of(out)):
@@ -119,6 +115,19 @@ def _content(settings: Settings, rows: Mapping[str, Any]) -> dict[str, Any]:
         "volume_ratio": "volume of the mesh / volume of the voxels",
         "cases": rows,
     }
+
+
+def text_lines(content: Mapping[str, Any]) -> list[str]:
+    """Return a line per case: how many meshes, the range of mesh volume / voxel volume, and what is amiss."""
+    rows, notes = [["case", "meshes", "mesh / voxel volume"]], [""]
+    for case, row in content["cases"].items():
+        ratios = [label["volume_ratio"] for label in row["labels"].values()]
+        span = f"{min(ratios):.4f} to {max(ratios):.4f}" if ratios else "no label to mesh"
+        rows.append([case, str(len(ratios)), span])
+        flagged = [label for label, entry in row["labels"].items() if "flag" in entry]
+        note = f"  off by more than {OFF:.0%}: label {', '.join(flagged)}" if flagged else ""
+        notes.append(note + (f"  absent: label {', '.join(map(str, row['absent']))}" if row["absent"] else ""))
+    return [line + note for line, note in zip(text_table(rows), notes, strict=True)]
 
 
 def _files_of(out: Path) -> set[Path]:
@@ -142,11 +151,11 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
     """
     if path is None:
         return {}
-    classes = read_classes(path)
+    classes = DatasetFile.read(path).scored_labels()
     unknown = sorted(set(labels) - classes.known)
     if unknown:
         raise DatasetError(f"label {unknown[0]} was asked for, but {path} has only {sorted(classes.known - {0})}")
-    names = {ids[0]: classes.names[key] for key, ids in classes.labels.items() if len(ids) == 1}
+    names = classes.plain_names()
     return names if classes.ignore is None else names | {classes.ignore: "ignore"}
 
 
@@ -161,36 +170,13 @@ def _check_cases(source: Path, labels: Mapping[str, list[int] | str], settings: 
         raise DatasetError(f"no case in {source} has the label {absent[0]}; check --labels and the label maps")
 
 
-def _labels_of(case: str, path: Path) -> list[int] | str:
-    """The labels of a label map, or why it cannot be used."""
-    try:
-        return _read(path)[2]
-    except DatasetError as error:
-        return str(error)
+def _labels_of(item: tuple[str, Path]) -> list[int]:
+    return _read(item[1])[2]
 
 
-def _mesh_into(out: Path, settings: Settings, case: str, path: Path) -> dict[str, Any]:
+def _mesh_into(out: Path, settings: Settings, item: tuple[str, Path]) -> dict[str, Any]:
+    case, path = item
     return mesh_case(path, out / case, settings)
-
-
-def _each(pool: Executor | None, work: Callable[[str, Path], Any], cases: Mapping[str, Path], text: str):
-    """(case, result) as they come."""
-    with tqdm(total=len(cases), desc=text, unit="case") as bar:
-        if pool is None:
-            for case, path in cases.items():
-                yield case, work(case, path)
-                bar.update()
-            return
-        futures = {pool.submit(work, case, path): case for case, path in cases.items()}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-                bar.update()
-        except BrokenProcessPool as error:
-            raise UserError("one of the processes was ended, perhaps for its memory; use a lower -np") from error
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
@@ -205,7 +191,7 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
         "labels": {},
         "absent": [label for label in settings.labels if label not in present],
     }
-    written = mesh.placed(SPACES[settings.space], np.zeros(3))
+    written = mesh.placed(AXES[settings.space], np.zeros(3))
     voxel_ml = float(np.prod(image.GetSpacing())) / 1000
     for label in chosen:
         row["labels"][str(label)] = _write_label(written, label, int(counts[label]), voxel_ml, folder, settings)

@@ -17,18 +17,18 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
+from nnunet_xlstm.choices import SMOOTHING_STEPS
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.meshes.mesh import Mesh, cross, cut
 from nnunet_xlstm.meshes.surface_nets import Net
 
-STEPS = 20
 PULL = 0.5  # share of the way to the mean of the neighbours
 REACH = 0.5  # voxels: how far a vertex may go from the centre of its cell along each axis
 SPREAD = 4  # rings of neighbours over which the local mean is taken
 MAX_ROUNDS, TOLERANCE = 10, 1e-3  # of the volumes; the tolerance is relative
 
 
-def smooth(net: Net, steps: int = STEPS) -> Mesh:
+def smooth(net: Net, steps: int = SMOOTHING_STEPS) -> Mesh:
     """Smooth walls; each label has the volume of its voxels, to about 0.1 %.
 
     Args:

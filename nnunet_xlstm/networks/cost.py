@@ -54,7 +54,7 @@ class Cost:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Numbers that a network learns; of one on the meta device too, which allocates nothing."""
+    """Return the number of parameters; also works on meta tensors."""
     return sum(math.prod(p.shape) for p in network.parameters())
 
 

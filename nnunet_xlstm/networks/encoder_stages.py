@@ -1,4 +1,4 @@
-"""Which tensors of a network belong to which part of its encoder, for networks of ours, nnU-Net's and nnssl's."""
+"""Which tensors of a network belong to which stage of its encoder, for networks of ours, nnU-Net's and nnssl's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nnunet_xlstm.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class EncoderParts:
-    """The encoder of a network, cut into parts from the image inwards; the last part is the bottom.
+class EncoderStages:
+    """The encoder of a network, cut into stages from the image inwards; the last stage is the bottleneck.
 
     Attributes:
-        prefixes: of the tensors' names, one per part. root: of all tensors of the encoder.
+        prefixes: of the tensors' names, one per stage. root: of all tensors of the encoder.
         input_layers: layers that see the image, by name. position_embedding: its name, or None.
     """
 
@@ -25,7 +25,7 @@ class EncoderParts:
     position_embedding: str | None
 
     @classmethod
-    def of(cls, network: nn.Module) -> EncoderParts:
+    def of(cls, network: nn.Module) -> EncoderStages:
         """From the names by which networks describe themselves (`key_to_encoder`, ...: dynamic_network_architectures,
         nnssl), else from `encoder.stem` and `encoder.stages`.
 
@@ -37,8 +37,8 @@ class EncoderParts:
             encoder = network.get_submodule(root)
         except AttributeError as error:
             raise ConfigError(
-                f"{type(network).__name__} has no part named {root}; transfer needs a network with encoder.stages, or "
-                "one that names its encoder in key_to_encoder"
+                f"{type(network).__name__} has no module named {root}; transfer needs a network with encoder.stages, "
+                "or one that names its encoder in key_to_encoder"
             ) from error
         stem = getattr(network, "key_to_stem", "encoder.stem")
         prefixes = [f"{stem}."] if _has(network, stem) and not stem.startswith(f"{root}.") else []
@@ -49,7 +49,7 @@ class EncoderParts:
         )
 
     def index(self, name: str) -> int | None:
-        """The part that a tensor belongs to; None for the decoder."""
+        """The stage that a tensor belongs to; None for the decoder."""
         for i, prefix in enumerate(self.prefixes):
             if name.startswith(prefix):
                 return i
@@ -63,7 +63,7 @@ class EncoderParts:
         return name.endswith(".weight") and name.removesuffix(".weight") in self.input_layers
 
     def label(self, name: str) -> str:
-        """The part's name for people: "encoder.stages.2", or "decoder"."""
+        """The stage's name for people: "encoder.stages.2", or "decoder"."""
         index = self.index(name)
         return "decoder" if index is None else self.prefixes[index].removesuffix(".")
 

@@ -36,7 +36,7 @@ def default_strides(patch_size: Sequence[int], max_stages: int = 6, min_edge: in
 
 
 def token_grid(strides: Sequence[Sequence[int]], patch_size: Sequence[int]) -> list[int]:
-    """Voxels per axis of the map at the bottom, which are a transformer's tokens, for a patch of `patch_size`."""
+    """Voxels per axis of the map at the bottleneck, which are a transformer's tokens, for a patch of `patch_size`."""
     return [int(size) // product for size, product in zip(patch_size, stride_products(strides), strict=True)]
 
 

@@ -89,7 +89,7 @@ _WITH_XLSTM = {
 NO_XLSTM = "_no_xlstm"
 
 
-def _twin(name: str, preset: Preset) -> Preset:
+def _ablation(name: str, preset: Preset) -> Preset:
     if preset.arch_kwargs["xlstm_block"] == "segsync":  # its convolution stays: the xLSTM alone makes the difference
         block = preset.arch_kwargs["xlstm_kwargs"] | {"cell": False}
         summary, changed = f"{name} with the convolution of its block alone", {"xlstm_kwargs": block}
@@ -107,7 +107,7 @@ def _shuffled(name: str, preset: Preset) -> Preset:
     )
 
 
-TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottom
+TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottleneck
 TSFM_STAGES = 6
 
 
@@ -143,7 +143,7 @@ def _without_vit(name: str, preset: Preset) -> Preset:
 
 PRESETS: dict[str, Preset] = {
     **_WITH_XLSTM,
-    **{name + NO_XLSTM: _twin(name, preset) for name, preset in _WITH_XLSTM.items()},
+    **{name + NO_XLSTM: _ablation(name, preset) for name, preset in _WITH_XLSTM.items()},
     "small_shuffled": _shuffled("small", _WITH_XLSTM["small"]),
     "small_plain": replace(
         _WITH_XLSTM["small"],

@@ -1,4 +1,4 @@
-"""TSFM, the tumour segmentation foundation model: a residual U-Net with a vision transformer at its bottom.
+"""TSFM, the tumour segmentation foundation model: a residual U-Net with a vision transformer at its bottleneck.
 
 Written from the description in the paper (blocks A to F; A and F are inferred). Without the transformer, with `post`
 blocks and without the stem it is the layout of STU-Net (Huang et al. 2023), which checks the counts.
@@ -13,12 +13,12 @@ from dynamic_network_architectures.building_blocks.helper import convert_conv_op
 from torch import Tensor, nn
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements
+from nnunet_xlstm.layers.conv import conv_output_elements
 from nnunet_xlstm.layers.device import run
 from nnunet_xlstm.layers.residual import ResidualBlock
 from nnunet_xlstm.layers.transformer import ViT
 from nnunet_xlstm.networks.geometry import blocks_per_stage, per_stage, per_stage_and_axis
-from nnunet_xlstm.networks.unet import UNet, UNetDecoder, UNetEncoder
+from nnunet_xlstm.networks.unet import UNet, UNetEncoder, build_decoder
 
 VIT_KEYS = ("dim", "layers", "heads")
 
@@ -44,7 +44,7 @@ class TSFMStage(nn.Module):
 
 
 class TSFM(UNet):
-    """Residual U-Net with a transformer at the bottom, built from nnU-Net plans (`arch_kwargs`).
+    """Residual U-Net with a transformer at the bottleneck, built from nnU-Net plans (`arch_kwargs`).
 
     Args:
         input_channels, n_stages, features_per_stage, conv_op, kernel_sizes, strides, num_classes, conv_bias, norm_op,
@@ -52,8 +52,8 @@ class TSFM(UNet):
         n_conv_per_stage (or n_blocks_per_stage): residual blocks per encoder stage.
         n_conv_per_stage_decoder: residual blocks per decoder stage.
         vit: {"dim": 768, "layers": 12, "heads": 12}; None leaves the transformer out: the same network without it.
-        vit_grid: tokens per axis at the bottom for the planned patch: of the position embedding. Other patches get it
-            interpolated in each pass.
+        vit_grid: tokens per axis at the bottleneck for the planned patch: of the position embedding. Other patches
+            get it interpolated in each pass.
         block: `preact`, `post_noact` or `post` (`nnunet_xlstm.layers.residual`).
         stem: a 3x3x3 convolution before the first block; False: the first block sees the image.
         recompute: activation checkpointing: in training, only the inputs of blocks are kept.
@@ -107,8 +107,8 @@ class TSFM(UNet):
             "nonlin_kwargs": nonlin_kwargs,
         }
 
-        def blocks(n: int, channels: int, s: int, stride: Sequence[int]) -> list[ResidualBlock]:
-            """`n` blocks of stage `s`; the first one takes `channels` and strides."""
+        def blocks(n: int, channels: int, s: int, stride: Sequence[int] = (1,) * dim) -> list[ResidualBlock]:
+            """Return `n` blocks of stage `s`; the first one takes `channels` and strides."""
             first = ResidualBlock(block, channels, features[s], kernels[s], stride, **settings)
             rest = (
                 ResidualBlock(block, features[s], features[s], kernels[s], (1,) * dim, **settings) for _ in range(n - 1)
@@ -126,13 +126,17 @@ class TSFM(UNet):
         padding = [(k - 1) // 2 for k in kernels[0]]
         first = conv_op(input_channels, features[0], kernels[0], 1, padding, bias=conv_bias) if stem else None
 
-        ups, decoder_stages, heads = [], [], []
-        for s in reversed(range(n_stages - 1)):
-            ups.append(UpsampleConv(conv_op, features[s + 1], features[s], strides[s + 1], conv_bias))
-            n = decoder_depth[n_stages - 2 - s]
-            decoder_stages.append(nn.Sequential(*blocks(n, 2 * features[s], s, (1,) * dim)))
-            heads.append(conv_op(features[s], num_classes, 1, bias=True))
-        decoder = UNetDecoder(ups, decoder_stages, heads, deep_supervision, recompute)
+        decoder = build_decoder(
+            blocks,
+            conv_op,
+            features,
+            strides,
+            decoder_depth,
+            num_classes,
+            conv_bias=conv_bias,
+            deep_supervision=deep_supervision,
+            recompute=recompute,
+        )
         super().__init__(UNetEncoder(first, stages), decoder, strides, input_channels)
 
         first_block = "encoder.stages.0.convs.0"

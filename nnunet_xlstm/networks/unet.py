@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.amp import in_range
-from nnunet_xlstm.layers.conv import conv_output_elements
+from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements
 from nnunet_xlstm.layers.device import run
 from nnunet_xlstm.networks.geometry import check_patch_size, stride_products
 
@@ -68,6 +68,39 @@ class UNetDecoder(nn.Module):
             if self.deep_supervision or i == len(self.stages) - 1:
                 logits.append(in_range(head, x))
         return logits[::-1] if self.deep_supervision else logits[0]
+
+
+def build_decoder(
+    blocks: Callable[[int, int, int], Sequence[nn.Module]],
+    conv_op: type[nn.Module],
+    features: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    depth: Sequence[int],
+    num_classes: int,
+    *,
+    conv_bias: bool,
+    deep_supervision: bool,
+    recompute: bool = False,
+) -> UNetDecoder:
+    """Return the decoder of an encoder.
+
+    Args:
+        blocks: from (number of blocks, input channels, stage) to the blocks of a decoder stage.
+        conv_op: of upsampling and heads.
+        features: channels of each encoder stage.
+        strides: of each encoder stage, per axis.
+        depth: blocks of each decoder stage, from the lowest resolution on.
+        num_classes: output channels of the heads.
+        conv_bias: of upsampling.
+        deep_supervision: whether `forward` returns logits of every scale.
+        recompute: activation checkpointing, block by block.
+    """
+    ups, stages, heads = [], [], []
+    for s, n in zip(reversed(range(len(features) - 1)), depth, strict=True):
+        ups.append(UpsampleConv(conv_op, features[s + 1], features[s], strides[s + 1], conv_bias))
+        stages.append(nn.Sequential(*blocks(n, 2 * features[s], s)))
+        heads.append(conv_op(features[s], num_classes, 1, bias=True))
+    return UNetDecoder(ups, stages, heads, deep_supervision, recompute)
 
 
 class UNet(nn.Module):

@@ -14,12 +14,12 @@ from dynamic_network_architectures.building_blocks.helper import convert_conv_op
 from torch import Tensor, nn
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.layers.conv import UpsampleConv, conv_output_elements, residual_block
+from nnunet_xlstm.layers.conv import conv_output_elements, residual_block
 from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.segsync import SegSyncBlock
 from nnunet_xlstm.layers.vil import ChannelTokens, ViLBlock
 from nnunet_xlstm.networks.geometry import blocks_per_stage, per_stage, per_stage_and_axis
-from nnunet_xlstm.networks.unet import UNet, UNetDecoder, UNetEncoder
+from nnunet_xlstm.networks.unet import UNet, UNetEncoder, build_decoder
 
 BLOCK_OWN_KEYS = ("dim", "spatial_dim", "orders", "n_blocks")  # set by the network, not by xlstm_kwargs
 
@@ -135,13 +135,21 @@ class XLSTMUNet(UNet):
             channels = features[s]
         encoder = UNetEncoder(residual_block(conv, input_channels, features[0], kernels[0], 1), stages)
 
-        ups, decoder_stages, heads = [], [], []
-        for s in reversed(range(n_stages - 1)):
-            ups.append(UpsampleConv(conv_op, features[s + 1], features[s], strides[s + 1], conv_bias))
-            width = [2 * features[s]] + [features[s]] * (decoder_blocks[n_stages - 2 - s] - 1)
-            decoder_stages.append(nn.Sequential(*(residual_block(conv, w, features[s], kernels[s], 1) for w in width)))
-            heads.append(conv_op(features[s], num_classes, 1, bias=True))
-        super().__init__(encoder, UNetDecoder(ups, decoder_stages, heads, deep_supervision), strides, input_channels)
+        def decoder_stage(n: int, channels: int, s: int) -> list[nn.Module]:
+            widths = [channels, *[features[s]] * (n - 1)]
+            return [residual_block(conv, width, features[s], kernels[s], 1) for width in widths]
+
+        decoder = build_decoder(
+            decoder_stage,
+            conv_op,
+            features,
+            strides,
+            decoder_blocks,
+            num_classes,
+            conv_bias=conv_bias,
+            deep_supervision=deep_supervision,
+        )
+        super().__init__(encoder, decoder, strides, input_channels)
 
 
 # nnU-Net's fine-tuning for checkpoints of nnssl (nnUNetv2_train_pretrained) knows a network by the end of its name

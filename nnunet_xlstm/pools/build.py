@@ -21,7 +21,9 @@ from nnunet_xlstm.datasets.subjects import subject_of
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.imaging.integrity import check_length
-from nnunet_xlstm.pools.label_plan import LabelPlan, plan_labels
+from nnunet_xlstm.pools.manifest import PoolManifest, plan_manifest
+from nnunet_xlstm.pools.manifest_json import header_of
+from nnunet_xlstm.pools.relabel import Relabel
 from nnunet_xlstm.pools.spec import Pool, Source, read_pool
 
 MAKER = "nnunet_xlstm pool build"
@@ -35,17 +37,15 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
     Raises:
         ValueError, OSError: the file is wrong, a source is missing, or an exclusion meets nobody.
     """
-    if processes < 1:
-        raise DatasetError(f"-np {processes}: give the number of images to read at a time, 1 or more")
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
-    labels = plan_labels(pool) if pool.rules else None
+    manifest = plan_manifest(pool) if pool.targets else None
     names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))
     dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, MAKER)
     if clash := [source.name for source in pool.sources if source.folder == dataset.folder.resolve()]:
         raise DatasetError(f"{path}: source {clash[0]} is the pool itself; give another -d")
-    items, left_out = items_of_pool(pool, labels)
-    header = {"channel_names": names, "image_channels": list(pool.channels)} | (labels.header() if labels else {})
-    if labels:
+    items, left_out = items_of_pool(pool, manifest)
+    header = {"channel_names": names, "image_channels": list(pool.channels)} | (header_of(manifest) if manifest else {})
+    if manifest:
         _state_disk_use(items, dataset.folder)
     return dataset, build(
         dataset, header, items, left_out, sampling=pool.sampling, keep_others=False, processes=processes
@@ -66,13 +66,13 @@ def _state_disk_use(items: Sequence[Item], folder: Path) -> None:
         raise UserError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
 
 
-def items_of_pool(pool: Pool, labels: LabelPlan | None = None) -> tuple[list[Item], Reasons]:
+def items_of_pool(pool: Pool, manifest: PoolManifest | None = None) -> tuple[list[Item], Reasons]:
     """Items of all sources. A subject that one source of a cohort excludes is excluded from all of that cohort.
 
     Raises:
         ValueError: see _chosen; or two sources with the same image.
     """
-    found = {source.name: source_items(source, pool.channels, labels) for source in pool.sources}
+    found = {source.name: source_items(source, pool.channels, manifest) for source in pool.sources}
     banned: dict[str, set[str]] = {}
     for source in pool.sources:
         banned.setdefault(source.cohort, set()).update(source.exclude)
@@ -128,7 +128,7 @@ def _warn_of_namesakes(pool: Pool, found: dict[str, tuple[list[Item], Any]], ban
 
 
 def source_items(
-    source: Source, channels: Sequence[str], labels: LabelPlan | None = None
+    source: Source, channels: Sequence[str], manifest: PoolManifest | None = None
 ) -> tuple[list[Item], Reasons]:
     """The items of one source, before anybody is excluded; subjects without cohort.
 
@@ -136,7 +136,7 @@ def source_items(
         ValueError: a damaged dataset.json, a channel that is not there, or a case without subject.
     """
     if (source.folder / "dataset.json").is_file():
-        return _items_of_dataset(source, channels, labels)
+        return _items_of_dataset(source, channels, manifest)
     if source.channels and set(source.channels.values()) != {0}:
         raise DatasetError(f"source {source.name}: a folder of images has one channel, 0; got {dict(source.channels)}")
     scans, left_out = find_scans([source.folder])
@@ -147,7 +147,9 @@ def source_items(
     return items, left_out
 
 
-def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan | None) -> tuple[list[Item], Reasons]:
+def _items_of_dataset(
+    source: Source, channels: Sequence[str], manifest: PoolManifest | None
+) -> tuple[list[Item], Reasons]:
     file = DatasetFile.read(source.folder)
     names = file.image_channels()
     side_car = source.folder / NAME
@@ -163,7 +165,7 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
         time = (row.frame, row.frames, row.images) if row else (None, None, ())
         tags = row.tags if row else {}
         scans = [Scan((image,), image, case, image) for image in files.images]
-        relabel = labels.relabel(source.name, case, files.label) if labels else None
+        relabel = Relabel.of(manifest, source.name, case, files.label) if manifest else None
         if source.channels is None:
             several = len(scans) > 1
             for scan, channel in zip(scans, names, strict=True):
@@ -173,7 +175,7 @@ def _items_of_dataset(source: Source, channels: Sequence[str], labels: LabelPlan
             picked = tuple(scans[_channel_index(source, source.channels[c], names)] for c in channels)
             name = f"{source.name}_{case}"
             items.append(Item(picked, name, source.name, subject, source.modality, mask, *time, relabel, tags))
-    if labels:
+    if manifest:
         _check_labels(source, items, cases)
     return items, left_out
 
@@ -193,7 +195,7 @@ def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str])
             f"source {source.name}: {gone[0]} is missing ({len(gone)} of {len(items)} label maps are); bring the files "
             "back, or leave these subjects out with `exclude`"
         )
-    for target, named in source.labels.not_annotated.items():
+    for target, named in source.not_annotated.items():
         if unknown := sorted(set(named) - set(cases)):
             raise DatasetError(f"source {source.name}: not_annotated names {unknown[0]} for {target}, which is no case")
 

@@ -1,79 +1,34 @@
-"""The key `pool` of dataset.json: what the outputs of a network trained on a pool mean, and what each source labels.
-
-nnU-Net copies dataset.json into the folders of models and of predictions, so that the key is there when it is needed.
-"""
+"""How the targets of a pool share one label map: an integer code per set of targets, and nnU-Net's regions of them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
 
-from nnunet_xlstm.catalogue.checks import (
-    Faults,
-    Key,
-    choice,
-    choices,
-    groups,
-    is_id,
-    is_text,
-    rows,
-    shown,
-    table_faults,
-)
-from nnunet_xlstm.catalogue.checks import labels as label_ids
-from nnunet_xlstm.catalogue.schema import GROUPS, MERGES, REGIONS
-from nnunet_xlstm.datasets.case_index import MODALITIES
+from nnunet_xlstm.catalogue.schema import GROUPS
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.paths import RULE, is_file_name
+from nnunet_xlstm.io.validate import unknown
+from nnunet_xlstm.pools.mapping import SourceMapping, TargetIds, map_source
+from nnunet_xlstm.pools.spec import Pool, PoolTarget
 
-KEY = "pool"
-
-
-@dataclass(frozen=True)
-class PoolTarget:
-    """One output of the network.
-
-    Attributes:
-        group: organ, vessel or lesion.
-        modality: those that can show it.
-        region: where it can lie.
-    """
-
-    name: str
-    group: str
-    modality: tuple[str, ...]
-    region: tuple[str, ...]
+MAX_CODE = 30_000  # nnU-Net keeps label maps as int16
+Groups = Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
-class PoolSource:
-    """What one source labels.
-
-    Attributes:
-        field_of_view: regions that its scans may show.
-        labels: name -> id, of its own dataset.json.
-        targets: target of the pool -> ids of its own; several are a union.
-    """
-
-    modality: str
-    field_of_view: tuple[str, ...]
-    labels: Mapping[str, int]
-    targets: Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class PoolTargets:
-    """The content of the key.
+@dataclass(frozen=True, kw_only=True)
+class PoolManifest:
+    """What the outputs of a network trained on a pool mean, and what each source labels.
 
     Attributes:
         targets: in the order of painting, which is that of `labels` and of the network's outputs.
-        codes: value of a merged label map -> the targets there.
+        codes: value of a merged label map, 1, 2, 3 ... -> the targets there; the sets of all sources, and one for every
+            representative.
         over: chains; the first target includes the others, which are painted over it in this order.
         exclusive: groups of targets that cannot overlap.
         merge: `unified`: a target is the same in all sources; `none`: each source has its own.
-        painted: target -> the code that stands for it in a merged map, from `regions_class_order` beside the key.
+        painted: target -> the code that stands for it in a merged map: with all targets that include it.
     """
 
     targets: tuple[PoolTarget, ...]
@@ -81,186 +36,169 @@ class PoolTargets:
     over: tuple[tuple[str, ...], ...]
     exclusive: tuple[tuple[str, ...], ...]
     merge: str
-    sources: Mapping[str, PoolSource]
-    painted: Mapping[str, int] = field(default_factory=dict)
+    sources: Mapping[str, SourceMapping]
+    painted: Mapping[str, int]
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(target.name for target in self.targets)
 
-    def source(self, name: str) -> PoolSource:
-        """Raises ValueError with the sources that there are."""
-        if name not in self.sources:
-            raise DatasetError(f"the pool has no source {shown(name)}; it has {', '.join(self.sources)}")
-        return self.sources[name]
+    @property
+    def ignore(self) -> int:
+        """Code of voxels that do not count; nnU-Net wants it above all labels."""
+        return max(self.codes) + 1
 
-    def to_json(self) -> dict[str, Any]:
-        """The value of the key `pool`."""
-        return {
-            "targets": [
-                {"name": t.name, "group": t.group, "modality": list(t.modality), "region": list(t.region)}
-                for t in self.targets
-            ],
-            "codes": {str(code): list(names) for code, names in sorted(self.codes.items())},
-            "over": [list(chain) for chain in self.over],
-            "exclusive": [list(group) for group in self.exclusive],
-            "merge": self.merge,
-            "sources": {
-                name: {
-                    "modality": source.modality,
-                    "field_of_view": list(source.field_of_view),
-                    "labels": dict(source.labels),
-                    "targets": {target: list(ids) for target, ids in source.targets.items()},
-                }
-                for name, source in self.sources.items()
-            },
-        }
-
-    @classmethod
-    def from_dataset_json(cls, content: Any, where: str = "dataset.json") -> PoolTargets:
-        """From the whole content of a dataset.json.
-
-        Args:
-            where: its path, for messages.
+    def source(self, name: str) -> SourceMapping:
+        """Return a source.
 
         Raises:
-            ValueError: no pool with labels, or everything that is wrong with it.
+            DatasetError: there is none of this name; the message lists them.
         """
-        if not isinstance(content, Mapping) or KEY not in content:
-            raise DatasetError(
-                f"{where}: has no key `{KEY}`: its data set is no pool with labels; make one with `nnunet_xlstm pool "
-                "build`, and predict with a model that was trained on it"
-            )
-        pool = content[KEY]
-        if isinstance(pool, dict):
-            pool = {key: value for key, value in pool.items() if key in POOL}  # a later version may say more
-        faults = list(table_faults(pool, POOL, f"`{KEY}`")) or list(_rules(pool)) or list(_nnunet_faults(content, pool))
-        if faults:
-            raise DatasetError("\n- ".join([f"{where}: the key `{KEY}` is damaged; build the pool again", *faults]))
-        names = [row["name"] for row in pool["targets"]]
-        return cls(
-            tuple(
-                PoolTarget(row["name"], row["group"], tuple(row["modality"]), tuple(row["region"]))
-                for row in pool["targets"]
-            ),
-            {int(code): tuple(members) for code, members in pool["codes"].items()},
-            tuple(tuple(chain) for chain in pool["over"]),
-            tuple(tuple(group) for group in pool["exclusive"]),
-            pool["merge"],
-            {
-                name: PoolSource(
-                    row["modality"],
-                    tuple(row["field_of_view"]),
-                    dict(row["labels"]),
-                    {target: tuple(ids) for target, ids in row["targets"].items()},
-                )
-                for name, row in pool["sources"].items()
-            },
-            dict(zip(names, content["regions_class_order"], strict=True)),
-        )
+        if name not in self.sources:
+            raise DatasetError(unknown(name, self.sources, "source"))
+        return self.sources[name]
+
+    def labels(self) -> dict[str, int | list[int]]:
+        """Return the `labels` of dataset.json: each target a region, in the order of painting."""
+        result: dict[str, int | list[int]] = {"background": 0}
+        for name in self.names:
+            region = [code for code, members in self.codes.items() if name in members]
+            result[name] = region[0] if len(region) == 1 else region
+        has_ignore = any(source.ignore is not None for source in self.sources.values())
+        return result | ({"ignore": self.ignore} if has_ignore else {})
+
+    def class_order(self) -> list[int]:
+        """Return nnU-Net's regions_class_order."""
+        return [self.painted[name] for name in self.names]
+
+    def table(self, source: SourceMapping, absent: Collection[str] = ()) -> dict[int, int]:
+        """Return native id -> code of one source; an id that belongs to no target becomes background.
+
+        Args:
+            absent: targets that are not annotated.
+        """
+        code_of = {frozenset(members): code for code, members in self.codes.items()}
+        table = {i: code_of.get(source.members(i) - set(absent), 0) for i in source.ids}
+        return table if source.ignore is None else table | {source.ignore: self.ignore}
 
 
-# Faults of one value --------------------------------------------------------------------------------------------------
+# From POOL.json -------------------------------------------------------------------------------------------------------
 
 
-def _file_name(value: Any) -> Faults:
-    """Masks are written to files of this name."""
-    if not is_file_name(value):
-        yield f"{shown(value)} is no name of a target: {RULE}"
+def plan_manifest(pool: Pool) -> PoolManifest:
+    """Join the labels of all sources on disk.
+
+    Raises:
+        DatasetError: a source without labels, or whose labels do not fit; chains that contradict each other.
+    """
+    names = tuple(target.name for target in pool.targets)
+    found = {source.name: map_source(source, names) for source in pool.sources}
+    if pool.merge == "unified":
+        return make_manifest(pool.targets, found, pool.over, pool.exclusive)
+    targets, over, exclusive, own = [], [], [], {}
+    for name, source in found.items():
+
+        def rename(target: str, name: str = name) -> str:
+            return f"{name}__{target}"
+
+        kept = [t for t in pool.targets if t.name in source.targets]
+        targets += [PoolTarget(rename(t.name), t.group, t.modality, t.region) for t in kept]
+        over += [tuple(map(rename, chain)) for chain in _within(pool.over, source.targets, chains=True)]
+        exclusive += [tuple(map(rename, group)) for group in _within(pool.exclusive, source.targets)]
+        own[name] = source.renamed(rename)
+    return make_manifest(targets, own, over, exclusive, pool.merge)
 
 
-def _codes(value: Any) -> Faults:
-    if not isinstance(value, dict) or not value:
-        yield f'{shown(value)} holds no codes; write {{"1": ["liver"]}}'
-        return
-    for code, members in value.items():
-        if not re.fullmatch(r"[1-9][0-9]{0,4}", code):
-            yield f"{shown(code)} is no code in quotation marks"
-        if not isinstance(members, list) or not members or not all(map(is_text, members)):
-            yield f'"{code}" has the targets {shown(members)}; list their names'
+def _within(groups: Groups, names: Collection[str], chains: bool = False) -> tuple[tuple[str, ...], ...]:
+    """The groups without targets that are not there; one of one says nothing, nor a chain without its first."""
+    kept = [tuple(t for t in group if t in names) for group in groups if not chains or group[0] in names]
+    return tuple(group for group in kept if len(group) > 1)
 
 
-def _ids(value: Any) -> Faults:
-    if not isinstance(value, dict) or not value:
-        yield f'{shown(value)} holds no targets; write {{"liver": [1, 2]}}'
-        return
-    for target, ids in value.items():
-        if not isinstance(ids, list) or not ids or not all(map(is_id, ids)) or len(set(ids)) < len(ids):
-            yield f'"{target}" has the ids {shown(ids)}; list different ids, such as [1, 2] for their union'
+def make_manifest(
+    targets: Iterable[PoolTarget],
+    sources: Mapping[str, SourceMapping],
+    over: Groups = (),
+    exclusive: Groups = (),
+    merge: str = "unified",
+) -> PoolManifest:
+    """Give codes to the sets of targets that occur in any source; targets without any source are left out.
+
+    Raises:
+        DatasetError: the chains contradict each other, or there are too many sets.
+    """
+    used = set().union(*(source.targets for source in sources.values()))
+    by_name = {target.name: target for target in targets if target.name in used}
+    over, exclusive = _within(over, used, chains=True), _within(exclusive, used)
+    order = painting_order(list(by_name), {name: target.group for name, target in by_name.items()}, over)
+    mappings = [source.targets for source in sources.values()]
+    including = {name: frozenset({name} | _including(name, mappings, over)) for name in by_name}
+    sets = {members for source in sources.values() for members in _sets_of(source)} | set(including.values())
+    rank = {name: i for i, name in enumerate(by_name)}
+    ordered = sorted(sets, key=lambda members: (len(members), sorted(rank[name] for name in members)))
+    if len(ordered) >= MAX_CODE:
+        raise DatasetError(f"{len(ordered)} different sets of targets; a label map holds {MAX_CODE}: use fewer targets")
+    painted = {name: ordered.index(members) + 1 for name, members in including.items()}
+    if all(sum(name in members for members in ordered) == 1 for name in by_name):
+        # nnU-Net trains regions, and so sigmoids, only where one has two labels: give one a second, unused
+        ordered.append(frozenset({order[0]}))
+    return PoolManifest(
+        targets=tuple(by_name[name] for name in order),
+        codes={code: tuple(t for t in order if t in members) for code, members in enumerate(ordered, start=1)},
+        over=over,
+        exclusive=exclusive,
+        merge=merge,
+        sources=sources,
+        painted=painted,
+    )
 
 
-def _sources(value: Any) -> Faults:
-    if not isinstance(value, dict) or not value:
-        yield f"{shown(value)} holds no sources; write an object name -> {', '.join(SOURCE)}"
-        return
-    for name, row in value.items():
-        row = {key: v for key, v in row.items() if key in SOURCE} if isinstance(row, dict) else row
-        for fault in table_faults(row, SOURCE, "the source"):
-            yield f"{name}: {fault}"
+def _sets_of(source: SourceMapping) -> set[frozenset[str]]:
+    """Sets of targets that a voxel may have, also in cases where some targets are not annotated."""
+    uncertain = {t for t, ids in source.targets.items() if t in source.not_annotated or source.optional & set(ids)}
+    found = set()
+    for members in map(source.members, set().union(*source.targets.values())):
+        doubt = sorted(members & uncertain)
+        absent = chain.from_iterable(combinations(doubt, n) for n in range(len(doubt) + 1))
+        found |= {members - set(missing) for missing in absent}
+    return found - {frozenset()}
 
 
-# Tables ---------------------------------------------------------------------------------------------------------------
-
-TARGET = {
-    "name": Key("name", "of the target", "liver", _file_name),
-    "group": Key("text", "organ, vessel or lesion", "organ", choice(GROUPS)),
-    "modality": Key("list of modalities", "that can show it", ["CT", "MR"], choices(MODALITIES)),
-    "region": Key("list of regions", "where it can lie", ["abdomen"], choices(REGIONS)),
-}
-SOURCE = {
-    "modality": Key("text", "of its images", "CT", choice(MODALITIES)),
-    "field_of_view": Key("list of regions", "that its scans may show", ["abdomen"], choices(REGIONS)),
-    "labels": Key("label -> id", "of its dataset.json", {"liver": 1, "cancer": 2}, label_ids),
-    "targets": Key("target -> ids", "of its dataset.json", {"liver": [1, 2]}, _ids),
-}
-POOL = {
-    "targets": Key("list of targets", "in the order of painting", [{"name": "liver"}], rows(TARGET, "the target")),
-    "codes": Key("code -> targets", "of merged maps", {"1": ["liver"]}, _codes),
-    "over": Key("list of chains", "painted in this order", [["liver", "liver_tumor"]], groups),
-    "exclusive": Key("list of groups", "that cannot overlap", [["kidney_left", "kidney_right"]], groups),
-    "merge": Key("text", "one target for all sources, or one for each", "unified", choice(MERGES)),
-    "sources": Key("name -> source", "that were united", {"Dataset003_Liver": {}}, _sources),
-}
+def _including(target: str, sources: Sequence[TargetIds], over: Groups) -> set[str]:
+    """Targets that hold every voxel of this one: by a chain, or as a union in every source that has both."""
+    by_chain = {chain[0] for chain in over if target in chain[1:]}
+    both = [
+        (other, set(source[target]) < set(source[other]))
+        for source in sources
+        if target in source
+        for other in source
+        if other != target
+    ]
+    return by_chain | ({other for other, inside in both if inside} - {other for other, inside in both if not inside})
 
 
-# Rules between keys ---------------------------------------------------------------------------------------------------
+def painting_order(targets: Sequence[str], groups: Mapping[str, str], over: Groups) -> list[str]:
+    """Order targets by group, then as listed; but never before a target that a chain names earlier.
 
-
-def _rules(pool: Mapping[str, Any]) -> Iterator[str]:
-    names = [row["name"] for row in pool["targets"]]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"targets: {shown(name)} is listed twice"
-    used = {
-        "codes": pool["codes"].values(),
-        "over": pool["over"],
-        "exclusive": pool["exclusive"],
-        "sources": (row["targets"] for row in pool["sources"].values()),
-    }
-    for key, members in used.items():
-        for name in sorted({name for group in members for name in group} - set(names)):
-            yield f"{key}: there is no target {shown(name)}; use {shown(names)}"
-    for name, row in pool["sources"].items():
-        if missing := {i for ids in row["targets"].values() for i in ids} - set(row["labels"].values()):
-            yield f"sources, {name}: the targets name the id {min(missing)}, which no label has: {shown(row['labels'])}"
-
-
-def _nnunet_faults(content: Mapping[str, Any], pool: Mapping[str, Any]) -> Iterator[str]:
-    """What does not fit `labels` and `regions_class_order`, by which nnU-Net orders the network's outputs."""
-    labels, order = content.get("labels"), content.get("regions_class_order")
-    names = [row["name"] for row in pool["targets"]]
-    outputs = [name for name in labels if name not in ("background", "ignore")] if isinstance(labels, dict) else labels
-    if outputs != names:
-        yield f"targets: {shown(names)} are not the regions of `labels` in their order, {shown(outputs)}"
-        return
-    codes = {int(code): set(members) for code, members in pool["codes"].items()}
-    for name in names:
-        region = labels[name] if isinstance(labels[name], list) else [labels[name]]
-        found = [code for code in codes if name in codes[code]]
-        if len(region) != len(found) or not all(code in region for code in found):
-            yield f"codes: {shown(name)} is in {found}; `labels` says {shown(region)}"
-    if not isinstance(order, list) or len(order) != len(names):
-        yield f"`regions_class_order` is {shown(order)}; it must list one code for each of the {len(names)} targets"
-        return
-    for name, code in zip(names, order, strict=True):
-        if not is_id(code) or name not in codes.get(code, ()):
-            yield f"`regions_class_order` has {shown(code)} for {shown(name)}, which is no code with that target"
+    Raises:
+        DatasetError: the chains contradict each other.
+    """
+    rank = {t: (GROUPS.index(groups[t]), i) for i, t in enumerate(targets)}
+    after: dict[str, set[str]] = {t: set() for t in targets}
+    for one in over:
+        for i, later in enumerate(one[1:], start=1):
+            after[later] |= set(one[:i])
+    ready = [(rank[t], t) for t in targets if not after[t]]
+    heapq.heapify(ready)
+    order: list[str] = []
+    while ready:
+        _, done = heapq.heappop(ready)
+        order.append(done)
+        for t in targets:
+            if done in after[t]:
+                after[t].discard(done)
+                if not after[t]:
+                    heapq.heappush(ready, (rank[t], t))
+    if left := [t for t in targets if t not in order]:
+        raise DatasetError(f"over: {', '.join(left)} would each have to be painted before the other; drop one chain")
+    return order

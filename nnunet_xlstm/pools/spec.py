@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.datasets.case_index import MODALITIES, SAMPLING
+from nnunet_xlstm.catalogue.entries import DataSet, load_dataset, load_pool
+from nnunet_xlstm.catalogue.schema import REGIONS, TEXTS
+from nnunet_xlstm.datasets.case_index import MODALITIES
+from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS
 from nnunet_xlstm.datasets.subjects import subject_pattern
-from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.paths import check_file_name
+from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.pools.label_rules import (
-    RULE_KEYS,
-    SOURCE_RULE_KEYS,
-    LabelRules,
-    SourceRules,
-    read_rules,
-    read_source_rules,
+from nnunet_xlstm.io.validate import (
+    TEXT,
+    TableOf,
+    check,
+    refuse,
+    shown,
 )
+from nnunet_xlstm.pools.schema import POOL, source_faults, target_faults
 
-POOL_KEYS = ("name", "sampling", "sources", "channels", *RULE_KEYS)
-SOURCE_KEYS = ("dataset", "name", "cohort", "modality", "channels", "subjects", "exclude", "include", *SOURCE_RULE_KEYS)
-SUBJECT_KEYS = ("pattern", "file")
-LIST_KEY = "test_subjects"  # of a JSON object that `exclude` or `include` names
+DEFAULTS = {"group": "organ", "modality": list(MODALITIES), "region": list(REGIONS)}  # of a target
 
 
 @dataclass(frozen=True)
+class PoolTarget:
+    """One target of a pool, which is one output of a network.
+
+    Attributes:
+        group: organ, vessel or lesion. modality: those that can show it. region: where it can lie.
+    """
+
+    name: str
+    group: str
+    modality: tuple[str, ...]
+    region: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> PoolTarget:
+        """Make a target of a row of JSON that was checked."""
+        return cls(row["name"], row["group"], tuple(row["modality"]), tuple(row["region"]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """One source.
 
@@ -40,7 +57,10 @@ class Source:
         channels: pool channel -> index or name of the source's channel; None: every channel is a case of its own.
         pattern, subject_of: where the subject of a case stands; None where it does not.
         exclude, include: subjects; None includes all.
-        labels: how its labels make targets; None in a pool of images.
+        entry: of the catalogue.
+        targets: target -> ids of its dataset.json; None takes `published`.
+        published: target -> ids as the authors of the entry publish them.
+        not_annotated: target -> cases in which nobody looked for it.
     """
 
     name: str
@@ -52,171 +72,145 @@ class Source:
     subject_of: Mapping[str, str] | None = None
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] | None = None
-    labels: SourceRules | None = None
+    entry: DataSet | None = None
+    targets: Mapping[str, Sequence[int]] | None = None
+    published: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    not_annotated: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pool:
-    """The content of POOL.json; `rules` are those of the targets, None for a pool of images."""
+    """The content of POOL.json.
+
+    Attributes:
+        targets: empty for a pool of images without labels.
+        over: chains of targets; the first includes the others, which are painted over it in this order.
+        exclusive: groups of targets that cannot overlap.
+        merge: `unified`: a target is the same in all sources; `none`: each source has its own.
+    """
 
     name: str | None
     sampling: str
     channels: tuple[str, ...]
     sources: tuple[Source, ...]
-    rules: LabelRules | None = None
+    targets: tuple[PoolTarget, ...] = ()
+    over: tuple[tuple[str, ...], ...] = ()
+    exclusive: tuple[tuple[str, ...], ...] = ()
+    merge: str = "unified"
 
 
 def read_pool(path: Path, raw: Path) -> Pool:
-    """The file, checked; relative paths are relative to its folder, then to the source's.
+    """Read the file; relative paths are relative to its folder, then to the source's.
 
     Args:
         raw: nnUNet_raw, where data sets are found by name.
 
     Raises:
-        ValueError: unknown keys, wrong values, or a source that does not exist.
-        OSError: the file cannot be read.
+        DatasetError: the file cannot be read, has unknown keys or wrong values, or a source does not exist.
     """
-    content = read_json(path)
-    where = str(path)
-    _check_keys(content, POOL_KEYS, where)
-    rules = read_rules(content, where)
-    sampling = content.get("sampling", (rules.sampling if rules else None) or "sqrt")
-    if sampling not in SAMPLING:
-        raise DatasetError(f"{where}: sampling {sampling!r}; use one of {', '.join(SAMPLING)}")
-    channels = content.get("channels", ["image"])
-    if not _texts(channels) or not channels or len(set(channels)) < len(channels):
-        raise DatasetError(f'{where}: channels {channels!r}; give a list of different names, such as ["image"]')
-    name = content.get("name")
-    if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", name)):
-        raise DatasetError(f"{where}: name {name!r}; use letters, digits, - and _ alone")
-    rows = content.get("sources")
-    if not isinstance(rows, list) or not rows:
-        raise DatasetError(f'{where}: sources must be a list of at least one {{"dataset": ..., "modality": ...}}')
+    content, where = read_json(path), str(path)
+    check(content, POOL, where)
+    refuse(target_faults(content), where)
+    plan = _named(load_pool, content["pool"], f"{where}: pool") if "pool" in content else None
+    if plan is not None:
+        published = {source.dataset.name: source.targets for source in plan.sources}
+        targets = tuple(PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets)
+        content = {
+            "merge": plan.merge,
+            "over": plan.over,
+            "exclusive": plan.exclusive,
+            "sampling": plan.sampling,
+        } | content
+    else:
+        published, targets = {}, tuple(PoolTarget.of(DEFAULTS | row) for row in content.get("targets", ()))
+    channels = tuple(content.get("channels", ("image",)))
+    names = [target.name for target in targets]
+    refuse(source_faults(content["sources"], names, channels), where)
     sources: list[Source] = []
-    for i, row in enumerate(rows):
-        sources.append(_source(row, f"{where}, source {i + 1}", path.parent, raw, tuple(channels), sources, rules))
-    return Pool(name, sampling, tuple(channels), tuple(sources), rules)
+    for i, row in enumerate(content["sources"]):
+        place = f"{where}: sources[{i}] ({row['dataset']})"
+        sources.append(_source(row, place, path.parent, raw, sources, names, published))
+    return Pool(
+        name=content.get("name"),
+        sampling=content.get("sampling", "sqrt"),
+        channels=channels,
+        sources=tuple(sources),
+        targets=targets,
+        over=tuple(map(tuple, content.get("over", ()))),
+        exclusive=tuple(map(tuple, content.get("exclusive", ()))),
+        merge=content.get("merge", "unified"),
+    )
 
 
 def _source(
-    row: Any,
+    row: Mapping[str, Any],
     where: str,
     base: Path,
     raw: Path,
-    channels: tuple[str, ...],
     earlier: Sequence[Source],
-    rules: LabelRules | None,
+    names: Sequence[str],
+    published: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> Source:
-    _check_keys(row, SOURCE_KEYS, where)
-    dataset, modality = row.get("dataset"), row.get("modality")
-    if not isinstance(dataset, str) or not dataset:
-        raise DatasetError(f"{where}: dataset {dataset!r}; give the name of a data set in nnUNet_raw, or a path")
-    folder = _folder(dataset, where, base, raw)
-    where = f"{where} ({dataset})"
-    if modality not in MODALITIES:
-        raise DatasetError(f"{where}: modality {modality!r}; use one of {', '.join(MODALITIES)}")
+    folder = _found(row["dataset"], where, (raw, base)).resolve()
     name = row.get("name", folder.name)
-    check_file_name(name, f"{where}: name")
     if name in {source.name for source in earlier}:
-        raise DatasetError(f"{where}: name {name!r} is another source's; give every source a name of its own")
+        raise DatasetError(f"{where}: name {shown(name)} is another source's; give every source a name of its own")
     same = next((source.cohort for source in earlier if source.folder == folder), name)
-    cohort = row.get("cohort", same)
-    if not isinstance(cohort, str) or not cohort:
-        raise DatasetError(f"{where}: cohort {cohort!r}; give sources of the same people one name")
-    pattern, subject_of = _subjects(row.get("subjects"), where, base, folder)
-    exclude = _names(row.get("exclude", []), f"{where}: exclude", base, folder)
-    include = row.get("include")
-    include = None if include is None else _names(include, f"{where}: include", base, folder)
-    mapping = _channels(row.get("channels"), where, channels)
-    labels = read_source_rules(row, rules, where)
-    return Source(name, folder, cohort, modality, mapping, pattern, subject_of, exclude, include, labels)
-
-
-def _folder(dataset: str, where: str, base: Path, raw: Path) -> Path:
-    for candidate in (raw / dataset, base / os.path.expanduser(dataset)):
-        if candidate.exists():
-            return candidate.resolve()
-    raise DatasetError(f"{where}: there is neither a data set '{dataset}' in {raw} nor {base / dataset}")
-
-
-def _channels(value: Any, where: str, channels: tuple[str, ...]) -> dict[str, int | str] | None:
-    if value is None:
-        if len(channels) > 1:
-            raise DatasetError(
-                f"{where}: the pool has {len(channels)} channels; give channels, such as "
-                f"{{{', '.join(f'{json_text(c)}: {i}' for i, c in enumerate(channels))}}}"
-            )
-        return None
-    good = isinstance(value, dict) and all(
-        isinstance(v, (int, str)) and not isinstance(v, bool) for v in value.values()
+    subjects, include = row.get("subjects") or {}, row.get("include")
+    entry = _named(load_dataset, row["catalogue"], f"{where}: catalogue") if "catalogue" in row else None
+    chosen = published.get(entry.name, entry.targets) if entry else {}
+    return Source(
+        name=name,
+        folder=folder,
+        cohort=row.get("cohort", same),
+        modality=row["modality"],
+        channels=row.get("channels"),
+        pattern=subject_pattern(subjects["pattern"]) if "pattern" in subjects else None,
+        subject_of=_subject_table(_found(subjects["file"], where, (base, folder))) if "file" in subjects else None,
+        exclude=_names(row.get("exclude", []), f"{where}: exclude", (base, folder)),
+        include=None if include is None else _names(include, f"{where}: include", (base, folder)),
+        entry=entry,
+        targets=row.get("targets"),
+        published={target: ids for target, ids in chosen.items() if target in names},
+        not_annotated=row.get("not_annotated") or {},
     )
-    if not good or set(value) != set(channels):
-        raise DatasetError(
-            f"{where}: channels {value!r}; name an index or a channel of this source for every channel of the pool "
-            f"({', '.join(channels)})"
-        )
-    return value
 
 
-def json_text(text: str) -> str:
-    return f'"{text}"'
+def _named(load: Any, name: str, where: str) -> Any:
+    """What the catalogue has under a name."""
+    try:
+        return load(name)
+    except UserError as error:
+        raise DatasetError(f"{where}: {error}") from error
 
 
-def _subjects(value: Any, where: str, base: Path, folder: Path) -> tuple[re.Pattern | None, dict[str, str] | None]:
-    if value is None:
-        return None, None
-    _check_keys(value, SUBJECT_KEYS, f"{where}: subjects")
-    if len(value) != 1 or not all(isinstance(v, str) for v in value.values()):
-        raise DatasetError(
-            f'{where}: subjects {value!r}; give {{"pattern": REGEX}} or {{"file": JSON of case -> subject}}'
-        )
-    if "pattern" in value:
-        return subject_pattern(value["pattern"]), None
-    table = read_json(_file(value["file"], f"{where}: subjects", base, folder))
-    if not isinstance(table, dict) or not all(isinstance(v, str) and v for v in table.values()):
-        raise DatasetError(f"{where}: {value['file']} must hold an object case -> subject, both texts")
-    return None, table
+def _found(name: str, where: str, folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if (path := folder / os.path.expanduser(name)).exists():
+            return path
+    raise DatasetError(f"{where}: there is no {name}, neither in {' nor in '.join(map(str, folders))}; correct it")
 
 
-def _names(value: Any, where: str, base: Path, folder: Path, within: tuple[Path, ...] = ()) -> tuple[str, ...]:
-    """A list of subjects, or the path of a JSON file with one, or a list of both subjects and paths.
+def _subject_table(path: Path) -> dict[str, str]:
+    table = read_json(path)
+    check(table, TableOf(TEXT, "an object case -> subject"), str(path))
+    return table
+
+
+def _names(value: Any, where: str, folders: Sequence[Path], within: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """Return the subjects of a list, or of the JSON file that a path names; or of a list of both.
 
     Args:
         within: the files that name this one.
     """
     if isinstance(value, str):
-        path = _file(value, where, base, folder)
+        path = _found(value, where, folders)
         if path in within:
             raise DatasetError(f"{where}: {path} names itself; give the subjects there, or a list beside it")
-        within = (*within, path)
-        content = read_json(path)
-        value = content.get(LIST_KEY) if isinstance(content, dict) else content
-        if not _texts(value):
-            raise DatasetError(f'{where}: {path} must hold a list of subjects, or {{"{LIST_KEY}": [...]}}')
-    if not _texts(value):
-        raise DatasetError(f"{where} {value!r}; give a list of subjects, or the path of a JSON file with one")
-    # an entry that ends with .json is a file: several lists for one source
+        within, content = (*within, path), read_json(path)
+        value = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
+        check(value, TEXTS, str(path), path=TEST_SUBJECTS)
     found: list[str] = []
     for entry in value:
-        found += _names(entry, where, base, folder, within) if entry.lower().endswith(".json") else (entry,)
+        found += _names(entry, where, folders, within) if entry.lower().endswith(".json") else (entry,)
     return tuple(dict.fromkeys(found))
-
-
-def _file(name: str, where: str, base: Path, folder: Path) -> Path:
-    for candidate in (base / os.path.expanduser(name), folder / name):
-        if candidate.is_file():
-            return candidate
-    raise DatasetError(f"{where}: there is no file {name}, neither in {base} nor in {folder}")
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) and v for v in value)
-
-
-def _check_keys(value: Any, known: Sequence[str], where: str) -> None:
-    if not isinstance(value, dict):
-        raise DatasetError(f"{where}: holds a {type(value).__name__}; write an object with {', '.join(known)}")
-    if unknown := [key for key in value if key not in known]:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise DatasetError(f"{where}: key '{unknown[0]}' is unknown{hint}; valid keys: {', '.join(known)}")

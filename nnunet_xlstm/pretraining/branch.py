@@ -66,7 +66,7 @@ def infer_feature_info(
         encoder: returns a list of maps, highest resolution first.
         image_channels: of the input.
         patch_size: voxels of a global view, 2 or 3 axes.
-        feature_stages: bottom (the last stage) or multi (from the third on, at least the last two).
+        feature_stages: bottleneck (the last stage) or multi (from the third on, at least the last two).
 
     Raises:
         ConfigError: if the encoder does not return a list of maps.
@@ -87,7 +87,7 @@ def infer_feature_info(
         )
     n = len(maps)
     shifts = receptive_shifts(layers, patch_size)
-    first = n - 1 if feature_stages == "bottom" else max(0, min(2, n - 2))
+    first = n - 1 if feature_stages == "bottleneck" else max(0, min(2, n - 2))
     return EncoderFeatureInfo(
         image_channels,
         tuple(int(p) for p in patch_size),

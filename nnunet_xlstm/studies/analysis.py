@@ -1,8 +1,8 @@
-"""From the summaries of runs to means, intervals and differences of arms.
+"""From the summaries of runs to means, intervals and differences of variants.
 
-The metrics of a case are averaged over the seeds of an arm first, and the parts of a data set (folds) are joined. The
-unit is then the subject, as in `nnunet_xlstm compare`: intervals and differences come from resampling subjects, so they
-say how far the result holds for other subjects. How much drawn labels, weights or folds matter is what the SD over
+The metrics of a case are averaged over the seeds of a variant first, and the parts of a data set (folds) are joined.
+The unit is then the subject, as in `nnunet_xlstm compare`: intervals and differences come from resampling subjects, so
+they say how far the result holds for other subjects. How much drawn labels, weights or folds matter is what the SD over
 repeats shows.
 """
 
@@ -40,7 +40,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Where arms are compared: a data set, and a value of the axis; `key` is in the names of files."""
+    """Where variants are compared: a data set, and a value of the axis; `key` is in the names of files."""
 
     data: LabelledSet
     value: int | None
@@ -49,18 +49,18 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """An arm under a condition, by one metric.
+    """A variant under a condition, by one metric.
 
     Attributes:
         runs: how many are finished. subjects: that they are scored on.
         repeats: seed or fold -> mean over its subjects.
         interval: bootstrap over subjects.
-        difference, difference_interval: to the first arm, paired by subject; None for the first arm itself, and where
-            the two have not finished the same seeds and folds, since these saw other subjects.
-        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other arms under this condition.
+        difference, difference_interval: to the first variant, paired by subject; None for the first variant itself, and
+            where the two have not finished the same seeds and folds, since these saw other subjects.
+        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other variants under this condition.
     """
 
-    arm: str
+    variant: str
     condition: Condition
     metric: str
     runs: int
@@ -83,7 +83,7 @@ class Findings:
     """All that is known so far.
 
     Attributes:
-        averages: (condition, arm) -> its file. missing: ids of runs that are not done.
+        averages: (condition, variant) -> its file. missing: ids of runs that are not done.
     """
 
     study: Study
@@ -108,7 +108,7 @@ def conditions(study: Study) -> list[Condition]:
 
 
 def find(study: Study) -> Findings:
-    """Read the finished runs, write the means over seeds (averages/), and compare the arms.
+    """Read the finished runs, write the means over seeds (averages/), and compare the variants.
 
     Raises:
         ConfigError: no run is finished, or a summary does not fit.
@@ -125,11 +125,11 @@ def find(study: Study) -> Findings:
         here = [s for s in scored if s.part.data.name == condition.data.name and s.run.value == condition.value]
         for rows in _same_work(study, here):
             files = _write_averages(study, condition, rows)
-            averages |= {(condition.key, arm): path for arm, path in files.items()}
+            averages |= {(condition.key, variant): path for variant, path in files.items()}
             points += _compare(study, condition, rows, files)
-    order = {arm.name: i for i, arm in enumerate(study.arms)}
+    order = {variant.name: i for i, variant in enumerate(study.variants)}
     keys = [condition.key for condition in conditions(study)]
-    points.sort(key=lambda p: (METRICS.index(p.metric), keys.index(p.condition.key), order[p.arm]))
+    points.sort(key=lambda p: (METRICS.index(p.metric), keys.index(p.condition.key), order[p.variant]))
     return Findings(study, scored, points, averages, missing)
 
 
@@ -152,50 +152,52 @@ def _score(run: Run, part: Part) -> Scored:
 
 
 def _same_work(study: Study, rows: Sequence[Scored]) -> list[list[Scored]]:
-    """The rows of arms that have finished the same seeds and parts, together."""
+    """The rows of variants that have finished the same seeds and parts, together."""
     groups: dict[frozenset, list[Scored]] = {}
-    for arm in study.arms:
-        own = [row for row in rows if row.run.arm == arm.name]
+    for variant in study.variants:
+        own = [row for row in rows if row.run.variant == variant.name]
         if own:
             groups.setdefault(frozenset((row.run.seed, row.part.name) for row in own), []).extend(own)
     return list(groups.values())
 
 
 def _write_averages(study: Study, condition: Condition, rows: Sequence[Scored]) -> dict[str, Path]:
-    """Arm -> its scores of each case, mean over seeds."""
+    """Variant -> its scores of each case, mean over seeds."""
     files = {}
-    for arm in dict.fromkeys(row.run.arm for row in rows):
+    for variant in dict.fromkeys(row.run.variant for row in rows):
         parts: dict[str, list[Path]] = {}
         for row in rows:
-            if row.run.arm == arm:
+            if row.run.variant == variant:
                 parts.setdefault(row.part.name, []).append(row.run.summary(row.part.name))
-        name = "_".join([arm, *([condition.key] if condition.key else [])])
-        files[arm] = study.folder / "averages" / f"{name}.json"
-        write_json(files[arm], joined([mean_over_seeds(paths, condition.data.unscored) for paths in parts.values()]))
+        name = "_".join([variant, *([condition.key] if condition.key else [])])
+        files[variant] = study.folder / "averages" / f"{name}.json"
+        write_json(
+            files[variant], joined([mean_over_seeds(paths, condition.data.unscored) for paths in parts.values()])
+        )
     return files
 
 
 def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: Mapping[str, Path]) -> list[Point]:
-    """Arms that have finished the same."""
-    material = read_models(list(files.items()))
-    subjects = [condition.data.subjects[case] for case in material.cases]
-    first = material.names.index(study.arms[0].name) if study.arms[0].name in files else None
-    others = [m for m in range(len(material.names)) if m != first] if first is not None else []
+    """Variants that have finished the same."""
+    models = read_models(list(files.items()))
+    subjects = [condition.data.subjects[case] for case in models.cases]
+    first = models.names.index(study.variants[0].name) if study.variants[0].name in files else None
+    others = [m for m in range(len(models.names)) if m != first] if first is not None else []
     points = []
     for metric in METRICS:
-        if np.isnan(material.values[metric]).all():
+        if np.isnan(models.values[metric]).all():
             continue
-        result = analyse(material, metric, Settings((metric,), resamples=RESAMPLES), subjects)
+        result = analyse(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
         p = _p_values(result, first, others)
-        for m, arm in enumerate(material.names):
-            own = [row for row in rows if row.run.arm == arm]
+        for m, variant in enumerate(models.names):
+            own = [row for row in rows if row.run.variant == variant]
             known: dict[str, Any] = {}
             if m in others:
                 bounds = _pair(result.difference_interval[:, m, first])
                 known = {"difference": float(result.difference[m, first]), "difference_interval": bounds, "p": p[m]}
             points.append(
                 Point(
-                    arm=arm,
+                    variant=variant,
                     condition=condition,
                     metric=metric,
                     runs=len(own),

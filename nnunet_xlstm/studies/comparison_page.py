@@ -1,4 +1,4 @@
-"""The page of `nnunet_xlstm compare` for the arms of a study that are finished."""
+"""The page of `nnunet_xlstm compare` for the variants of a study that are finished."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FOLDER = "compare"
 
 
 def write_comparison(found: Findings) -> Path | None:
-    """Compare the arms whose runs are all done, in the study's folder; None where fewer than two are.
+    """Compare the variants whose runs are all done, in the study's folder; None where fewer than two are.
 
     Returns:
         index.html.
     """
     study = found.study
     missing = set(found.missing)
-    behind = {run.arm for run in study.runs() if run.id in missing}
-    arms = [arm.name for arm in study.arms if arm.name not in behind]
-    if len(arms) < 2:
+    behind = {run.variant for run in study.runs() if run.id in missing}
+    variants = [variant.name for variant in study.variants if variant.name not in behind]
+    if len(variants) < 2:
         return None
     out = study.folder / FOLDER
     several = len(study.scored_sets) > 1
@@ -32,7 +32,7 @@ def write_comparison(found: Findings) -> Path | None:
     for data in study.scored_sets:
         subjects = study.folder / "averages" / f"{f'{data.name}_' if several else ''}subjects.json"
         write_json(subjects, data.subjects)
-        files = [(arm, found.averages[data.name if several else "", arm]) for arm in arms]
+        files = [(variant, found.averages[data.name if several else "", variant]) for variant in variants]
         sets.append(ModelSet(data.name, files, subjects))
     if several:
         return compare_sets(sets, out, Settings()).page

@@ -49,7 +49,7 @@ class Workers:
             self.free.put(cores)
 
     def adapt(self, run: Run) -> None:
-        """The checkpoint of the run's arm, for its seed; none is adapted after one that failed."""
+        """The checkpoint of the run's variant, for its seed; none is adapted after one that failed."""
         if self.stopped:
             raise Stopped(run.id)
         try:
@@ -91,7 +91,7 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     with _terminate_as_exit(), ThreadPoolExecutor(jobs) as pool:
         pending: dict[Future, Run] = {}
         try:
-            # one run of each arm and seed; a checkpoint that does not fit shall end the study before any training
+            # one run of each variant and seed; a checkpoint that does not fit shall end the study before any training
             to_adapt = {steps.adapted(study, run): run for run in left}.values()
             pending = {pool.submit(workers.adapt, run): run for run in to_adapt}
             errors = [error for _, error in _finished(pending) if error is not None]

@@ -1,4 +1,4 @@
-"""What a kind of study is: which settings it takes, what it varies beside the arms, and how its numbers are read."""
+"""A kind of study: which settings it takes, what it varies beside the variants, and how its numbers are read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-COMMON = ("dataset", "configuration", "seeds", "arms", "config")  # settings of every kind
+COMMON = ("dataset", "configuration", "seeds", "variants", "config")  # settings of every kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Kind:
         takes: settings beside COMMON. needs: those of all without which none is begun.
         find_sets: (Kind, Request, Study of the folder or None) -> the data sets (LabelledSet) of a study; the first of
             several is their pool.
-        axis: None where arms alone differ. seeds: unless they are said.
+        axis: None where variants alone differ. seeds: unless they are said.
         scored_on: "test" subjects, the validation part of "folds", or "either": folds where they are asked for.
         length: "iterations": all runs take as many; "epochs": the axis; "recipe": iterations where they are asked
             for, else each trainer's own.
@@ -55,7 +55,7 @@ class Kind:
     title: str
     takes: tuple[str, ...]
     find_sets: Callable[..., list]
-    needs: tuple[str, ...] = ("dataset", "arms")
+    needs: tuple[str, ...] = ("dataset", "variants")
     axis: Axis | None = None
     seeds: int = 1
     scored_on: str = "test"

@@ -1,8 +1,8 @@
 """The kinds of studies: few labels, folds, epochs of fine-tuning; `pool.py` has the one of pools.
 
-few_label: does an arm pay when few subjects have labels? cross_validation: arms compared in the folds of nnU-Net, each
-subject scored once. transfer: pre-training checkpoints, fine-tuned for several numbers of epochs, and the same from
-scratch. pool: one network of a pool against networks of its sources.
+few_label: does a variant pay when few subjects have labels? cross_validation: variants compared in the folds of
+nnU-Net, each subject scored once. transfer: pre-training checkpoints, fine-tuned for several numbers of epochs, and the
+same from scratch. pool: one network of a pool against networks of its sources.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FEW_LABEL = Kind(
     title="Few-label study",
     takes=("labels", "iterations", "test_subjects", "subjects", "subject"),
     find_sets=asked_set,
-    needs=("dataset", "labels", "arms"),
+    needs=("dataset", "labels", "variants"),
     axis=Axis(key="labels", letter="n", unit="labelled subject"),
     seeds=3,
     reading="Intervals: bootstrap over test subjects, with these drawn labels. SD of seeds: how much drawn labels and "
@@ -78,7 +78,7 @@ TRANSFER = Kind(
     title="Transfer study",
     takes=("epochs", "folds", "test_subjects", "subjects", "subject"),
     find_sets=asked_set,
-    needs=("dataset", "epochs", "arms"),
+    needs=("dataset", "epochs", "variants"),
     axis=Axis(key="epochs", letter="e", unit="epoch"),
     scored_on="either",
     length="epochs",

@@ -1,4 +1,4 @@
-"""What a study says of its numbers: the answer on top, how to read the table, what is missing."""
+"""What a study says of its numbers: the conclusion on top, how to read the table, what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def condition_words(found: Findings, condition: Condition) -> list[str]:
     return [*words, *([axis.text(condition.value)] if axis else [])]
 
 
-def answer(found: Findings) -> str:
+def conclusion(found: Findings) -> str:
     """Who is best, under each condition."""
     sentences = []
     for condition in conditions(found.study):
@@ -30,17 +30,17 @@ def answer(found: Findings) -> str:
             continue
         best = max(points, key=lambda p: p.mean)
         where = ", ".join(condition_words(found, condition))
-        text = f"{where}{': ' if where else ''}{best.arm} has the highest Dice, {best.mean:.3f}"
+        text = f"{where}{': ' if where else ''}{best.variant} has the highest Dice, {best.mean:.3f}"
         if best.difference is not None:
             bounds = range_text(best.difference_interval, "+")
-            text += f", {best.difference:+.3f} ({bounds}) against {found.study.arms[0].name}"
+            text += f", {best.difference:+.3f} ({bounds}) against {found.study.variants[0].name}"
         sentences.append(f"{text}.")
     return " ".join(sentences)
 
 
 def remarks(found: Findings) -> list[str]:
     """How to read the numbers, and what they lack."""
-    study, first = found.study, found.study.arms[0].name
+    study, first = found.study, found.study.variants[0].name
     counts: dict[str, int] = {}
     for p in found.points:
         counts[p.condition.data.name] = max(p.subjects, counts.get(p.condition.data.name, 0))
@@ -50,24 +50,24 @@ def remarks(found: Findings) -> list[str]:
     seeds = "; a case's scores are averaged over the seeds first" if study.seeds > 1 else ""
     texts = [
         f"Scored subjects: {of}{seeds}. {study.kind.reading} p: Wilcoxon signed-rank against {first}, two-sided, Holm "
-        f"over the arms{per}."
+        f"over the variants{per}."
     ]
-    if len(study.arms) > 2:
-        texts.append("The highest of several arms is so partly by chance, which its interval does not count.")
+    if len(study.variants) > 2:
+        texts.append("The highest of several variants is so partly by chance, which its interval does not count.")
     if min(counts.values()) < FEW:
         texts.append(f"Fewer than {FEW} subjects: the intervals are too narrow.")
-    if study.kind.length == "epochs" and all(arm.checkpoint for arm in study.arms):
-        texts.append("No arm starts from scratch, so nothing here says what pre-training brings.")
+    if study.kind.length == "epochs" and all(variant.checkpoint for variant in study.variants):
+        texts.append("No variant starts from scratch, so nothing here says what pre-training brings.")
     for data in study.scored_sets:
         if data.unscored:
             texts.append(
-                f"{data.name}: the classes {', '.join(data.unscored)} are not scored for any arm, since the pool "
+                f"{data.name}: the classes {', '.join(data.unscored)} are not scored for any variant, since the pool "
                 "cannot make them or tell them apart."
             )
     if found.missing:
         shown = ", ".join(found.missing[:MAX_LISTED]) + (" and more" if len(found.missing) > MAX_LISTED else "")
         texts.append(
-            f"Not finished: {len(found.missing)} of {len(study.runs())} runs ({shown}). An arm is compared with "
+            f"Not finished: {len(found.missing)} of {len(study.runs())} runs ({shown}). A variant is compared with "
             f"{first} where both have finished the same seeds{' and folds' if study.folds else ''}."
         )
     return texts

@@ -9,8 +9,8 @@ from nnunet_xlstm.datasets.raw_dataset import nnunet_folder
 from nnunet_xlstm.datasets.subjects import subject_of
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
-from nnunet_xlstm.pools.manifest import PoolSource, PoolTargets
-from nnunet_xlstm.pools.restrict.painting import same_targets
+from nnunet_xlstm.pools.manifest_json import read_manifest
+from nnunet_xlstm.pools.mapping import SourceMapping
 from nnunet_xlstm.pools.spec import Source, read_pool
 from nnunet_xlstm.studies.datasets import find_preprocessed, labelled_cases
 from nnunet_xlstm.studies.kind import Kind
@@ -30,7 +30,7 @@ def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list
     if stored is not None and request.pool is None:
         return stored.sets
     pool = RawImages.find(request.dataset or str(stored.sets[0].raw))
-    targets = PoolTargets.from_dataset_json(pool.content, str(pool.folder / "dataset.json"))
+    targets = read_manifest(pool.file.content, str(pool.file.path))
     cases = read_pool_cases(pool.folder / POOL_CASES)
     file = read_pool(request.pool, nnunet_folder("nnUNet_raw"))
     if {source.name for source in file.sources} != set(targets.sources):
@@ -44,17 +44,17 @@ def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list
         preprocessed=find_preprocessed(pool.folder.name),
         subjects={case: row.subject for case, row in cases.cases.items()},
     )
-    endings = {pool.content.get("file_ending")}
+    endings = {pool.file.file_ending()}
     return [whole, *(_source(s, file.channels, targets.source(s.name), cases, endings) for s in file.sources)]
 
 
 def _source(
-    source: Source, channels: tuple[str, ...], labels: PoolSource, pool: PoolCases, endings: set
+    source: Source, channels: tuple[str, ...], labels: SourceMapping, pool: PoolCases, endings: set
 ) -> LabelledSet:
     if not NAME.fullmatch(source.name):
         raise ConfigError(f"source '{source.name}': its name becomes a folder's; use letters, digits, _, - and .")
     dataset = RawImages.find(str(source.folder))
-    if dataset.content.get("file_ending") not in endings:
+    if dataset.file.file_ending() not in endings:
         raise ConfigError(
             f"source {source.name}: its files are *{dataset.content.get('file_ending')}, those of the pool "
             f"*{', *'.join(endings)}; nnUNetv2_predict needs the pool's ending, so convert the source"
@@ -95,7 +95,7 @@ def _subject(source: Source, case: str) -> str:
 
 def _channels(source: Source, wanted: tuple[str, ...], dataset: RawImages) -> list[int]:
     """The source's channel for each channel of the pool."""
-    names = list(dataset.channel_names)
+    names = list(dataset.file.channels())
     if source.channels is not None:
         picked = [source.channels[name] for name in wanted]
         return [names.index(channel) if isinstance(channel, str) else channel for channel in picked]
@@ -107,11 +107,11 @@ def _channels(source: Source, wanted: tuple[str, ...], dataset: RawImages) -> li
     return [0]
 
 
-def _unscored(name: str, labels: PoolSource) -> list[str]:
+def _unscored(name: str, labels: SourceMapping) -> list[str]:
     """Ids that the pool cannot make, or cannot tell apart: they would count against it, whatever it has learnt."""
     made = {number for ids in labels.targets.values() for number in ids}
     lost = {number for number in labels.labels.values() if number and number not in made}
-    lost |= {number for group in same_targets(labels) for number in group}
+    lost |= {number for group in labels.same_targets() for number in group}
     if not made - lost:
         raise ConfigError(f"source {name}: the pool makes none of its labels {', '.join(labels.labels)}")
     return [str(number) for number in sorted(lost)]
@@ -122,8 +122,8 @@ POOL = Kind(
     title="Pool against single data sets",
     takes=("pool", "iterations"),
     find_sets=pool_and_sources,
-    needs=("dataset", "pool", "arms"),
-    reading="Per data set: bootstrap over its test subjects. All arms take equal iterations, and the single ones see "
-    "the training subjects that the pool sees of their source; the pool divides its iterations among all sources.",
+    needs=("dataset", "pool", "variants"),
+    reading="Per data set: bootstrap over its test subjects. All variants take equal iterations, and the single ones "
+    "see the training subjects that the pool sees of their source; the pool divides its iterations among all sources.",
     compared=True,
 )

@@ -16,7 +16,7 @@ from nnunet_xlstm.html import DASH, Block, Code, Heading, Page, Picture, Table, 
 from nnunet_xlstm.io.tables import write_csv
 from nnunet_xlstm.io.write import write_text
 from nnunet_xlstm.studies.analysis import METRICS, Findings, Point, repeated
-from nnunet_xlstm.studies.narrative import answer, difference_text, p_text, range_text, remarks
+from nnunet_xlstm.studies.narrative import conclusion, difference_text, p_text, range_text, remarks
 from nnunet_xlstm.studies.study import Study
 
 DIGITS = {"HD95": 2}
@@ -56,40 +56,40 @@ def _keys(study: Study, point: Point) -> list[Any]:
 def run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
     """Every run, part and class."""
     axis = found.study.kind.axis
-    header = ["run", "arm", "part", *([axis.key] if axis else []), "seed", "class", *METRICS]
+    header = ["run", "variant", "part", *([axis.key] if axis else []), "seed", "class", *METRICS]
     rows = []
     for s in found.scored:
-        start = [s.run.id, s.run.arm, s.part.name, *([s.run.value] if axis else []), s.run.seed]
+        start = [s.run.id, s.run.variant, s.part.name, *([s.run.value] if axis else []), s.run.seed]
         rows += [[*start, name, *(values[metric] for metric in METRICS)] for name, values in s.scores.items()]
     return header, rows
 
 
 def point_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
-    """Every arm, condition and metric, in full precision."""
-    header = ["arm", *key_columns(found.study), "metric", "runs", "subjects", "mean", "low", "high", "repeat_sd"]
+    """Every variant, condition and metric, in full precision."""
+    header = ["variant", *key_columns(found.study), "metric", "runs", "subjects", "mean", "low", "high", "repeat_sd"]
     header += ["difference", "difference_low", "difference_high", "p_holm"]
     rows = []
     for p in found.points:
         bounds = p.difference_interval or (None, None)
-        start = [p.arm, *_keys(found.study, p), p.metric, p.runs, p.subjects]
+        start = [p.variant, *_keys(found.study, p), p.metric, p.runs, p.subjects]
         rows.append([*start, p.mean, *p.interval, p.repeat_sd, p.difference, *bounds, p.p])
     return header, rows
 
 
 def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
-    """An arm and a condition per row, as text: the printed table."""
+    """A variant and a condition per row, as text: the printed table."""
     study = found.study
-    header = [*key_columns(study), "arm", "runs", "Dice (95 % interval)", f"SD of {repeated(study)}"]
-    header += [f"minus {study.arms[0].name}", "p (Holm)", *(title(metric) for metric in METRICS[1:])]
-    others = {(p.condition.key, p.arm, p.metric): p for p in found.points}
+    header = [*key_columns(study), "variant", "runs", "Dice (95 % interval)", f"SD of {repeated(study)}"]
+    header += [f"minus {study.variants[0].name}", "p (Holm)", *(title(metric) for metric in METRICS[1:])]
+    others = {(p.condition.key, p.variant, p.metric): p for p in found.points}
     planned = max(study.seeds * max(len(study.folds), 1), 1)
     rows = []
     for p in found.of("Dice"):
-        more = [others.get((p.condition.key, p.arm, metric)) for metric in METRICS[1:]]
+        more = [others.get((p.condition.key, p.variant, metric)) for metric in METRICS[1:]]
         rows.append(
             [
                 *(str(key) for key in _keys(study, p)),
-                p.arm,
+                p.variant,
                 f"{p.runs} of {planned}",
                 f"{p.mean:.3f} ({range_text(p.interval)})",
                 DASH if p.repeat_sd is None else f"{p.repeat_sd:.3f}",
@@ -102,38 +102,38 @@ def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
 
 
 def picture(found: Findings) -> Picture:
-    """Draw and save Dice against the axis, of the arms, or of the arms per data set."""
+    """Draw and save Dice against the axis, of the variants, or of the variants per data set."""
     study = found.study
     over = "the scored subjects" if study.folds else "test subjects"
     if len(study.scored_sets) > 1:
-        arms, sets = [arm.name for arm in study.arms], [data.name for data in study.scored_sets]
-        chart = scores_per_set(arms, sets, *_per_set(found, arms, sets), "Dice", over)
+        variants, sets = [variant.name for variant in study.variants], [data.name for data in study.scored_sets]
+        chart = scores_per_set(variants, sets, *_per_set(found, variants, sets), "Dice", over)
         return Picture(save(chart, study.folder / SETS)[0], "Dice per data set")
     unit = study.kind.axis.unit if study.kind.axis else ""
     chart = learning_curve(curves(found), "Dice", over, unit, repeated(study))
     several = len({p.condition.value for p in found.of("Dice")}) > 1
-    caption = f"Dice against the number of {unit}s" if several else "Dice of the arms"
+    caption = f"Dice against the number of {unit}s" if several else "Dice of the variants"
     return Picture(save(chart, study.folder / (CURVE if unit else SETS))[0], caption)
 
 
-def _per_set(found: Findings, arms: list[str], sets: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (sets, arms) and interval (2, sets, arms), NaN where there is none."""
-    mean, interval = np.full((len(sets), len(arms)), np.nan), np.full((2, len(sets), len(arms)), np.nan)
+def _per_set(found: Findings, variants: list[str], sets: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (sets, variants) and interval (2, sets, variants), NaN where there is none."""
+    mean, interval = np.full((len(sets), len(variants)), np.nan), np.full((2, len(sets), len(variants)), np.nan)
     for p in found.of("Dice"):
-        place = sets.index(p.condition.data.name), arms.index(p.arm)
+        place = sets.index(p.condition.data.name), variants.index(p.variant)
         mean[place], interval[(slice(None), *place)] = p.mean, p.interval
     return mean, interval
 
 
 def curves(found: Findings) -> list[Curve]:
-    """The Dice of each arm that has a run."""
+    """The Dice of each variant that has a run."""
     made = []
-    for arm in found.study.arms:
-        points = [p for p in found.of("Dice") if p.arm == arm.name]
+    for variant in found.study.variants:
+        points = [p for p in found.of("Dice") if p.variant == variant.name]
         if points:
             x, mean = [p.condition.value or 0 for p in points], [p.mean for p in points]
             interval = np.array([p.interval for p in points]).T
-            made.append(Curve(arm.name, x, mean, interval, [list(p.repeats.values()) for p in points]))
+            made.append(Curve(variant.name, x, mean, interval, [list(p.repeats.values()) for p in points]))
     return made
 
 
@@ -145,9 +145,11 @@ def page(found: Findings, shown: Picture, resume: str, comparison: Path | None) 
     if comparison is not None:
         where = comparison.relative_to(study.folder)
         blocks.append(Text(f"Tests of all pairs, rankings, figures per class: {where}"))
-    blocks += [Heading("Per class"), *_class_tables(found), Heading("Arms"), _arm_table(study)]
+    blocks += [Heading("Per class"), *_class_tables(found), Heading("Variants"), _variant_table(study)]
     blocks += [Heading("Settings"), _settings(study), Heading("Go on"), Code(resume)]
-    return Page(f"{study.kind.title}: {study.sets[0].dataset}", answer(found), blocks, f"nnunet_xlstm {__version__}")
+    return Page(
+        f"{study.kind.title}: {study.sets[0].dataset}", conclusion(found), blocks, f"nnunet_xlstm {__version__}"
+    )
 
 
 def _class_tables(found: Findings) -> list[Block]:
@@ -158,20 +160,20 @@ def _class_tables(found: Findings) -> list[Block]:
         groups: dict[tuple[int, str], list[dict[str, dict[str, float]]]] = {}
         for s in found.scored:
             if s.part.data.name == data.name:
-                groups.setdefault((s.run.value or 0, s.run.arm), []).append(s.scores)
+                groups.setdefault((s.run.value or 0, s.run.variant), []).append(s.scores)
         if not groups:
             continue
         classes = list(next(iter(groups.values()))[0])
         rows = [
             [
                 *([str(value)] if axis else []),
-                arm,
+                variant,
                 *(_mean([scores[name]["Dice"] for scores in group]) for name in classes),
             ]
-            for (value, arm), group in sorted(groups.items(), key=lambda item: item[0][0])
+            for (value, variant), group in sorted(groups.items(), key=lambda item: item[0][0])
         ]
         of = f"{data.name}: " if len(study.scored_sets) > 1 else ""
-        header = [*([axis.key] if axis else []), "arm", *classes]
+        header = [*([axis.key] if axis else []), "variant", *classes]
         tables.append(Table(header, rows, f"{of}Dice, mean over subjects, then over runs"))
     return tables
 
@@ -181,22 +183,22 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _arm_table(study: Study) -> Table:
+def _variant_table(study: Study) -> Table:
     rows = [
         [
-            arm.name,
-            arm.trainer,
-            arm.plans,
+            variant.name,
+            variant.trainer,
+            variant.plans,
             "from scratch"
-            if arm.checkpoint is None
-            else f"{arm.checkpoint} (SHA-256 {study.hashes[f'arm {arm.name}'][:12]})",
-            *(["the pool" if arm.name in study.pooled else "each data set alone"] if study.pooled else []),
-            ", ".join([*(f"{k} {v}" for k, v in arm.config.items()), *arm.adapt]) or DASH,
+            if variant.checkpoint is None
+            else f"{variant.checkpoint} (SHA-256 {study.hashes[f'variant {variant.name}'][:12]})",
+            *(["the pool" if variant.name in study.pooled else "each data set alone"] if study.pooled else []),
+            ", ".join([*(f"{k} {v}" for k, v in variant.config.items()), *variant.adapt]) or DASH,
         ]
-        for arm in study.arms
+        for variant in study.variants
     ]
     trained = ["trained on"] if study.pooled else []
-    return Table(["arm", "trainer", "plans", "starts from", *trained, "own settings"], rows)
+    return Table(["variant", "trainer", "plans", "starts from", *trained, "own settings"], rows)
 
 
 def _settings(study: Study) -> Table:

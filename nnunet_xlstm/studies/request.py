@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +11,30 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import (
+    ANY_TEXT,
+    OBJECT,
+    TEXT,
+    Constraint,
+    Either,
+    Key,
+    ListOf,
+    Record,
+    Value,
+    check,
+    is_number,
+    is_text,
+    number,
+    optional,
+)
 from nnunet_xlstm.studies.kind import COMMON, Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-ARM_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
+VARIANT_RULE = "NAME:TRAINER, NAME:TRAINER@PLANS or NAME=CHECKPOINT:TRAINER@PLANS"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One way to train.
 
     Attributes:
@@ -37,16 +52,16 @@ class Arm:
     def __post_init__(self):
         if not NAME.fullmatch(self.name):
             raise ConfigError(
-                f"arm '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
+                f"variant '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
             )
         if self.adapt and self.checkpoint is None:
             raise ConfigError(
-                f"arm '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
+                f"variant '{self.name}': 'adapt' {self.adapt} without a checkpoint; name one, or leave it out"
             )
 
 
-def parse_arm(text: str) -> Arm:
-    """An arm as the command line has it.
+def parse_variant(text: str) -> Variant:
+    """A variant as the command line has it.
 
     Raises:
         ValueError: not of that form.
@@ -55,8 +70,8 @@ def parse_arm(text: str) -> Arm:
     name, equals, checkpoint = left.partition("=")
     trainer, at, plans = right.partition("@")
     if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
-        raise ConfigError(f"arm '{text}': give {ARM_RULE}")
-    return Arm(name, trainer, plans or None, checkpoint or None)
+        raise ConfigError(f"variant '{text}': give {VARIANT_RULE}")
+    return Variant(name, trainer, plans or None, checkpoint or None)
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class Request:
     epochs: list[int] | None = None
     folds: list[int] | None = None
     seeds: int | None = None
-    arms: list[Arm] | None = None
+    variants: list[Variant] | None = None
     iterations: int | None = None
     config: dict[str, Any] | None = None
     pool: Path | None = None
@@ -87,9 +102,25 @@ class Request:
                 raise ConfigError(f"{name} {values}: give {LISTS[name]}, each {least} or more")
         if self.subjects is not None and self.subject is not None:
             raise ConfigError("both 'subjects' (a file) and 'subject' (a pattern) were given; give one of them")
-        names = [arm.name.casefold() for arm in self.arms or ()]
+        names = [variant.name.casefold() for variant in self.variants or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(f"several arms are named '{twice[0]}' (case does not count); give each a name of its own")
+            raise ConfigError(
+                f"several variants are named '{twice[0]}' (case does not count); give each a name of its own"
+            )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Request:
+        """Return what the command line says: texts of variants, and a file of keys.
+
+        Raises:
+            ConfigError: a setting that makes no sense in itself. DatasetError: the file of keys cannot be read.
+        """
+        values = {field.name: options[field.name] for field in dataclasses.fields(cls)}
+        if values["variants"] is not None:
+            values["variants"] = [parse_variant(text) for text in values["variants"]]
+        if values["config"] is not None:
+            values["config"] = read_json(values["config"], dict)
+        return cls(**values)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -112,55 +143,44 @@ class Request:
 
 LISTS = {"labels": "numbers of subjects", "epochs": "numbers of epochs", "folds": "numbers of folds"}
 FILES = ("pool", "test_subjects", "subjects")
-TYPES = {
-    "dataset": (str, int), "configuration": (str,), **dict.fromkeys(LISTS, (list,)), "seeds": (int,), "arms": (list,),
-    "iterations": (int,), "config": (dict,), **dict.fromkeys(FILES, (str,)), "subject": (str,),
-}  # fmt: skip
+VARIANT = Record(
+    {
+        "name": Key(TEXT),
+        "trainer": Key(TEXT),
+        "plans": optional(ANY_TEXT),
+        "checkpoint": optional(ANY_TEXT),
+        "config": optional(OBJECT),
+        "adapt": optional(ListOf(ANY_TEXT)),
+    }
+)
+WHOLE = number(whole=True)
+SETTINGS: dict[str, Constraint] = {
+    "dataset": Value("an id or a name", lambda value: isinstance(value, str) or is_number(value, whole=True)),
+    "configuration": ANY_TEXT,
+    **dict.fromkeys(LISTS, ListOf(WHOLE)),
+    "seeds": WHOLE,
+    "variants": ListOf(Either(Value(f"a text {VARIANT_RULE}", is_text), VARIANT)),
+    "iterations": WHOLE,
+    "config": OBJECT,
+    **dict.fromkeys(FILES, ANY_TEXT),
+    "subject": ANY_TEXT,
+}
+PRESET = Record({key: optional(constraint) for key, constraint in SETTINGS.items()})
 
 
 def read_preset(path: Path) -> Request:
-    """A request from a JSON file: an object with keys of `Request`; arms as on the command line or as objects.
+    """Read a request from a JSON file: an object with keys of `Request`; variants as on the command line or as objects.
 
     Raises:
         ConfigError: not such a file, an unknown key, or a value of another type.
     """
     content = read_json(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f'{path}: write an object such as {{"labels": [5], "arms": ["scratch:TRAINER@PLANS"]}}')
-    _check_keys(f"{path}", content, TYPES)
-    for key, value in content.items():
-        if not isinstance(value, TYPES[key]) or isinstance(value, bool):
-            raise ConfigError(f"{path}: {key} = {value!r}; give {' or '.join(t.__name__ for t in TYPES[key])}")
-    for key, what in LISTS.items():
-        if not all(isinstance(n, int) and not isinstance(n, bool) for n in content.get(key, ())):
-            raise ConfigError(f"{path}: {key} = {content[key]!r}; give {what}, such as [2, 5, 10]")
-    values = dict(content)
+    check(content, PRESET, str(path), ConfigError)
+    values = content | {key: Path(content[key]) for key in FILES if key in content}
     if "dataset" in values:
         values["dataset"] = str(values["dataset"])
-    if "arms" in values:
-        values["arms"] = [parse_arm(row) if isinstance(row, str) else _arm(path, row) for row in values["arms"]]
-    for key in FILES:
-        if key in values:
-            values[key] = Path(values[key])
+    if "variants" in values:
+        values["variants"] = [
+            parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
+        ]
     return Request(**values)
-
-
-def _arm(path: Path, row: Any) -> Arm:
-    if not isinstance(row, dict) or not {"name", "trainer"} <= set(row):
-        raise ConfigError(f'{path}: arm {row!r}; give "{ARM_RULE}", or an object with name and trainer')
-    kinds = {f.name: {"config": dict, "adapt": list}.get(f.name, str) for f in dataclasses.fields(Arm)}
-    _check_keys(f"{path}, arm '{row['name']}'", row, kinds)
-    for key, value in row.items():
-        fits = isinstance(value, kinds[key]) and (key != "adapt" or all(isinstance(word, str) for word in value))
-        if not fits:
-            words = "list of words" if key == "adapt" else kinds[key].__name__
-            raise ConfigError(f"{path}, arm '{row['name']}': {key} = {value!r}; give a {words}")
-    return Arm(**row)
-
-
-def _check_keys(where: str, content: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for key in content:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError(f"{where}: unknown key '{key}'{hint}; valid: {', '.join(known)}")

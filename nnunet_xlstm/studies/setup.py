@@ -14,7 +14,7 @@ from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json, sha256
 from nnunet_xlstm.studies.datasets import chosen_folds, is_scored_on_folds
 from nnunet_xlstm.studies.kind import Kind
-from nnunet_xlstm.studies.request import Arm, Request
+from nnunet_xlstm.studies.request import Request, Variant
 from nnunet_xlstm.studies.study import LabelledSet, Study, check_same, read_study
 from nnunet_xlstm.studies.trainer_config import schedule, trainer_config, trains_on_pools
 
@@ -33,10 +33,10 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
         names = ["dataset (-d)" if name == "dataset" else name for name in missing]
         raise ConfigError(f"{out} holds no study yet; to begin one, say: {', '.join(names)}")
     sets = kind.find_sets(kind, request, stored)
-    arms, pooled = _arms(request, stored, sets)
+    variants, pooled = _variants(request, stored, sets)
     config = request.config if request.config is not None else stored.config if stored else {}
     if stored is None:
-        iterations, epoch = schedule(kind.length, arms, config, request.iterations)
+        iterations, epoch = schedule(kind.length, variants, config, request.iterations)
     else:
         iterations, epoch = request.iterations or stored.iterations, stored.epoch
     asked = getattr(request, kind.axis.key) if kind.axis else None
@@ -45,7 +45,7 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
         folder=out,
         configuration=request.configuration or (stored.configuration if stored else "3d_fullres"),
         sets=sets,
-        arms=arms,
+        variants=variants,
         seeds=max(request.seeds or 0, stored.seeds if stored else 0) or kind.seeds,
         values=sorted({*(asked or ()), *(stored.values if stored else ())}),
         folds=chosen_folds(request, stored, sets[0]) if is_scored_on_folds(kind, request, stored) else [],
@@ -61,42 +61,46 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
     _check_names(study)
     runs = study.runs()
     for run in runs:
-        trainer_config(study.arm(run.arm), study.config, study.length(run), seed=0)
-    for arm in arms:
-        for data in study.trained_on(arm):
-            own = [run for run in runs if run.arm == arm.name and run.trained_on == data.name]
+        trainer_config(study.variant(run.variant), study.config, study.length(run), seed=0)
+    for variant in variants:
+        for data in study.trained_on(variant):
+            own = [run for run in runs if run.variant == variant.name and run.trained_on == data.name]
             needed = {
                 case for run in own for fold, n in [study.split(run)] for part in fold[n].values() for case in part
             }
-            _check_preprocessed(study, arm, data, needed)
+            _check_preprocessed(study, variant, data, needed)
     return study
 
 
-def _arms(request: Request, stored: Study | None, sets: Sequence[LabelledSet]) -> tuple[list[Arm], list[str]]:
-    """The arms of both, those of the study in the folder first, each with its plans; names of those on the pool."""
-    arms = {arm.name: arm for arm in stored.arms} if stored else {}
+def _variants(request: Request, stored: Study | None, sets: Sequence[LabelledSet]) -> tuple[list[Variant], list[str]]:
+    """The variants of both, those of the study in the folder first, each with its plans; names of those on the pool."""
+    variants = {variant.name: variant for variant in stored.variants} if stored else {}
     pooled = []
-    for arm in request.arms or ():
-        place = sets[0] if len(sets) == 1 or trains_on_pools(arm) else sets[1]
-        known = arms[arm.name].plans if arm.name in arms else None
-        checkpoint = arm.checkpoint and str(Path(arm.checkpoint).resolve())
-        plans = arm.plans or known or _only_plans(arm, place.preprocessed)
-        arms[arm.name] = replace(arm, plans=plans, checkpoint=checkpoint)
-    if len({name.casefold() for name in arms}) < len(arms):
-        raise ConfigError(f"arms {', '.join(arms)}: two names differ in case alone; give each a name of its own")
+    for variant in request.variants or ():
+        place = sets[0] if len(sets) == 1 or trains_on_pools(variant) else sets[1]
+        known = variants[variant.name].plans if variant.name in variants else None
+        checkpoint = variant.checkpoint and str(Path(variant.checkpoint).resolve())
+        plans = variant.plans or known or _only_plans(variant, place.preprocessed)
+        variants[variant.name] = replace(variant, plans=plans, checkpoint=checkpoint)
+    if len({name.casefold() for name in variants}) < len(variants):
+        raise ConfigError(
+            f"variants {', '.join(variants)}: two names differ in case alone; give each a name of its own"
+        )
     if len(sets) > 1:
-        pooled = [name for name, arm in arms.items() if trains_on_pools(arm)]
-        if not pooled or len(pooled) == len(arms):
+        pooled = [name for name, variant in variants.items() if trains_on_pools(variant)]
+        if not pooled or len(pooled) == len(variants):
             missing = "the pool (nnUNetTrainerPool)" if not pooled else "single data sets (any other trainer)"
-            raise ConfigError(f"arms {', '.join(arms)}: none trains on {missing}, so there is nothing to compare")
-    return list(arms.values()), pooled
+            raise ConfigError(
+                f"variants {', '.join(variants)}: none trains on {missing}, so there is nothing to compare"
+            )
+    return list(variants.values()), pooled
 
 
-def _only_plans(arm: Arm, preprocessed: Path) -> str:
+def _only_plans(variant: Variant, preprocessed: Path) -> str:
     found = sorted(path.stem for path in preprocessed.glob("*.json") if _is_plans(read_json(path)))
     if len(found) != 1:
         raise ConfigError(
-            f"arm '{arm.name}': say which plans, {arm.name}:{arm.trainer}@PLANS; {preprocessed} has "
+            f"variant '{variant.name}': say which plans, {variant.name}:{variant.trainer}@PLANS; {preprocessed} has "
             f"{', '.join(found) or 'none'}"
         )
     return found[0]
@@ -109,16 +113,16 @@ def _is_plans(content: Any) -> bool:
 def _hashes(study: Study) -> dict[str, str]:
     """Of every checkpoint, and of the plans of every data set that is trained on."""
     hashes: dict[str, str] = {}
-    for arm in study.arms:
+    for variant in study.variants:
         files = {}
-        for data in study.trained_on(arm):
-            name = arm.plans if len(study.sets) == 1 else f"{arm.plans} of {data.dataset}"
-            files[name] = data.preprocessed / f"{arm.plans}.json"
-        files |= {f"arm {arm.name}": Path(arm.checkpoint)} if arm.checkpoint else {}
+        for data in study.trained_on(variant):
+            name = variant.plans if len(study.sets) == 1 else f"{variant.plans} of {data.dataset}"
+            files[name] = data.preprocessed / f"{variant.plans}.json"
+        files |= {f"variant {variant.name}": Path(variant.checkpoint)} if variant.checkpoint else {}
         for name, path in files.items():
             if not path.is_file():
-                what = "checkpoint" if name.startswith("arm ") else "plans"
-                raise ConfigError(f"arm '{arm.name}': there is no {path}; name the {what} as it is called")
+                what = "checkpoint" if name.startswith("variant ") else "plans"
+                raise ConfigError(f"variant '{variant.name}': there is no {path}; name the {what} as it is called")
             hashes[name] = hashes.get(name) or sha256(path)
     return hashes
 
@@ -127,25 +131,25 @@ def _check_names(study: Study) -> None:
     """Runs, and the parts that they are scored on, become folders."""
     runs = [run.id.casefold() for run in study.runs()]
     if twice := sorted({name for name in runs if runs.count(name) > 1}):
-        raise ConfigError(f"two runs would be called {twice[0]}; rename an arm")
+        raise ConfigError(f"two runs would be called {twice[0]}; rename a variant")
 
 
-def _check_preprocessed(study: Study, arm: Arm, data: LabelledSet, cases: set[str]) -> None:
+def _check_preprocessed(study: Study, variant: Variant, data: LabelledSet, cases: set[str]) -> None:
     """The plans have the configuration, and every case that will be read is there."""
-    configurations = read_json(data.preprocessed / f"{arm.plans}.json").get("configurations", {})
+    configurations = read_json(data.preprocessed / f"{variant.plans}.json").get("configurations", {})
     row = configurations.get(study.configuration)
     if row is None:
         raise ConfigError(
-            f"arm '{arm.name}': {arm.plans} has no configuration {study.configuration}; -c takes one of "
+            f"variant '{variant.name}': {variant.plans} has no configuration {study.configuration}; -c takes one of "
             f"{', '.join(configurations)}"
         )
     while "data_identifier" not in row and row.get("inherits_from") in configurations:
         row = configurations[row["inherits_from"]]
-    folder = data.preprocessed / row.get("data_identifier", f"{arm.plans}_{study.configuration}")
+    folder = data.preprocessed / row.get("data_identifier", f"{variant.plans}_{study.configuration}")
     if missing := sorted(case for case in cases if not (folder / f"{case}.pkl").is_file()):
         raise ConfigError(
-            f"arm '{arm.name}': {listed(missing)} not preprocessed in {folder}; run nnUNetv2_plan_and_preprocess for "
-            f"{arm.plans} and {study.configuration}"
+            f"variant '{variant.name}': {listed(missing)} not preprocessed in {folder}; run "
+            f"nnUNetv2_plan_and_preprocess for {variant.plans} and {study.configuration}"
         )
 
 

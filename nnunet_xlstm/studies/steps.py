@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from nnunet_xlstm.errors import UserError
+from nnunet_xlstm.errors import CommandFailed, DatasetError, UserError
+from nnunet_xlstm.imaging.integrity import check_whole
+from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import WriteError, remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet.install.environment import FEW_CORES, child_variables, own_command, stock_command
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
@@ -52,6 +54,11 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
             predictions = fold / "validation"
             if not (predictions / "summary.json").is_file():  # nnU-Net writes it last
                 commands.run("validate", [*_train(study, run, device), "--val"])
+            try:
+                check_predictions(predictions, part)
+            except CommandFailed:
+                (predictions / "summary.json").unlink()  # a rerun predicts again
+                raise
         else:
             predictions = _predicted(study, run, part, device, commands, suffix)
         commands.run(f"evaluate{suffix}", evaluate_command(study, run, part, predictions))
@@ -72,8 +79,26 @@ def _predicted(study: Study, run: Run, part: Part, device: str, commands: Comman
             commands.run(f"restrict{suffix}", command)
             shutil.rmtree(unfinished)  # its probabilities of all targets take the most room of all
             unfinished = restricted
+        check_predictions(unfinished, part)
         unfinished.replace(predictions)
     return predictions
+
+
+def check_predictions(folder: Path, part: Part) -> None:
+    """Check that the label map of every case is whole: on a full disk ITK cuts NIfTI files off and tells nobody.
+
+    Raises:
+        CommandFailed: one is not.
+    """
+    ending = read_json(part.data.raw / "dataset.json")["file_ending"]
+    for case in part.cases:
+        try:
+            check_whole(folder / f"{case}{ending}")
+        except DatasetError as error:
+            raise CommandFailed(
+                f"{error}: its command ended without an error, so the disk may have been full; make room on it and run "
+                "the study again"
+            ) from error
 
 
 def of_pool(run: Run, part: Part) -> bool:
@@ -83,39 +108,39 @@ def of_pool(run: Run, part: Part) -> bool:
 
 def fold_folder(study: Study, run: Run) -> Path:
     """Where the run's checkpoints lie, as nnU-Net names it."""
-    arm, data = study.arm(run.arm), study.data(run.trained_on)
-    model = f"{arm.trainer}__{arm.plans}__{study.configuration}"
+    variant, data = study.variant(run.variant), study.data(run.trained_on)
+    model = f"{variant.trainer}__{variant.plans}__{study.configuration}"
     return run.folder / "results" / data.dataset / model / f"fold_{study.split(run)[1]}"
 
 
 def adapted(study: Study, run: Run) -> Path:
-    """What `nnunet_xlstm adapt` makes of the arm's checkpoint; its seed draws what the checkpoint does not have."""
-    label = study.label(study.arm(run.arm), study.data(run.trained_on))
+    """What `nnunet_xlstm adapt` makes of the variant's checkpoint; its seed draws what the checkpoint does not have."""
+    label = study.label(study.variant(run.variant), study.data(run.trained_on))
     return study.folder / "adapted" / f"{label}_s{run.seed}" / "adapted.pth"
 
 
 def adapt(study: Study, run: Run, commands: Commands) -> None:
-    """Fit the arm's checkpoint to its plans, unless that is done. Of two processes that try, the first wins."""
-    arm, target = study.arm(run.arm), adapted(study, run)
-    if arm.checkpoint is None or target.is_file():
+    """Fit the variant's checkpoint to its plans, unless that is done. Of two processes that try, the first wins."""
+    variant, target = study.variant(run.variant), adapted(study, run)
+    if variant.checkpoint is None or target.is_file():
         return
     remove_leftovers(target.parent.parent)
     try:
         with replacing(target.parent) as fresh:
             fresh.mkdir()
-            command = [*own_command("adapt"), arm.checkpoint, "-d", number(study.data(run.trained_on))]
-            command += ["-c", study.configuration, "-p", arm.plans, "-o", str(fresh / target.name)]
-            commands.run(f"adapt_{target.parent.name}", [*command, "--seed", str(run.seed), *arm.adapt])
+            command = [*own_command("adapt"), variant.checkpoint, "-d", number(study.data(run.trained_on))]
+            command += ["-c", study.configuration, "-p", variant.plans, "-o", str(fresh / target.name)]
+            commands.run(f"adapt_{target.parent.name}", [*command, "--seed", str(run.seed), *variant.adapt])
     except WriteError:
         if not target.is_file():
             raise
 
 
 def _train(study: Study, run: Run, device: str) -> list[str]:
-    arm = study.arm(run.arm)
+    variant = study.variant(run.variant)
     fold = fold_folder(study, run).name.removeprefix("fold_")
     command = [stock_command("nnUNetv2_train"), number(study.data(run.trained_on)), study.configuration, fold]
-    return [*command, "-tr", arm.trainer, "-p", arm.plans, "-device", device]
+    return [*command, "-tr", variant.trainer, "-p", variant.plans, "-device", device]
 
 
 def train_command(study: Study, run: Run, device: str) -> list[str]:
@@ -123,12 +148,12 @@ def train_command(study: Study, run: Run, device: str) -> list[str]:
     command = _train(study, run, device)
     if any(fold_folder(study, run).glob("checkpoint_*.pth")):
         return [*command, "--c"]
-    has_start = study.arm(run.arm).checkpoint is not None
+    has_start = study.variant(run.variant).checkpoint is not None
     return [*command, *(["-pretrained_weights", str(adapted(study, run))] if has_start else [])]
 
 
 def predict_command(study: Study, run: Run, part: Part, device: str, out: Path) -> list[str]:
-    arm, pooled = study.arm(run.arm), of_pool(run, part)
+    variant, pooled = study.variant(run.variant), of_pool(run, part)
     images = study.case_folder(part) / (POOLED if pooled else "images")
     command = [stock_command("nnUNetv2_predict"), "-i", str(images), "-o", str(out)]
     command += [
@@ -137,9 +162,9 @@ def predict_command(study: Study, run: Run, part: Part, device: str, out: Path) 
         "-c",
         study.configuration,
         "-tr",
-        arm.trainer,
+        variant.trainer,
         "-p",
-        arm.plans,
+        variant.plans,
     ]
     command += ["-f", fold_folder(study, run).name.removeprefix("fold_")]
     # beside a GPU one process reads and one writes; on a CPU they would only take its cores and 0.9 GB each
@@ -160,7 +185,7 @@ def number(data: LabelledSet) -> str:
 
 def _write_inputs(study: Study, run: Run) -> None:
     """The run's config, and the preprocessed data with folds of its own: everything but the folds is links."""
-    config = trainer_config(study.arm(run.arm), study.config, study.length(run), run.seed)
+    config = trainer_config(study.variant(run.variant), study.config, study.length(run), run.seed)
     write_json(run.folder / "config.json", config)
     data = study.data(run.trained_on)
     folder = run.folder / "preprocessed" / data.dataset
@@ -176,7 +201,7 @@ def link_scored_cases(study: Study) -> None:
     datasets = {data.name: RawImages.find(str(data.raw)) for data in study.scored_sets}
     for part in study.parts():
         dataset = datasets[part.data.name]
-        ending = dataset.content["file_ending"]
+        ending = dataset.file.file_ending()
         folder = study.case_folder(part)
         kinds = {} if part.validated else {"images": None} | ({POOLED: part.data.channels} if study.pooled else {})
         for name in (*kinds, "labels"):
@@ -190,7 +215,7 @@ def link_scored_cases(study: Study) -> None:
 
 
 def link_models(study: Study) -> None:
-    """All finished folds of an arm as one model of nnU-Net: models/ARM serves stock commands as nnUNet_results.
+    """All finished folds of a variant as one model of nnU-Net: models/VARIANT serves stock commands as nnUNet_results.
 
     Of several seeds the first, of several values the largest.
     """
@@ -199,7 +224,7 @@ def link_models(study: Study) -> None:
         fold = fold_folder(study, run)
         if run.fold is None or run.seed or run.value != value or not run.is_done:
             continue
-        model = study.folder / "models" / run.arm / fold.parent.relative_to(run.folder / "results")
+        model = study.folder / "models" / run.variant / fold.parent.relative_to(run.folder / "results")
         model.mkdir(parents=True, exist_ok=True)
         for entry in (fold, *fold.parent.glob("*.json")):
             link(model / entry.name, entry)

@@ -13,7 +13,7 @@ from nnunet_xlstm.evaluation.run import Outputs
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.studies.kind import Kind
-from nnunet_xlstm.studies.request import NAME, Arm
+from nnunet_xlstm.studies.request import NAME, Variant
 
 FILE = "study.json"
 MAX_NUMBER = 1_000_000  # of a seed, fold, label or epoch
@@ -29,7 +29,7 @@ class LabelledSet:
         subjects: of every labelled case. test_cases: sorted; no run trains on them.
         folds: of its splits_final.json, where they are scored on.
         channels: of a pool's source: the channels that the pool takes, in its order.
-        unscored: classes that not all arms can make; left out for all.
+        unscored: classes that not all variants can make; left out for all.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Run:
 
     study_folder: Path
     id: str
-    arm: str
+    variant: str
     trained_on: str
     seed: int
     parts: tuple[str, ...]
@@ -107,10 +107,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Every arm is trained at every value, in every fold, with every seed.
+    """Every variant is trained at every value, in every fold, with every seed.
 
     Attributes:
-        sets: one data set; or a pool, and then its sources. pooled: arms that are trained on the pool.
+        sets: one data set; or a pool, and then its sources. pooled: variants that are trained on the pool.
         values: on the axis of the kind, ascending. folds: numbers. seeds: there are 0 to seeds - 1.
         iterations, epoch: training steps of every run, and of an epoch; None: what the kind or the recipe says.
         config: keys of all trainers.
@@ -123,7 +123,7 @@ class Study:
     folder: Path
     configuration: str
     sets: list[LabelledSet]
-    arms: list[Arm]
+    variants: list[Variant]
     seeds: int
     values: list[int] = field(default_factory=list)
     folds: list[int] = field(default_factory=list)
@@ -135,8 +135,8 @@ class Study:
     orders: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def arm(self, name: str) -> Arm:
-        return next(arm for arm in self.arms if arm.name == name)
+    def variant(self, name: str) -> Variant:
+        return next(variant for variant in self.variants if variant.name == name)
 
     def data(self, name: str) -> LabelledSet:
         return next(data for data in self.sets if data.name == name)
@@ -160,35 +160,35 @@ class Study:
         """Where links to the images and label maps of a part lie."""
         return self.folder / "scored" / part.name
 
-    def trained_on(self, arm: Arm) -> list[LabelledSet]:
-        return self.sets[:1] if len(self.sets) == 1 or arm.name in self.pooled else self.sets[1:]
+    def trained_on(self, variant: Variant) -> list[LabelledSet]:
+        return self.sets[:1] if len(self.sets) == 1 or variant.name in self.pooled else self.sets[1:]
 
     def runs(self) -> list[Run]:
-        """Seed by seed, value by value, fold by fold, so that a study that is cut off compares all arms."""
+        """Seed by seed, value by value, fold by fold, so that a study that is cut off compares all variants."""
         return [
-            self._run(arm, data, value, fold, seed)
+            self._run(variant, data, value, fold, seed)
             for seed in range(self.seeds)
             for value in self.values or [None]
             for fold in self.folds or [None]
-            for arm in self.arms
-            for data in self.trained_on(arm)
+            for variant in self.variants
+            for data in self.trained_on(variant)
         ]
 
-    def _run(self, arm: Arm, data: LabelledSet, value: int | None, fold: int | None, seed: int) -> Run:
+    def _run(self, variant: Variant, data: LabelledSet, value: int | None, fold: int | None, seed: int) -> Run:
         parts = [part.name for part in self.parts() if fold is None or part.name == f"fold_{fold}"]
-        if len(self.sets) > 1 and arm.name not in self.pooled:
+        if len(self.sets) > 1 and variant.name not in self.pooled:
             parts = [data.name]
-        words = [self.label(arm, data)]
+        words = [self.label(variant, data)]
         words += [] if value is None else [f"{self.kind.axis.letter}{value}"]
         words += [] if fold is None else [f"f{fold}"]
         return Run(
-            study_folder=self.folder, id="_".join([*words, f"s{seed}"]), arm=arm.name, trained_on=data.name, seed=seed,
-            parts=tuple(parts), value=value, fold=fold,
+            study_folder=self.folder, id="_".join([*words, f"s{seed}"]), variant=variant.name, trained_on=data.name,
+            seed=seed, parts=tuple(parts), value=value, fold=fold,
         )  # fmt: skip
 
-    def label(self, arm: Arm, data: LabelledSet) -> str:
-        """The arm's name; with the data set where the arm is trained on several."""
-        return arm.name if self.trained_on(arm) == self.sets[:1] else f"{arm.name}@{data.name}"
+    def label(self, variant: Variant, data: LabelledSet) -> str:
+        """The variant's name; with the data set where the variant is trained on several."""
+        return variant.name if self.trained_on(variant) == self.sets[:1] else f"{variant.name}@{data.name}"
 
     def split(self, run: Run) -> tuple[list[Fold], int]:
         """The splits_final.json of a run, and the fold of it that is trained.
@@ -227,11 +227,11 @@ def read_study(folder: Path, kind: Kind) -> Study | None:
     try:
         if content.pop("kind") != kind.name:
             raise ConfigError(f"not of the kind {kind.name}")
-        arms = [Arm(**row) for row in content.pop("arms")]
+        variants = [Variant(**row) for row in content.pop("variants")]
         places = ("raw", "preprocessed")
         sets = [LabelledSet(**row | {key: Path(row[key]) for key in places}) for row in content.pop("sets")]
         content.pop("folder")  # it may have been moved
-        study = Study(kind=kind, folder=folder, sets=sets, arms=arms, **content)
+        study = Study(kind=kind, folder=folder, sets=sets, variants=variants, **content)
         _check_content(study)
         return study
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -252,15 +252,15 @@ def _check_content(study: Study) -> None:
 
 
 def check_same(stored: Study, wanted: Study) -> None:
-    """A study goes on with the settings that it was begun with; arms, values, folds and seeds may be added.
+    """A study goes on with the settings that it was begun with; variants, values, folds and seeds may be added.
 
     Raises:
         ConfigError: names the first difference.
     """
-    for arm in stored.arms:
-        for name, was in asdict(arm).items():
+    for variant in stored.variants:
+        for name, was in asdict(variant).items():
             if name != "checkpoint":  # where it lies does not matter, its hash is compared below
-                _check(f"arm '{arm.name}': {name}", was, getattr(wanted.arm(arm.name), name))
+                _check(f"variant '{variant.name}': {name}", was, getattr(wanted.variant(variant.name), name))
     _check("data sets", [d.dataset for d in stored.sets], [d.dataset for d in wanted.sets])
     for name in ("configuration", "iterations", "epoch", "config"):
         _check(name, getattr(stored, name), getattr(wanted, name))
@@ -278,7 +278,7 @@ def _check(what: str, was: Any, now: Any) -> None:
     if was != now:
         raise ConfigError(
             f"this study was begun with another setting; {what}: was {_short(was)}, is {_short(now)}. Leave it as it "
-            "was (arms, folds, seeds, labels and epochs may be added), or give another -o"
+            "was (variants, folds, seeds, labels and epochs may be added), or give another -o"
         )
 
 

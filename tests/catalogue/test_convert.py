@@ -527,7 +527,7 @@ def test_the_converters_of_nnunet_take_these_arguments(name, monkeypatch):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("RVSC", r"RVSC has contours, no masks: there is no label map.* --input .+ --modality MR -d (ID|60)\."),
+        ("RVSC", r"RVSC has contours, no masks: there is no label map.* -i .+ --modality MR -d (ID|60)\."),
         ("DSB2015", "DSB2015 has values, no masks"),
         ("NLST", "NLST has no annotation: .* --modality CT"),
         ("LVSC", "the layout of LVSC is not known"),
@@ -671,7 +671,7 @@ def test_a_pool_joins_its_labels_by_name(root):
 
 def test_command(root, capsys):
     source = mmwhs(root, n=5)
-    assert main(["convert", "MMWHS_CT", "--input", str(source), "-d", "60", "--name", "Heart"]) == 0
+    assert main(["convert", "MMWHS_CT", "-i", str(source), "-d", "60", "--name", "Heart"]) == 0
     text = capsys.readouterr().out
     assert "Dataset060_Heart: 5 subjects, 5 cases, 5 of them new" in text and "next: nnUNetv2_plan" in text
     assert main(["convert", "--list"]) == 0
@@ -681,9 +681,9 @@ def test_command(root, capsys):
     (kits,) = [line.split() for line in lines if line.startswith("KiTS19 ")]
     assert kits[:5] == ["KiTS19", "210", "public", "nnunet_xlstm", "convert"]
     assert main(["convert", "MMWHS_CT", "-d", "60"]) == 1
-    assert "give --input" in capsys.readouterr().err
+    assert "give -i" in capsys.readouterr().err
     assert main(["convert"]) == 1
-    assert "give NAME, --input, -d" in capsys.readouterr().err
+    assert "give NAME, -i, -d" in capsys.readouterr().err
     rows = catalogue_rows({name: load_dataset(name) for name in ("ACDC", "TSFM_Breast", "Sunnybrook", "NLST")})
     assert [row[2:4] for row in rows[1:]] == [
         ("public", "Dataset027_ACDC"),

@@ -15,9 +15,9 @@ def cost(capsys, *arguments):
 def test_presets(capsys):
     rows = cost(capsys, "tiny", "tiny_no_xlstm", "--patch", "32", "--channels", "2", "--classes", "3")
     assert [row["name"] for row in rows] == ["tiny", "tiny_no_xlstm"]
-    full, twin = rows
-    assert full["gflop"] == pytest.approx(2 * full["gmac"], abs=1e-3) and full["gmac"] > twin["gmac"]
-    assert full["activation_mb"] > twin["activation_mb"] and full["patch"] == "32x32x32"
+    full, ablation = rows
+    assert full["gflop"] == pytest.approx(2 * full["gmac"], abs=1e-3) and full["gmac"] > ablation["gmac"]
+    assert full["activation_mb"] > ablation["activation_mb"] and full["patch"] == "32x32x32"
     assert full["channels"] == 2 and full["latency_s"] is None
 
 
@@ -88,4 +88,4 @@ def test_wrong_plans(tmp_path, capsys, nnunet_tree):
     assert "not plans of nnU-Net" in capsys.readouterr().err
     path = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "nnUNetXLSTMUNetTinyPlans.json"
     assert main(["cost", str(path), "-c", "3d_lowres"]) == 1
-    assert "has no configuration '3d_lowres'; it has 2d, 3d_fullres" in capsys.readouterr().err
+    assert 'configuration "3d_lowres" is unknown (did you mean 3d_fullres?); use 2d' in capsys.readouterr().err

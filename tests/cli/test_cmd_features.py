@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from support.image_files import tree
+from support.small_disk import LARGE, resize, used
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases
@@ -43,24 +44,27 @@ def test_everything(run, tmp_path, nnunet_tree, capsys):
     (tmp_path / "half.json").write_text(json.dumps({case: "ab"[i % 2] for i, case in enumerate(CASES)}))
     assert run("--probe", "--each-layer", "--pca", "1", "--knn", f"half={tmp_path / 'half.json'}") == 0
     found = read(tmp_path)
-    assert set(found["arms"]) == {"trained", "untrained", "permuted", "histogram"}
+    assert set(found["encoders"]) == {"trained", "untrained", "permuted", "histogram"}
     assert found["test_cases"] == ["case_1", "case_4"] and len(found["train_cases"]) == 4
     assert len(found["checkpoint"]["sha256"]) == 64 and found["labels"] == {"half": {"a": 3, "b": 3}}
-    for arm in ("trained", "untrained", "permuted"):
-        row = found["arms"][arm]
+    for encoder_name in ("trained", "untrained", "permuted"):
+        row = found["encoders"][encoder_name]
         assert 1 <= row["effective_rank"] <= 6 and 0 <= row["feature_sd"] <= 1
-        assert 0 <= row["knn"]["half"]["bottom"] <= 1
+        assert 0 <= row["knn"]["half"]["bottleneck"] <= 1
         # bright nested ellipsoids: intensity alone tells them apart, and any first layer holds it
-        assert row["probe"]["mean Dice"] > 0.5, arm
+        assert row["probe"]["mean Dice"] > 0.5, encoder_name
         assert [stage["stage"] for stage in row["stages"]] == list(range(len(row["stages"])))
         for case in found["test_cases"]:
             made, reference = (
                 sitk.ReadImage(str(folder / f"{case}.nii.gz"))
-                for folder in (tmp_path / "out" / arm, nnunet_tree / "raw" / "Dataset901_Ellipsoids" / "labelsTr")
+                for folder in (
+                    tmp_path / "out" / encoder_name,
+                    nnunet_tree / "raw" / "Dataset901_Ellipsoids" / "labelsTr",
+                )
             )
             assert made.GetSize() == reference.GetSize() and made.GetSpacing() == reference.GetSpacing()
-        assert json.loads((tmp_path / "out" / arm / "dataset.json").read_text())["labels"]["core"] == 2
-    assert found["arms"]["histogram"]["knn"]["half"]["histogram"] is not None
+        assert json.loads((tmp_path / "out" / encoder_name / "dataset.json").read_text())["labels"]["core"] == 2
+    assert found["encoders"]["histogram"]["knn"]["half"]["histogram"] is not None
     assert len(list((tmp_path / "out").glob("pca_*.png"))) == 1
     out = capsys.readouterr().out
     assert "effective rank" in out and "Dice shell" in out and "histogram" in out
@@ -75,9 +79,9 @@ def test_no_input_is_replaced(run, copy, tmp_path, capsys):
     (tmp_path / "out" / "trained").symlink_to(copy / "labelsTr")
     before = tree(tmp_path)
     for options in (
-        ["--subjects", tmp_path / "out" / "subjects.json", "--arms", "untrained"],
-        ["--knn", f"half={tmp_path / 'out' / 'features.json'}", "--arms", "untrained"],
-        ["--arms", "trained"],
+        ["--subjects", tmp_path / "out" / "subjects.json", "--encoders", "untrained"],
+        ["--knn", f"half={tmp_path / 'out' / 'features.json'}", "--encoders", "untrained"],
+        ["--encoders", "trained"],
     ):
         assert run("--probe", *options, data=str(copy)) == 1
         assert "would replace" in capsys.readouterr().err
@@ -85,20 +89,35 @@ def test_no_input_is_replaced(run, copy, tmp_path, capsys):
 
 
 def test_the_same_seed_gives_the_same_numbers(run, tmp_path):
-    assert run("--arms", "untrained", "--probe", "--seed", "3") == 0
+    assert run("--encoders", "untrained", "--probe", "--seed", "3") == 0
     first = read(tmp_path)
-    assert run("--arms", "untrained", "--probe", "--seed", "3") == 0
+    assert run("--encoders", "untrained", "--probe", "--seed", "3") == 0
     assert read(tmp_path) == first
+
+
+def test_a_full_disk(run, disk, tmp_path, capsys):
+    (tmp_path / "out").symlink_to(disk)
+    options = ["--encoders", "untrained", "--probe"]
+    assert run(*options) == 0
+    before = tree(disk)
+    resize(disk, used(disk))
+    options += ["--seed", "4"]  # other results for the same files
+    assert run(*options) == 1
+    assert "make room on that disk" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {path: content for path, (content, _) in tree(disk).items()} == {p: c for p, (c, _) in before.items()}
+    resize(disk, LARGE)
+    assert run(*options) == 0
+    assert {path: content for path, (content, _) in tree(disk).items()} != {p: c for p, (c, _) in before.items()}
 
 
 def test_pool_columns_subjects_and_few_cases(run, copy, tmp_path):
     rows = {case: CaseRow("ab"[i % 2], f"person_{i // 2}", "CT" if i < 4 else "MR") for i, case in enumerate(CASES)}
     (copy / "pool_cases.json").write_text(json.dumps(PoolCases(rows).to_json()))
     shutil.rmtree(copy / "labelsTr")  # neighbours need no labels
-    options = ["--arms", "trained", "--knn", "modality", "source", "--cases", "5", "--neighbours", "1"]
+    options = ["--encoders", "trained", "--knn", "modality", "source", "--cases", "5", "--neighbours", "1"]
     assert run(*options, data=copy, test=False) == 0
     found = read(tmp_path)
-    assert len(found["cases"]) == 5 and set(found["arms"]["trained"]["knn"]) == {"modality", "source"}
+    assert len(found["cases"]) == 5 and set(found["encoders"]["trained"]["knn"]) == {"modality", "source"}
     # one case of each person before a second one of any
     assert {rows[case].subject for case in found["cases"]} == {"person_0", "person_1", "person_2"}
 
@@ -111,8 +130,8 @@ def test_regions_and_an_ignore_label(run, copy, tmp_path):
         array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
         array[:4] = 3
         sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
-    assert run("--arms", "untrained", "--probe", data=copy) == 0
-    dice = read(tmp_path)["arms"]["untrained"]["probe"]["Dice"]
+    assert run("--encoders", "untrained", "--probe", data=copy) == 0
+    dice = read(tmp_path)["encoders"]["untrained"]["probe"]["Dice"]
     assert set(dice) == {"whole", "core"} and dice["whole"] > 0.5
     made = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "untrained" / "case_1.nii.gz")))
     assert set(np.unique(made)) <= {0, 1, 2}
@@ -123,21 +142,21 @@ def test_one_of_several_channels(run, copy, tmp_path, capsys):
     (copy / "dataset.json").write_text(json.dumps(content | {"channel_names": {"0": "T1", "1": "MR"}}))
     for case in CASES:
         shutil.copy(copy / "imagesTr" / f"{case}_0000.nii.gz", copy / "imagesTr" / f"{case}_0001.nii.gz")
-    assert run("--arms", "trained", data=copy) == 1
+    assert run("--encoders", "trained", data=copy) == 1
     assert "gives 2 channel(s) ('T1', 'MR'), the encoder was trained on 1" in capsys.readouterr().err
-    assert run("--arms", "trained", "--channel", "2", data=copy) == 1
+    assert run("--encoders", "trained", "--channel", "2", data=copy) == 1
     assert "--channel 2" in capsys.readouterr().err
-    assert run("--arms", "trained", "--channel", "1", data=copy) == 0
+    assert run("--encoders", "trained", "--channel", "1", data=copy) == 0
 
 
 def test_another_spacing_changes_what_is_seen_and_not_the_grid_of_the_result(run, tmp_path, nnunet_tree):
-    assert run("--arms", "untrained", "--probe") == 0
+    assert run("--encoders", "untrained", "--probe") == 0
     first = read(tmp_path)
-    assert run("--arms", "untrained", "--probe", "--spacing", "2", "1", "1") == 0
+    assert run("--encoders", "untrained", "--probe", "--spacing", "2", "1", "1") == 0
     second = read(tmp_path)
     assert first["settings"]["spacing"] == [1, 1, 1] and second["settings"]["spacing"] == [2, 1, 1]
-    assert first["arms"]["untrained"]["feature_sd"] != second["arms"]["untrained"]["feature_sd"]
-    assert second["arms"]["untrained"]["probe"]["mean Dice"] > 0.5
+    assert first["encoders"]["untrained"]["feature_sd"] != second["encoders"]["untrained"]["feature_sd"]
+    assert second["encoders"]["untrained"]["probe"]["mean Dice"] > 0.5
     made = sitk.ReadImage(str(tmp_path / "out" / "untrained" / "case_1.nii.gz"))
     assert made.GetSize() == (28, 24, 20)
 
@@ -184,7 +203,7 @@ def test_a_label_that_no_training_case_has(run, copy, capsys):
     ],
 )
 def test_wrong_options(run, options, words, capsys):
-    assert run("--arms", "trained", *options) == 1
+    assert run("--encoders", "trained", *options) == 1
     assert words in capsys.readouterr().err
 
 

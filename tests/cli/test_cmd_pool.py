@@ -36,7 +36,7 @@ def run(*arguments):
 
 
 def test_unlabelled_says_what_it_did(tree, capsys):
-    options = ("unlabelled", "--input", tree / "in", "--modality", "MR", "-d", 5)
+    options = ("unlabelled", "-i", tree / "in", "--modality", "MR", "-d", 5)
     assert run(*options) == 0
     text = capsys.readouterr().out
     assert "Dataset005_Unlabelled: 6 subjects, 8 cases, 8 of them new" in text
@@ -50,7 +50,7 @@ def test_unlabelled_says_what_it_did(tree, capsys):
 
 
 def test_pool_says_what_it_did(tree, capsys):
-    run("unlabelled", "--input", tree / "in" / "s0.nii.gz", "--modality", "MR", "-d", 5)
+    run("unlabelled", "-i", tree / "in" / "s0.nii.gz", "--modality", "MR", "-d", 5)
     sources = [
         {"dataset": "Dataset005_Unlabelled", "modality": "MR"},
         {"dataset": "in/s1.mha", "modality": "CT", "name": "ct"},
@@ -64,11 +64,11 @@ def test_pool_says_what_it_did(tree, capsys):
 
 
 def test_errors_are_one_line(tree, capsys):
-    assert run("unlabelled", "--input", tree / "gone", "--modality", "MR", "-d", 5) == 1
+    assert run("unlabelled", "-i", tree / "gone", "--modality", "MR", "-d", 5) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert run("pool", "build", tree / "gone.json", "-d", 5) == 1
     assert "No such file" in capsys.readouterr().err
-    for wrong in (["pool", "make", "x", "-d", "5"], ["unlabelled", "--input", "x", "-d", "5"]):
+    for wrong in (["pool", "make", "x", "-d", "5"], ["unlabelled", "-i", "x", "-d", "5"]):
         with pytest.raises(SystemExit) as stop:
             run(*wrong)
         assert stop.value.code == 2
@@ -76,7 +76,7 @@ def test_errors_are_one_line(tree, capsys):
 
 @pytest.mark.slow
 def test_stock_plans_and_preprocesses_both(tree, plan_and_preprocess):
-    run("unlabelled", "--input", tree / "in", "--modality", "MR", "-d", 905)
+    run("unlabelled", "-i", tree / "in", "--modality", "MR", "-d", 905)
     sources = [
         {"dataset": "Dataset905_Unlabelled", "modality": "MR"},
         {"dataset": "in/s1.mha", "modality": "CT", "name": "ct"},

@@ -69,7 +69,7 @@ def test_legend_serves_evaluate(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--source", "Live"], 'the pool has no source "Live"; it has Head, Liver'),
+        (["--source", "Live"], 'source "Live" is unknown (did you mean Liver?); use Head, Liver'),
         (["--modality", "US"], "invalid choice"),
         (["--region", "foot"], "invalid choice"),
     ],

@@ -5,25 +5,25 @@ import pytest
 from scipy import stats
 
 from nnunet_xlstm.comparison.analysis import Settings, analyse, choose_metrics, comparable_units
-from nnunet_xlstm.comparison.inputs import Material
+from nnunet_xlstm.comparison.inputs import ModelScores
 
 NAN = np.nan
 
 
-def material(values, n_ref=None, n_pred=None, metric="Dice"):
+def model_scores(values, n_ref=None, n_pred=None, metric="Dice"):
     values = np.asarray(values, float)
     models, cases, classes = values.shape
     sizes = {}
     if n_ref is not None:
         sizes = {"n_ref": np.asarray(n_ref, float), "n_pred": np.asarray(n_pred, float)}
     names, keys = [f"m{i}" for i in range(models)], {str(i + 1): f"c{i + 1}" for i in range(classes)}
-    return Material(names, [f"case{i}" for i in range(cases)], keys, {metric: values} | sizes, {}, {})
+    return ModelScores(names, [f"case{i}" for i in range(cases)], keys, {metric: values} | sizes, {}, {})
 
 
 def test_by_hand():
     """Averages 0.8, 0.6, 0.4 and 0.7, 0.5, 0.3: mean 0.6 and 0.5, SD 0.2; the first is better in all three."""
     found = analyse(
-        material([[[0.9, 0.7], [0.6, 0.6], [0.4, 0.4]], [[0.7, 0.7], [0.5, 0.5], [0.3, 0.3]]]), "Dice", Settings()
+        model_scores([[[0.9, 0.7], [0.6, 0.6], [0.4, 0.4]], [[0.7, 0.7], [0.5, 0.5], [0.3, 0.3]]]), "Dice", Settings()
     )
     np.testing.assert_allclose(found.averages, [[0.8, 0.6, 0.4], [0.7, 0.5, 0.3]])
     np.testing.assert_allclose(found.mean, [[1.9 / 3, 1.7 / 3, 0.6], [0.5, 0.5, 0.5]])
@@ -44,7 +44,7 @@ def test_by_hand():
 
 
 def test_low_is_better_for_distances():
-    found = analyse(material(np.array([[[5.0], [6.0]], [[1.0], [2.0]]]), metric="HD95"), "HD95", Settings())
+    found = analyse(model_scores(np.array([[[5.0], [6.0]], [[1.0], [2.0]]]), metric="HD95"), "HD95", Settings())
     assert found.rankings["mean, then rank"].tolist() == [2, 1]
     assert found.tests.p[1, 0] == 1 / 4
 
@@ -53,9 +53,9 @@ def test_subjects_are_the_units():
     """Six cases of three subjects: the test sees three pairs, and the interval is that of the subjects."""
     rng = np.random.default_rng(0)
     values = np.repeat(rng.uniform(0.5, 0.9, (2, 3, 1)), 2, axis=1)
-    one, two = (analyse(material(values), "Dice", Settings(), subjects) for subjects in (None, list("aabbcc")))
+    one, two = (analyse(model_scores(values), "Dice", Settings(), subjects) for subjects in (None, list("aabbcc")))
     assert (one.tests.units, two.tests.units) == (6, 3)
-    alone = analyse(material(values[:, ::2]), "Dice", Settings())
+    alone = analyse(model_scores(values[:, ::2]), "Dice", Settings())
     np.testing.assert_allclose(two.interval, alone.interval)
     np.testing.assert_array_equal(two.tests.p, alone.tests.p)
     np.testing.assert_array_equal(two.stability.frequency, alone.stability.frequency)
@@ -64,8 +64,8 @@ def test_subjects_are_the_units():
 def test_unit_case_class():
     values = np.random.default_rng(0).random((2, 4, 3))
     settings = Settings(unit="case_class")
-    assert analyse(material(values), "Dice", settings).tests.units == 12
-    found = analyse(material(values), "Dice", settings, ["a", "a", "b", "b"])
+    assert analyse(model_scores(values), "Dice", settings).tests.units == 12
+    found = analyse(model_scores(values), "Dice", settings, ["a", "a", "b", "b"])
     assert found.tests.units == 6 and found.tested == "classes of subjects"
     means = values.reshape(2, 2, 2, 3).mean(2).reshape(2, 6)
     units, case_of, class_of = comparable_units(values, np.zeros_like(values, bool), "Dice", settings)
@@ -78,7 +78,7 @@ def test_unit_case_class():
 def test_right_on_an_empty_class_is_no_failure():
     """Case 1 has no such structure. Model 0 finds none (NaN): right. Model 1 does (Dice 0): wrong."""
     values = [[[0.8], [NAN]], [[0.8], [0.0]]]
-    stuff = material(values, n_ref=[[[9], [0]]] * 2, n_pred=[[[9], [0]], [[9], [4]]])
+    stuff = model_scores(values, n_ref=[[[9], [0]]] * 2, n_pred=[[[9], [0]], [[9], [4]]])
     found = analyse(stuff, "Dice", Settings())
     assert found.failed.tolist() == [0, 0]
     assert found.rankings["mean, then rank"].tolist() == [1, 2] and found.n.tolist() == [[1, 1], [2, 2]]
@@ -96,7 +96,7 @@ def test_right_on_one_of_two_classes_stays_out_of_the_average():
 def test_failure_counts_as_the_worst_value():
     """Model 0 misses the structure of case 1, so that its distance is unknown."""
     values = [[[2.0], [NAN], [2.0]], [[3.0], [9.0], [3.0]]]
-    stuff = material(values, n_ref=[[[9]] * 3] * 2, n_pred=[[[9], [0], [9]], [[9]] * 3], metric="HD95")
+    stuff = model_scores(values, n_ref=[[[9]] * 3] * 2, n_pred=[[[9], [0], [9]], [[9]] * 3], metric="HD95")
     worst, drop = analyse(stuff, "HD95", Settings()), analyse(stuff, "HD95", Settings(na="drop"))
     assert worst.failed.tolist() == [1, 0]
     assert worst.rankings["mean, then rank"].tolist() == [2, 1]
@@ -107,14 +107,14 @@ def test_failure_counts_as_the_worst_value():
 
 
 def test_nothing_known_by_anyone_is_not_compared():
-    found = analyse(material([[[0.5, NAN], [NAN, NAN]], [[0.4, NAN], [NAN, NAN]]]), "Dice", Settings())
+    found = analyse(model_scores([[[0.5, NAN], [NAN, NAN]], [[0.4, NAN], [NAN, NAN]]]), "Dice", Settings())
     assert found.tests.units == 1 and not found.failed.any()
     assert np.isnan(found.mean[:, 1]).all()
 
 
 def test_identical_models_tie():
     values = np.tile(np.random.default_rng(0).random((1, 30, 2)), (4, 1, 1))
-    found = analyse(material(values), "Dice", Settings())
+    found = analyse(model_scores(values), "Dice", Settings())
     assert (found.tests.p == 1).all() and (found.tests.p_holm == 1).all()
     assert all((ranks == 1).all() for ranks in found.rankings.values())
 
@@ -122,7 +122,7 @@ def test_identical_models_tie():
 def test_permuting_models_permutes_everything():
     values = np.random.default_rng(0).random((4, 10, 2))
     order = [2, 0, 3, 1]
-    whole, permuted = (analyse(material(v), "Dice", Settings()) for v in (values, values[order]))
+    whole, permuted = (analyse(model_scores(v), "Dice", Settings()) for v in (values, values[order]))
     np.testing.assert_array_equal(permuted.mean, whole.mean[order])
     np.testing.assert_allclose(permuted.interval, whole.interval[:, order])
     np.testing.assert_array_equal(permuted.tests.p_holm, whole.tests.p_holm[np.ix_(order, order)])
@@ -132,7 +132,7 @@ def test_permuting_models_permutes_everything():
 
 
 def test_choose_metrics():
-    stuff = material(np.ones((1, 2, 1)))
+    stuff = model_scores(np.ones((1, 2, 1)))
     stuff.values.update(HD95=np.full((1, 2, 1), NAN), NSD=np.ones((1, 2, 1)), VolumeRef=np.ones((1, 2, 1)))
     assert choose_metrics(stuff, []) == ["Dice", "NSD"]
     assert choose_metrics(stuff, ["NSD", "NSD"]) == ["NSD"]
@@ -154,7 +154,7 @@ def misses_a_class():
     sizes = np.full((2, 10, 2), 9.0)
     found = sizes.copy()
     found[0, 1:, 1] = 0
-    return material(values, n_ref=sizes, n_pred=found, metric="HD95")
+    return model_scores(values, n_ref=sizes, n_pred=found, metric="HD95")
 
 
 def test_missing_a_structure_is_not_rewarded():
@@ -174,7 +174,9 @@ def test_drop_leaves_out_for_all_models():
     np.testing.assert_allclose(found.mean[:, -1], [2.9, 3.375])
     assert found.n.tolist() == [[10, 1, 10]] * 2 and found.dropped == 9 and found.comparable.all()
     np.testing.assert_allclose(found.difference[0, 1], 2.9 - 3.375)
-    nothing = material([[[1.0], [NAN]], [[NAN], [2.0]]], n_ref=[[[9]] * 2] * 2, n_pred=[[[9]] * 2] * 2, metric="HD95")
+    nothing = model_scores(
+        [[[1.0], [NAN]], [[NAN], [2.0]]], n_ref=[[[9]] * 2] * 2, n_pred=[[[9]] * 2] * 2, metric="HD95"
+    )
     with pytest.raises(ValueError, match="no value that all models have"):
         analyse(nothing, "HD95", Settings(na="drop"))
 
@@ -183,7 +185,7 @@ def test_differences_are_paired():
     """A constant offset has an interval of zero width, however much the cases vary."""
     row = np.random.default_rng(0).uniform(0, 0.5, (1, 20, 1))
     other = np.random.default_rng(1).uniform(0, 0.5, (1, 20, 1))
-    found = analyse(material(np.concatenate([row, row + 0.2, other])), "Dice", Settings())
+    found = analyse(model_scores(np.concatenate([row, row + 0.2, other])), "Dice", Settings())
     assert found.difference[1, 0] == pytest.approx(0.2) and found.difference[0, 1] == pytest.approx(-0.2)
     np.testing.assert_allclose(found.difference_interval[:, 1, 0], [0.2, 0.2], rtol=1e-9)
     np.testing.assert_allclose(found.difference_interval[:, 0, 2], -found.difference_interval[::-1, 2, 0])
@@ -193,7 +195,7 @@ def test_differences_are_paired():
 def test_a_subject_weighs_the_same_however_many_cases_it_has():
     """Subject a: three cases of 0.9, b: one of 0.5. Means, differences and ranks are of subjects, as the tests are."""
     values = np.array([[[0.9], [0.9], [0.9], [0.5]], [[0.8], [0.8], [0.8], [0.8]]])
-    cases, subjects = (analyse(material(values), "Dice", Settings(), s) for s in (None, list("aaab")))
+    cases, subjects = (analyse(model_scores(values), "Dice", Settings(), s) for s in (None, list("aaab")))
     np.testing.assert_allclose(cases.mean[:, -1], [0.8, 0.8])
     np.testing.assert_allclose(subjects.mean[:, -1], [0.7, 0.8])
     np.testing.assert_allclose(subjects.difference[0, 1], -0.1)

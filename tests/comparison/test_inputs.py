@@ -28,8 +28,8 @@ def test_cases_and_classes_in_another_order(summary):
     flipped = {"Dice": np.array(VALUES["Dice"])[::-1, ::-1]}
     classes = {"2": "RV", "1": "LV"}
     other = summary("b", flipped, cases=["case_001", "case_000"], classes=classes)
-    material = read_models([("a", one), ("b", other)])
-    np.testing.assert_array_equal(material.values["Dice"][0], material.values["Dice"][1])
+    model_scores = read_models([("a", one), ("b", other)])
+    np.testing.assert_array_equal(model_scores.values["Dice"][0], model_scores.values["Dice"][1])
 
 
 def test_only_shared_metrics(summary):
@@ -59,10 +59,10 @@ def test_common(summary):
     sources = [("a", summary("a", VALUES)), ("b", summary("b", VALUES, cases=["case_001", "case_007"]))]
     with pytest.raises(ValueError, match="--common to compare on the 1 that"):
         read_models(sources)
-    material = read_models(sources, common=True)
-    assert material.cases == ["case_001"]
-    assert material.left_out == {"a": ["case_000"], "b": ["case_007"]}
-    assert material.values["Dice"][:, 0, 0].tolist() == [0.7, 0.9]
+    model_scores = read_models(sources, common=True)
+    assert model_scores.cases == ["case_001"]
+    assert model_scores.left_out == {"a": ["case_000"], "b": ["case_007"]}
+    assert model_scores.values["Dice"][:, 0, 0].tolist() == [0.7, 0.9]
 
 
 def test_names(summary):

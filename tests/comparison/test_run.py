@@ -59,7 +59,7 @@ def test_everything(summary, dice, tmp_path):
     assert content["subjects"]["case_003"] == "p1"
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page and page.count("<img") == len(kinds)
-    assert "6 subjects" in page and found.answer in page.replace("&quot;", '"')
+    assert "6 subjects" in page and found.conclusion in page.replace("&quot;", '"')
 
 
 def test_scores_survive_the_trip(summary, dice, tmp_path, no_drawing):
@@ -78,12 +78,12 @@ def test_stock_files_with_nan(summary, dice, tmp_path, no_drawing):
     assert content["volumes"]["unit"] == "voxels" and list(content["metrics"]) == ["Dice"]
     assert content["metrics"]["Dice"]["models"]["a"]["classes"]["2"]["n"] == 11
     assert any("nnU-Net's own" in text for text in found.notes)
-    assert "a has the highest mean Dice" in found.answer and "significantly better than b." in found.answer
+    assert "a has the highest mean Dice" in found.conclusion and "significantly better than b." in found.conclusion
 
 
 def test_one_model(summary, dice, tmp_path, no_drawing):
     found = compare([("only", summary("a", {"Dice": dice[0]}))], tmp_path / "out")
-    assert found.answer.startswith("1 model on 12 cases. Mean Dice: 0.")
+    assert found.conclusion.startswith("1 model on 12 cases. Mean Dice: 0.")
     content = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]
     assert content["test"]["pairs"] == [] and content["test"]["underpowered"] is False
     assert content["models"]["only"]["ranks"]["test, then rank"] == 1
@@ -92,7 +92,7 @@ def test_one_model(summary, dice, tmp_path, no_drawing):
 
 def test_two_cases_are_underpowered(summary, dice, tmp_path, no_drawing):
     found = compare([(n, summary(n, {"Dice": dice[i][:2]})) for i, n in enumerate("ab")], tmp_path / "out")
-    assert "2 pairs are too few" in found.answer
+    assert "2 pairs are too few" in found.conclusion
     test = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]["test"]
     assert test["underpowered"] and test["smallest_p"] == 0.25 and test["smallest_p_holm"] == 0.5
     assert "6 pairs are needed" in test["text"]
@@ -109,7 +109,7 @@ def test_one_case(summary, tmp_path, no_drawing):
 
 def test_identical_models(summary, dice, tmp_path, no_drawing):
     found = compare([(n, summary(n, {"Dice": dice[0]})) for n in "ab"], tmp_path / "out")
-    assert "a, b share the highest mean Dice" in found.answer
+    assert "a, b share the highest mean Dice" in found.conclusion
     pairs = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]["test"]["pairs"]
     assert [pair["p_holm"] for pair in pairs] == [1, 1] and pairs[0]["method"] == "identical"
 
@@ -144,7 +144,7 @@ def missing_class(summary):
 def test_who_misses_a_class_is_not_the_best(summary, tmp_path, no_drawing):
     sources = missing_class(summary)
     found = compare(sources, tmp_path / "worst", Settings(("HD95",)))
-    assert found.answer == (
+    assert found.conclusion == (
         "2 models on 10 cases. B ranks first by HD95 (missing values count as the worst) "
         "and is significantly better than A."
     )
@@ -152,7 +152,7 @@ def test_who_misses_a_class_is_not_the_best(summary, tmp_path, no_drawing):
     assert "| A | 11.00 (n 1) |" in table and "**11" not in table and "| A | **2.00 ± 0.00** | 20.00 (n 1) |" in table
     assert "or the n that have a value" in table
     found = compare(sources, tmp_path / "drop", Settings(("HD95",), na="drop"))
-    assert "A has the lowest mean HD95 (2.90, values that a model lacks left out)" in found.answer
+    assert "A has the lowest mean HD95 (2.90, values that a model lacks left out)" in found.conclusion
     assert "9 values (a class of a case) that not all models have" in found.notes[0] and "A 9" in found.notes[0]
 
 
@@ -164,14 +164,14 @@ def test_the_answer_says_where_other_metrics_rank_otherwise(summary, tmp_path, n
         ("B", summary("B", {"Dice": base, "NSD": base, "HD95": base, "ASSD": less, "RVE": more})),
     ]
 
-    def answer(*metrics):
-        found = compare(sources, tmp_path / "out", Settings(metrics)).answer
+    def conclusion(*metrics):
+        found = compare(sources, tmp_path / "out", Settings(metrics)).conclusion
         return found.removeprefix("2 models on 12 cases. A has the highest mean Dice (0.900) and is significantly ")
 
-    assert answer("Dice", "NSD", "RVE") == "better than B."
-    assert answer("Dice", "NSD", "HD95") == "better than B; however, by HD95 B ranks first, significantly."
-    assert answer("Dice", "RVE", "ASSD") == "better than B; however, by ASSD B ranks first."
-    assert answer("Dice", "HD95", "ASSD") == (
+    assert conclusion("Dice", "NSD", "RVE") == "better than B."
+    assert conclusion("Dice", "NSD", "HD95") == "better than B; however, by HD95 B ranks first, significantly."
+    assert conclusion("Dice", "RVE", "ASSD") == "better than B; however, by ASSD B ranks first."
+    assert conclusion("Dice", "HD95", "ASSD") == (
         "better than B; however, by HD95 and ASSD B ranks first, by HD95 significantly."
     )
 
@@ -190,13 +190,13 @@ def test_who_is_better_than_whom_in_words(summary, tmp_path, no_drawing, shift, 
     sources = [
         (f"m{i}", summary(f"m{i}", {"Dice": 0.5 + s + rng.uniform(0, 0.01, (20, 1))})) for i, s in enumerate(shift)
     ]
-    assert compare(sources, tmp_path / "out", Settings(("Dice",))).answer.endswith(words)
+    assert compare(sources, tmp_path / "out", Settings(("Dice",))).conclusion.endswith(words)
 
 
 def test_one_pair(summary, tmp_path, no_drawing):
     sources = [(n, summary(n, {"Dice": [[value]]})) for n, value in (("A", 0.9), ("B", 0.8))]
     found = compare(sources, tmp_path / "out")
-    assert "; 1 pair is too few to show" in found.answer
+    assert "; 1 pair is too few to show" in found.conclusion
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "of 1 pair (" in page and "with 1 pair no corrected" in page and "1 pairs" not in page
 
@@ -241,7 +241,7 @@ def test_subjects_are_the_unit_of_everything(summary, tmp_path, no_drawing):
     modality.write_text(json.dumps(dict.fromkeys(cases, "CT")))
     sources = [(n, summary(n, {"Dice": v})) for n, v in values.items()]
     found = compare(sources, tmp_path / "out", Settings(), subjects, modality)
-    assert "b has the highest mean Dice (0.800)" in found.answer and "4 cases of 2 subjects" in found.answer
+    assert "b has the highest mean Dice (0.800)" in found.conclusion and "4 cases of 2 subjects" in found.conclusion
     assert any("here: 2 subjects" in text for text in found.notes)
     content = strict(tmp_path / "out" / "comparison.json")["metrics"]["Dice"]
     a = content["models"]["a"]

@@ -6,6 +6,7 @@ import pytest
 
 from nnunet_xlstm import config as c
 from nnunet_xlstm.cli import cmd_config
+from nnunet_xlstm.config.page import rows
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 
 RECIPE = c.SegmentationConfig()
@@ -37,17 +38,20 @@ def test_file_overrides_declared_keys_only_those(write):
 @pytest.mark.parametrize(
     "text, message",
     [
+        ('{"num_epoch": 3}', 'key "num_epoch" is unknown \\(did you mean num_epochs\\?\\); use '),
+        ('{"num_epochs": "3"}', 'num_epochs is "3"; give a whole number from 1 on'),
+        ('{"num_epochs": 2.5}', "is 2.5; give a whole number"),
+        ('{"num_epochs": true}', "is true; give a whole number"),
+        ('{"num_epochs": 0}', "num_epochs is 0; give a whole number from 1 on"),
+        ('{"patch_size": [8, "x"]}', 'patch_size\\[1\\] is "x"; give a whole number'),
+        ('{"optimizer": "lion"}', 'optimizer is "lion"; give one of sgd, adam, adamw'),
+        ('{"mirroring": 1}', "mirroring is 1; give true or false"),
+        ('{"initial_lr": NaN}', "initial_lr is NaN; give a number from 0 on"),
         (
-            '{"num_epoch": 3}',
-            "key 'num_epoch' is unknown to this trainer \\(did you mean num_epochs\\?\\); valid keys: ",
+            '{"gamma_range": [2, 1]}',
+            "gamma_range is \\[2, 1\\]; give a range around 1, \\[least, great",
         ),
-        ('{"num_epochs": "3"}', "num_epochs = '3' is a wrong type; give int"),
-        ('{"num_epochs": 2.5}', "wrong type; give int"),
-        ('{"num_epochs": true}', "wrong type; give int"),
-        ('{"num_epochs": 0}', "num_epochs = 0 is too small; use at least 1"),
-        ('{"patch_size": [8, "x"]}', "wrong type; give list of int or null"),
-        ('{"optimizer": "lion"}', "'lion' is unknown; use one of sgd, adam, adamw"),
-        ('{"mirroring": 1}', "wrong type; give true/false"),
+        ('{"gamma_range": [2, 3]}', "gamma_range is \\[2, 3\\]; give a range around 1"),
         ("[1]", "holds a list; it must hold an object"),
         ("{num", "not valid JSON"),
     ],
@@ -67,8 +71,8 @@ def test_missing_file(monkeypatch):
 
 @pytest.mark.parametrize("family", [c.SegmentationConfig, PretrainingConfig])
 def test_every_key_has_a_text_and_a_json_default(family):
-    for row in c.rows(family):
-        assert row.text and row.type
+    for row in rows(family):
+        assert row.text and row.rule
         json.loads(row.default)
 
 

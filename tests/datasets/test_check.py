@@ -138,13 +138,13 @@ FAULTS = {
     ),
     "text as id": (
         lambda f: change(f, labels={"background": 0, "liver": "1", "tumour": 2}),
-        "error: dataset.json: label 'liver' is '1'; use a whole number from 0 on, or a list of different ones",
+        'error: dataset.json: labels.liver is "1"; give a whole number from 0 to 2147483647, or a list ',
     ),
     "order of channels": (
         lambda f: change(f, channel_names={"1": "PET", "0": "CT"}),
         "error: dataset.json: channel_names is numbered 1, 0; nnU-Net goes by its order",
     ),
-    "ending": (lambda f: change(f, file_ending="/../x"), "error: dataset.json: file_ending is '/../x'; write one"),
+    "ending": (lambda f: change(f, file_ending="/../x"), 'error: dataset.json: file_ending is "/../x"; give an ending'),
     "folds": (
         lambda f: (f / "splits_final.json").write_text(json.dumps([{"train": ["c0", "gone"], "val": []}])),
         "error: splits_final.json: names gone, which is no case",
@@ -220,7 +220,7 @@ def test_a_table_of_files_elsewhere(tmp_path, monkeypatch):
     change(folder, dataset=rows | {"c2": rows["c1"]})
     assert only(folder) == f"warning: {source}/imagesTr/c1_0000.nii.gz: is named 2 times in `dataset` of dataset.json"
     change(folder, dataset=rows | {"../c2": rows["c1"]})
-    assert "'../c2' cannot be the name of a file" in said(folder)[0]
+    assert 'dataset has the key "../c2"; give the name of a file' in said(folder)[0]
 
 
 @pytest.mark.parametrize(("shape", "channels", "fault"), [

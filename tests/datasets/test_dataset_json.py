@@ -10,9 +10,8 @@ from support.image_files import write
 from support.raw_datasets import change, raw_dataset
 
 from nnunet_xlstm.datasets.cases import find_cases
-from nnunet_xlstm.datasets.dataset_json import DatasetFile, Labels, parse_labels
+from nnunet_xlstm.datasets.dataset_json import DatasetFile, Labels, parse_labels, scored_labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes
 
 
 def file_of(folder, **content):
@@ -22,7 +21,7 @@ def file_of(folder, **content):
 
 def test_labels():
     labels = parse_labels({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3})
-    assert labels == Labels({"background": (0,), "whole": (1, 2), "core": (2,)}, 3)
+    assert labels == Labels({"background": (0,), "whole": (1, 2), "core": (2,)}, 3, frozenset({"whole"}))
     assert labels.known == {0, 1, 2, 3} and labels.has_regions
     assert not parse_labels({"background": 0, "a": [1], "b": 2}).has_regions
 
@@ -53,35 +52,35 @@ def test_wrong_labels_get_the_sentence_of_evaluate(rows):
     with pytest.raises(DatasetError) as ours:
         parse_labels(rows)
     with pytest.raises(DatasetError) as theirs:
-        Classes.from_dataset({"labels": rows})
+        scored_labels(rows)
     assert str(ours.value) == str(theirs.value)
 
 
 def test_ids_have_an_end():
-    with pytest.raises(DatasetError, match="label 'a' is 2147483648; use a whole number"):
+    with pytest.raises(DatasetError, match="labels.a is 2147483648; give a whole number from 0 to 2147483647"):
         parse_labels({"background": 0, "a": 2**31})
 
 
 @pytest.mark.parametrize(("content", "ask", "said"), [
-    ({}, "channels", 'channel_names is None; write a table such as {"0": "CT"}'),
-    ({"channel_names": ["CT"]}, "channels", r"channel_names is \['CT'\]"),
+    ({}, "channels", 'channel_names is null; give an object number -> name, such as {"0": "CT"}'),
+    ({"channel_names": ["CT"]}, "channels", r'channel_names is \["CT"\]; give'),
     ({"channel_names": {}}, "channels", "channel_names is {}"),
-    ({"channel_names": {"0": 1}}, "channels", "channel_names is {'0': 1}"),
-    ({"channel_names": {"0": "CT"}, "image_channels": ["a", "b"]}, "image_channels", "one name for each of the 1 chan"),
+    ({"channel_names": {"0": 1}}, "channels", "channel_names.0 is 1; give text"),
+    ({"channel_names": {"0": "CT"}, "image_channels": ["a", "b"]}, "image_channels", r'"b"\]; give a list of 1'),
     ({"channel_names": {"0": "CT"}, "image_channels": {"a": 1}}, "image_channels", "image_channels is"),
-    ({"file_ending": None}, "file_ending", "file_ending is None; write one"),
-    ({"file_ending": "nii.gz"}, "file_ending", "file_ending is 'nii.gz'"),
+    ({"file_ending": None}, "file_ending", 'file_ending is null; give an ending, such as ".nii.gz"'),
+    ({"file_ending": "nii.gz"}, "file_ending", 'file_ending is "nii.gz"'),
     ({"file_ending": "./../../evil.nii"}, "file_ending", "file_ending is"),
-    ({"dataset": []}, "table", "`dataset` of dataset.json must hold case"),
-    ({"dataset": {"a": []}}, "table", "must hold case .*for 'a'"),
-    ({"dataset": {"a": {"images": "x", "label": "y"}}}, "table", "must hold case"),
-    ({"dataset": {"a": {"images": ["x\0"], "label": "y"}}}, "table", "must hold case"),
-    ({"dataset": {"a": {"images": [1], "label": "y"}}}, "table", "must hold case"),
-    ({"dataset": {"a": {"images": ["\ud800"], "label": "y"}}}, "table", "must hold case"),
-    ({"dataset": {"a": {"images": ["x"], "label": ""}}}, "table", "must hold case"),
-    ({"dataset": {"a": {"images": [], "label": "y"}}}, "table", "must hold case"),
-    ({"dataset": {"../a": {"images": ["x"], "label": "y"}}}, "table", "'../a' cannot be the name of a file"),
-    ({"labels": {"background": 0, "a": "1"}}, "labels", r"dataset\.json: label 'a' is '1'; use a whole number"),
+    ({"dataset": []}, "table", r"dataset is \[\]; give an object case ->"),
+    ({"dataset": {"a": []}}, "table", r"dataset.a is \[\]; give an object with images, label"),
+    ({"dataset": {"a": {"images": "x", "label": "y"}}}, "table", 'dataset.a.images is "x"; give a list'),
+    ({"dataset": {"a": {"images": ["x\0"], "label": "y"}}}, "table", r"dataset.a.images\[0\] is .*; give a path"),
+    ({"dataset": {"a": {"images": [1], "label": "y"}}}, "table", r"dataset.a.images\[0\] is 1; give a path"),
+    ({"dataset": {"a": {"images": ["\ud800"], "label": "y"}}}, "table", r"dataset.a.images\[0\] is .*; give a path"),
+    ({"dataset": {"a": {"images": ["x"], "label": ""}}}, "table", 'dataset.a.label is ""; give a path'),
+    ({"dataset": {"a": {"images": [], "label": "y"}}}, "table", r"dataset.a.images is \[\]; give a list of at least 1"),
+    ({"dataset": {"../a": {"images": ["x"], "label": "y"}}}, "table", 'has the key "../a"; give the name of a file'),
+    ({"labels": {"background": 0, "a": "1"}}, "labels", r'dataset\.json: labels.a is "1"; give a whole number'),
 ])  # fmt: skip
 def test_what_is_wrong_is_told_when_it_is_asked_for(tmp_path, content, ask, said):
     with pytest.raises(DatasetError, match=said) as error:

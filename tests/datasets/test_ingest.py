@@ -16,6 +16,7 @@ from support.dicom_files import CORONAL, volume, write_enhanced, write_series
 from support.image_files import body_image, cine, tree, write
 
 from nnunet_xlstm.datasets import build
+from nnunet_xlstm.datasets.build import summary_lines
 from nnunet_xlstm.datasets.case_index import read_pool_cases
 from nnunet_xlstm.datasets.sampling import FramePartner
 from nnunet_xlstm.datasets.unlabelled import make_unlabelled
@@ -149,17 +150,12 @@ def test_2d_and_time(tmp_path, nnunet_folders):
     assert "y" in rows(dataset) and "y_t00" not in rows(dataset)
 
 
-def test_slices_and_volumes_in_one_set_are_counted(tmp_path, nnunet_folders, capsys):
-    from nnunet_xlstm.cli.output import print_summary
-
+def test_slices_and_volumes_in_one_set_are_counted(tmp_path, nnunet_folders):
     write(tmp_path / "in" / "volume.nii.gz")
     picture(tmp_path / "in" / "picture.png", grey())
-    dataset, summary = make(tmp_path / "in")
-    print_summary(dataset, summary, 7)
-    assert "1 of the cases are single slices, 1 are not" in capsys.readouterr().out
+    assert "1 of the cases are single slices, 1 are not" in "\n".join(summary_lines(*make(tmp_path / "in"), 7))
     picture(tmp_path / "in" / "picture2.png", grey(2))
-    print_summary(*make(tmp_path / "in"), 7)
-    assert "-c 2d" in capsys.readouterr().out
+    assert "-c 2d" in "\n".join(summary_lines(*make(tmp_path / "in"), 7))
     dataset, summary = make(tmp_path / "in", min_slices=4)
     assert (summary.cases, summary.single_slices) == (1, 0)
     assert excluded(dataset)["picture.png"] == "1 slices; --min-slices asks for 4"

@@ -246,7 +246,7 @@ def test_another_interval_is_taken_in_anew(tmp_path, nnunet_folders):
 
 def test_the_command(tmp_path, nnunet_folders, capsys):
     write_cine(tmp_path / "in" / "a.nii.gz", cine(4), 40)
-    command = ["unlabelled", "--input", str(tmp_path / "in"), "--modality", "MR", "-d", "7"]
+    command = ["unlabelled", "-i", str(tmp_path / "in"), "--modality", "MR", "-d", "7"]
     assert main([*command, "--time", "axis"]) == 1
     assert "use --time channels or --time frames" in capsys.readouterr().err
     assert main([*command, "--time", "channels", "--n-frames", "2"]) == 0

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from support.raw_datasets import change
 
-from nnunet_xlstm.cli.cmd_demo import table
 from nnunet_xlstm.demo import inputs, run
+from nnunet_xlstm.demo.page import text_lines
 from nnunet_xlstm.demo.progress import EpochBar, Stages, epoch_loss
 from nnunet_xlstm.nnunet.install import registration
 
@@ -163,7 +163,7 @@ def test_cpu_sizes(patch, batch, limit, expected):
 
 
 def test_table():
-    lines = table(
+    lines = text_lines(
         {
             "dataset": "D", "n_scored": 2, "scored_on": "test cases", "mean_dice": 0.91,
             "dice": {"LV": 0.91, "RV": None},

@@ -47,7 +47,7 @@ def command(folder, *options):
 def scored(monkeypatch):
     """The cases that are scored, in this process."""
     real, cases = scoring.score_pair, []
-    monkeypatch.setattr(scoring, "score_pair", lambda pair, *more: (cases.append(pair.case), real(pair, *more))[1])
+    monkeypatch.setattr(scoring, "score_pair", lambda pair, **more: (cases.append(pair.case), real(pair, **more))[1])
     return cases
 
 

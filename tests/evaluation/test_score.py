@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_xlstm.evaluation.classes import Classes, read_classes
+from nnunet_xlstm.datasets.dataset_json import DatasetFile, scored_labels
 from nnunet_xlstm.evaluation.score import Settings, score_case
 from nnunet_xlstm.evaluation.summary import METRICS
 
-PLAIN = Classes.from_ids({"one": 1, "two": 2})
+PLAIN = scored_labels({"background": 0, "one": 1, "two": 2})
 
 
 def maps(*rows):
@@ -73,8 +73,8 @@ def test_both_empty(policy):
 
 
 def test_regions_are_unions():
-    classes = Classes.from_dataset({"labels": {"background": 0, "whole": [1, 2], "core": [2]}})
-    assert list(classes.labels) == ["(1, 2)", "(2,)"] and list(classes.names.values()) == ["whole", "core"]
+    classes = scored_labels({"background": 0, "whole": [1, 2], "core": [2]})
+    assert list(classes.scored) == ["(1, 2)", "(2,)"] and list(classes.names.values()) == ["whole", "core"]
     reference, prediction = maps([1, 2, 2, 0], [1, 1, 2, 2])
     metrics, _ = score_case(reference, prediction, classes, (1, 1, 1))
     assert (metrics["(1, 2)"]["TP"], metrics["(1, 2)"]["FP"]) == (3, 1)
@@ -83,7 +83,7 @@ def test_regions_are_unions():
 
 
 def test_ignored_voxels_count_nowhere():
-    classes = Classes.from_dataset({"labels": {"background": 0, "one": 1, "ignore": 2}})
+    classes = scored_labels({"background": 0, "one": 1, "ignore": 2})
     reference, prediction = maps([1, 1, 0, 2, 2, 0], [1, 1, 0, 1, 1, 0])
     row = score_case(reference, prediction, classes, (1, 1, 1))[0]["1"]
     assert (row["TP"], row["FP"], row["FN"], row["TN"]) == (2, 0, 0, 2)
@@ -135,10 +135,10 @@ def test_overlap_equals_nnunet():
     metrics = pytest.importorskip("nnunetv2.evaluation.evaluate_predictions")
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 4, (2, 5, 6, 7)).astype(np.uint8)
-    classes = Classes.from_dataset({"labels": {"background": 0, "one": 1, "both": [1, 2], "ignore": 3}})
+    classes = scored_labels({"background": 0, "one": 1, "both": [1, 2], "ignore": 3})
     b[b == 3] = 0
     ours, _ = score_case(a, b, classes, (1, 1, 1))
-    for key, members in classes.labels.items():
+    for key, members in classes.scored.items():
         ref, pred = (metrics.region_or_label_to_mask(x, members if len(members) > 1 else members[0]) for x in (a, b))
         tp, fp, fn, tn = metrics.compute_tp_fp_fn_tn(ref, pred, a == 3)
         assert [ours[key][m] for m in ("TP", "FP", "FN", "TN")] == [tp, fp, fn, tn]
@@ -147,35 +147,35 @@ def test_overlap_equals_nnunet():
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (None, "has no 'labels'"),
+        (None, "labels is null; give an object name -> id"),
         ({"background": 0}, "the background only"),
-        ({"background": 0, "a": "1"}, "label 'a' is '1'; use a whole number"),
-        ({"background": 0, "a": []}, r"label 'a' is \[\]"),
-        ({"background": 0, "a": True}, "label 'a' is True"),
-        ({"background": 0, "a": 1, "b": 1}, "'a' and 'b' are both 1; give each its own id"),
-        ({"background": 0, "a": [1, 1]}, "a list of different ones"),
-        ({"background": 0, "a": [0, 1]}, r"label 'a' is \[0, 1\], which holds the background"),
+        ({"background": 0, "a": "1"}, 'labels.a is "1"; give a whole number'),
+        ({"background": 0, "a": []}, r"labels.a is \[\]"),
+        ({"background": 0, "a": True}, "labels.a is true"),
+        ({"background": 0, "a": 1, "b": 1}, 'labels "a" and "b" are both 1; give each its own'),
+        ({"background": 0, "a": [1, 1]}, r"labels.a is \[1, 1\]; give a list of at least 1 different entries"),
+        ({"background": 0, "a": [0, 1]}, r"labels.a is \[0, 1\], which holds the background"),
         ({"background": 0, "a": 1, "ignore": 1}, "holds the ignore label, 1"),
-        ({"background": 0, "a": 1, "ignore": [2, 3]}, "it must be one id"),
+        ({"background": 0, "a": 1, "ignore": [2, 3]}, r"labels.ignore is \[2, 3\]; give one id"),
     ],
 )
 def test_wrong_labels(labels, message, tmp_path):
     (tmp_path / "dataset.json").write_text("{}" if labels is None else json.dumps({"labels": labels}))
     with pytest.raises(ValueError, match=message):
-        read_classes(tmp_path)
+        DatasetFile.read(tmp_path).scored_labels()
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '{"labels": {"a": 1}, "file_ending": null}', "nonsense"])
+@pytest.mark.parametrize("text", ["[1, 2]", '{"labels": {"a": null}}', "nonsense"])
 def test_damaged_dataset_json(text, tmp_path):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(ValueError, match="dataset.json"):
-        read_classes(tmp_path)
+        DatasetFile.read(tmp_path).scored_labels()
 
 
 def test_keys_are_nnunets():
     """A list of one id is a label where there are no regions, and a region beside others."""
-    assert list(Classes.from_dataset({"labels": {"a": [1], "b": 2}}).labels) == ["1", "2"]
-    assert list(Classes.from_dataset({"labels": {"a": [1], "b": 2, "c": [1, 2]}}).labels) == ["(1,)", "2", "(1, 2)"]
+    assert list(scored_labels({"a": [1], "b": 2}).scored) == ["1", "2"]
+    assert list(scored_labels({"a": [1], "b": 2, "c": [1, 2]}).scored) == ["(1,)", "2", "(1, 2)"]
 
 
 def test_wrong_settings():

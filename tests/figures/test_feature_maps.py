@@ -27,6 +27,6 @@ def test_a_picture(tmp_path, size):
         made.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         return made
 
-    maps = {arm: [image() for _ in range(3)] for arm in ("trained", "un$trained")}
+    maps = {variant: [image() for _ in range(3)] for variant in ("trained", "un$trained")}
     path = draw_feature_maps(tmp_path / "new" / "a.png", image(), maps, title="a_$b", n_slices=3)
     assert path.stat().st_size > 5000

@@ -1,4 +1,4 @@
-"""The learning curve: lines for several numbers of labels or epochs, rows for one, or where arms alone differ."""
+"""The learning curve: lines for several numbers of labels or epochs, rows for one, or where variants alone differ."""
 
 import numpy as np
 import pytest
@@ -26,17 +26,17 @@ def test_several_numbers_of_labels(tmp_path):
 
 @pytest.mark.parametrize("interval", [True, False])
 def test_one_number_of_labels(tmp_path, interval):
-    curves = [curve(f"arm {i}", [5], 0.01 * i) for i in range(4)]
+    curves = [curve(f"variant {i}", [5], 0.01 * i) for i in range(4)]
     if not interval:  # one test subject
         curves = [Curve(c.name, c.x, c.mean, np.full((2, 1), np.nan), c.repeats) for c in curves]
     figure = learning_curve(curves, "Dice", unit="labelled subject")
     (ax,) = figure.axes
-    assert [text.get_text() for text in ax.get_yticklabels()] == [f"arm {i}" for i in range(4)]
+    assert [text.get_text() for text in ax.get_yticklabels()] == [f"variant {i}" for i in range(4)]
     assert ax.get_xlabel() == "Dice, 5 labelled subjects"
     assert all(path.stat().st_size > 5000 for path in save(figure, tmp_path / "curve"))
 
 
-def test_folds_of_arms():
+def test_folds_of_variants():
     figure = learning_curve([curve("a", [0]), curve("b", [0])], "Dice", "the scored subjects", repeats="folds")
     (ax,) = figure.axes
     assert ax.get_xlabel() == "Dice"

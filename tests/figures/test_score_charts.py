@@ -126,18 +126,6 @@ def test_significance_map_colours():
     assert [rank_charts.p_text(v) for v in (0.0001, 0.0123, 0.9999)] == ["<.001", ".012", "1"]
 
 
-def test_agreement_by_hand():
-    """Differences 1, -1, 3: bias 1, SD 2; R2 = 1 - (1 + 1 + 9) / 200."""
-    found = relation_charts.agreement(np.array([10.0, 20, 30, np.nan]), np.array([11.0, 19, 33, 5]))
-    assert (found.n, found.bias) == (3, 1.0)
-    assert (found.low, found.high) == pytest.approx((1 - 3.92, 1 + 3.92))
-    assert found.r2 == pytest.approx(1 - 11 / 200)
-    assert found.r == pytest.approx(np.corrcoef([10, 20, 30], [11, 19, 33])[0, 1])
-    assert relation_charts.agreement(np.array([1.0, 1]), np.array([2.0, 3])).bias == 1.5
-    one = relation_charts.agreement(np.array([1.0]), np.array([2.0]))
-    assert one.n == 1 and np.isnan([one.r2, one.r, one.low]).all()
-
-
 @pytest.mark.parametrize("reference", [np.linspace(50, 150, 9), np.array([80.0]), np.full(3, 70.0), np.full(2, np.nan)])
 def test_volume_agreement(reference):
     prediction = reference + np.resize([3.0, -2, 1], reference.size)

@@ -3,7 +3,8 @@
 import pytest
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.paths import check_file_name, inside, is_file_name, is_path
+from nnunet_xlstm.io.paths import FILE_NAME, PATH, inside, is_file_name, is_path
+from nnunet_xlstm.io.validate import check
 
 GOOD = ["case_01", "p 1", "Größe", "a.b", "a..b", "$HOME", "c" * 200, "-x", "~"]
 BAD = ["", " ", ".", "..", ".hidden", "a/b", "../a", "/a", "a\\b", "a\nb", "a\0b", "\x7f", "\ud800", None, 3, ["a"]]
@@ -12,9 +13,9 @@ BAD = ["", " ", ".", "..", ".hidden", "a/b", "../a", "/a", "a\\b", "a\nb", "a\0b
 def test_names():
     assert all(map(is_file_name, GOOD)) and not any(map(is_file_name, BAD))
     assert all(map(is_path, [*GOOD, "/a/b", "../a"])) and not any(map(is_path, ["", "a\0", "\ud800/a", None, ["a"]]))
-    assert check_file_name("a", "here") == "a"
-    with pytest.raises(DatasetError, match=r"here: '\.\./a' cannot be the name of a file; a name is a text without /"):
-        check_file_name("../a", "here")
+    assert [FILE_NAME.holds("a"), PATH.holds("/a/b"), PATH.holds("a\0")] == [True, True, False]
+    with pytest.raises(DatasetError, match=r'here: name is "\.\./a"; give the name of a file: a text without /'):
+        check("../a", FILE_NAME, "here", path="name")
 
 
 def test_paths_that_lead_out(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.tables import csv_text, read_csv, write_csv
+from nnunet_xlstm.io.tables import csv_text, read_csv, text_table, write_csv
 
 NASTY = [
     "=1+1",
@@ -65,3 +65,15 @@ def test_nobody_else_writes_csv():
     package = Path(__file__).parents[2] / "nnunet_xlstm"
     found = {path.name for path in package.rglob("*.py") if re.search("csv.(w|DictW)riter", path.read_text())}
     assert found == {"tables.py"}
+
+
+def test_names_left_numbers_right():
+    assert text_table([["class", "Dice"], ["left ventricle", "0.9"], ["", "-"]]) == [
+        "class           Dice",
+        "left ventricle   0.9",
+        "                   -",
+    ]
+
+
+def test_one_column():
+    assert text_table([["a"], ["bcd "]]) == ["a", "bcd"]

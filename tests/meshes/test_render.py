@@ -8,11 +8,12 @@ import pytest
 from matplotlib.image import imread
 from support.mesh_shapes import shells
 
+from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.figures.planes import label_colour
 from nnunet_xlstm.meshes import render
 from nnunet_xlstm.meshes.mesh import cut
 from nnunet_xlstm.meshes.raster import rasterise
-from nnunet_xlstm.meshes.render import RENDERERS, choose_renderer, draw_mesh
+from nnunet_xlstm.meshes.render import choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 
 

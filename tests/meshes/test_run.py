@@ -139,7 +139,7 @@ def cases_of_errors(tmp_path, dataset_json):
         "label 4 was asked for": [*good, *names, "--labels", "4"],
         "0 is the background": [*good, "--labels", "0"],
         "-3 smoothing steps": [*good, "--smooth", "-3"],
-        "0 processes": [*good, "-np", "0"],
+        "1 or more": [*good, "-np", "0"],
         "missing.json: cannot be read": [*good, "-djfile", "missing.json"],
     }
 
@@ -189,7 +189,7 @@ def test_only_meshes_of_ours_are_removed(tmp_path, monkeypatch):
     assert (tmp_path / "precious").exists() and (tmp_path / "out" / "x").is_dir()
 
 
-def _ends_its_process(case, path):
+def _ends_its_process(item):
     os.kill(os.getpid(), signal.SIGKILL)
 
 

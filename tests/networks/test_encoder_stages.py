@@ -7,7 +7,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import nn
 
 from nnunet_xlstm.networks import XLSTMUNet
-from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
+from nnunet_xlstm.networks.encoder_stages import EncoderStages, named_once
 
 COMMON = {
     "input_channels": 2,
@@ -32,34 +32,34 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_tensor_has_one_name_and_one_part(name):
     network = NETWORKS[name]()
-    parts = EncoderParts.of(network)
+    stages = EncoderStages.of(network)
     tensors = named_once(network)
     assert len({id(t) for t, _ in tensors.values()}) == len(tensors)
     assert {id(t) for t, _ in tensors.values()} == {id(t) for t in network.state_dict(keep_vars=True).values()}
     encoder = {"ours": "encoder.", "plain": "encoder.", "residual": "encoder."}.get(name, ("eva.", "down_projection."))
     for tensor_name in tensors:
-        assert (parts.index(tensor_name) is not None) == tensor_name.startswith(encoder), tensor_name
-    assert {parts.index(n) for n in tensors} == {None, *range(len(parts.prefixes))}
+        assert (stages.index(tensor_name) is not None) == tensor_name.startswith(encoder), tensor_name
+    assert {stages.index(n) for n in tensors} == {None, *range(len(stages.prefixes))}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_layers_that_see_the_image(name):
     network = NETWORKS[name]()
-    parts = EncoderParts.of(network)
-    seen = [tensor for n, (tensor, names) in named_once(network).items() if any(map(parts.is_input, names))]
+    stages = EncoderStages.of(network)
+    seen = [tensor for n, (tensor, names) in named_once(network).items() if any(map(stages.is_input, names))]
     assert seen and all(tensor.shape[1] == 2 for tensor in seen)
     assert len(seen) == (2 if name == "ours" else 1)  # ours: also the stem's shortcut
 
 
 def test_parts_from_the_image_inwards():
-    labels = [p for p in EncoderParts.of(NETWORKS["ours"]()).prefixes]
+    labels = [p for p in EncoderStages.of(NETWORKS["ours"]()).prefixes]
     assert labels == ["encoder.stem.", "encoder.stages.0.", "encoder.stages.1.", "encoder.stages.2."]
-    assert EncoderParts.of(NETWORKS["plain"]()).prefixes[0] == "encoder.stages.0."
-    primus = EncoderParts.of(NETWORKS["primus"]())
+    assert EncoderStages.of(NETWORKS["plain"]()).prefixes[0] == "encoder.stages.0."
+    primus = EncoderStages.of(NETWORKS["primus"]())
     assert primus.prefixes == ("down_projection.", "eva.blocks.0.", "eva.blocks.1.")
     assert primus.index("eva.pos_embed") == 0 and primus.label("up_projection.x") == "decoder"
 
 
 def test_a_network_without_an_encoder():
-    with pytest.raises(ValueError, match="has no part named encoder.stages"):
-        EncoderParts.of(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="has no module named encoder.stages"):
+        EncoderStages.of(torch.nn.Linear(2, 2))

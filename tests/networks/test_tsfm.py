@@ -119,16 +119,16 @@ def test_keys_to_in_proj_are_all_that_depends_on_the_image_channels():
         assert differing == set(one.keys_to_in_proj)
 
 
-def test_twin_is_the_same_network_without_the_transformer():
-    full, twin = (build_network(name, (16, 16, 16)) for name in ("tsfm_s", "tsfm_s_novit"))
+def test_ablation_is_the_same_network_without_the_transformer():
+    full, ablation = (build_network(name, (16, 16, 16)) for name in ("tsfm_s", "tsfm_s_novit"))
     shared = {k: v for k, v in full.state_dict().items() if ".vit." not in k}
     assert len(shared) < len(full.state_dict())
-    twin.load_state_dict(shared)
+    ablation.load_state_dict(shared)
     vit = full.encoder.stages[-1].vit
     nn.init.zeros_(vit.out.weight)  # a transformer that adds nothing
     x = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
-        torch.testing.assert_close(full(x), twin(x))
+        torch.testing.assert_close(full(x), ablation(x))
 
 
 # ---- the transformer

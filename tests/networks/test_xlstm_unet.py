@@ -99,9 +99,9 @@ def test_feature_map_size_allocates_nothing():
     assert network.compute_conv_feature_map_size((128, 128, 128)) > 1e9
 
 
-def test_twin_differs_in_the_xlstm_only():
-    full, twin = (build_network(name, (16, 16, 16)).state_dict() for name in ("small", "small_no_xlstm"))
-    assert {k: v.shape for k, v in twin.items()} == {k: v.shape for k, v in full.items() if ".xlstm." not in k}
+def test_ablation_differs_in_the_xlstm_only():
+    full, ablation = (build_network(name, (16, 16, 16)).state_dict() for name in ("small", "small_no_xlstm"))
+    assert {k: v.shape for k, v in ablation.items()} == {k: v.shape for k, v in full.items() if ".xlstm." not in k}
     assert any(".xlstm." in key for key in full)
 
 

@@ -40,7 +40,7 @@ def test_images_without_labels_to_features_and_fine_tuning(nnunet_tree, tmp_path
     config.write_text(json.dumps(KEYS | SMALL_HEADS))
     commands = Commands(tmp_path, child_variables({k.removeprefix("nnUNet_"): v for k, v in folders.items()}, config))
 
-    assert main(["unlabelled", "--input", str(images), "--modality", "MR", "-d", "902"]) == 0
+    assert main(["unlabelled", "-i", str(images), "--modality", "MR", "-d", "902"]) == 0
     plan = [*plan_command(), "-d", "902", "-pl", "nnUNetPlannerXLSTMUNetTiny", "-c", "3d_fullres"]
     commands.run("plan", [*plan, "-np", "1", "-npfp", "1"])
     train = [stock_command("nnUNetv2_train"), "902", "3d_fullres", "all", "-tr", "nnUNetTrainerDINO"]
@@ -52,7 +52,9 @@ def test_images_without_labels_to_features_and_fine_tuning(nnunet_tree, tmp_path
     assert [row["epoch"] for row in rows] == [-1, 0] and (run / "progress.png").is_file()
 
     assert main(["features", "--checkpoint", str(checkpoint), "-d", "902", "-o", str(tmp_path / "features")]) == 0
-    assert json.loads((tmp_path / "features" / "features.json").read_text())["arms"]["trained"]["effective_rank"] >= 1
+    assert (
+        json.loads((tmp_path / "features" / "features.json").read_text())["encoders"]["trained"]["effective_rank"] >= 1
+    )
 
     # the features command reads where nnU-Net lay when it was imported; adapt reads the variables
     adapted = tmp_path / "adapted.pth"

@@ -1,94 +1,128 @@
-"""The key `pool` of dataset.json: round trip, and every fault told."""
-
-import copy
-import json
+"""Sets of targets as codes: by hand, and round trips of random mappings."""
 
 import numpy as np
 import pytest
-from support.pool_predictions import make_dataset_json
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_xlstm.pools.manifest import PoolSource, PoolTarget, PoolTargets
+from nnunet_xlstm.imaging.label_look_up import look_up
+from nnunet_xlstm.pools.manifest import make_manifest, painting_order
+from nnunet_xlstm.pools.mapping import SourceMapping
+from nnunet_xlstm.pools.spec import PoolTarget
 
-DATASET = make_dataset_json(
-    {"liver": ("organ", ["CT", "MR"], ["abdomen"]), "liver_tumor": "lesion"},
-    {"A": ({"liver": [1, 2], "liver_tumor": [2]}, "CT", ["thorax", "abdomen"]), "B": {"liver": [6]}},
-    [["liver", "liver_tumor"]],
-)
-
-
-def test_round_trip():
-    pool = PoolTargets.from_dataset_json(json.loads(json.dumps(DATASET)))
-    assert pool.to_json() == DATASET["pool"]
-    assert pool.targets[0] == PoolTarget("liver", "organ", ("CT", "MR"), ("abdomen",))
-    assert pool.source("A") == PoolSource(
-        "CT", ("thorax", "abdomen"), {"label 1": 1, "label 2": 2}, {"liver": (1, 2), "liver_tumor": (2,)}
-    )
-    assert pool.painted == {"liver": 1, "liver_tumor": 2}
-    later = DATASET | {"pool": DATASET["pool"] | {"of a later version": 1}}
-    assert PoolTargets.from_dataset_json(later) == pool
+LIVER = {"liver": [1, 2], "liver_tumor": [2]}  # MSD03
 
 
-def changed(path, value):
-    content = copy.deepcopy(DATASET)
-    *keys, last = path
-    place = content
-    for key in keys:
-        place = place[key]
-    place[last] = value
-    return content
+VESSELS = {"vessel": [1], "liver_tumor": [2]}  # MSD08
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (["pool"], None, "`pool` is null"),
-        (["pool", "targets", 0, "name"], "../liver", "no name of a target"),
-        (["pool", "targets", 0, "name"], "liver_tumor", '"liver_tumor" is listed twice'),
-        (["pool", "targets", 0, "name"], "spleen", 'codes: there is no target "liver"'),
-        (["pool", "targets", 0, "group"], "bone", '"bone" is unknown; use one of organ, vessel, lesion'),
-        (["pool", "targets", 0, "region"], [], "targets: 1: region"),
-        (["pool", "codes", "1"], ["spleen"], 'codes: there is no target "spleen"'),
-        (["pool", "codes"], {"one": ["liver"]}, '"one" is no code'),
-        (["pool", "codes", "9"], ["liver"], "`labels` says [1, 2, 3]"),
-        (["pool", "over"], [["liver"]], "over: "),
-        (["pool", "sources"], {}, "holds no sources"),
-        (["pool", "sources", "A", "modality"], "US", "A: modality"),
-        (["pool", "sources", "A", "targets", "liver"], [1, 9], "name the id 9, which no label has"),
-        (["labels"], {"background": 0, "liver_tumor": [2], "liver": [1, 2]}, "in their order"),
-        (["labels"], None, "in their order"),
-        (["regions_class_order"], [1], "one code for each of the 2 targets"),
-        (["regions_class_order"], [1, 1], 'has 1 for "liver_tumor"'),
-        (["regions_class_order"], None, "is null"),
-    ],
-)
-def test_faults(path, value, message):
-    with pytest.raises(ValueError) as error:
-        PoolTargets.from_dataset_json(changed(path, value), "there/dataset.json")
-    assert message in str(error.value) and str(error.value).startswith("there/dataset.json")
+AMOS = {"liver": [6], "kidney": [2, 3], "kidney_right": [2], "kidney_left": [3]}
 
 
-@pytest.mark.parametrize("content", [None, [], {}, {"labels": {}}, "pool"])
-def test_no_pool(content):
-    with pytest.raises(ValueError, match="no pool with labels; make one with `nnunet_xlstm pool build`"):
-        PoolTargets.from_dataset_json(content)
+KITS = {"kidney": [1, 2, 3], "kidney_tumor": [2], "kidney_cyst": [3]}
 
 
-def places(value, path=()):
-    yield path
-    rows = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in rows:
-        yield from places(item, (*path, key))
+GROUPS = {
+    "liver": "organ", "liver_tumor": "lesion", "vessel": "vessel", "kidney": "organ", "kidney_tumor": "lesion",
+    "kidney_cyst": "lesion", "kidney_right": "organ", "kidney_left": "organ",
+}  # fmt: skip
 
 
-def test_fuzz():
-    """Any value in any place is read or ends in a ValueError."""
-    rng = np.random.default_rng(0)
-    junk = [None, True, -1, 2**70, 1.5, "", "liver", [], [[]], [None], {}, {"": 0}, {"1": [["liver"]]}, [{}]]
-    told = 0
-    for path in [p for p in places(DATASET) if p]:
-        for i in rng.permutation(len(junk))[:8]:
-            try:
-                PoolTargets.from_dataset_json(changed(path, junk[i]))
-            except ValueError:
-                told += 1
-    assert told > 200
+OVER = (("liver", "liver_tumor"), ("kidney", "kidney_cyst", "kidney_tumor"))
+
+
+def mapping(targets, ids=(), **more):
+    """Of a source whose labels are called as their ids."""
+    return SourceMapping(modality="CT", labels={str(i): i for i in ids}, targets=targets, **more)
+
+
+def manifest_of(*sources, targets=tuple(GROUPS), groups=GROUPS, over=OVER):
+    rows = [PoolTarget(name, groups[name], ("CT",), ("abdomen",)) for name in targets]
+    mappings = [source if isinstance(source, SourceMapping) else mapping(source) for source in sources]
+    return make_manifest(rows, {str(i): one for i, one in enumerate(mappings)}, over)
+
+
+def members(pool, code):
+    return set(pool.codes[code])
+
+
+def test_codes_by_hand():
+    pool = manifest_of(LIVER, VESSELS, targets=("liver", "liver_tumor", "vessel"), over=(("liver", "liver_tumor"),))
+    assert pool.names == ("liver", "vessel", "liver_tumor")
+    sets = [set(names) for _, names in sorted(pool.codes.items())]
+    assert sets == [{"liver"}, {"liver_tumor"}, {"vessel"}, {"liver", "liver_tumor"}]
+    assert pool.labels() == {"background": 0, "liver": [1, 4], "vessel": 3, "liver_tumor": [2, 4]}
+    assert manifest_of(mapping(LIVER, ignore=3), VESSELS, over=OVER[:1]).labels()["ignore"] == 5
+    assert pool.class_order() == [1, 3, 4]  # a tumour is painted as part of the liver, also one from MSD08
+    assert pool.table(mapping(LIVER)) == {1: 1, 2: 4}
+    assert pool.table(mapping(VESSELS, [7])) == {1: 3, 2: 2, 7: 0}
+
+
+def test_unions_are_painted_with_their_parts():
+    pool = manifest_of(LIVER, VESSELS, AMOS, KITS)
+    right = members(pool, pool.painted["kidney_right"])
+    assert right == {"kidney", "kidney_right"} and members(pool, pool.painted["kidney"]) == {"kidney"}
+    assert members(pool, pool.painted["kidney_cyst"]) == {"kidney", "kidney_cyst"}
+    order = pool.names
+    assert order.index("kidney_cyst") < order.index("kidney_tumor")  # as the chain says, not as listed
+    assert max(map(order.index, ("liver", "kidney", "kidney_left"))) < order.index("vessel")
+
+
+def test_a_target_that_is_a_part_in_one_source_only_is_no_part():
+    """Where two sources disagree on inclusion, neither is taken for granted."""
+    pool = manifest_of({"a": [1, 2], "b": [2]}, {"a": [1], "b": [2]}, targets=("a", "b"),
+                     groups={"a": "organ", "b": "organ"}, over=())  # fmt: skip
+    assert members(pool, pool.painted["b"]) == {"b"}
+
+
+def test_nnunet_trains_sigmoids_even_where_nothing_overlaps():
+    pool = manifest_of({"a": [1]}, {"b": [1]}, targets=("a", "b"), groups={"a": "organ", "b": "organ"}, over=())
+    manager = LabelManager(pool.labels(), pool.class_order())
+    assert manager.has_regions and manager.num_segmentation_heads == 2
+    assert pool.labels() == {"background": 0, "a": [1, 3], "b": 2}
+
+
+def test_a_merged_map_decodes():
+    """Stock nnU-Net paints a voxel of liver and tumour with a code that is both."""
+    pool = manifest_of(LIVER, VESSELS, AMOS, KITS)
+    manager = LabelManager(pool.labels(), pool.class_order())
+    on = np.full((len(pool.names), 1, 1, 3), -9.0, np.float32)
+    for voxel, targets in enumerate((("liver",), ("liver", "liver_tumor"), ("kidney", "kidney_left"))):
+        for t in targets:
+            on[pool.names.index(t), 0, 0, voxel] = 9
+    merged = manager.convert_logits_to_segmentation(on).ravel()
+    assert [members(pool, int(code)) for code in merged] == [
+        {"liver"}, {"liver", "liver_tumor"}, {"kidney", "kidney_left"}
+    ]  # fmt: skip
+
+
+def test_chains_that_contradict_each_other():
+    with pytest.raises(ValueError, match="over: a, b would each have to be painted before the other"):
+        painting_order(["a", "b"], {"a": "organ", "b": "organ"}, [("a", "b"), ("b", "a")])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_round_trip_of_random_mappings(seed):
+    """Swaps, cycles, unions, ids without target: the codes of a source give back the targets of every voxel."""
+    rng = np.random.default_rng(seed)
+    names = [f"t{i}" for i in range(rng.integers(1, 6))]
+    groups = {t: str(rng.choice(["organ", "vessel", "lesion"])) for t in names}
+    sources = []
+    for _ in range(rng.integers(1, 4)):
+        kept = [t for t in names if rng.random() < 0.8] or names[:1]
+        sources.append({t: rng.choice(range(1, 7), rng.integers(1, 4), replace=False).tolist() for t in kept})
+    names = [t for t in names if any(t in source for source in sources)]
+    pool = manifest_of(*sources, targets=names, groups=groups, over=())
+    labels = pool.labels()
+    manager = LabelManager(labels, pool.class_order())
+    assert manager.has_regions and set(manager.all_labels) == {0, *pool.codes}
+    for source in sources:
+        native = rng.integers(0, 7, (4, 5, 6))
+        mapped = look_up(native, pool.table(mapping(source, range(1, 7))))
+        assert mapped.dtype == np.uint8
+        for t in names:
+            region = labels[t] if isinstance(labels[t], list) else [labels[t]]
+            assert np.array_equal(np.isin(mapped, region), np.isin(native, source.get(t, [])))
+
+
+def test_members():
+    assert mapping(LIVER).members(2) == {"liver", "liver_tumor"} and mapping(LIVER).members(9) == frozenset()

@@ -5,7 +5,7 @@ import pytest
 
 from nnunet_xlstm.pretraining.early_stopping import has_stopped_falling
 
-# Validation loss of nnUNetTrainerDINO_SegSync, epochs 0 to 20 (docs/results/pretraining/collapse.csv, run segsync)
+# Validation loss of nnUNetTrainerDINO_SegSync, epochs 0 to 20 of a run that its first early stop ended
 SEGSYNC = [0.1516, 0.2066, 0.2037, 0.2059, 0.1951, 0.1952, 0.1859, 0.1899, 0.1812, 0.179, 0.1799]
 SEGSYNC += [0.1729, 0.1723, 0.1688, 0.1707, 0.1674, 0.166, 0.1649, 0.1621, 0.1634, 0.1628]
 

@@ -11,7 +11,7 @@ from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 
 SETTINGS = {
     "dino": {},
-    "bottom": {"feature_stages": "bottom"},
+    "bottleneck": {"feature_stages": "bottleneck"},
     "dino+mse": {"mse_weight": 1.0, "divergence": "kl"},
     "mse": {"dino_weight": 0.0, "mse_weight": 1.0},
     "mse on features": {"dino_weight": 0.0, "mse_weight": 1.0, "mse_on": "feature"},

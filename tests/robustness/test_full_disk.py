@@ -1,16 +1,13 @@
 """A full disk, for every command that writes: no broken file that a rerun keeps, and one line says it.
 
-For `plan_like` and `adapt` see tests/nnunet/transfer/test_adapt.py, for trainings tests/nnunet/training/test_base.py.
+For `plan_like` and `adapt` see tests/nnunet/transfer/test_adapt.py, for trainings tests/nnunet/training/test_base.py,
+for `study` tests/studies/test_full_disk.py, for `features` tests/cli/test_cmd_features.py.
 `NNUNET_XLSTM_DISKS=10 pytest tests/robustness/test_full_disk.py` tries ten sizes; else two.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +15,14 @@ import pytest
 from support.image_files import body_image, tree, write
 from support.jobs import JOBS, files, labelled, readable, start
 from support.pool_predictions import ideal, make_dataset_json, write_case
+from support.small_disk import DISKS, empty, resize, used
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.comparison import run as comparison
 from nnunet_xlstm.comparison.plots import Job
 from nnunet_xlstm.io.write import write_bytes
 
-DISKS = int(os.environ.get("NNUNET_XLSTM_DISKS", "2"))
 PAGE = 4096  # bytes; a tmpfs gives room by the page
-
-
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    """A folder with a file system of its own, which `resize` makes small or large."""
-    if sys.platform != "linux" or os.geteuid():
-        pytest.skip("mounting a tmpfs needs root on Linux")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True).returncode:
-        pytest.skip("this machine mounts no tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def resize(folder: Path, bytes_: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={bytes_}", str(folder)], check=True)
-
-
-def used(folder: Path) -> int:
-    facts = os.statvfs(folder)
-    return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
 
 
 @pytest.mark.slow
@@ -61,8 +36,7 @@ def test_the_disk_is_full_at(tmp_path, disk, name):
     assert process.returncode == 0, output
     wanted, after = files(job, disk), used(disk)
     for i in range(DISKS):
-        for path in disk.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        empty(disk)
         job.prepare(disk)
         resize(disk, before + (after - before) * (i + 1) // (DISKS + 1))
         process = start(job, disk)
@@ -133,8 +107,7 @@ def test_an_earlier_result_survives_a_full_disk(judged, disk, name, capsys, monk
     pages = max(changed) if name == "view" else sum(changed)  # view puts each picture in place when it is drawn
     for i in range(DISKS + 1):
         resize(disk, 64 << 20)
-        for path in disk.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        empty(disk)
         shutil.copytree(judged / f"old_{name}", disk, dirs_exist_ok=True)
         resize(disk, full + (pages - 1) * i // (DISKS + 1) * PAGE)
         capsys.readouterr()

@@ -152,7 +152,7 @@ def unlabelled(folder: Path) -> Path:
 
 def make_unlabelled(folder: Path) -> None:
     environment(folder)
-    command("unlabelled", "--input", str(folder / "in"), "--modality", "MR", "-d", "7")
+    command("unlabelled", "-i", str(folder / "in"), "--modality", "MR", "-d", "7")
 
 
 def predictions(folder: Path) -> Path:
@@ -186,16 +186,16 @@ def analyse_summary(folder: Path) -> None:
     """All of `compare` but its pictures, which take seconds."""
     from nnunet_xlstm.comparison.analysis import Settings, analyse, choose_metrics
     from nnunet_xlstm.comparison.inputs import read_models
-    from nnunet_xlstm.comparison.narrative import answer, notes
+    from nnunet_xlstm.comparison.narrative import conclusion, notes
     from nnunet_xlstm.comparison.run import record, strict
     from nnunet_xlstm.comparison.tables import paper_tables, table_rows
 
     models = [(name, folder / "pred" / "summary.json") for name in "AB"]
-    material, settings = read_models(models), Settings(resamples=20)
-    results = [analyse(material, metric, settings) for metric in choose_metrics(material, ())]
-    json.dumps(strict(record(models, material, results, settings, None, None)), allow_nan=False)
-    paper_tables(material, results), table_rows(material, results)
-    notes(material, results, settings), answer(material, results, settings, None)
+    model_scores, settings = read_models(models), Settings(resamples=20)
+    results = [analyse(model_scores, metric, settings) for metric in choose_metrics(model_scores, ())]
+    json.dumps(strict(record(models, model_scores, results, settings, None, None)), allow_nan=False)
+    paper_tables(model_scores, results), table_rows(model_scores, results)
+    notes(model_scores, results, settings), conclusion(model_scores, results, settings, None)
 
 
 def evaluated_map(folder: Path) -> Path:
@@ -276,12 +276,12 @@ def convertible(folder: Path) -> Path:
 
 def run_convert(folder: Path) -> None:
     environment(folder)
-    command("convert", str(folder / "MMWHS_CT.json"), "--input", str(folder / "in"), "-d", "60")
+    command("convert", str(folder / "MMWHS_CT.json"), "-i", str(folder / "in"), "-d", "60")
 
 
 def preset(folder: Path) -> Path:
     content = {"dataset": "1", "configuration": "3d_fullres", "labels": [1, 2], "seeds": 2, "iterations": 10,
-               "arms": ["a:nnUNetTrainerXLSTMUNet@nnUNetXLSTMUNetPlans", {"name": "b", "trainer": "nnUNetTrainer"}],
+               "variants": ["a:nnUNetTrainerXLSTMUNet@nnUNetXLSTMUNetPlans", {"name": "b", "trainer": "nnUNetTrainer"}],
                "config": {"initial_lr": 0.1}, "subject": "(.*)_"}  # fmt: skip
     (folder / "preset.json").write_text(json.dumps(content))
     return folder / "preset.json"
@@ -295,7 +295,7 @@ def read_preset(folder: Path) -> None:
 
 def study(folder: Path) -> Path:
     from nnunet_xlstm.studies.kinds import FEW_LABEL
-    from nnunet_xlstm.studies.request import Arm
+    from nnunet_xlstm.studies.request import Variant
     from nnunet_xlstm.studies.study import LabelledSet, Study
 
     data = LabelledSet(
@@ -304,7 +304,7 @@ def study(folder: Path) -> Path:
     )  # fmt: skip
     made = Study(
         kind=FEW_LABEL, folder=folder, configuration="3d_fullres", sets=[data], seeds=1, values=[1], iterations=2,
-        epoch=1, arms=[Arm("a", "nnUNetTrainer", "nnUNetPlans")], orders={"0": ["a"]},
+        epoch=1, variants=[Variant("a", "nnUNetTrainer", "nnUNetPlans")], orders={"0": ["a"]},
     )  # fmt: skip
     made.save()
     return folder / "study.json"

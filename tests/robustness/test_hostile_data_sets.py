@@ -176,7 +176,7 @@ def test_folds_that_are_damaged(pool):
 @pytest.mark.parametrize("name", ["../../x", ".x", "a/b", "a\\b", ""])
 def test_names_of_sources_become_names_of_files(pool, name):
     edit(pool, lambda content: content["sources"][0].update(name=name))
-    with pytest.raises(DatasetError, match="name: .* cannot be the name of a file"):
+    with pytest.raises(DatasetError, match="name is .*; give the name of a file"):
         build_pool(pool, 50)
 
 
@@ -189,7 +189,7 @@ def test_predictions_name_nothing_outside(tmp_path):
             restrict_folder(folder, tmp_path / "out", Request())
     text = json.dumps(dataset).replace('"liver"', '"../../liver"')
     (folder / "dataset.json").write_text(text)
-    with pytest.raises(DatasetError, match="no name of a target"):
+    with pytest.raises(DatasetError, match="name is .*; give the name of a file"):
         restrict_folder(folder, tmp_path / "out", Request())
     (folder / "dataset.json").write_text(json.dumps(dataset))
     (tmp_path / "out").mkdir()
@@ -208,7 +208,7 @@ def test_studies_and_features_name_nothing_outside(pool):
     assert list(RawImages.find(str(folder)).images) == ["a", "b"]
     row = {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}
     for keys, said in (
-        ({"dataset": {"../../escaped": row}}, "'../../escaped' cannot be the name of a file"),
+        ({"dataset": {"../../escaped": row}}, 'dataset has the key "../../escaped"; give the name of a file'),
         ({"dataset": {"a": row}, "file_ending": "/../../escaped.nii.gz"}, "file_ending is"),
     ):
         change(folder, **keys)

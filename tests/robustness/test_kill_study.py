@@ -37,7 +37,18 @@ class Started:
 
     def __init__(self, out: Path, words: list[str]):
         self.mark = f"{MARK}={uuid.uuid4().hex}".encode()
-        command = [sys.executable, "-m", "nnunet_xlstm", "study", "few_label", "-o", str(out), "-device", "cpu", *words]
+        command = [
+            sys.executable,
+            "-m",
+            "nnunet_xlstm",
+            "study",
+            "few_label",
+            "-o",
+            str(out),
+            "--device",
+            "cpu",
+            *words,
+        ]
         name, _, value = self.mark.decode().partition("=")
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(command, env=os.environ | {name: value}, start_new_session=True, **pipes)
@@ -76,7 +87,7 @@ def words(nnunet_tree, tmp_path):
     keys = {"patch_size": [16, 16, 16], "mirroring": False, "save_every": 1, "num_iterations_per_epoch": 10}
     (tmp_path / "keys.json").write_text(json.dumps(keys))
     words = ["-d", str(nnunet_tree / "raw" / "Dataset901_Ellipsoids"), "--labels", "2", "--seeds", "1"]
-    words += ["--arms", "scratch:nnUNetTrainerXLSTMUNetShort@nnUNetXLSTMUNetTinyPlans", "--iterations", "30"]
+    words += ["--variants", "scratch:nnUNetTrainerXLSTMUNetShort@nnUNetXLSTMUNetTinyPlans", "--iterations", "30"]
     return [*words, "--config", str(tmp_path / "keys.json"), "--test-subjects", str(tmp_path / "test.json")]
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from support.fake_study import DATASET, PLANS, TRAINER, fail
 
-from nnunet_xlstm.cli import cmd_study
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.studies.kinds import CROSS_VALIDATION, KINDS
+from nnunet_xlstm.studies.kinds import CROSS_VALIDATION
 from nnunet_xlstm.studies.study import read_study
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -34,9 +33,9 @@ def folds(tree):
 
 @pytest.fixture
 def study(tree, fake, folds):
-    def call(*options, arms=(BASE, FULL), new=True):
-        words = ["study", "cross_validation", "-o", str(tree / "out"), "-device", "cpu"]
-        words += ["-d", "321", "--subject", r"patient\d+", "--arms", *arms] if new else []
+    def call(*options, variants=(BASE, FULL), new=True):
+        words = ["study", "cross_validation", "-o", str(tree / "out"), "--device", "cpu"]
+        words += ["-d", "321", "--subject", r"patient\d+", "--variants", *variants] if new else []
         return main([*words, *map(str, options)])
 
     return call
@@ -51,7 +50,7 @@ def test_every_subject_is_scored_once(study, tree, fake, folds, capsys):
     assert study() == 0
     out = tree / "out"
     trained = [(c[3], v["nnUNet_results"].split("/")[-2]) for s, c, v in fake.seen if s == "train"]
-    assert trained == [(f, f"{arm}_f{f}_s0") for f in "012" for arm in ("base", "full")]  # fold by fold
+    assert trained == [(f, f"{variant}_f{f}_s0") for f in "012" for variant in ("base", "full")]  # fold by fold
     assert not [s for s, _, _ in fake.seen if s in ("predict", "validate")]  # nnU-Net's validation is what is scored
     run = out / "runs" / "base_f1_s0"
     assert json.loads((run / "preprocessed" / DATASET / "splits_final.json").read_text()) == json.loads(
@@ -67,7 +66,7 @@ def test_every_subject_is_scored_once(study, tree, fake, folds, capsys):
             subject = row["prediction_file"].split("/")[-1][:8]
             dice.setdefault(subject, []).append(np.mean([m["Dice"] for m in row["metrics"].values()]))
     assert sorted(dice) == PEOPLE and all(len(values) == 2 for values in dice.values())
-    table = {row["arm"]: row for row in rows_of(out / "table.csv") if row["metric"] == "Dice"}
+    table = {row["variant"]: row for row in rows_of(out / "table.csv") if row["metric"] == "Dice"}
     assert float(table["full"]["mean"]) == pytest.approx(np.mean([np.mean(v) for v in dice.values()]))
     assert table["full"]["subjects"] == "8" and table["full"]["runs"] == "3"
     assert float(table["full"]["low"]) < float(table["full"]["mean"]) < float(table["full"]["high"])
@@ -85,10 +84,6 @@ def test_every_subject_is_scored_once(study, tree, fake, folds, capsys):
     assert "full has the highest Dice" in text and "SD of folds" in text and "share most of their training" in text
 
 
-def test_the_command_offers_every_kind():
-    assert tuple(KINDS) == cmd_study.KINDS
-
-
 def test_killed_validation_is_repeated_alone(study, tree, fake):
     fake.spoil = fail("validation")
     assert study("--folds", 0) == 1
@@ -101,28 +96,28 @@ def test_killed_validation_is_repeated_alone(study, tree, fake):
     assert study(new=False) == 0 and fake.seen == []
 
 
-def test_folds_and_arms_are_added(study, tree, fake):
-    assert study("--folds", 0, arms=[BASE]) == 0
-    assert not (tree / "out" / "compare").exists()  # one arm
+def test_folds_and_variants_are_added(study, tree, fake):
+    assert study("--folds", 0, variants=[BASE]) == 0
+    assert not (tree / "out" / "compare").exists()  # one variant
     fake.seen.clear()
-    assert study("--folds", 1, "--arms", FULL, new=False) == 0
+    assert study("--folds", 1, "--variants", FULL, new=False) == 0
     assert sorted({run.id for run in read_study(tree / "out", CROSS_VALIDATION).runs()}) == [
         "base_f0_s0", "base_f1_s0", "full_f0_s0", "full_f1_s0",
     ]  # fmt: skip
     assert [s for s, _, _ in fake.seen].count("train") == 3
 
 
-def test_arms_are_compared_on_the_same_folds_alone(study, tree, capsys):
+def test_variants_are_compared_on_the_same_folds_alone(study, tree, capsys):
     assert study("--only", "base_f*", "full_f0_*") == 0
     assert study("--only-report", new=False) == 0
     assert "both have finished the same seeds and folds" in capsys.readouterr().out
-    table = {row["arm"]: row for row in rows_of(tree / "out" / "table.csv") if row["metric"] == "Dice"}
+    table = {row["variant"]: row for row in rows_of(tree / "out" / "table.csv") if row["metric"] == "Dice"}
     assert (table["full"]["subjects"], table["full"]["difference"]) == ("3", "")
     assert not (tree / "out" / "compare").exists()
 
 
 def test_equal_iterations_where_asked(study, tree):
-    assert study("--iterations", 100, "--folds", 0, arms=[BASE]) == 0
+    assert study("--iterations", 100, "--folds", 0, variants=[BASE]) == 0
     config = json.loads((tree / "out" / "runs" / "base_f0_s0" / "config.json").read_text())
     assert config["num_epochs"] * config["num_iterations_per_epoch"] == 100
 
@@ -145,8 +140,8 @@ def test_changed_folds_are_refused(study, folds, capsys):
         ([fold(0)], ["--folds", 1], "--folds 1: "),
         ([fold(0)], ["--labels", 1], "'labels' is not a setting of study cross_validation"),
         ([fold(0)], ["--iterations", 100], "nnUNetTrainer does not read the iterations"),
-        ([fold(0)], ["--arms", f"a:nnUNetTrianer@{PLANS}"], "neither this package nor nnU-Net has a trainer"),
-        ([fold(0)], ["--arms", f"a:nnUNetTrainerMasked@{PLANS}"], "trains without labels"),
+        ([fold(0)], ["--variants", f"a:nnUNetTrianer@{PLANS}"], "neither this package nor nnU-Net has a trainer"),
+        ([fold(0)], ["--variants", f"a:nnUNetTrainerMasked@{PLANS}"], "trains without labels"),
     ],
 )
 def test_refused_before_anything_is_written(study, tree, fake, folds, capsys, content, options, words):

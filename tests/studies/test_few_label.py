@@ -22,10 +22,10 @@ def study(tree, fake):
     checkpoint.write_text("weights")
 
     def call(*options, full=False, new=True):
-        words = ["study", "few_label", "-o", str(tree / "out"), "-device", "cpu"]
+        words = ["study", "few_label", "-o", str(tree / "out"), "--device", "cpu"]
         if new:
-            arms = [SCRATCH, *([FULL.format(checkpoint)] if full else [])]
-            words += ["-d", "321", "--subject", r"patient\d+", "--iterations", "100", "--arms", *arms]
+            variants = [SCRATCH, *([FULL.format(checkpoint)] if full else [])]
+            words += ["-d", "321", "--subject", r"patient\d+", "--iterations", "100", "--variants", *variants]
         return main([*words, *map(str, options)])
 
     return call
@@ -38,7 +38,7 @@ def test_no_input_is_replaced(study, tree, capsys):
     table.write_text("case,subject\n" + "".join(f"patient{p}_{e},p{p}\n" for p in range(8) for e in ("ED", "ES")))
     (out / "study").symlink_to(out)
     (out / "results.csv").write_text("{}")
-    words = ["study", "few_label", "-d", "321", "--iterations", "100", "--arms", SCRATCH, "--labels", "1"]
+    words = ["study", "few_label", "-d", "321", "--iterations", "100", "--variants", SCRATCH, "--labels", "1"]
     (tree / "test.json").write_text('["p5", "p6", "p7"]')
     for more in (
         ["--subjects", table, "--test-subjects", tree / "test.json"],
@@ -51,7 +51,7 @@ def test_no_input_is_replaced(study, tree, capsys):
 
 def test_a_run_without_all_its_scores_is_not_done(tmp_path):
     """A case could not be scored: `evaluate` then leaves the file in which it goes on."""
-    run = Run(study_folder=tmp_path, id="a_s0", arm="a", trained_on="x", seed=0, parts=("test",))
+    run = Run(study_folder=tmp_path, id="a_s0", variant="a", trained_on="x", seed=0, parts=("test",))
     run.folder.mkdir(parents=True)
     run.summary("test").write_text("{}")
     assert run.is_done
@@ -75,7 +75,7 @@ def test_whole_study(study, tree, fake, capsys):
             assert command[1:4] == ["321", "3d_fullres", "0"]
 
     rows = list(csv.DictReader((out / "table.csv").open()))
-    dice = {(row["arm"], row["labels"]): row for row in rows if row["metric"] == "Dice"}
+    dice = {(row["variant"], row["labels"]): row for row in rows if row["metric"] == "Dice"}
     assert float(dice["scratch", "1"]["mean"]) < float(dice["full", "1"]["mean"]) < float(dice["full", "4"]["mean"])
     # by hand: mean over seeds of each run's mean over subjects
     runs = [json.loads((out / "runs" / f"full_n4_s{s}" / "summary.json").read_text()) for s in (0, 1)]
@@ -143,20 +143,24 @@ def test_additions_keep_what_was_drawn_and_other_settings_are_refused(study, tre
     fake.seen.clear()
     assert study("--labels", 3, "--seeds", 2, full=True) == 0
     after = read_study(tree / "out", FEW_LABEL)
-    assert after.values == [2, 3] and after.seeds == 2 and [arm.name for arm in after.arms] == ["scratch", "full"]
+    assert (
+        after.values == [2, 3]
+        and after.seeds == 2
+        and [variant.name for variant in after.variants] == ["scratch", "full"]
+    )
     assert after.orders["0"] == before.orders["0"] and after.versions == before.versions
     assert [stage for stage, _, _ in fake.seen].count("train") == 7
     for options, words in (
         (["--iterations", 200], "iterations: was 100, is 200"),
         (["-c", "3d_bigger"], "configuration: was '3d_fullres', is '3d_bigger'"),
-        (["--arms", "scratch:nnUNetTrainerXLSTMUNet"], f"arm 'scratch': trainer: was '{TRAINER}'"),
+        (["--variants", "scratch:nnUNetTrainerXLSTMUNet"], f"variant 'scratch': trainer: was '{TRAINER}'"),
         (["--subject", r"patient\d+_E."], "subject"),
     ):
         assert study(*options, new=False) == 1
         assert words in capsys.readouterr().err
     (tree / "trained.pth").write_text("other weights")
     assert study(new=False) == 1
-    assert "hashes of arm full" in capsys.readouterr().err
+    assert "hashes of variant full" in capsys.readouterr().err
     assert read_study(tree / "out", FEW_LABEL) == after
 
 
@@ -170,12 +174,12 @@ def test_only_and_only_report(study, tree, fake, capsys):
     assert "--only other: no such run; there are scratch_n1_s0" in capsys.readouterr().err
 
 
-def test_arms_are_compared_on_the_same_seeds_alone(study, tree, fake, capsys):
+def test_variants_are_compared_on_the_same_seeds_alone(study, tree, fake, capsys):
     assert study("--labels", 1, 2, "--seeds", 2, "--only", "scratch_*", "full_n1_*", "full_n2_s1", full=True) == 0
     assert study("--only-report", new=False) == 0
     assert "where both have finished the same seeds" in capsys.readouterr().out
     rows = list(csv.DictReader((tree / "out" / "table.csv").open()))
-    full = {row["labels"]: row for row in rows if row["arm"] == "full" and row["metric"] == "Dice"}
+    full = {row["labels"]: row for row in rows if row["variant"] == "full" and row["metric"] == "Dice"}
     assert full["1"]["difference"] and full["1"]["p_holm"]
     assert full["2"]["mean"] and not full["2"]["difference"] and not full["2"]["p_holm"]  # other labels were drawn
 
@@ -216,14 +220,17 @@ def test_adaptation_that_fails_beside_others_is_what_is_told(study, fake, capsys
     ("options", "words"),
     [
         (["--labels", 6], "labels 6: Dataset321_Balls has 5 training subjects"),
-        (["--labels", 1, "--arms", "a:nnUNetTrainer"], "nnUNetTrainer does not read the iterations"),
-        (["--labels", 1, "--arms", "a:nnUNetTrainerDINO"], "trains without labels"),
-        (["--labels", 1, "--arms", "a:nnUNetTrainerFinetuneStaged"], "decoder alone for 25 epochs, and a run has 2"),
-        (["--labels", 1, "--arms", f"a:{TRAINER}@Nonsense"], "there is no"),
-        (["--labels", 1, "--arms", f"a=missing.pth:{TRAINER}"], "missing.pth; name the checkpoint"),
-        (["--labels", 1, "--arms", f"a:{TRAINER}", f"A:{TRAINER}"], "several arms are named 'a'"),
-        (["--labels", 1, "--arms", f"a/b:{TRAINER}"], "its name becomes a folder's"),
-        (["--labels", 1, "--arms", "a"], "give NAME:TRAINER"),
+        (["--labels", 1, "--variants", "a:nnUNetTrainer"], "nnUNetTrainer does not read the iterations"),
+        (["--labels", 1, "--variants", "a:nnUNetTrainerDINO"], "trains without labels"),
+        (
+            ["--labels", 1, "--variants", "a:nnUNetTrainerFinetuneStaged"],
+            "decoder alone for 25 epochs, and a run has 2",
+        ),
+        (["--labels", 1, "--variants", f"a:{TRAINER}@Nonsense"], "there is no"),
+        (["--labels", 1, "--variants", f"a=missing.pth:{TRAINER}"], "missing.pth; name the checkpoint"),
+        (["--labels", 1, "--variants", f"a:{TRAINER}", f"A:{TRAINER}"], "several variants are named 'a'"),
+        (["--labels", 1, "--variants", f"a/b:{TRAINER}"], "its name becomes a folder's"),
+        (["--labels", 1, "--variants", "a"], "give NAME:TRAINER"),
         (["--labels", 1, "-c", "2d"], "has no configuration 2d; -c takes one of 3d_fullres, 3d_bigger"),
         (["--labels", 1, "--iterations", 101], "would make epochs of 1; give a multiple of 50"),
         (["--labels", 1, "--test-subjects", "nothing.json"], "there is no nothing.json"),
@@ -264,13 +271,20 @@ def test_config_keys(study, tree, capsys):
 
 
 def test_preset_is_read_kept_and_flags_win(study, tree):
-    arms = [f"scratch:{TRAINER}", {"name": "fast", "trainer": TRAINER, "config": {"initial_lr": 0.01}}]
-    content = {"dataset": 321, "labels": [1, 2], "seeds": 1, "arms": arms, "subject": r"patient\d+", "iterations": 50}
+    variants = [f"scratch:{TRAINER}", {"name": "fast", "trainer": TRAINER, "config": {"initial_lr": 0.01}}]
+    content = {
+        "dataset": 321,
+        "labels": [1, 2],
+        "seeds": 1,
+        "variants": variants,
+        "subject": r"patient\d+",
+        "iterations": 50,
+    }
     preset = tree / "preset.json"
     preset.write_text(json.dumps(content))
     assert study("--preset", preset, "--labels", 2, new=False) == 0
     found = read_study(tree / "out", FEW_LABEL)
-    assert found.values == [2] and found.iterations == 50 and found.arm("fast").config == {"initial_lr": 0.01}
+    assert found.values == [2] and found.iterations == 50 and found.variant("fast").config == {"initial_lr": 0.01}
     assert json.loads((tree / "out" / "runs" / "fast_n2_s0" / "config.json").read_text())["initial_lr"] == 0.01
     assert json.loads((tree / "out" / "preset.json").read_text()) == content
 

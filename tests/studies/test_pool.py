@@ -56,9 +56,9 @@ def pool(tree):
 
 @pytest.fixture
 def study(tree, fake, pool):
-    def call(*options, arms=(f"single:{TRAINER}", "full:nnUNetTrainerPool"), new=True):
-        words = ["study", "pool", "-o", str(tree / "out"), "-device", "cpu"]
-        words += ["-d", "420", "--pool", str(pool), "--iterations", "100", "--arms", *arms] if new else []
+    def call(*options, variants=(f"single:{TRAINER}", "full:nnUNetTrainerPool"), new=True):
+        words = ["study", "pool", "-o", str(tree / "out"), "--device", "cpu"]
+        words += ["-d", "420", "--pool", str(pool), "--iterations", "100", "--variants", *variants] if new else []
         return main([*words, *map(str, options)])
 
     return call
@@ -88,7 +88,7 @@ def test_pool_against_single_sets(study, tree, fake, capsys):
     assert len(lengths) == 1
 
     with (out / "table.csv").open(newline="") as file:
-        rows = {(r["data set"], r["arm"]): r for r in csv.DictReader(file) if r["metric"] == "Dice"}
+        rows = {(r["data set"], r["variant"]): r for r in csv.DictReader(file) if r["metric"] == "Dice"}
     assert [key for key in rows] == [("Balls", "single"), ("Balls", "full"), ("Halves", "single"), ("Halves", "full")]
     assert rows["Balls", "full"]["subjects"] == "3" and rows["Halves", "full"]["subjects"] == "2"
     scores = json.loads((out / "runs" / "full_s0" / "scored" / "Halves" / "summary.json").read_text())
@@ -97,7 +97,7 @@ def test_pool_against_single_sets(study, tree, fake, capsys):
     overall = json.loads((out / "compare" / "comparison.json").read_text())["metrics"]["Dice"]["full"]
     assert overall["mean"] == pytest.approx(np.mean([float(rows[s, "full"]["mean"]) for s in ("Balls", "Halves")]))
     text = capsys.readouterr().out
-    assert "Halves: the classes 3 are not scored for any arm" in text
+    assert "Halves: the classes 3 are not scored for any variant" in text
     assert "Balls: full has the highest Dice" in text and "Scored subjects: Balls 3, Halves 2" in text
     fake.seen.clear()
     assert study(new=False) == 0 and fake.seen == []
@@ -117,12 +117,12 @@ def test_a_killed_pool_run_goes_on_with_the_source_that_is_left(study, fake, tre
 
 
 def test_what_is_refused(study, tree, fake, pool, capsys):
-    def refused(words, *options, **arms):
-        assert study(*options, **arms) == 1
+    def refused(words, *options, **variants):
+        assert study(*options, **variants) == 1
         assert words in capsys.readouterr().err
 
-    refused("none trains on the pool", arms=[f"single:{TRAINER}"])
-    refused("none trains on single data sets", arms=["full:nnUNetTrainerPool"])
+    refused("none trains on the pool", variants=[f"single:{TRAINER}"])
+    refused("none trains on single data sets", variants=["full:nnUNetTrainerPool"])
     refused("'folds' is not a setting of study pool", "--folds", 0)
     content = json.loads(pool.read_text())
     (tree / "raw" / OTHER / "test_subjects.json").write_text('["p5", "p6"]')

@@ -16,10 +16,10 @@ def study(tree, fake):
     """study(*options): scratch and a checkpoint, in epochs of 10 iterations."""
     (tree / "trained.pth").write_text("weights")
     (tree / "keys.json").write_text('{"num_iterations_per_epoch": 10}')
-    arms = [f"scratch:{TRAINER}@{PLANS}", f"full={tree / 'trained.pth'}:{TRAINER}@{PLANS}"]
+    variants = [f"scratch:{TRAINER}@{PLANS}", f"full={tree / 'trained.pth'}:{TRAINER}@{PLANS}"]
 
-    def call(*options, arms=arms):
-        words = ["study", "transfer", "-o", str(tree / "out"), "-device", "cpu", "-d", "321", "--arms", *arms]
+    def call(*options, variants=variants):
+        words = ["study", "transfer", "-o", str(tree / "out"), "--device", "cpu", "-d", "321", "--variants", *variants]
         words += ["--subject", r"patient\d+", "--config", str(tree / "keys.json")]
         return main([*words, *map(str, options)])
 
@@ -30,9 +30,9 @@ def test_checkpoints_by_epochs(study, tree, fake, capsys):
     assert study("--epochs", 2, 5) == 0
     out = tree / "out"
     assert [s for s, _, _ in fake.seen].count("adapt_full_s0") == 1  # one for all lengths
-    for arm in ("scratch", "full"):
+    for variant in ("scratch", "full"):
         for epochs in (2, 5):
-            run = out / "runs" / f"{arm}_e{epochs}_s0"
+            run = out / "runs" / f"{variant}_e{epochs}_s0"
             config = json.loads((run / "config.json").read_text())
             assert (config["num_epochs"], config["num_iterations_per_epoch"]) == (epochs, 10)
             (split,) = json.loads((run / "preprocessed" / DATASET / "splits_final.json").read_text())
@@ -41,13 +41,13 @@ def test_checkpoints_by_epochs(study, tree, fake, capsys):
     assert starts == {"scratch_e2_s0": False, "full_e2_s0": True, "scratch_e5_s0": False, "full_e5_s0": True}
     with (out / "table.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "Dice"]
-    assert [(row["arm"], row["epochs"]) for row in rows] == [
+    assert [(row["variant"], row["epochs"]) for row in rows] == [
         ("scratch", "2"), ("full", "2"), ("scratch", "5"), ("full", "5"),
     ]  # fmt: skip
     assert float(rows[1]["difference"]) == pytest.approx(float(rows[1]["mean"]) - float(rows[0]["mean"]))
     assert (out / "learning_curve.png").is_file() and (out / "averages" / "full_e5.json").is_file()
     text = capsys.readouterr().out
-    assert "5 epochs: full has the highest Dice" in text and "No arm starts from scratch" not in text
+    assert "5 epochs: full has the highest Dice" in text and "No variant starts from scratch" not in text
 
 
 def test_on_folds(study, tree, fake, capsys):
@@ -56,15 +56,15 @@ def test_on_folds(study, tree, fake, capsys):
     (tree / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(folds))
     assert study("--epochs", 2, "--folds", 0, 1) == 0
     assert {p.name for p in (tree / "out" / "runs").iterdir()} == {
-        f"{arm}_e2_f{fold}_s0" for arm in ("scratch", "full") for fold in (0, 1)
+        f"{variant}_e2_f{fold}_s0" for variant in ("scratch", "full") for fold in (0, 1)
     }
     assert "predict" not in [s for s, _, _ in fake.seen] and "Scored subjects: 8" in capsys.readouterr().out
 
 
 def test_only_checkpoints_say_nothing_of_pre_training(study, tree, capsys):
-    arms = [f"{name}={tree / 'trained.pth'}:{TRAINER}@{PLANS}" for name in ("one", "two")]
-    assert study("--epochs", 2, arms=arms) == 0
-    assert "No arm starts from scratch, so nothing here says what pre-training brings." in capsys.readouterr().out
+    variants = [f"{name}={tree / 'trained.pth'}:{TRAINER}@{PLANS}" for name in ("one", "two")]
+    assert study("--epochs", 2, variants=variants) == 0
+    assert "No variant starts from scratch, so nothing here says what pre-training brings." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,11 @@ def test_only_checkpoints_say_nothing_of_pre_training(study, tree, capsys):
         ([], "to begin one, say: epochs"),
         (["--epochs", 0], "epochs [0]: give numbers of epochs, each 1 or more"),
         (["--epochs", 2, "--iterations", 100], "'iterations' is not a setting of study transfer"),
-        (["--epochs", 2, "--arms", f"a:nnUNetTrainer@{PLANS}"], "does not read the iterations, keys and seed"),
-        (["--epochs", 2, "--arms", f"a:nnUNetTrainerFinetuneStaged@{PLANS}"], "trains the decoder alone for 25 epochs"),
+        (["--epochs", 2, "--variants", f"a:nnUNetTrainer@{PLANS}"], "does not read the iterations, keys and seed"),
+        (
+            ["--epochs", 2, "--variants", f"a:nnUNetTrainerFinetuneStaged@{PLANS}"],
+            "trains the decoder alone for 25 epochs",
+        ),
     ],
 )
 def test_refused(study, tree, capsys, options, words):
@@ -91,6 +94,6 @@ def test_without_test_subjects_it_asks_for_folds(study, tree, capsys):
 
 def test_epochs_of_different_length_are_refused(study, tree, capsys):
     (tree / "keys.json").write_text("{}")
-    arms = [f"a:{TRAINER}@{PLANS}", f"b:nnUNetTrainerXLSTMUNet@{PLANS}"]
-    assert study("--epochs", 2, arms=arms) == 1
+    variants = [f"a:{TRAINER}@{PLANS}", f"b:nnUNetTrainerXLSTMUNet@{PLANS}"]
+    assert study("--epochs", 2, variants=variants) == 1
     assert "give the same number for all: num_iterations_per_epoch" in capsys.readouterr().err

@@ -45,7 +45,10 @@ class FakeCommands:
     def run(self, stage, command, on_line=None):
         type(self).seen.append((stage, command, self.variables))
         type(self).spoil(stage, self.folder)
-        getattr(self, stage.split("_")[0])(command)
+        try:
+            getattr(self, stage.split("_")[0])(command)
+        except (OSError, RuntimeError) as error:  # SimpleITK's is a RuntimeError
+            raise CommandFailed(f"{command[0]}: {error}") from error
 
     def adapt(self, command):
         Path(command[command.index("-o") + 1]).write_text("weights")
@@ -80,7 +83,7 @@ class FakeCommands:
             write(out / image.name.replace("_0000", ""), ball(self.radius(len(cases))))
 
     def radius(self, cases):
-        """Larger, and so nearer to the truth, for more cases, for the arm `full` and for higher seeds."""
+        """Larger, and so nearer to the truth, for more cases, for the variant `full` and for higher seeds."""
         run = self.folder.name
         return 2.5 + 0.3 * cases / 2 + 0.4 * run.startswith("full") + 0.05 * int(run[-1])
 
@@ -89,7 +92,8 @@ class FakeCommands:
         shutil.copytree(predictions, out)
 
     def evaluate(self, command):
-        assert main(command[3:]) == 0
+        if main(command[3:]):
+            raise CommandFailed("evaluate failed")
 
 
 def fail(stage, message="no memory"):

@@ -78,10 +78,10 @@ def evaluate(folder: Path) -> list[str]:
 
 JOBS = {
     "unlabelled": Job(
-        for_unlabelled, lambda f: ["unlabelled", "--input", str(f / "in"), "--modality", "MR", "-d", "7"], ("nnunet",)
+        for_unlabelled, lambda f: ["unlabelled", "-i", str(f / "in"), "--modality", "MR", "-d", "7"], ("nnunet",)
     ),
     "pool build": Job(for_pool, lambda f: ["pool", "build", str(f / "POOL.json"), "-d", "9"], ("nnunet",)),
-    "convert": Job(for_convert, lambda f: ["convert", "MMWHS_CT", "--input", str(f / "in"), "-d", "60"], ("nnunet",)),
+    "convert": Job(for_convert, lambda f: ["convert", "MMWHS_CT", "-i", str(f / "in"), "-d", "60"], ("nnunet",)),
     "evaluate": Job(for_evaluate, evaluate, ("out", "pred")),
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_xlstm.comparison.analysis import DEFAULT_METRICS, LEVEL, MetricResult, Settings, choose_metrics
-from nnunet_xlstm.comparison.inputs import SETTINGS, Material
+from nnunet_xlstm.comparison.inputs import SETTINGS, ModelScores
 from nnunet_xlstm.datasets.subjects import safe_name
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS
@@ -87,20 +87,20 @@ def common_models(sets: Sequence[ModelSet]) -> list[str]:
     return [name for name in model_names(sets) if all(name in dict(one.models) for one in sets)]
 
 
-def common_metrics(materials: Sequence[Material], names: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+def common_metrics(materials: Sequence[ModelScores], names: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
     """The metrics that are compared in all sets.
 
     Raises:
         DatasetError: a set lacks one that was asked for, or all share none; or they were evaluated in different ways.
     """
-    definitions = [{key: material.definition.get(key) for key in SETTINGS} for material in materials]
+    definitions = [{key: models.definition.get(key) for key in SETTINGS} for models in materials]
     for name, definition in zip(names, definitions, strict=True):
         if definition != definitions[0]:
             raise DatasetError(
                 f"The metrics of {names[0]} and {name} were computed in different ways ({definitions[0]}, "
                 f"{definition}); evaluate all data sets with the same settings."
             )
-    found = [choose_metrics(material, asked) for material in materials]
+    found = [choose_metrics(models, asked) for models in materials]
     shared = [metric for metric in found[0] if all(metric in others for others in found)]
     if not shared:
         raise DatasetError(f"The data sets share none of {', '.join(DEFAULT_METRICS)} with a value; use --metrics.")

@@ -33,12 +33,16 @@ from nnunet_xlstm.figures.set_chart import scores_per_set
 from nnunet_xlstm.html import Block, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.tables import write_csv
+from nnunet_xlstm.io.tables import text_table, write_csv
+from nnunet_xlstm.io.validate import ANY_TEXT, TEXT, TableOf, check
 from nnunet_xlstm.io.write import staging, write_json, write_text
 
 FOLDER = "sets"  # the comparisons of single data sets
 LAST = ("comparison.json", "index.html")
 OUTPUTS = ("sets.csv", "overall.csv", "differences.csv", "table.md", "table.tex", *LAST)
+
+MODELS = 'an object {"model": "summary.json", ...}; a summary.json itself is given as NAME=FILE'
+SETS = TableOf(TableOf(ANY_TEXT, MODELS, least=1), f"an object data set -> {MODELS}", key=TEXT)
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,20 @@ class SetsComparison:
     names: list[str]
     sets: list[str]
     results: list[SetsResult]
-    answer: str
+    conclusion: str
     notes: list[str]
     page: Path
+
+    def lines(self) -> list[str]:
+        """Return a table of the data sets and one of their mean per metric, notes and conclusion as lines of text."""
+        lines = []
+        for r, (caption, header, rows) in zip(
+            self.results, tables.paper_tables(self.names, self.sets, self.results), strict=True
+        ):
+            overall_header, overall = tables.overall_table(self.names, r)
+            plain = [[text for text, _ in row] for row in rows]
+            lines += [caption, *text_table([header, *plain]), "", *text_table([overall_header, *overall]), ""]
+        return lines + [line for text in (*self.notes, self.conclusion) for line in (text, "")][:-1]
 
 
 def read_sets(path: Path) -> list[ModelSet]:
@@ -60,13 +75,7 @@ def read_sets(path: Path) -> list[ModelSet]:
         DatasetError: the file holds something else.
     """
     content = read_json(path, dict)
-    for name, models in content.items():
-        files = list(models.values()) if isinstance(models, dict) else []
-        if not name or not files or not all(isinstance(file, str) for file in files):
-            raise DatasetError(
-                f'{path}: \'{name}\' must hold {{"model": "summary.json", ...}}; a summary.json itself is given as '
-                "NAME=FILE"
-            )
+    check(content, SETS, str(path))
     return [
         ModelSet(name, [(model, Path(path).parent / file) for model, file in models.items()])
         for name, models in content.items()
@@ -97,8 +106,8 @@ def compare_sets(
     _protect(sets, out, [*inputs, *([cost_file] if cost_file else [])])
     names, labels = model_names(sets), [one.name for one in sets]
     costs = read_costs(cost_file, names) if cost_file else None
-    materials = [read_models(one.models, settings.common) for one in sets]
-    settings = replace(settings, metrics=common_metrics(materials, labels, settings.metrics))
+    read = [read_models(one.models, settings.common) for one in sets]
+    settings = replace(settings, metrics=common_metrics(read, labels, settings.metrics))
     pages, found = [], []
     for one in sets:
         made = compare(one.models, out / FOLDER / safe_name(one.name), settings, one.subjects)
@@ -107,7 +116,7 @@ def compare_sets(
     models = [[name for name, _ in one.models] for one in sets]
     results = [over_sets(names, models, [r[i] for r in found], settings) for i in range(len(settings.metrics))]
     remarks = tables.notes(names, common_models(sets), labels, results, settings)
-    lead = tables.answer(names, labels, results)
+    lead = tables.conclusion(names, labels, results)
     paper = tables.paper_tables(names, labels, results)
     with staging(out, last=LAST) as fresh:
         todo = list(_jobs(names, labels, results, costs))
@@ -176,7 +185,7 @@ def _record(sets, names, results: Sequence[SetsResult], settings, lead: str, rem
         }  # fmt: skip
     content = {
         "version": __version__,
-        "answer": lead,
+        "conclusion": lead,
         "notes": remarks,
         "sets": {one.name: {name: str(path) for name, path in one.models} for one in sets},
         "settings": asdict(settings) | {"interval": LEVEL, "resampled": "subjects or cases within each data set"},

@@ -102,7 +102,7 @@ def difference_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], li
     return ["model", "minus", f"{title(r.metric)}, {OVERALL}", "95 % interval"], rows
 
 
-def answer(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult]) -> str:
+def conclusion(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult]) -> str:
     """Which model is best over the sets by the first metric, how surely, and in how many sets by itself."""
     r = results[0]
     start = f"{_count(len(names), 'model')} on {_count(len(sets), 'data set')}."

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.choices import DENSITY_G_PER_ML, PHASE_SUFFIXES
 from nnunet_xlstm.errors import DatasetError, failed_text
-from nnunet_xlstm.evaluation.cardiac.measures import DENSITY, agreement, flags, measure, measure_phase, quantities
+from nnunet_xlstm.evaluation.cardiac.measures import flags, measure, measure_phase, quantities
 from nnunet_xlstm.evaluation.cases import find_cases
 from nnunet_xlstm.evaluation.summary import case_name, finite
 from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_grid
 from nnunet_xlstm.io.tables import read_csv
+from nnunet_xlstm.parallel import for_each
+from nnunet_xlstm.statistics.agreement import Agreement, agreement
 
-SUFFIXES = ("_ED", "_ES")
 BSA_RANGE = (0.1, 4.0)  # m2: a newborn to the largest adults
 
 
@@ -33,7 +34,7 @@ class Subject:
     es: Path
 
 
-def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = SUFFIXES) -> list[Subject]:
+def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = PHASE_SUFFIXES) -> list[Subject]:
     """Subjects of a folder whose files are NAME_ED and NAME_ES.
 
     Raises:
@@ -153,7 +154,7 @@ def measure_subjects(
     *,
     known: frozenset[int] | None = None,
     references: Sequence[Subject] | None = None,
-    density: float = DENSITY,
+    density: float = DENSITY_G_PER_ML,
     bsa: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """All subjects' measures, and with references the differences and their agreement: the content of the JSON file.
@@ -162,24 +163,27 @@ def measure_subjects(
         DatasetError: a density out of range, a file that cannot be measured, or a reference on another grid.
     """
     if not 0.5 <= density <= 2:
-        raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {DENSITY:g} is usual for the myocardium")
+        usual = f"{DENSITY_G_PER_ML:g} is usual for the myocardium"
+        raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {usual}")
     table = quantities(structures, density, bsa is not None)
-    rows, failed = [], {}
-    for i, subject in enumerate(tqdm(subjects, desc="cardiac", unit="subject")):
+
+    def row_of(subject: Subject, reference: Subject | None) -> dict[str, Any]:
         area = bsa[subject.name] if bsa else None
         row: dict[str, Any] = {"subject": subject.name, "ed": str(subject.ed), "es": str(subject.es)}
         row |= {"bsa_m2": area} if bsa else {}
-        try:
-            row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
-            if references is not None:
-                for ours, theirs in ((subject.ed, references[i].ed), (subject.es, references[i].es)):
-                    _check_grid(theirs, ours)
-                row["reference"], row["reference_flags"] = _measure(references[i], structures, known, density, area)
-                row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
-        except DatasetError as error:
-            failed[subject.name] = str(error)
-        rows.append(row)
-    if failed:
+        row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
+        if reference is not None:
+            for ours, theirs in ((subject.ed, reference.ed), (subject.es, reference.es)):
+                _check_grid(theirs, ours)
+            row["reference"], row["reference_flags"] = _measure(reference, structures, known, density, area)
+            row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
+        return row
+
+    items = list(zip(subjects, references or [None] * len(subjects), strict=True))
+    found = for_each(lambda item: row_of(*item), items, desc="cardiac", unit="subject", caught=(DatasetError,))
+    found = {subject.name: row for (subject, _), row in found}
+    rows = list(found.values())
+    if failed := {name: row for name, row in found.items() if isinstance(row, str)}:
         raise DatasetError(failed_text(failed, len(subjects), "measured", "subjects"))
     values = {name: np.array([row["measures"][name] for row in rows]) for name in table}
     agreements = {
@@ -197,9 +201,15 @@ def measure_subjects(
         "n": {name: len(_known(v)) for name, v in values.items()},
         "mean": {name: finite(_known(v).mean()) if len(_known(v)) else None for name, v in values.items()},
         "sd": {name: finite(_known(v).std(ddof=1)) if len(_known(v)) > 1 else None for name, v in values.items()},
-        "agreement": {name: {k: finite(v) for k, v in row.items()} for name, row in agreements.items()},
+        "agreement": {name: _agreement_row(found) for name, found in agreements.items()},
         "subjects": rows,
     }
+
+
+def _agreement_row(found: Agreement) -> dict[str, float | None]:
+    row = {"n": found.n, "bias": found.bias, "sd": found.sd, "loa_low": found.low, "loa_high": found.high}
+    row |= {"mean_absolute": found.mean_absolute, "r": found.r}
+    return {key: finite(value) for key, value in row.items()}
 
 
 def _known(values: np.ndarray) -> np.ndarray:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xlstm.choices import DENSITY_G_PER_ML
+from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.classes import Classes
 from nnunet_xlstm.imaging.images import read_label_map
 
-DENSITY = 1.05  # g/mL
 PHASES = ("ED", "ES")
 STRUCTURES = ("LV", "RV", "MYO")
 WHAT = {"LV": "left ventricle's cavity", "RV": "right ventricle's cavity", "MYO": "myocardium of the left ventricle"}
@@ -66,7 +66,7 @@ def quantities(structures: Mapping[str, Sequence[int]], density: float, indexed:
     return found
 
 
-def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -> dict[str, tuple[int, ...]]:
+def find_structures(classes: Labels | None, chosen: Mapping[str, str | None]) -> dict[str, tuple[int, ...]]:
     """LV, RV, MYO -> label ids, by name from dataset.json or as chosen; what is in neither is left out.
 
     Args:
@@ -75,7 +75,7 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
     Raises:
         DatasetError: unknown or double names, two structures with a label in common, or neither ventricle.
     """
-    named = {} if classes is None else {classes.names[key]: ids for key, ids in classes.labels.items()}
+    named = {} if classes is None else {classes.names[key]: ids for key, ids in classes.scored.items()}
     found = {}
     for structure in STRUCTURES:
         wish = chosen.get(structure)
@@ -102,7 +102,7 @@ def find_structures(classes: Classes | None, chosen: Mapping[str, str | None]) -
     return found
 
 
-def _chosen(structure: str, wish: str, classes: Classes | None, named: Mapping[str, tuple[int, ...]]):
+def _chosen(structure: str, wish: str, classes: Labels | None, named: Mapping[str, tuple[int, ...]]):
     if re.fullmatch(r"\d+(,\d+)*", wish):
         ids = tuple(int(part) for part in wish.split(","))
         unknown = sorted(set(ids) - classes.known) if classes else []
@@ -165,7 +165,7 @@ def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: fr
     return Phase(volumes, ends)
 
 
-def measure(ed: Phase, es: Phase, density: float = DENSITY, bsa: float | None = None) -> dict[str, float]:
+def measure(ed: Phase, es: Phase, density: float = DENSITY_G_PER_ML, bsa: float | None = None) -> dict[str, float]:
     """Name (see `quantities`) -> value; NaN where a structure is missing.
 
     Args:
@@ -197,26 +197,3 @@ def flags(ed: Phase, es: Phase) -> list[str]:
             if touching:
                 found.append(f"{' '.join(touching)} on the {end} slice at {name}: may be cut off")
     return found
-
-
-def agreement(values: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-    """Bland and Altman (Lancet 1986): bias, limits of agreement = bias -+ 1.96 SD, and Pearson's r.
-
-    Over the pairs where both are numbers; NaN where there are too few (or, for r, no spread).
-    """
-    pairs = np.array([values, references], dtype=float)
-    pairs = pairs[:, np.isfinite(pairs).all(0)]
-    difference = pairs[0] - pairs[1]
-    n = len(difference)
-    bias = float(difference.mean()) if n else math.nan
-    sd = float(difference.std(ddof=1)) if n > 1 else math.nan
-    spread = n > 2 and (np.ptp(pairs, axis=1) > 0).all()
-    return {
-        "n": n,
-        "bias": bias,
-        "sd": sd,
-        "loa_low": bias - 1.96 * sd,
-        "loa_high": bias + 1.96 * sd,
-        "mean_absolute": float(np.abs(difference).mean()) if n else math.nan,
-        "r": float(np.corrcoef(pairs)[0, 1]) if spread else math.nan,
-    }

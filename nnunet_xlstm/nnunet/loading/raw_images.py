@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
 from nnunet_xlstm.datasets.cases import find_cases
-from nnunet_xlstm.datasets.dataset_json import DatasetFile, parse_labels
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.nnunet.planning.code_names import check_reader
 
 
 @dataclass(frozen=True)
 class RawImages:
-    """A raw nnU-Net data set: its folder, its dataset.json, and of each case its images and its label map."""
+    """A raw nnU-Net data set: its dataset.json, and of each case its images and its label map."""
 
-    folder: Path
-    content: dict[str, Any]
+    file: DatasetFile
     images: dict[str, list[str]]
     labels: dict[str, Path]
 
@@ -49,19 +47,11 @@ class RawImages:
             raise DatasetError(f"-d {name}: {folder} is not a raw data set of nnU-Net ({error})") from error
         file.file_ending()  # it and the cases become names of files
         return cls(
-            folder,
-            dict(file.content),
+            file,
             {case: list(files.images) for case, files in sorted(cases.items())},
             {case: Path(files.label) for case, files in cases.items()},
         )
 
     @property
-    def channel_names(self) -> tuple[str, ...]:
-        return tuple((self.content.get("channel_names") or self.content.get("modality") or {}).values())
-
-    def label_ids(self) -> list[int]:
-        """All ids of dataset.json without the ignore label; 0 is the first."""
-        return sorted({0}.union(*parse_labels(self.content["labels"]).ids.values()))
-
-    def ignore_label(self) -> int | None:
-        return parse_labels(self.content["labels"]).ignore
+    def folder(self) -> Path:
+        return self.file.folder

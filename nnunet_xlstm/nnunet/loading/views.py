@@ -184,7 +184,7 @@ def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[i
     """`wanted`, or half the patch along every axis, rounded to what the strides of the network divide.
 
     Raises:
-        ConfigError: another number of axes than the patch, or no more than one cell at the bottom.
+        ConfigError: another number of axes than the patch, or no more than one cell at the bottleneck.
     """
     default = [int(max(s, round(p / 2 / s) * s)) for p, s in zip(patch, strides, strict=True)]
     local = list(wanted or default)
@@ -193,7 +193,8 @@ def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[i
     check_patch_size(local, strides)
     if np.prod(local) == np.prod(strides):
         raise ConfigError(
-            f"local views of {local} are one cell at the bottom of this network (strides {list(map(int, strides))}), "
-            "which instance normalisation cannot take; give a larger local_patch_size or patch_size, or n_local_crops 0"
+            f"local views of {local} are one cell at the bottleneck of this network (strides "
+            f"{list(map(int, strides))}), which instance normalisation cannot take; give a larger local_patch_size "
+            "or patch_size, or n_local_crops 0"
         )
     return local

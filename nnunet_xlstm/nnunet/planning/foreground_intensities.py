@@ -11,6 +11,7 @@ from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor impo
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from tqdm import tqdm
 
+from nnunet_xlstm.datasets.dataset_json import NAME, DatasetFile
 from nnunet_xlstm.imaging.integrity import check_whole
 
 PROPERTIES = "foreground_intensity_properties_per_channel"
@@ -31,12 +32,12 @@ def leave_out_ignored(fingerprint: dict, files: Mapping[str, Mapping], dataset_j
     Raises:
         DatasetError: an image or label map is not whole.
     """
-    ignore = dataset_json["labels"].get("ignore")
-    names = (dataset_json.get("channel_names") or dataset_json.get("modality")).values()
+    file = DatasetFile(Path(NAME), dataset_json)
+    ignore, names = file.labels().ignore, file.channels()
     ct = [channel for channel, name in enumerate(names) if str(name).casefold() == "ct"]
     if ignore is None or not ct:
         return
-    intensities = _foreground(files, dataset_json, int(ignore))
+    intensities = _foreground(files, dataset_json, ignore)
     for channel in ct:
         values = np.concatenate([case[channel] for case in intensities])
         before = fingerprint[PROPERTIES][str(channel)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -9,6 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from tqdm import tqdm
 
+from nnunet_xlstm.datasets.dataset_json import NAME, DatasetFile
 from nnunet_xlstm.networks.cost import count_parameters
 from nnunet_xlstm.networks.geometry import default_strides
 from nnunet_xlstm.networks.memory import estimate_memory, recomputes
@@ -115,7 +118,7 @@ class PresetPlanner(ExperimentPlanner):
         super().save_plans(plans)
         manager = PlansManager(plans)
         classes = manager.get_label_manager(self.dataset_json).num_segmentation_heads
-        channels = len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
+        channels = len(DatasetFile(Path(NAME), self.dataset_json).channels())
         for name in ("2d", "3d_lowres", "3d_fullres"):
             if name in plans["configurations"]:
                 tqdm.write(f"{name}: {self._summary(manager.get_configuration(name), channels, classes)}")

@@ -50,7 +50,7 @@ class Cases:
         self._check_channels()
         first = next(iter(dataset.images.values()))[0]
         try:
-            self.reader = determine_reader_writer_from_dataset_json(dataset.content, first, verbose=False)()
+            self.reader = determine_reader_writer_from_dataset_json(dataset.file.content, first, verbose=False)()
         except RuntimeError as error:
             raise DatasetError(f"{first}: nnU-Net has no reader for it; check file_ending in dataset.json") from error
         self.preprocessor = pretrained.configuration.preprocessor_class(verbose=False)
@@ -58,7 +58,7 @@ class Cases:
         self._room = CACHE_BYTES
 
     def _check_channels(self) -> None:
-        names, wanted = self.dataset.channel_names, self.pretrained.channel_names
+        names, wanted = self.dataset.file.channels(), self.pretrained.channel_names
         where = self.dataset.folder.name
         if self.channel is not None and not 0 <= self.channel < len(names):
             raise DatasetError(f"--channel {self.channel}: {where} has the channels 0 to {len(names) - 1} ({names})")
@@ -127,7 +127,7 @@ class Cases:
             num_threads_torch=torch.get_num_threads(),
         )
         labels = np.asarray(ids, np.uint16 if max(ids) > 255 else np.uint8)[index]
-        with replacing(path, ending=self.dataset.content["file_ending"]) as temporary:
+        with replacing(path, ending=self.dataset.file.file_ending()) as temporary:
             self.reader.write_seg(labels, str(temporary), prepared.properties)
 
     def as_image(self, array: np.ndarray, prepared: Prepared) -> sitk.Image:

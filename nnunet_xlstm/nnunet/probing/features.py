@@ -24,14 +24,14 @@ from nnunet_xlstm.pretraining import probe
 from nnunet_xlstm.pretraining.collapse.metrics import effective_rank, knn_accuracy, spread
 
 PCA_POINTS = 2000  # per shown case
-HISTOGRAM = "histogram"  # the arm without a network, for nearest neighbours
+HISTOGRAM = "histogram"  # the encoder without a network, for nearest neighbours
 DEFINITIONS = {
     "effective_rank": "RankMe of the pooled last map, a vector of unit length per case",
     "feature_sd": "SD over cases of these vectors, mean over dimensions, times sqrt(dimensions); 1 for random ones",
     "effective_rank_tokens": "RankMe of single tokens of the last map (at most 64 per case)",
     "feature_sd_tokens": "likewise",
     "knn": "share of cases whose nearest cases (cosine) of other subjects name their label by majority",
-    "knn bottom": "on the pooled last map", "knn all": "on the pooled maps of all stages, each of unit length",
+    "knn bottleneck": "on the pooled last map", "knn all": "on the pooled maps of all stages, each of unit length",
     "knn histogram": "on square roots of intensity histograms of the preprocessed images, no network",
     "probe": "Dice of test cases; multinomial logistic regression on hypercolumns of voxels of the training cases; "
     "penalty and prior (0: class shares of the sample, 1: of the images) chosen on every second training subject",
@@ -46,14 +46,15 @@ class Plan:
     """What the study does.
 
     Attributes:
-        arms: of frozen_encoder.ARMS. train, test: cases that fit the probe and that score it; empty without a probe.
+        encoders: of choices.ENCODERS. train, test: cases that fit the probe and that score it; empty without a
+        probe.
         others: further cases for neighbours and ranks. subjects: of every case.
         labels: name -> case -> what the neighbours are asked for. shown: cases in the picture.
         stages: of a hypercolumn; None for all. each_stage: also probe every stage alone.
         voxels: in the sample that the probe is fitted on.
     """
 
-    arms: Sequence[str]
+    encoders: Sequence[str]
     train: Sequence[str] = ()
     test: Sequence[str] = ()
     others: Sequence[str] = ()
@@ -87,7 +88,7 @@ def spread_over_subjects(cases: Iterable[str], subjects: Mapping[str, str], n: i
 
 
 class Study:
-    """Runs a Plan and writes label maps and pictures to a folder; `numbers` of each arm are plain JSON."""
+    """Runs a Plan and writes label maps and pictures to a folder; `numbers` of each encoder are plain JSON."""
 
     def __init__(self, cases: Cases, plan: Plan, out: Path, progress: bool = False):
         self.cases, self.plan, self.out, self.progress = cases, plan, Path(out), progress
@@ -95,30 +96,30 @@ class Study:
         self.numbers: dict[str, dict[str, Any]] = {}
 
     def run(self) -> dict[str, dict[str, Any]]:
-        """Everything that the plan asks for: arm -> numbers. The label maps of an arm are in out/<arm>."""
+        """Run the plan: name of the encoder -> numbers. The label maps of an encoder are in out/<encoder>."""
         plan, pretrained = self.plan, self.cases.pretrained
         drawn = self._draw()
         pictures: dict[str, dict[str, np.ndarray]] = {case: {} for case in plan.shown}
-        for arm in plan.arms:
+        for encoder_name in plan.encoders:
             encoder = FrozenEncoder(
-                pretrained.encoder(arm, plan.seed),
+                pretrained.encoder(encoder_name, plan.seed),
                 pretrained.divisors(),
                 pretrained.configuration.patch_size,
                 plan.stages,
                 plan.device,
             )
-            # one stream of random numbers per arm: all arms draw the same
+            # one stream of random numbers per encoder: all encoders draw the same
             rng = np.random.default_rng([plan.seed, 1])
             seen = {
                 case: encoder.extract(self.cases.load(case).image, np.concatenate(drawn.points(case)), rng)
-                for case in self._bar(plan.cases, f"{arm}: features")
+                for case in self._bar(plan.cases, f"{encoder_name}: features")
             }
-            self.numbers[arm] = self._numbers(seen)
+            self.numbers[encoder_name] = self._numbers(seen)
             if plan.train:
-                self._probe(arm, encoder, seen, drawn)
+                self._probe(encoder_name, encoder, seen, drawn)
             if plan.shown:
                 for case, colours in self._colours(encoder, seen, drawn).items():
-                    pictures[case][arm] = colours
+                    pictures[case][encoder_name] = colours
         if plan.labels:
             vectors = torch.stack([probe.intensity_histogram(self.cases.load(case).image) for case in plan.cases])
             self.numbers[HISTOGRAM] = {"knn": self._neighbours({HISTOGRAM: vectors})}
@@ -126,7 +127,7 @@ class Study:
             self._draw_picture(case, colours)
         return self.numbers
 
-    # ---- what is drawn once for all arms
+    # ---- what is drawn once for all encoders
 
     def _draw(self) -> Drawn:
         """Voxels of the probe and of the picture."""
@@ -134,7 +135,7 @@ class Study:
         drawn = Drawn()
         if plan.train:
             present = self._present(plan.train)
-            declared = self.cases.dataset.label_ids()
+            declared = sorted(self.cases.dataset.file.labels().known - {self.cases.dataset.file.labels().ignore})
             if unknown := sorted(self._present(plan.test) - present - {0}):
                 raise ConfigError(
                     f"label {unknown[0]} is in the test cases but in none of the {len(plan.train)} training cases; "
@@ -164,7 +165,7 @@ class Study:
         return drawn
 
     def _present(self, cases: Sequence[str]) -> set[int]:
-        ignore = self.cases.dataset.ignore_label()
+        ignore = self.cases.dataset.file.labels().ignore
         found: set[int] = set()
         for case in cases:
             found |= {int(v) for v in np.unique(self.cases.load(case, True).labels)}
@@ -177,7 +178,7 @@ class Study:
             classes[labels == label] = index
         return classes
 
-    # ---- numbers of one arm
+    # ---- numbers of one encoder
 
     def _numbers(self, seen: Mapping[str, CaseFeatures]) -> dict[str, Any]:
         rows = list(seen.values())
@@ -193,7 +194,7 @@ class Study:
             "dimensions": pooled[-1].shape[1],
         }
         if self.plan.labels:
-            numbers["knn"] = self._neighbours({"bottom": pooled[-1], "all": torch.cat(pooled, 1)})
+            numbers["knn"] = self._neighbours({"bottleneck": pooled[-1], "all": torch.cat(pooled, 1)})
         return numbers
 
     def _neighbours(self, vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float | None]]:
@@ -210,18 +211,23 @@ class Study:
 
     # ---- the probe
 
-    def _probe(self, arm: str, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> None:
+    def _probe(self, encoder_name: str, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> None:
         plan = self.plan
         x, y = self._sample(plan.train, seen, drawn)
         owners = np.array([plan.subjects[case] for case in plan.train for _ in drawn.classes[case]])
         model, penalty, prior = probe.fit_probe(x, y, drawn.counts, owners)
-        self.numbers[arm]["probe"] = {"penalty": penalty, "prior": prior, "voxels": len(y), "features": x.shape[1]}
+        self.numbers[encoder_name]["probe"] = {
+            "penalty": penalty,
+            "prior": prior,
+            "voxels": len(y),
+            "features": x.shape[1],
+        }
         if plan.each_stage:
-            self.numbers[arm]["stages"] = self._each_stage(x, y, penalty, seen, drawn)
-        content = {key: value for key, value in self.cases.dataset.content.items() if key != "dataset"}
-        with staging(self.out / arm) as folder:
+            self.numbers[encoder_name]["stages"] = self._each_stage(x, y, penalty, seen, drawn)
+        content = {key: value for key, value in self.cases.dataset.file.content.items() if key != "dataset"}
+        with staging(self.out / encoder_name) as folder:
             write_json(folder / "dataset.json", content)
-            for case in self._bar(plan.test, f"{arm}: probe"):
+            for case in self._bar(plan.test, f"{encoder_name}: probe"):
                 prepared = self.cases.load(case, True)
                 path = folder / f"{case}{content['file_ending']}"
                 self.cases.write_labels(encoder.project(prepared.image, model), self.ids, prepared, path)
@@ -263,7 +269,10 @@ class Study:
 
     def _draw_picture(self, case: str, colours: Mapping[str, np.ndarray]) -> None:
         prepared = self.cases.load(case)
-        maps = {arm: [self.cases.as_image(channel, prepared) for channel in rgb] for arm, rgb in colours.items()}
+        maps = {
+            encoder_name: [self.cases.as_image(channel, prepared) for channel in rgb]
+            for encoder_name, rgb in colours.items()
+        }
         image = self.cases.as_image(prepared.image[0], prepared)
         draw_feature_maps(self.out / f"pca_{case}.png", image, maps, title=case, n_slices=self.plan.slices)
 

@@ -1,4 +1,4 @@
-"""The encoder of a pre-training checkpoint, frozen, over whole images; and the arms that it is compared with."""
+"""The encoder of a pre-training checkpoint, frozen, over whole images; and the encoders that it is compared with."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ from nnunet_xlstm.nnunet.planning.network import build_seeded, checked_architect
 from nnunet_xlstm.nnunet.transfer.source import complete
 from nnunet_xlstm.pretraining.probe import LinearModel, apply_linear, hypercolumns, permute_weights
 
-ARMS = {
-    "trained": "the encoder of the checkpoint",
-    "untrained": "the same architecture, freshly initialised with the seed",
-    "permuted": "the weights of the checkpoint, shuffled within each tensor with the seed",
-}
 WHOLE_IMAGE = 2**22  # voxels; larger images are read in tiles of the training patch
 TOKENS_PER_CASE = 64
 
@@ -97,8 +92,8 @@ class Pretrained:
                 allowed=allowed,
             )
 
-    def encoder(self, arm: str, seed: int) -> nn.Module:
-        """Return the encoder of an arm of ARMS, on the CPU.
+    def encoder(self, encoder_name: str, seed: int) -> nn.Module:
+        """Return the encoder of this name (choices.ENCODERS), on the CPU.
 
         Raises:
             CheckpointError: the network cannot be built here, or the weights do not fit it.
@@ -108,7 +103,7 @@ class Pretrained:
         encoder = getattr(network, "encoder", None)
         if encoder is None:
             raise CheckpointError(f"{self.path}: {type(network).__name__} has no part named `encoder`")
-        if arm != "untrained":
+        if encoder_name != "untrained":
             try:
                 encoder.load_state_dict(self.weights)
             except RuntimeError as error:
@@ -116,7 +111,7 @@ class Pretrained:
                 raise CheckpointError(
                     f"{self.path}: the weights do not fit {type(network).__name__}: {last}"
                 ) from error
-        if arm == "permuted":
+        if encoder_name == "permuted":
             permute_weights(encoder, torch.Generator().manual_seed(seed))
         return encoder
 

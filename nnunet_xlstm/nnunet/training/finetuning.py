@@ -1,4 +1,4 @@
-"""The base of the fine-tuning trainers: which parts learn, when, and how fast."""
+"""The base of the fine-tuning trainers: which stages learn, when, and how fast."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from torch import nn
 
 from nnunet_xlstm.config.finetuning import FinetuneConfig
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
+from nnunet_xlstm.networks.encoder_stages import EncoderStages, named_once
 from nnunet_xlstm.nnunet.training.base import BaseTrainer
 from nnunet_xlstm.nnunet.training.optim import StagedSchedule, make_optimizer
 
 
 class FinetuneTrainer(BaseTrainer):
     """Trains a network whose encoder comes from elsewhere (-pretrained_weights); without that flag, the same schedule
-    from scratch. A subclass sets `recipe` and no more. Any network whose encoder is found (networks.parts) will do.
+    from scratch. A subclass sets `recipe` and no more. Any network whose encoder is found (networks.stages) will do.
     """
 
     recipe = FinetuneConfig()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         config, network = self.config, self.bare_network()
-        self.parts = EncoderParts.of(network)
+        self.encoder_stages = EncoderStages.of(network)
         if config.decoder_epochs and config.trainable == "decoder":
             raise ConfigError("decoder_epochs and trainable = decoder: the decoder alone learns all the time; drop one")
         if config.decoder_epochs >= self.num_epochs:
@@ -29,7 +29,8 @@ class FinetuneTrainer(BaseTrainer):
         if config.lr_schedule == "poly" and (config.layer_decay != 1 or config.decoder_epochs):
             raise ConfigError("lr_schedule poly is nnU-Net's and knows one rate; use warmup_poly with these keys")
         self._set_trainable(config.trainable)
-        return make_optimizer(network, config, learning_rate_scales(network, self.parts, config.layer_decay))
+        scales = learning_rate_scales(network, self.encoder_stages, config.layer_decay)
+        return make_optimizer(network, config, scales)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer):
         steps = self.num_iterations_per_epoch
@@ -40,16 +41,16 @@ class FinetuneTrainer(BaseTrainer):
 
     def _set_trainable(self, which: str) -> None:
         """Set requires_grad of every parameter: what does not require it is in no optimizer, and has no gradient."""
-        first = self._frozen_parts(which)
+        first = self._frozen_stages(which)
         for name, (tensor, _) in named_once(self.bare_network()).items():
             if isinstance(tensor, nn.Parameter):
-                index = self.parts.index(name)
+                index = self.encoder_stages.index(name)
                 tensor.requires_grad_(index is None or index >= first)
 
-    def _frozen_parts(self, which: str) -> int:
-        """Count the parts of the encoder, from the image on, that stay as they are."""
-        n = len(self.parts.prefixes)
-        return {"all": 0, "bottom": n - 1, "decoder": n}[which]
+    def _frozen_stages(self, which: str) -> int:
+        """Count the stages of the encoder, from the image on, that stay as they are."""
+        n = len(self.encoder_stages.prefixes)
+        return {"all": 0, "bottleneck": n - 1, "decoder": n}[which]
 
     def initialize(self):
         super().initialize()
@@ -74,7 +75,9 @@ class FinetuneTrainer(BaseTrainer):
     @torch.no_grad()
     def _encoder_sum(self) -> float:
         """Sum up the encoder: a number that changes when its weights are replaced."""
-        tensors = [t for name, (t, _) in named_once(self.bare_network()).items() if self.parts.index(name) is not None]
+        tensors = [
+            t for name, (t, _) in named_once(self.bare_network()).items() if self.encoder_stages.index(name) is not None
+        ]
         # to the CPU first: Apple's GPUs have no float64
         return torch.stack([t.float().abs().sum() for t in tensors]).cpu().double().sum().item()
 
@@ -95,18 +98,20 @@ class FinetuneTrainer(BaseTrainer):
             self.network = self.distributed(self.network.module)
 
     def _keep_still(self, which: str) -> None:
-        """Run frozen parts as in prediction: no dropout, no dropped paths."""
-        for prefix in self.parts.prefixes[: self._frozen_parts(which)]:
+        """Run frozen stages as in prediction: no dropout, no dropped paths."""
+        for prefix in self.encoder_stages.prefixes[: self._frozen_stages(which)]:
             self.bare_network().get_submodule(prefix.removesuffix(".")).eval()
 
 
-def learning_rate_scales(network: nn.Module, parts: EncoderParts, decay: float) -> dict[nn.Parameter, float]:
-    """Return the share of the learning rate of every parameter: decay^k for the k-th part above the decoder, counted
-    from the bottom (Clark et al., ELECTRA, 2020; BEiT, 2021)."""
-    n = len(parts.prefixes)
+def learning_rate_scales(network: nn.Module, stages: EncoderStages, decay: float) -> dict[nn.Parameter, float]:
+    """Return the share of the learning rate of every parameter: decay^k for the k-th stage above the decoder.
+
+    Counted from the bottleneck (Clark et al., ELECTRA, 2020; BEiT, 2021).
+    """
+    n = len(stages.prefixes)
     scales = {}
     for name, (tensor, _) in named_once(network).items():
         if isinstance(tensor, nn.Parameter):
-            index = parts.index(name)
+            index = stages.index(name)
             scales[tensor] = 1.0 if index is None else decay ** (n - index)
     return scales

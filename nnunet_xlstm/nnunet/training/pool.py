@@ -20,7 +20,7 @@ from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.layers.device import read_scalars, to_device
 from nnunet_xlstm.losses.partial_labels import PartialLabelLoss
 from nnunet_xlstm.nnunet.training.base import BaseTrainer
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.pools.manifest_json import read_manifest
 from nnunet_xlstm.pools.restrict.painting import out_of_scope_targets
 
 N_ENTRIES = 10_000  # that stand for the sampling probabilities, at least
@@ -47,7 +47,7 @@ class PoolTrainer(BaseTrainer):
         if self.config.out_of_scope_targets == "ignored":
             return dict.fromkeys(self.sources, frozenset())
         where = f"dataset.json of {self.plans_manager.dataset_name}"
-        targets = PoolTargets.from_dataset_json(self.dataset_json, where)
+        targets = read_manifest(self.dataset_json, where)
         return {source: out_of_scope_targets(targets, source) for source in self.sources}
 
     def _read_pool(self) -> PoolCases:

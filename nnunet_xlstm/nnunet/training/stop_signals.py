@@ -9,6 +9,22 @@ from collections.abc import Iterable
 
 from nnunet_xlstm.nnunet.loading.workers import STOP_SIGNALS
 
+PF_EXITING = 4  # include/linux/sched.h
+
+
+def ends(process: int) -> bool:
+    """Whether a process is about to end, where /proc tells.
+
+    Linux sends the signal of a parent's death each time that one of its threads ends, while the others still are the
+    parent: `os.getppid()` then is as before.
+    """
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] == "Z" or bool(int(fields[6]) & PF_EXITING)
+
 
 class StopSignals:
     """While installed (in the main thread), a first SIGTERM or SIGUSR1 sets `received`; a second ends the process.
@@ -48,7 +64,7 @@ class StopSignals:
                 os.kill(os.getpid(), number)
         elif number == signal.SIGINT:
             # Python calls the handlers of pending signals by number, so this one may precede the one that caused it
-            if self.received is not None and os.getppid() == self._parent:
+            if self.received is not None and not ends(self._parent) and os.getppid() == self._parent:
                 raise KeyboardInterrupt
             self.received = self.received or number
         else:

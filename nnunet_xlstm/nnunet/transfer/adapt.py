@@ -14,19 +14,20 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor, nn
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.errors import CheckpointError
-from nnunet_xlstm.io.write import replacing
+from nnunet_xlstm.choices import MIN_LOADED, SCOPES
+from nnunet_xlstm.errors import CheckpointError, ConfigError
+from nnunet_xlstm.io.protect import protect_inputs, protect_other_json
+from nnunet_xlstm.io.tables import text_table
+from nnunet_xlstm.io.write import replacing, write_json
 from nnunet_xlstm.layers.transformer import resize_grid
-from nnunet_xlstm.networks.encoder_stages import EncoderParts, named_once
+from nnunet_xlstm.networks.encoder_stages import EncoderStages, named_once
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.transfer.differences import architecture_differences, preprocessing_remarks
 from nnunet_xlstm.nnunet.transfer.source import Source
 from nnunet_xlstm.nnunet.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, Table
-from nnunet_xlstm.nnunet.transfer.target import Target
+from nnunet_xlstm.nnunet.transfer.target import Target, preprocessed_folder
 from nnunet_xlstm.nnunet.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
 
-SCOPES = ("encoder", "bottom", "all")
-MIN_LOADED = 0.9
 NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
 
 
@@ -36,15 +37,19 @@ class Options:
 
     Attributes:
         scope: of SCOPES. channels: target channel -> source channels; None by names. force: accept other kernels,
-        strides and arguments of the network. min_loaded: share of the wanted numbers that must arrive.
+        strides and arguments of the network. min_loaded: share of the wanted parameters that must arrive.
         seed: of what starts anew.
     """
 
-    scope: str = "encoder"
+    scope: str = SCOPES[0]
     channels: Mapping[int, Sequence[int]] | None = None
     force: bool = False
     min_loaded: float = MIN_LOADED
     seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.min_loaded <= 1:
+            raise ConfigError(f"--min-loaded {self.min_loaded}: give a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,33 @@ class Adapted:
     differences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def lines(self) -> list[str]:
+        """Return the result as lines of text: a table by stage, then what did not arrive unchanged."""
+        rows = [[str(cell) for cell in row] for row in self.table.by_stage()]
+        lines = [*text_table([self.table.header(), *rows]), "", *self.table.details()]
+        lines += [f"forced: {line}" for line in self.differences]
+        return lines + [f"note: {line}" for line in self.remarks]
+
+
+def check_output(out: Path, checkpoint: Path, dataset: str) -> None:
+    """Refuse to replace what is read. The report goes beside the file, to its name with .json: no plans may lie there.
+
+    Raises:
+        ConfigError: another ending than .pth, or a file that is read or not ours.
+    """
+    report = out.with_suffix(".json")
+    if out.suffix != ".pth" or out.is_dir():
+        raise ConfigError(f"-o {out}: name a file that ends in .pth, such as {out.with_suffix('.pth').name}")
+    folder = preprocessed_folder(dataset, "dataset.json", "nnUNetv2_plan_and_preprocess")
+    protect_inputs([out, report], [checkpoint, *folder.glob("*.json")])
+    protect_other_json(report, "scope")
+
 
 def adapt(source: Source, target: Target, options: Options) -> Adapted:
     """Fit the weights.
 
     Raises:
-        CheckpointError: another topology or a part of the encoder that gets nothing, without `force`; weights that are
+        CheckpointError: another topology or a stage of the encoder that gets nothing, without `force`; weights that are
             not finite, or too little that arrives.
         ConfigError: channels that do not exist.
     """
@@ -77,11 +103,11 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     if table.share() < options.min_loaded:
         missing = "; ".join(table.details()[:4])
         raise CheckpointError(
-            f"only {table.share():.1%} of the numbers in {_said(wanted)} come from the source, and at least "
+            f"only {table.share():.1%} of the parameters in {_said(wanted)} come from the source, and at least "
             f"{options.min_loaded:.0%} should ({missing}). Is it the right plans file, and are tensors named otherwise "
             "(--rename OLD=NEW)? A lower limit is --min-loaded"
         )
-    if (empty := table.empty_parts()) and not options.force:
+    if (empty := table.empty_stages()) and not options.force:
         raise CheckpointError(
             f"nothing in the source fits {', '.join(empty)}, so the rest of the encoder would see noise; are tensors "
             "named otherwise (--rename OLD=NEW), or is it the wrong plans file? --force goes on"
@@ -90,30 +116,30 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
     return Adapted(state, table, differences, remarks)
 
 
-def _said(parts: set[str]) -> str:
-    return "the encoder" if len(parts) > 1 else next(iter(parts))
+def _said(stages: set[str]) -> str:
+    return "the encoder" if len(stages) > 1 else next(iter(stages))
 
 
 def _fit(
     source: Source, target: Target, network: nn.Module, options: Options
 ) -> tuple[list[Row], dict[str, Tensor], set[str]]:
-    """Rows of the table, the target's state with the source's tensors in it, and the parts that were wanted."""
-    parts = EncoderParts.of(network)
+    """Rows of the table, the target's state with the source's tensors in it, and the stages that were wanted."""
+    stages = EncoderStages.of(network)
     weights = source.weights
     unused = dict.fromkeys(weights)
     rows: list[Row] = []
     state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    last = len(parts.prefixes) - 1
+    last = len(stages.prefixes) - 1
     wanted: set[str] = set()
     for name, (tensor, names) in named_once(network).items():
-        index, label = parts.index(name), parts.label(name)
-        is_wanted = index is not None and (options.scope != "bottom" or index == last)
+        index, label = stages.index(name), stages.label(name)
+        is_wanted = index is not None and (options.scope != "bottleneck" or index == last)
         if is_wanted:
             wanted.add(label)
         found = next((n for n in names if n in weights), None)
         for n in names:
             unused.pop(n, None)
-        row = {"name": name, "part": label, "target_shape": tuple(tensor.shape), "numbers": tensor.numel()}
+        row = {"name": name, "stage": label, "target_shape": tuple(tensor.shape), "parameters": tensor.numel()}
         given = weights.get(found)
         row["source_shape"] = None if given is None else tuple(given.shape)
         if given is None:
@@ -122,7 +148,7 @@ def _fit(
             starts_anew = options.scope == "all" and NOT_TRANSFERRED in name
             rows.append(Row(action=SKIPPED, note="starts anew with nnU-Net's flag" if starts_anew else "", **row))
         else:
-            new, note = _fitted(given, tensor, name, parts, source, target, options)
+            new, note = _fitted(given, tensor, name, stages, source, target, options)
             if new is None:
                 rows.append(Row(action=SKIPPED, note=note, **row))
                 continue
@@ -135,23 +161,23 @@ def _fit(
                 state[n] = new.to(tensor.dtype).clone()
     for name in unused:  # in the source alone
         shape = tuple(weights[name].shape)
-        rows.append(Row(name, parts.label(name), SKIPPED, shape, None, weights[name].numel(), "has no place here"))
+        rows.append(Row(name, stages.label(name), SKIPPED, shape, None, weights[name].numel(), "has no place here"))
     return rows, state, wanted
 
 
 def _fitted(
-    given: Tensor, tensor: Tensor, name: str, parts: EncoderParts, source: Source, target: Target, options: Options
+    given: Tensor, tensor: Tensor, name: str, stages: EncoderStages, source: Source, target: Target, options: Options
 ) -> tuple[Tensor | None, str]:
     """The tensor as the target needs it, and what was done to it; None where it cannot be made."""
     notes = []
-    if parts.is_input(name) and given.ndim == tensor.ndim and given.ndim > 2:
+    if stages.is_input(name) and given.ndim == tensor.ndim and given.ndim > 2:
         n = given.shape[1]
         names = source.channel_names if source.channel_names and len(source.channel_names) == n else None
         mapping = channel_map(names or [f"channel {i}" for i in range(n)], target.channel_names, options.channels)
         if mapping != [[i] for i in range(n)]:
             given = adapt_channels(given, mapping)
             notes.append(f"channels {_channels_text(mapping, names, target.channel_names)}")
-    if name == parts.position_embedding and given.shape != tensor.shape:
+    if name == stages.position_embedding and given.shape != tensor.shape:
         if given.ndim == 3:
             given = resize_position_embedding(given, *_grids(source.row, target.row))
             notes.append("resampled to the grid of the new patch")
@@ -213,13 +239,17 @@ def verify(adapted: Adapted, path: Path, target: Target, seed: int) -> int:
     return checked
 
 
-def write(adapted: Adapted, source: Source, target: Target, options: Options, path: Path) -> None:
-    """The file for -pretrained_weights: full state, and the report within; plain types only."""
+def write(adapted: Adapted, source: Source, target: Target, options: Options, path: Path) -> int:
+    """Write the file for -pretrained_weights (full state, and the report within; plain types only), and the report.
+
+    Returns:
+        How many tensors were compared after nnU-Net's own loading.
+    """
     own = {
         "format": checkpoints.FORMAT,
         "kind": "adapted",
         "version": __version__,
-        "report": report(adapted, source, target, options),
+        "report": (summary := report(adapted, source, target, options)),
         "architecture": target.row["architecture"],
         "channel_names": target.channels,
         "lineage": [*source.lineage, source.origin],
@@ -228,6 +258,9 @@ def write(adapted: Adapted, source: Source, target: Target, options: Options, pa
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         torch.save(content, temporary)
+    checked = verify(adapted, path, target, options.seed + 1)
+    write_json(path.with_suffix(".json"), summary)
+    return checked
 
 
 def report(adapted: Adapted, source: Source, target: Target, options: Options) -> dict[str, Any]:

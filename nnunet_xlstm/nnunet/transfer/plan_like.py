@@ -16,6 +16,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_text
@@ -23,11 +24,10 @@ from nnunet_xlstm.nnunet.planning.code_names import check_normalization, check_r
 from nnunet_xlstm.nnunet.planning.configuration import divisors, needed
 from nnunet_xlstm.nnunet.planning.network import MISFIT, reason
 from nnunet_xlstm.nnunet.transfer.source import Source
-from nnunet_xlstm.nnunet.transfer.target import channel_names, preprocessed_folder
+from nnunet_xlstm.nnunet.transfer.target import preprocessed_folder
 from nnunet_xlstm.nnunet.transfer.tensors import channel_map
 
 # as nnssl names them: of the source's training; what nnU-Net plans; as given; none at all
-SPACING_MODES = ("like_pretrained", "default", "fixed", "no_resample")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHARE_OF_DATASET = 0.05  # nnU-Net: a batch holds at most so much of the data set
 LEAST_BATCH = 2
@@ -124,7 +124,7 @@ class LikePlanner(ExperimentPlanner):
         return max(LEAST_BATCH, min(voxels // math.prod(patch), most))
 
     def _normalise_alike(self, plans: dict[str, Any], row: dict[str, Any], there: dict[str, Any]) -> None:
-        names = list(channel_names(self.dataset_json, self.file.parent).values())
+        names = DatasetFile(self.file.parent / "dataset.json", self.dataset_json).channels()
         schemes = there["normalization_schemes"]
         known = self.source.channel_names or [f"channel {i}" for i in range(len(schemes))]
         mapping = channel_map(known, names)
@@ -154,7 +154,7 @@ def plan_like(
     """Write the plans into nnUNet_preprocessed; returns them, and remarks.
 
     Args:
-        mode: of SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
+        mode: of choices.SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
         plans_name: of the new file; of older plans only those that were made here are replaced.
 
     Raises:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from nnunet_xlstm.errors import CheckpointError, UserError
 from nnunet_xlstm.io.read import sha256
+from nnunet_xlstm.io.validate import check, null_or
 from nnunet_xlstm.nnunet.checkpoints import pretraining
 from nnunet_xlstm.nnunet.checkpoints.load import load_checkpoint
-from nnunet_xlstm.nnunet.planning.configuration import check_value, needed, resolve_configuration
+from nnunet_xlstm.nnunet.planning.configuration import PATCH_SIZE, needed, resolve_configuration
 from nnunet_xlstm.nnunet.planning.network import checked_architecture
 from nnunet_xlstm.nnunet.transfer.nnssl import nnssl_architecture
 
@@ -183,7 +184,7 @@ def _of_nnssl(path: Path, content: Mapping, origin: dict) -> Source:
         row[key] = _per_channel(row.get(key), channels)
     row["architecture"] = None  # it stands elsewhere, in another form
     row = resolve_configuration({"configurations": {name: row}}, name, str(path))
-    check_value("patch_size", recommended, f"{path}: recommended_downstream_patchsize")
+    check(recommended, null_or(PATCH_SIZE), str(path), CheckpointError, path="recommended_downstream_patchsize")
     weights = _without_owner(_clean(content["network_weights"]), plan["key_to_encoder"])
     patch = needed(row, "patch_size", str(path))
     architecture, assumed = nnssl_architecture(plan["architecture_plans"], weights, patch)

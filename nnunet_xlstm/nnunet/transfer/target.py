@@ -12,6 +12,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.nnunet.planning.code_names import check_label_manager
@@ -59,14 +60,14 @@ class Target:
         row = resolve_configuration(plans, configuration, f"-c {configuration}: {path}")
         architecture = checked_architecture(needed(row, "architecture", str(path)), str(path), allowed)
         check_label_manager(plans, str(path))
-        content = read_json(folder / "dataset.json", dict)
+        file = DatasetFile.read(folder)
         return cls(
             path=path,
             dataset_name=folder.name,
             configuration_name=configuration,
             row=row | {"architecture": architecture},
-            channels=channel_names(content, folder),
-            classes=_outputs(plans, content, folder),
+            channels=file.channel_table(),
+            classes=_outputs(plans, file),
             allowed=allowed,
         )
 
@@ -95,23 +96,11 @@ class Target:
         )
 
 
-def channel_names(dataset_json: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Return number -> name of the channels that a dataset.json names.
-
-    Raises:
-        DatasetError: it names none.
-    """
-    channels = dataset_json.get("channel_names") or dataset_json.get("modality")
-    if not isinstance(channels, dict) or not all(isinstance(name, str) for name in channels.values()):
-        raise DatasetError(f"{folder}/dataset.json: channel_names {channels!r:.60}: must map numbers to names")
-    return channels
-
-
-def _outputs(plans: dict[str, Any], dataset_json: dict[str, Any], folder: Path) -> int:
+def _outputs(plans: dict[str, Any], file: DatasetFile) -> int:
     try:
-        return PlansManager(plans).get_label_manager(dataset_json).num_segmentation_heads
+        return PlansManager(plans).get_label_manager(dict(file.content)).num_segmentation_heads
     except MISFIT as error:
-        raise DatasetError(f"{folder}/dataset.json: nnU-Net cannot use its labels ({reason(error)})") from error
+        raise DatasetError(f"{file.path}: nnU-Net cannot use its labels ({reason(error)})") from error
 
 
 def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:

@@ -13,6 +13,21 @@ from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.layers.transformer import resize_grid
 
 
+def parse_channels(pairs: Mapping[str, str]) -> dict[int, list[int]] | None:
+    """Return target channel -> source channels, from texts such as {"1": "0,1"}; None where there are none.
+
+    Raises:
+        ConfigError: a text that is no number.
+    """
+    try:
+        return {int(j): [int(i) for i in sources.split(",")] for j, sources in pairs.items()} or None
+    except ValueError as error:
+        given = " ".join(f"{j}={sources}" for j, sources in pairs.items())
+        raise ConfigError(
+            f"--channels {given}: give target channel = source channels, by number, such as 0=1 1=0,1"
+        ) from error
+
+
 def channel_map(
     source: Sequence[str], target: Sequence[str], chosen: Mapping[int, Sequence[int]] | None = None
 ) -> list[list[int]]:

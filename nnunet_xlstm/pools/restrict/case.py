@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.images import read_label_map
-from nnunet_xlstm.pools.manifest import PoolSource, PoolTargets
+from nnunet_xlstm.pools.manifest import PoolManifest
+from nnunet_xlstm.pools.mapping import SourceMapping
 from nnunet_xlstm.pools.restrict.painting import THRESHOLD, compete, layers_of, masks_of, merged_of, paint
 from nnunet_xlstm.pools.restrict.probabilities import read_probabilities
 
@@ -53,7 +54,7 @@ class Result:
     after: Mapping[str, Count]
 
 
-def read_evidence(path: Path, probabilities: Path | None, pool: PoolTargets, kept: Collection[str]) -> Evidence:
+def read_evidence(path: Path, probabilities: Path | None, pool: PoolManifest, kept: Collection[str]) -> Evidence:
     """A prediction, from its probabilities or else from its merged map alone.
 
     Raises:
@@ -68,7 +69,9 @@ def read_evidence(path: Path, probabilities: Path | None, pool: PoolTargets, kep
     return _from_probabilities(image, probabilities, pool, kept)
 
 
-def restrict_case(pool: PoolTargets, kept: Collection[str], evidence: Evidence, source: PoolSource | None) -> Result:
+def restrict_case(
+    pool: PoolManifest, kept: Collection[str], evidence: Evidence, source: SourceMapping | None
+) -> Result:
     """The ids of a source, or all targets where there is none.
 
     Args:
@@ -104,7 +107,7 @@ def smallest_type(highest: int) -> Any:
     return np.min_scalar_type(highest)
 
 
-def _codes(path: Path, codes: np.ndarray, pool: PoolTargets) -> np.ndarray:
+def _codes(path: Path, codes: np.ndarray, pool: PoolManifest) -> np.ndarray:
     """Codes in a merged map.
 
     Raises:
@@ -124,7 +127,7 @@ def _codes(path: Path, codes: np.ndarray, pool: PoolTargets) -> np.ndarray:
     return present
 
 
-def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool: PoolTargets) -> Evidence:
+def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool: PoolManifest) -> Evidence:
     columns = np.array(
         [[name in pool.codes.get(code, ()) for code in present.tolist()] for name in pool.names], np.float32
     )
@@ -138,7 +141,7 @@ def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool:
     return Evidence(image, columns, spread, before)
 
 
-def _from_probabilities(image: sitk.Image, path: Path, pool: PoolTargets, kept: Collection[str]) -> Evidence:
+def _from_probabilities(image: sitk.Image, path: Path, pool: PoolManifest, kept: Collection[str]) -> Evidence:
     """Reads the file twice, one output at a time: first where any target is, then what all of them are there."""
     shape = image.GetSize()[::-1]
     anywhere, before = np.zeros(shape, bool), {}

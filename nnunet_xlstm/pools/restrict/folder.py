@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from tqdm import tqdm
 
 from nnunet_xlstm.datasets.dataset_json import NAME as DATASET_JSON
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
@@ -24,7 +23,9 @@ from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_text
 from nnunet_xlstm.io.tables import csv_text
 from nnunet_xlstm.io.write import json_text, remove_leftovers, replacing, write_text, write_together
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.parallel import for_each
+from nnunet_xlstm.pools.manifest import PoolManifest
+from nnunet_xlstm.pools.manifest_json import read_manifest
 from nnunet_xlstm.pools.restrict.case import Count, read_evidence, restrict_case
 from nnunet_xlstm.pools.restrict.painting import Request, Scan, left_out
 from nnunet_xlstm.pools.restrict.report import MASKS, NOT_FROM_MAPS, legend, make_report, table_of
@@ -55,7 +56,7 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
             "model's folder into it"
         )
     dataset = DatasetFile.read(file)
-    pool = PoolTargets.from_dataset_json(dataset.content, str(file))
+    pool = read_manifest(dataset.content, str(file))
     ending = dataset.file_ending()
     skipped = left_out(pool, Scan(request.modality, request.regions), request.source, request.universal)
     kept = [name for name in pool.names if name not in skipped]
@@ -71,14 +72,13 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
     protect_inputs(outputs, inputs)
     for folder in folders:
         remove_leftovers(folder)
-    counts: dict[str, dict[str, tuple[Count, Count]]] = {}
-    faults = []
-    for case, probabilities in tqdm(cases.items(), disable=not progress, desc="restrict"):
-        try:
-            counts[case] = _one_case(predictions, out, f"{case}{ending}", probabilities, pool, kept, request)
-        except DatasetError as error:
-            faults.append(str(error))
-    if faults:
+
+    def restrict_one(case: str) -> dict[str, tuple[Count, Count]]:
+        return _one_case(predictions, out, f"{case}{ending}", cases[case], pool, kept, request)
+
+    results = for_each(restrict_one, list(cases), desc="restrict", progress=progress, caught=(DatasetError,))
+    counts = dict(results)
+    if faults := [text for text in counts.values() if isinstance(text, str)]:
         raise DatasetError(_not_usable(faults, len(cases), out))
     report = make_report(pool, request, skipped, kept, cases, counts)
     texts = {
@@ -131,7 +131,7 @@ def _one_case(
     out: Path,
     name: str,
     probabilities: Path | None,
-    pool: PoolTargets,
+    pool: PoolManifest,
     kept: Sequence[str],
     request: Request,
 ) -> dict[str, tuple[Count, Count]]:

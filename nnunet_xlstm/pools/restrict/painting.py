@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_xlstm.pools.manifest import PoolSource, PoolTarget, PoolTargets
+from nnunet_xlstm.pools.manifest import PoolManifest
+from nnunet_xlstm.pools.mapping import SourceMapping
+from nnunet_xlstm.pools.spec import PoolTarget
 
 THRESHOLD = 0.5  # nnU-Net's own for regions
 
@@ -64,7 +66,7 @@ class LeftOut:
     out_of_scope: bool
 
 
-def left_out(pool: PoolTargets, scan: Scan, source: str | None = None, universal: bool = False) -> dict[str, LeftOut]:
+def left_out(pool: PoolManifest, scan: Scan, source: str | None = None, universal: bool = False) -> dict[str, LeftOut]:
     """The targets that are not written.
 
     Args:
@@ -90,7 +92,7 @@ def left_out(pool: PoolTargets, scan: Scan, source: str | None = None, universal
     return result
 
 
-def out_of_scope_targets(pool: PoolTargets, source: str) -> frozenset[str]:
+def out_of_scope_targets(pool: PoolManifest, source: str) -> frozenset[str]:
     """The targets that no scan of a source can contain, by its modality and its field of view."""
     return frozenset(name for name, row in left_out(pool, Scan(), source).items() if row.out_of_scope)
 
@@ -153,7 +155,7 @@ class Layer:
     own: bool
 
 
-def layers_of(pool: PoolTargets, source: PoolSource, kept: Collection[str]) -> list[Layer]:
+def layers_of(pool: PoolManifest, source: SourceMapping, kept: Collection[str]) -> list[Layer]:
     """In the order of painting. An id belongs to the deepest target that has it.
 
     A target whose ids all belong to parts of it (kidney: left and right) has none of its own.
@@ -178,14 +180,6 @@ def layers_of(pool: PoolTargets, source: PoolSource, kept: Collection[str]) -> l
             members, numbers = np.array(list(by_members)), np.array(list(by_members.values()))
             layers.append(Layer(names.index(name), numbers, members, bool(own)))
     return layers
-
-
-def same_targets(source: PoolSource) -> list[list[int]]:
-    """Ids that nothing tells apart, as they have the same targets; the lowest stands for all of them."""
-    found: dict[frozenset[str], list[int]] = {}
-    for i in sorted({i for ids in source.targets.values() for i in ids}):
-        found.setdefault(frozenset(t for t, ids in source.targets.items() if i in ids), []).append(i)
-    return [ids for ids in found.values() if len(ids) > 1]
 
 
 def paint(active: np.ndarray, probabilities: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
@@ -213,12 +207,12 @@ def paint(active: np.ndarray, probabilities: np.ndarray, layers: Sequence[Layer]
 # All targets ----------------------------------------------------------------------------------------------------------
 
 
-def including(pool: PoolTargets) -> dict[str, set[str]]:
+def including(pool: PoolManifest) -> dict[str, set[str]]:
     """Target -> those that hold every voxel of it, as its code says: an organ its lesions, a union its parts."""
     return {name: set(pool.codes[pool.painted[name]]) - {name} for name in pool.names}
 
 
-def masks_of(pool: PoolTargets, active: np.ndarray, kept: Collection[str]) -> np.ndarray:
+def masks_of(pool: PoolManifest, active: np.ndarray, kept: Collection[str]) -> np.ndarray:
     """Bool (targets, voxels): each target with all that is inside of it.
 
     What a deeper target brings along overrides what excludes it: two targets of a group never overlap.
@@ -236,7 +230,7 @@ def masks_of(pool: PoolTargets, active: np.ndarray, kept: Collection[str]) -> np
     return result
 
 
-def merged_of(pool: PoolTargets, active: np.ndarray) -> np.ndarray:
+def merged_of(pool: PoolManifest, active: np.ndarray) -> np.ndarray:
     """Numbers (voxels) of the deepest target there, counted from 1 in the order of the pool."""
     names = list(pool.names)
     result = np.zeros(active.shape[1], np.int64)

@@ -7,14 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.io.tables import text_table
+from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.restrict.case import Count, add_up
-from nnunet_xlstm.pools.restrict.painting import THRESHOLD, LeftOut, Request, including, layers_of, same_targets
+from nnunet_xlstm.pools.restrict.painting import THRESHOLD, LeftOut, Request, including, layers_of
 
 FORMAT = 1
 MASKS = "masks"
 COLUMNS = ("case", "target", "from", "why_left_out", "false_positive")
 COUNTED = tuple(f"{key}_{when}" for key in ("voxels", "components", "ml") for when in ("before", "after"))
+SHOWN = 8  # labels in one line
 NOT_FROM_MAPS = (
     "A merged map has one code per voxel, so these were decided when nnU-Net painted it: which of two targets that "
     "exclude each other is likelier, and what a target that is left out here was painted over. A target of parts "
@@ -24,7 +26,7 @@ NOT_FROM_MAPS = (
 
 
 def legend(
-    pool: PoolTargets, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
+    pool: PoolManifest, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
 ) -> dict[str, Any]:
     """What the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
     if native is not None:
@@ -50,7 +52,7 @@ def legend(
 
 
 def make_report(
-    pool: PoolTargets,
+    pool: PoolManifest,
     request: Request,
     skipped: Mapping[str, LeftOut],
     kept: Sequence[str],
@@ -89,7 +91,7 @@ def make_report(
             "cases": [case for case, path in cases.items() if path is None],
             "not_possible": NOT_FROM_MAPS if None in cases.values() else None,
         },
-        "ids_of_same_targets": same_targets(native) if native else [],
+        "ids_of_same_targets": native.same_targets() if native else [],
         "never_painted": _never_painted(pool, request, kept),
         "targets": {
             name: {
@@ -112,7 +114,7 @@ def make_report(
     }
 
 
-def _never_painted(pool: PoolTargets, request: Request, kept: Sequence[str]) -> dict[str, int]:
+def _never_painted(pool: PoolManifest, request: Request, kept: Sequence[str]) -> dict[str, int]:
     """Labels of the source that no target makes, or only one that is left out."""
     if request.native is None:
         return {}
@@ -131,3 +133,38 @@ def table_of(report: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
             values = [counts[when][key] for key in ("voxels", "components", "ml") for when in ("before", "after")]
             rows.append([*about, *(None if v is None else round(v, 6) for v in values)])
     return [*COLUMNS, *COUNTED], rows
+
+
+def text_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return sums per target, and what a user should know of the result, as lines of text."""
+    return _table(report) + [line for text in _remarks(report) for line in ("", text)]
+
+
+def _table(report: Mapping[str, Any]) -> list[str]:
+    """Sums per target, without those that are left out and were not predicted."""
+    rows = [["target", "cases", "after", "voxels", "after", "components", "after", "left out because"]]
+    for name, target in report["targets"].items():
+        before, after = target["before"], target["after"]
+        if target["why_left_out"] and not before["voxels"]:
+            continue
+        numbers = [str(row[key]) for key in ("cases", "voxels", "components") for row in (before, after)]
+        rows.append([name, *numbers, target["why_left_out"] or ""])
+    return text_table(rows)
+
+
+def _remarks(report: Mapping[str, Any]) -> list[str]:
+    false, lines = report["false_positives"], []
+    if report["modality"] is None and report["regions"] is None:
+        lines.append("Nothing is known of the scans, so nothing is suppressed: give --modality, --region or --source.")
+    else:
+        before, after = false["before"], false["after"]
+        lines.append(
+            f"false positives (what the scans cannot contain), before -> after: voxels {before['voxels']} -> "
+            f"{after['voxels']}, components {before['components']} -> {after['components']}"
+        )
+    for ids in report["ids_of_same_targets"]:
+        lines.append(f"The ids {', '.join(map(str, ids))} have the same targets: all are written as {ids[0]}.")
+    if never := list(report["never_painted"]):
+        more = f" and {len(never) - SHOWN} more" if len(never) > SHOWN else ""
+        lines.append(f"Labels that no target makes, and that are never written: {', '.join(never[:SHOWN])}{more}.")
+    return lines

@@ -89,7 +89,7 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
         lambda row: row.below("least_entropy_mean_target", 0.1),
         ("least_entropy_mean_target",),
         "one head (of an inner stage, or of the dense objective) puts everything on one prototype",
-        "Set centering to running or sinkhorn, set feature_stages to bottom, or set dense_weight to 0",
+        "Set centering to running or sinkhorn, set feature_stages to bottleneck, or set dense_weight to 0",
     ),
     (
         "constant_features",

@@ -119,7 +119,7 @@ def test_files_and_page(sets, tmp_path):
     assert float(overall[0]["mean over the data sets"]) == pytest.approx((ONE[0].mean() + TWO[0].mean()) / 2)
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "MM &amp; WHS" in page and "data sets themselves are not resampled" in page
-    assert "sets/ACDC/index.html" in page and found.answer.startswith("2 models on 2 data sets.")
+    assert "sets/ACDC/index.html" in page and found.conclusion.startswith("2 models on 2 data sets.")
     record = json.loads((out / "comparison.json").read_text())
     assert record["metrics"]["HD95"]["B"]["sets"]["ACDC"]["n"] == 6
     assert r"MM \& WHS" in (out / "table.tex").read_text()

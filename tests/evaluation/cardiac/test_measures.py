@@ -9,16 +9,15 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xlstm.cli.main import main
+from nnunet_xlstm.datasets.dataset_json import scored_labels
 from nnunet_xlstm.evaluation.cardiac.folder import pairs_by_suffix, pairs_by_table, read_bsa
 from nnunet_xlstm.evaluation.cardiac.measures import (
-    agreement,
     find_structures,
     flags,
     measure,
     measure_phase,
     quantities,
 )
-from nnunet_xlstm.evaluation.classes import Classes
 
 LABELS = {"background": 0, "RV": 1, "MYO": 2, "LV": 3}
 STRUCTURES = {"LV": (3,), "RV": (1,), "MYO": (2,)}
@@ -116,20 +115,6 @@ def test_references(folder, capsys):
     assert "limits of agreement" in capsys.readouterr().out
 
 
-def test_agreement():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(150, 40, 30)
-    ours = truth + rng.normal(2, 5, 30)
-    row = agreement([*ours, math.nan, 7.0], [*truth, 5.0, math.nan])
-    assert row["n"] == 30 and row["bias"] == pytest.approx((ours - truth).mean())
-    assert row["loa_high"] - row["loa_low"] == pytest.approx(2 * 1.96 * (ours - truth).std(ddof=1))
-    assert row["r"] == pytest.approx(np.corrcoef(ours, truth)[0, 1])
-    assert row["mean_absolute"] == pytest.approx(np.abs(ours - truth).mean())
-    assert agreement(truth, truth)["bias"] == 0 and agreement(truth, truth)["r"] == pytest.approx(1)
-    assert math.isnan(agreement([1, 1, 1], [1, 2, 3])["r"]) and agreement([], [])["n"] == 0
-    assert math.isnan(agreement([2], [1])["sd"]) and agreement([2], [1])["bias"] == 1
-
-
 def test_flags(tmp_path):
     ed, es = heart(50, 40, 0), heart(60, 0, 10)
     ed[0, 0, 0], es[-1, 0, 0] = 3, 3
@@ -193,12 +178,12 @@ def test_missing_structure_is_null(folder, capsys):
     ids=["ACDC", "cavities", "MM-WHS", "phantom", "TotalSegmentator", "region"],
 )
 def test_structures_by_name(labels, expected):
-    found = find_structures(Classes.from_dataset({"labels": {"background": 0, **labels}}), {})
+    found = find_structures(scored_labels({"background": 0, **labels}), {})
     assert {name: tuple(ids) for name, ids in found.items()} == expected
 
 
 def test_structures_as_chosen():
-    classes = Classes.from_dataset({"labels": {"background": 0, "pool": 4, "wall": 5, "RV": 6}})
+    classes = scored_labels({"background": 0, "pool": 4, "wall": 5, "RV": 6})
     assert find_structures(classes, {"LV": "pool", "MYO": "5"}) == {"LV": (4,), "RV": (6,), "MYO": (5,)}
     assert find_structures(None, {"RV": "2,3", "LV": None}) == {"RV": (2, 3)}
     for chosen, message in (
@@ -209,14 +194,14 @@ def test_structures_as_chosen():
         with pytest.raises(ValueError, match=message):
             find_structures(classes, chosen)
     with pytest.raises(ValueError, match="no ventricle among the labels .*--lv and --rv"):
-        find_structures(Classes.from_dataset({"labels": {"background": 0, "liver": 1}}), {})
+        find_structures(scored_labels({"background": 0, "liver": 1}), {})
     # In training with regions the left ventricle may hold its wall: its volume would not be that of the cavity.
-    regions = Classes.from_dataset({"labels": {"background": 0, "LV": [2, 3], "MYO": 2, "RV": 1}})
+    regions = scored_labels({"background": 0, "LV": [2, 3], "MYO": 2, "RV": 1})
     with pytest.raises(ValueError, match=r"LV = \[2, 3\] and MYO = \[2\] both hold the label 2.*--lv and --myo"):
         find_structures(regions, {})
     assert find_structures(regions, {"LV": "3"}) == {"LV": (3,), "RV": (1,), "MYO": (2,)}
     with pytest.raises(ValueError, match="LV and LVC could both .* choose with --lv"):
-        find_structures(Classes.from_dataset({"labels": {"background": 0, "LV": 1, "LVC": 2}}), {})
+        find_structures(scored_labels({"background": 0, "LV": 1, "LVC": 2}), {})
 
 
 def test_pairs(folder):

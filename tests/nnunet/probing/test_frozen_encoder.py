@@ -1,4 +1,4 @@
-"""The frozen encoder over whole images and tiles, in 2D and 3D, and its arms."""
+"""The frozen encoder over whole images and tiles, in 2D and 3D, and its encoders."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xlstm.choices import ENCODERS
 from nnunet_xlstm.nnunet.checkpoints import pretraining
-from nnunet_xlstm.nnunet.probing import frozen_encoder
 from nnunet_xlstm.nnunet.probing.frozen_encoder import FrozenEncoder, Pretrained
 from nnunet_xlstm.pretraining.probe import LinearModel
 
@@ -75,9 +75,9 @@ def test_chosen_stages():
         made(stages=[3]).extract(image, voxels((2, 2, 2)), rng)
 
 
-def test_arms(pretrained_file):
+def test_encoders(pretrained_file):
     pretrained = Pretrained.read(pretrained_file)
-    trained, untrained, permuted = (pretrained.encoder(arm, 0).state_dict() for arm in frozen_encoder.ARMS)
+    trained, untrained, permuted = (pretrained.encoder(encoder_name, 0).state_dict() for encoder_name in ENCODERS)
     content = pretraining.read(pretrained_file)["network_weights"]
     name = "stages.0.convs.0.conv1.all_modules.0.weight"
     assert torch.equal(trained[name], content[f"encoder.{name}"])

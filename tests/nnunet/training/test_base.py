@@ -89,7 +89,7 @@ def test_recipes():
     [
         ("nnUNetTrainerFinetuneFrozen", 1e-4, "decoder", "heartseg", None, None),
         ("nnUNetTrainerFinetune_SegSync", 1e-5, "all", "segsync", 2, [128, 128, 128]),
-        ("nnUNetTrainerFinetuneBottom", 1e-5, "bottom", "segsync", 2, [128, 128, 128]),
+        ("nnUNetTrainerFinetuneBottom", 1e-5, "bottleneck", "segsync", 2, [128, 128, 128]),
     ],
 )
 def test_the_papers_fine_tune_for_1000_epochs_at_one_rate(name, rate, learns, augmentation, batch, patch, make):

@@ -294,7 +294,7 @@ def test_local_views_and_frames_that_cannot_be(make):
 
     with pytest.raises(ValueError, match="give 3 numbers"):
         start(n_local_crops=1, local_patch_size=[16, 16])
-    with pytest.raises(ValueError, match="one cell at the bottom"):
+    with pytest.raises(ValueError, match="one cell at the bottleneck"):
         start(n_local_crops=1, local_patch_size=[4, 4, 4])
     with pytest.raises(ValueError, match="no case of this data set has another frame"):
         start(frames="pair")

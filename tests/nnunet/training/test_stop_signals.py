@@ -1,12 +1,18 @@
 """Signals to whole process groups: trainings in real processes end with a checkpoint, on one rank and on two."""
 
+import ctypes
 import json
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from support.training_runs import NEEDS_PROC
+
+from nnunet_xlstm.nnunet.training.stop_signals import StopSignals
 
 pytestmark = [pytest.mark.slow, NEEDS_PROC]
 
@@ -28,6 +34,40 @@ def test_a_signal_to_the_group_of_two_ranks(start, trainer, phase, number):
     assert run.wait_for_the_end() == -number
     assert [report["exit"] for report in run.reports()] == [128 + number] * 2
     assert run.checkpoint()["current_epoch"] == 0
+
+
+def parent_of_many_threads(connection) -> None:
+    """Fork a rank, as torch does, and die of the signal that both get."""
+    os.setsid()
+    for _ in range(20):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    multiprocessing.get_context("fork").Process(target=rank, args=(connection,)).start()
+    time.sleep(60)
+
+
+def rank(connection) -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG, as torch sets it
+    stop_signals, parent = StopSignals(), os.getppid()
+    stop_signals.install(interrupts=True)
+    connection.send(os.getpgid(0))
+    try:
+        while os.getppid() == parent:
+            time.sleep(0.001)
+        connection.send(stop_signals.received)
+    except KeyboardInterrupt:
+        connection.send("interrupted")
+
+
+def test_the_many_threads_of_a_dying_parent_are_no_second_interrupt():
+    """Linux sends SIGINT for each of them while its process still is the parent."""
+    context = multiprocessing.get_context("fork")
+    for _ in range(5):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=parent_of_many_threads, args=(theirs,))
+        process.start()
+        os.killpg(ours.recv(), signal.SIGUSR1)
+        process.join()
+        assert ours.recv() == signal.SIGUSR1
 
 
 def ignored(pid: int) -> set[int]:

@@ -74,7 +74,7 @@ def test_from_a_sequence_to_a_network_for_volumes(
     for name in ("raw", "preprocessed"):
         monkeypatch.setenv(f"nnUNet_{name}", str(nnunet_tree / name))
     write_cines(tmp_path / "in", slices, frames)
-    command = ["unlabelled", "--input", str(tmp_path / "in"), "--modality", "MR", "-d", str(number), "--time", mode]
+    command = ["unlabelled", "-i", str(tmp_path / "in"), "--modality", "MR", "-d", str(number), "--time", mode]
     assert main(command) == 0
     plan_and_preprocess(number, check=True)
     dataset = f"Dataset{number}_Unlabelled"

@@ -47,7 +47,7 @@ def test_the_encoder_arrives_whole_and_the_decoder_starts_anew(run_adapt, pretra
     assert all(torch.equal(old[k], v) for k, v in encoder(new).items())
     fresh = Target.read("901", PLANS, "3d_fullres").network(0).state_dict()
     assert all(torch.equal(fresh[k], v) for k, v in new.items() if k.startswith("decoder."))
-    assert {row["action"] for row in report["rows"] if row["part"] == "decoder"} == {"missing"}
+    assert {row["action"] for row in report["rows"] if row["stage"] == "decoder"} == {"missing"}
     own = torch.load(tmp_path / "adapted.pth", weights_only=True)["nnunet_xlstm"]
     assert own["report"]["share"] == 1.0 and own["lineage"][-1]["sha256"] == sha256(pretrained_file)
     run_adapt("--seed", 3)
@@ -170,7 +170,7 @@ def test_what_adapt_made_is_no_source(run_adapt, tmp_path):
     assert code == 1 and "give what it came from, checkpoint_final.pth" in text
 
 
-def test_a_twin_is_another_network(run_adapt, transfer_folder):
+def test_an_ablation_is_another_network(run_adapt, transfer_folder):
     change(transfer_folder, lambda p: kwargs(p).update(xlstm_from_stage=None))
     code, _, text = run_adapt()
     assert code == 1 and "xlstm_from_stage" in text
@@ -181,14 +181,14 @@ def test_a_twin_is_another_network(run_adapt, transfer_folder):
 def test_too_little_arrives(run_adapt, transfer_folder):
     change(transfer_folder, lambda p: kwargs(p).update(features_per_stage=[8, 16, 24]))
     code, _, text = run_adapt()
-    assert code == 1 and "of the numbers in the encoder come from the source" in text and "--min-loaded" in text
+    assert code == 1 and "of the parameters in the encoder come from the source" in text and "--min-loaded" in text
     code, report, _ = run_adapt("--min-loaded", "0.01")
     assert code == 0 and 0.01 < report["share"] < 0.9
     assert {"loaded", "skipped"} <= {row["action"] for row in report["rows"]}
 
 
 def test_the_bottom_alone(run_adapt, pretrained_file, tmp_path):
-    code, report, _ = run_adapt("--scope", "bottom")
+    code, report, _ = run_adapt("--scope", "bottleneck")
     assert code == 0 and report["wanted"] == ["encoder.stages.2"]
     old, new = weights(pretrained_file), weights(tmp_path / "adapted.pth")
     last = [k for k in encoder(new) if k.startswith("encoder.stages.2.")]

@@ -57,13 +57,13 @@ def test_a_checkpoint_that_lacks_what_plans_need(run_plan_like, pretrained_file,
 @pytest.mark.parametrize(
     "key, value, words",
     [
-        ("patch_size", [16, 0, 16], "must be 2 or 3 whole numbers"),
-        ("patch_size", "16", "must be 2 or 3 whole numbers"),
-        ("spacing", [1.0, float("nan"), 1.0], "must be 2 or 3 positive numbers"),
+        ("patch_size", [16, 0, 16], "patch_size[1] is 0; give a whole number from 1 on"),
+        ("patch_size", "16", 'patch_size is "16"; give null, or a list of 2 or 3 entries'),
+        ("spacing", [1.0, float("nan"), 1.0], "spacing[1] is NaN; give a number from 0.0001 to 100000"),
         ("spacing", [1.0, 1.0], "differ in their number of axes"),
         ("use_mask_for_norm", [True, False], "one entry for each of the 1 channels"),
-        ("batch_size", 0, "must be a whole number"),
-        ("architecture", {"network_class_name": "a.B"}, "architecture lacks 'arch_kwargs'"),
+        ("batch_size", 0, "batch_size is 0; give a whole number from 1 on"),
+        ("architecture", {"network_class_name": "a.B"}, 'architecture: key "arch_kwargs" is missing; give an object'),
     ],
 )
 def test_odd_values_have_words(key, value, words, run_plan_like, pretrained_file, tmp_path):

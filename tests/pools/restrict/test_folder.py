@@ -17,8 +17,9 @@ from support.raw_datasets import claiming, cut, sheared, zero_pixdim
 from nnunet_xlstm.catalogue.entries import load_pool, shipped_pools
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io import write as files
-from nnunet_xlstm.pools.codes import make_codes
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.pools.manifest import make_manifest
+from nnunet_xlstm.pools.manifest_json import header_of, read_manifest
+from nnunet_xlstm.pools.mapping import SourceMapping
 from nnunet_xlstm.pools.restrict import folder as restrict_files
 from nnunet_xlstm.pools.restrict.folder import restrict_folder
 from nnunet_xlstm.pools.restrict.painting import (
@@ -32,6 +33,7 @@ from nnunet_xlstm.pools.restrict.painting import (
     merged_of,
     paint,
 )
+from nnunet_xlstm.pools.spec import PoolTarget
 
 ABDOMEN = {  # target -> group, in the order of painting
     "liver": "organ",
@@ -62,7 +64,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def pool(dataset):
-    return PoolTargets.from_dataset_json(dataset)
+    return read_manifest(dataset)
 
 
 def native(pool, source, columns, scan=Scan()):  # noqa: B008 (immutable)
@@ -112,7 +114,7 @@ def test_one_voxel(pool, source, probabilities, expected):
 
 def test_a_lesion_in_two_organs_takes_the_organ_that_is_nearer():
     groups = {"a": "organ", "b": "organ", "lesion": "lesion"}
-    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, {"S": {"a": [1, 2], "b": [3, 4], "lesion": [2, 4]}}))
+    pool = read_manifest(make_dataset_json(groups, {"S": {"a": [1, 2], "b": [3, 4], "lesion": [2, 4]}}))
     assert voxel(pool, "S", a=0.4, b=0.3, lesion=0.9) == 2
     assert voxel(pool, "S", a=0.3, b=0.9, lesion=0.9) == 4
 
@@ -120,7 +122,7 @@ def test_a_lesion_in_two_organs_takes_the_organ_that_is_nearer():
 def test_a_union_that_is_listed_after_its_parts_does_not_hide_them():
     groups = {"left": "organ", "right": "organ", "lungs": "organ"}
     source = {"left": [1], "right": [2], "lungs": [1, 2]}
-    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, {"S": source}, (), [["left", "right"]]))
+    pool = read_manifest(make_dataset_json(groups, {"S": source}, (), [["left", "right"]]))
     assert [voxel(pool, "S", lungs=0.9, **{side: 0.6}) for side in ("left", "right")] == [1, 2]
     active, _ = compete(np.array([[0.9], [0.1], [0.9]]), pool.names, pool.names, pool.exclusive)
     assert merged_of(pool, active).tolist() == [1]
@@ -135,7 +137,7 @@ def test_a_target_that_is_left_out_gives_its_own_ids_to_nobody(pool):
     mr = Scan("MR")
     assert left_out(pool, mr, "LiverSet").keys() == set(pool.names) - {"liver", "liver_tumor"}
     groups = ABDOMEN | {"liver_tumor": ("lesion", ["CT"], ["abdomen"])}
-    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, SOURCES, OVER))
+    pool = read_manifest(make_dataset_json(groups, SOURCES, OVER))
     column = np.full((len(pool.names), 2), 0.1)
     column[pool.names.index("liver_tumor")] = 0.9
     column[pool.names.index("liver"), 1] = 0.9
@@ -146,13 +148,13 @@ def test_a_union_without_ids_takes_those_of_organs_that_may_be_there():
     """Not those of its lesions, nor of parts that are left out."""
     groups = {"kidney": "organ", "left": ("organ", ["CT"], ["abdomen"]), "right": "organ", "cyst": "lesion"}
     source = {"kidney": [1, 2, 3], "left": [1], "right": [2], "cyst": [3]}
-    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, {"S": source}))
+    pool = read_manifest(make_dataset_json(groups, {"S": source}))
     assert voxel(pool, "S", kidney=0.9, left=0.3, right=0.2, cyst=0.4) == 1
     column = np.array([[0.9], [0.4], [0.2], [0.1]])
     assert native(pool, "S", column).tolist() == [1]
     assert native(pool, "S", column, Scan("MR")).tolist() == [2]
     only_lesions = {"kidney": [1, 2], "cyst": [1], "left": [2]}
-    pool = PoolTargets.from_dataset_json(make_dataset_json(groups, {"S": only_lesions}))
+    pool = read_manifest(make_dataset_json(groups, {"S": only_lesions}))
     assert native(pool, "S", column, Scan("MR")).tolist() == [1]
 
 
@@ -160,7 +162,7 @@ def test_what_a_lesion_brings_along_overrides_what_excludes_it():
     groups = {"liver": "organ", "spleen": "organ", "liver_tumor": "lesion"}
     source = {"liver": [1, 2], "liver_tumor": [2], "spleen": [3]}
     dataset = make_dataset_json(groups, {"S": source}, [["liver", "liver_tumor"]], [["liver", "spleen"]])
-    pool = PoolTargets.from_dataset_json(dataset)
+    pool = read_manifest(dataset)
     active, _ = compete(np.array([[0.2, 0.2], [0.9, 0.9], [0.6, 0.1]]), pool.names, pool.names, pool.exclusive)
     assert masks_of(pool, active, pool.names).astype(int).tolist() == [[1, 0], [0, 1], [1, 0]]
 
@@ -193,8 +195,8 @@ def random_pool(rng):
 def test_round_trip(seed):
     rng = np.random.default_rng(seed)
     dataset = random_pool(rng)
-    pool = PoolTargets.from_dataset_json(dataset)
-    assert pool.to_json() == dataset["pool"]
+    pool = read_manifest(dataset)
+    assert json.loads(json.dumps(header_of(pool)["pool"])) == dataset["pool"]
     for name, source in pool.sources.items():
         labels = rng.choice([0, *{i for ids in source.targets.values() for i in ids}], 300)
         for doubt in (None, rng):
@@ -205,12 +207,15 @@ def test_round_trip(seed):
 def test_shipped_pools_give_back_the_labels_of_all_their_sources(name):
     """From probabilities and from stock nnU-Net's merged map."""
     plan = load_pool(name)
-    groups = {target.name: target.group for target in plan.targets}
-    codes = make_codes(list(groups), groups, [source.targets for source in plan.sources], plan.over)
+    targets = [PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets]
+    mappings = {
+        source.dataset.name: SourceMapping(modality="CT", labels={}, targets=source.targets) for source in plan.sources
+    }
+    order = make_manifest(targets, mappings, plan.over).names
     rows = {target.name: (target.group, target.modality, target.region) for target in plan.targets}
     sources = {source.dataset.name: source.targets for source in plan.sources}
-    dataset = make_dataset_json({t: rows[t] for t in codes.order}, sources, plan.over, plan.exclusive)
-    pool = PoolTargets.from_dataset_json(dataset)
+    dataset = make_dataset_json({t: rows[t] for t in order}, sources, plan.over, plan.exclusive)
+    pool = read_manifest(dataset)
     for source, targets in sources.items():
         labels = np.array(sorted({i for ids in targets.values() for i in ids}))
         p = ideal(dataset, source, labels)
@@ -277,7 +282,7 @@ BODY_SOURCES = {
 
 
 def test_suppression():
-    pool = PoolTargets.from_dataset_json(make_dataset_json(BODY, BODY_SOURCES))
+    pool = read_manifest(make_dataset_json(BODY, BODY_SOURCES))
 
     def out_of_scope_targets(*args, **kwargs):
         return {name for name, row in left_out(pool, *args, **kwargs).items() if row.out_of_scope}
@@ -352,10 +357,10 @@ def test_saved_probabilities_are_of_the_original_grid_in_the_order_of_the_target
 
 def test_order_survives_the_way_nnunet_saves_dataset_json(tmp_path, dataset):
     save_json(dataset, str(tmp_path / "kept.json"), sort_keys=False)
-    PoolTargets.from_dataset_json(load_json(str(tmp_path / "kept.json")))
+    read_manifest(load_json(str(tmp_path / "kept.json")))
     save_json(dataset, str(tmp_path / "sorted.json"))
     with pytest.raises(ValueError, match="in their order"):
-        PoolTargets.from_dataset_json(load_json(str(tmp_path / "sorted.json")))
+        read_manifest(load_json(str(tmp_path / "sorted.json")))
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -658,7 +663,7 @@ def test_damaged_folders(tmp_path, dataset):
             restrict_folder(where, to, request)
         return str(caught.value)
 
-    assert 'no source "Liver"; it has LiverSet, KidneySet' in error(Request("Liver"))
+    assert 'source "Liver" is unknown (did you mean LiverSet?); use LiverSet, KidneySet' in error(Request("Liver"))
     assert "is the folder of the predictions" in error(to=tmp_path / "." / "in")
     assert "has no dataset.json" in error(where=tmp_path)
     sitk.WriteImage(sitk.GetImageFromArray(np.full((2, 3, 4), 99, np.uint8)), str(folder / "a.nii.gz"))

@@ -123,7 +123,7 @@ def test_loss_equals_the_naive_loop(distance):
         dino_weight=0.0,
         dense_weight=1.0,
         dense_distance=distance,
-        feature_stages="bottom",
+        feature_stages="bottleneck",
         centering="none",
         dense_points=6,
     )

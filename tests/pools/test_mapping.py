@@ -16,7 +16,7 @@ from nnunet_xlstm.datasets.case_index import read_pool_cases
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.pools.build import build_pool
 from nnunet_xlstm.pools.check import check_pool
-from nnunet_xlstm.pools.manifest import PoolTargets
+from nnunet_xlstm.pools.manifest_json import read_manifest
 
 TARGETS = [
     {"name": "liver", "group": "organ"},
@@ -85,7 +85,7 @@ def test_images_by_reference_and_labels_as_regions(raw, verify_dataset_integrity
     rows = read_pool_cases(dataset.folder / "pool_cases.json").cases
     assert rows["Dataset003_Liver_l4"].valid == ("liver", "tumour")
     assert rows["Dataset008_Vessel_v0"].valid == ("tumour", "vessel")
-    pool = PoolTargets.from_dataset_json(found, "here")
+    pool = read_manifest(found, "here")
     assert pool.names == ("liver", "vessel", "tumour") and pool.codes[4] == ("liver", "tumour")
     assert pool.sources["Dataset003_Liver"].labels == {"liver": 1, "cancer": 2}
     assert pool.sources["Dataset003_Liver"].targets == {"liver": (1, 2), "tumour": (2,)}
@@ -110,28 +110,28 @@ def test_building_again_changes_nothing_and_a_new_mapping_everything_it_must(raw
 @pytest.mark.parametrize("killed_after", [0, 1, 3])
 def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw, monkeypatch, killed_after):
     build(raw, LIVER, VESSEL)
-    real = raw_build.run_jobs
+    real = raw_build.for_each
 
-    def killed(jobs, processes):
-        for i, result in enumerate(real(jobs, processes)):
+    def killed(*args, **options):
+        for i, result in enumerate(real(*args, **options)):
             if i == killed_after:
                 raise KeyboardInterrupt
             yield result
 
-    monkeypatch.setattr(raw_build, "run_jobs", killed)
+    monkeypatch.setattr(raw_build, "for_each", killed)
     monkeypatch.setattr(raw_build, "SAVE_SECONDS", -1)
     changed = LIVER | {"targets": {"tumour": [1], "liver": [2]}}
     with pytest.raises(KeyboardInterrupt):
         build(raw, changed, VESSEL, over=[])
     folder = raw / "Dataset050_Mix"
     found = json.loads((folder / "dataset.json").read_text())
-    pool = PoolTargets.from_dataset_json(found, "here")
+    pool = read_manifest(found, "here")
     liver = {case: row for case, row in found["dataset"].items() if "Liver" in case}
     assert len(liver) == killed_after and len(found["dataset"]) == found["numTraining"] == killed_after + 5
     for row in liver.values():
         values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / row["label"]))))
         assert {pool.codes[code] for code in values.tolist() if code} == {("tumour",), ("liver",)}
-    monkeypatch.setattr(raw_build, "run_jobs", real)
+    monkeypatch.setattr(raw_build, "for_each", real)
     ended = tree(build(raw, changed, VESSEL, over=[]).folder)
     expected = tree(build(raw, changed, VESSEL, over=[], number=51).folder)
     assert {n: d for n, (d, _) in ended.items()} == {n: d for n, (d, _) in expected.items()}
@@ -191,7 +191,7 @@ def test_converted_ids_are_joined_by_name(raw):
     path = raw.parent / "POOL.json"
     path.write_text(json.dumps({"name": "Heart", "pool": "pool_cardiac", "sources": [heart]}))
     dataset, _ = build_pool(path, 61)
-    pool = PoolTargets.from_dataset_json(content(dataset), "here")
+    pool = read_manifest(content(dataset), "here")
     ids = pool.sources["Dataset060_MMWHS"].targets
     assert set(ids) == set(entry.targets) & set(pool.names) and max(max(i) for i in ids.values()) == len(names)
     wrong = {f"{label}?": i for label, i in names.items()} | {"more": 8}
@@ -211,7 +211,7 @@ def test_a_pool_of_the_catalogue_chooses_the_targets_of_its_sources(raw):
         path.write_text(json.dumps({"name": name, "pool": name, "sources": [total]}))
         dataset, _ = build_pool(path, number)
         (wanted,) = (s.targets for s in load_pool(name).sources if s.dataset.name == "TotalSegmentator_v1")
-        found = PoolTargets.from_dataset_json(content(dataset), "here").sources["Dataset070_Total"].targets
+        found = read_manifest(content(dataset), "here").sources["Dataset070_Total"].targets
         assert {target: list(ids) for target, ids in found.items()} == wanted
     assert "esophagus" not in wanted and "inferior_vena_cava" in wanted
 
@@ -220,7 +220,7 @@ def test_a_source_of_labels_and_regions(raw):
     cases = {f"b{i}": (1, 2, 3) for i in range(2)}
     raw_dataset(raw / "Dataset082_BraTS", {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}, cases)
     row = {"dataset": "Dataset082_BraTS", "modality": "MR", "targets": {"tumour": [1, 2, 3], "vessel": [3]}}
-    pool = PoolTargets.from_dataset_json(content(build(raw, LIVER, row)), "here")
+    pool = read_manifest(content(build(raw, LIVER, row)), "here")
     assert pool.sources["Dataset082_BraTS"].labels == {"enhancing": 3, "1": 1, "2": 2}
 
 
@@ -267,18 +267,18 @@ def test_a_missing_label_map(raw):
 
 @pytest.mark.parametrize(("more", "row", "said"), [
     ({"pool": "pool_tumour"}, LIVER, "pool and over are both given"),
-    ({"targets": []}, LIVER, "targets"),
-    ({"targets": [{"name": "liver", "group": "bone"}]}, LIVER, "targets, 1: group"),
+    ({"targets": []}, LIVER, r"targets is \[\]; give a list of at least 1"),
+    ({"targets": [{"name": "liver", "group": "bone"}]}, LIVER, r'targets\[0\].group is "bone"; give one of organ'),
     ({"targets": [{"name": "ignore"}], "over": []}, LIVER, "keeps the name ignore"),
     ({"targets": [{"name": "liver"}] * 2, "over": []}, LIVER, "listed twice"),
-    ({"over": [["liver", "cancer"]]}, LIVER, 'over: there is no target "cancer"'),
-    ({"over": [["liver"]]}, LIVER, "over:"),
-    ({"merge": "some"}, LIVER, "merge"),
-    ({}, {"dataset": "Dataset003_Liver", "modality": "CT"}, "which of its labels make the targets"),
+    ({"over": [["liver", "cancer"]]}, LIVER, 'over: target "cancer" is unknown; use liver, tumour'),
+    ({"over": [["liver"]]}, LIVER, r"over\[0\] is"),
+    ({"merge": "some"}, LIVER, 'merge is "some"; give one of'),
+    ({}, {"dataset": "Dataset003_Liver", "modality": "CT"}, r"sources\[0\]: which labels make the targets"),
     ({}, LIVER | {"catalogue": "Liver"}, "catalogue: The catalogue has no data set"),
-    ({}, LIVER | {"targets": {"lever": [1]}}, '"lever" is no target'),
-    ({}, LIVER | {"targets": {"liver": [0]}}, "list different label ids"),
-    ({}, LIVER | {"targets": {"liver": [9]}}, "id 9, which its dataset.json has not"),
+    ({}, LIVER | {"targets": {"lever": [1]}}, 'targets: target "lever" is unknown .did you mean liver'),
+    ({}, LIVER | {"targets": {"liver": [0]}}, r"sources\[0\].targets.liver\[0\] is 0; give a whole number from 1"),
+    ({}, LIVER | {"targets": {"liver": [9]}}, "targets name the id 9; give ids of its dataset.json"),
     ({}, LIVER | {"targets": {}}, "labels none of the pool's targets"),
 ])  # fmt: skip
 def test_faults_of_the_file(raw, more, row, said):
@@ -362,14 +362,14 @@ def test_files_that_macos_left_are_no_cases(raw):
 @pytest.mark.parametrize(("wrong", "said"), [
     ([], "dataset.json: holds a list; it must hold an object"),
     ({"labels": {"liver": 1, "cancer": 2}}, '`labels` of its dataset.json has no "background": 0'),
-    ({"labels": {"background": 0, "liver": None}}, "label 'liver' is None; use a whole number from 0 on, or a list"),
-    ({"labels": {"background": 0, "liver": "1"}}, "label 'liver' is '1'; use a whole number from 0 on, or a list"),
-    ({"labels": {"background": 0, "liver": [1, "two"]}}, "label 'liver' is .*; use a whole number from 0 on"),
-    ({"labels": {"background": 0, "liver": 1, "ignore": "2"}}, "label 'ignore' is '2'; use a whole number from 0 on"),
-    ({"labels": {"background": 0, "liver": [0, 1]}}, "label 'liver' is .*, which holds the background, 0; take it out"),
-    ({"file_ending": None}, "file_ending is None; write one"),
-    ({"dataset": []}, "`dataset` of dataset.json must hold case ->"),
-    ({"dataset": {"l0": "l0.nii.gz"}}, "`dataset` of dataset.json must hold case ->"),
+    ({"labels": {"background": 0, "liver": None}}, "labels.liver is null; give a whole number from 0 to 214748"),
+    ({"labels": {"background": 0, "liver": "1"}}, 'labels.liver is "1"; give a whole number from 0 to 2147483647, or'),
+    ({"labels": {"background": 0, "liver": [1, "two"]}}, r'labels.liver\[1\] is "two"; give a whole number'),
+    ({"labels": {"background": 0, "liver": 1, "ignore": "2"}}, 'labels.ignore is "2"; give a whole number'),
+    ({"labels": {"background": 0, "liver": [0, 1]}}, "labels.liver is .*, which holds the background, 0; take it out"),
+    ({"file_ending": None}, "file_ending is null; give an ending"),
+    ({"dataset": []}, r"dataset is \[\]; give an object case ->"),
+    ({"dataset": {"l0": "l0.nii.gz"}}, 'dataset.l0 is "l0.nii.gz"; give an object with images, label'),
 ])  # fmt: skip
 def test_faults_of_a_source(raw, wrong, said):
     path = raw / "Dataset003_Liver" / "dataset.json"
