@@ -55,15 +55,15 @@ class PoolTrainer(BaseTrainer):
         pool = read_pool_cases(path) if path.is_file() else None
         if pool is None or any(row.valid is None for row in pool.cases.values()):
             raise ConfigError(
-                f"{type(self).__name__} trains on a pool with labels, which {self.plans_manager.dataset_name} is not "
-                f"({path} {'says nothing of targets' if pool else 'is missing'}): make one with `nnunet_xlstm pool "
-                "build`, or use another -tr"
+                f"{self.plans_manager.dataset_name} is not a labelled pool: {path} "
+                f"{'lists no targets' if pool else 'is missing'}. {type(self).__name__} trains on one; make it with "
+                "`nnunet_xlstm pool build`, or use another -tr"
             )
         for case, row in pool.cases.items():
             if unknown := set(row.valid) - set(self.targets):
                 raise ConfigError(
-                    f"{path}: case {case} has the target {min(unknown)}, which dataset.json has not; build the pool "
-                    "again, then plan and preprocess with --clean"
+                    f"{path}: target {min(unknown)} of case {case} is missing from dataset.json; build the pool again, "
+                    "then plan and preprocess with --clean"
                 )
         return pool
 
