@@ -17,7 +17,7 @@ from nnunet_xlstm.imaging.checks import check_image
 from nnunet_xlstm.imaging.dicom.series import Reasons, pixel_reader, plan_series, read_volume
 from nnunet_xlstm.imaging.images import TIFF, frame_interval, read_image
 from nnunet_xlstm.imaging.integrity import PICTURES
-from nnunet_xlstm.imaging.single_slice import as_grey, as_volume
+from nnunet_xlstm.imaging.single_slice import as_gray, as_volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     if scan.dicom:
         return _volumes_of_series(scan, modality)
     stored = read_image(Path(scan.path))
-    image = as_grey(stored)
+    image = as_gray(stored)
     check_image(image)
     dimension = image.GetDimension()
     has_spacing = dimension > 2 or not scan.path.lower().endswith((*PICTURES, *TIFF))

@@ -113,7 +113,7 @@ def score_pairs(
     return tuple({p.case: found[p.case] for p in pairs if p.case in found} for found in (scores, failed))
 
 
-def summarise(
+def summarize(
     pairs: Sequence[Pair],
     results: Sequence[CaseScores],
     classes: Labels,
