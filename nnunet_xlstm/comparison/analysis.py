@@ -114,7 +114,7 @@ class MetricResult:
 
 
 def choose_metrics(models: ModelScores, asked: Sequence[str]) -> list[str]:
-    """The metrics to compare.
+    """Return the metrics to compare.
 
     Raises:
         DatasetError: one of those asked for is unknown, has no better and worse, or has no values.
@@ -216,7 +216,7 @@ def _sd(row: np.ndarray) -> float:
 def comparable_units(
     values: np.ndarray, failed: np.ndarray, metric: str, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values as (models, units), missing ones dealt with; the case and the class (indices) of each unit.
+    """Return values as (models, units), missing ones dealt with; the case and the class (indices) of each unit.
 
     Args:
         values, failed: (models, cases, classes).
@@ -241,7 +241,7 @@ def _as_units(values: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.nd
 
 
 def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
-    """Mean of the known values of each group, (rows, groups), in the order in which the groups occur.
+    """Return mean of the known values of each group, (rows, groups), in the order in which the groups occur.
 
     Args:
         values: (rows, entries). groups: the group of each entry.
@@ -271,7 +271,7 @@ def _paired(
 def _differences(
     models: int, paired: np.ndarray, paired_of: Sequence[Hashable], settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean paired difference, its interval and the number of units; see MetricResult. The diagonal is 0."""
+    """Return mean paired difference, its interval and the number of units; see MetricResult. The diagonal is 0."""
     mean, bounds, n = np.zeros((models, models)), np.zeros((2, models, models)), np.zeros((models, models), int)
     first, second = np.triu_indices(models, 1)
     if not first.size:

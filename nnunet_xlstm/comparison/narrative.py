@@ -26,7 +26,7 @@ def units_text(settings: Settings, subjects: Sequence[str] | None) -> str:
 
 
 def significance_text(result: MetricResult, settings: Settings, subjects: Sequence[str] | None) -> str:
-    """The test, its units, the family of the correction, alpha, and whether it can show anything."""
+    """Return the test, its units, the family of the correction, alpha, and whether it can show anything."""
     tests = result.tests
     methods = sorted({t.method for t in tests.tests.values()} - {"identical"})
     how = {"exact": "exact p", "normal": "normal approximation"}

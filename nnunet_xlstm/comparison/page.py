@@ -60,7 +60,7 @@ def build_page(
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Names of which none widens a table by itself: long ones lose their middle, but stay different."""
+    """Return names of which none widens a table by itself: long ones lose their middle, but stay different."""
     short = [n if len(n) <= NAME_WIDTH else f"{n[: NAME_WIDTH // 2]}…{n[1 - NAME_WIDTH // 2 :]}" for n in names]
     return [n if short.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(short)]
 
@@ -81,7 +81,7 @@ def _main_tables(models: ModelScores, results: Sequence[MetricResult]) -> list[B
 
 
 def _solid(text: str) -> str:
-    """Numbers that belong together stay on one line."""
+    """Keep numbers that belong together on one line."""
     return text.replace(" ", "\u00a0")
 
 

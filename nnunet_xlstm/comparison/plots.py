@@ -54,7 +54,7 @@ def jobs(
     modality: Sequence[str] | None,
     costs: dict[str, np.ndarray] | None,
 ) -> Iterator[Job]:
-    """The figures that this comparison has."""
+    """Return the figures that this comparison has."""
     names, classes = models.names, list(models.classes.values())
     panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
     over = results[0].over
@@ -175,7 +175,7 @@ def total_volumes(models: ModelScores, subjects: Sequence[str] | None = None) ->
 
 
 def outer_classes(keys: Sequence[str]) -> list[str] | None:
-    """The classes that lie in no other one, so that their volumes add up; None where some overlap in part.
+    """Return the classes that lie in no other one, so that their volumes add up; None where some overlap in part.
 
     Args:
         keys: "3" for a label, "(1, 2)" for a region, as in summary.json.

@@ -105,7 +105,7 @@ def record(
     subjects: Sequence[str] | None,
     modality: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """The content of comparison.json: every number of the comparison. What is unknown is null."""
+    """Return the content of comparison.json: every number of the comparison. What is unknown is null."""
     volumes = total_volumes(models, subjects)
     content = {
         "version": __version__,
@@ -175,7 +175,7 @@ def _metric_record(models, r: MetricResult, settings, subjects, modality) -> dic
 
 
 def strict(value: Any) -> Any:
-    """The same with plain numbers, and null where there is no finite one."""
+    """Return the same with plain numbers, and null where there is no finite one."""
     if isinstance(value, dict):
         return {key: strict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,7 +25,7 @@ LATEX = {
 
 
 def number(value: float, metric: str) -> str:
-    """A value with the decimals of its unit; a dash where there is none."""
+    """Return a value with the decimals of its unit; a dash where there is none."""
     return DASH if not np.isfinite(value) else f"{value:.{DIGITS[METRICS[metric].unit]}f}"
 
 
@@ -36,7 +36,7 @@ def mean_sd(mean: float, sd: float, metric: str) -> str:
 
 
 def cell(r: MetricResult, model: int, column: int) -> str:
-    """Mean ± SD, with the number of units behind it where not all have a value."""
+    """Return mean ± SD, with the number of units behind it where not all have a value."""
     text = mean_sd(r.mean[model, column], r.sd[model, column], r.metric)
     n = int(r.n[model, column])
     return f"{text} (n {n})" if 0 < n < r.points.shape[1] else text
@@ -75,7 +75,7 @@ PaperTable = tuple[str, list[str], list[list[tuple[str, bool]]]]
 
 
 def paper_tables(models: ModelScores, results: Sequence[MetricResult]) -> list[PaperTable]:
-    """The main table (models x metrics, mean ± SD over the cases), and one per metric (models x classes)."""
+    """Return the main table (models x metrics, mean ± SD over the cases), and one per metric (models x classes)."""
     header = ["Model", *(directed(r.metric) for r in results)]
     caption = f"Average over the classes{OF_SUBJECTS[results[0].over]}: {over_units(results[0])}."
     tables = [(caption, header, _paper_rows(models, [(r, -1) for r in results]))]
@@ -112,7 +112,7 @@ def _caption(caption: str, rows: Sequence) -> str:
 
 
 def markdown(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
-    """All tables; the best value in bold. Names are escaped so that they stay text."""
+    """Return all tables; the best value in bold. Names are escaped so that they stay text."""
     blocks = []
     for caption, header, rows in tables:
         lines = [_md(_caption(caption, rows)), "", f"| {' | '.join(_md(h) for h in header)} |"]
@@ -128,7 +128,7 @@ def _md(text: str) -> str:
 
 
 def latex(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
-    """The same as floats; needs booktabs, and graphicx for tables of many columns."""
+    """Return the same as floats; needs booktabs, and graphicx for tables of many columns."""
     blocks = ["% \\usepackage{booktabs,graphicx}"]
     for i, (caption, header, rows) in enumerate(tables):
         text = " ".join([_caption(caption, rows), *(notes if i == 0 else [])])
@@ -194,7 +194,7 @@ def score_rows(
 
 
 def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[dict[str, Any]]:
-    """Every ordered pair of models with its test; `difference` is better minus worse, see MetricResult."""
+    """Return every ordered pair of models with its test; `difference` is better minus worse, see MetricResult."""
     underpowered = result.tests.underpowered_pairs(alpha)
     for (i, j), test in result.tests.tests.items():
         yield {
@@ -226,7 +226,7 @@ def p_value_rows(
 
 
 def rank(value: float) -> int | None:
-    """A rank as a whole number; None for a model that has none."""
+    """Return a rank as a whole number; None for a model that has none."""
     return int(value) if np.isfinite(value) else None
 
 

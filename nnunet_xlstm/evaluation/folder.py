@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = False) -> list[Pair]:
-    """Every reference with its prediction, by file name.
+    """Return every reference with its prediction, by file name.
 
     Args:
         ending: of both, such as ".nii.gz". chill: score the cases that have a prediction and leave out the others, as
@@ -120,7 +120,7 @@ def summarise(
     settings: Settings,
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The content of summary.json: see `nnunet_xlstm.evaluation.summary`.
+    """Return the content of summary.json: see `nnunet_xlstm.evaluation.summary`.
 
     Args:
         failed: case that could not be scored, and is not among the pairs -> why.

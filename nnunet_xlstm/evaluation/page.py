@@ -96,7 +96,7 @@ def _case_tables(cases: list[Mapping[str, Any]], head: list[str]) -> list[Block]
 
 
 def _average(case: Mapping[str, Any], name: str) -> float | None:
-    """Mean over the classes that have a value; None where one is infinite."""
+    """Return mean over the classes that have a value; None where one is infinite."""
     if any(why.get(name, "").startswith("infinite") for why in case["flags"].values()):
         return None
     values = [row[name] for row in case["metrics"].values() if row[name] is not None]
@@ -104,7 +104,7 @@ def _average(case: Mapping[str, Any], name: str) -> float | None:
 
 
 def _flag_table(cases: list[Mapping[str, Any]], names: Mapping[str, str]) -> list[Block]:
-    """One row per case and class that is not scored like the others: the reasons, each with its metrics."""
+    """Return one row per case and class that is not scored like the others: the reasons, each with its metrics."""
     rows = []
     for case in cases:
         for key, why in case["flags"].items():

@@ -44,7 +44,7 @@ class Outputs:
 
     @classmethod
     def at(cls, path: Path) -> Outputs:
-        """Raises ConfigError for another ending than .json."""
+        """Raise ConfigError for another ending than .json."""
         if path.suffix != ".json":
             raise ConfigError(f"-o {path}: give the name of a .json file; the CSV and the page get its name")
         return cls(path)

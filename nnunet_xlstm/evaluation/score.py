@@ -45,7 +45,7 @@ class Settings:
             raise DatasetError(f"nsd_tolerance {self.nsd_tolerance}: give a distance in mm, 0 or more")
 
     def definition(self) -> dict[str, object]:
-        """The settings and what they mean, for summary.json."""
+        """Return the settings and what they mean, for summary.json."""
         return asdict(self) | {
             "surface": "centres of border voxels (a face neighbour outside the mask or the array), in mm",
             "HD95": {

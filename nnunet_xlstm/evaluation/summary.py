@@ -82,12 +82,12 @@ class Scores:
     failed: dict[str, str] = field(default_factory=dict)
 
     def case_average(self, metric: str) -> np.ndarray:
-        """Mean over the classes that have a value, (cases,); NaN where none has."""
+        """Return mean over the classes that have a value, (cases,); NaN where none has."""
         return mean_of_known(self.values[metric], axis=1)
 
 
 def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of the entries that are not NaN along an axis; NaN where all are (numpy warns there)."""
+    """Return mean of the entries that are not NaN along an axis; NaN where all are (numpy warns there)."""
     known = ~np.isnan(values)
     count = known.sum(axis)
     total = np.where(known, values, 0.0).sum(axis)
@@ -162,7 +162,7 @@ def _number(value: float | None) -> float:
 
 
 def finite(value: float | int | None) -> float | int | None:
-    """The number, or None (null) for NaN and infinity."""
+    """Return the number, or None (null) for NaN and infinity."""
     if value is None or not math.isfinite(value):
         return None
     return int(value) if isinstance(value, (int, np.integer)) else float(value)

@@ -39,7 +39,8 @@ class SurfaceDistances:
         return float(max(self.from_reference.max(), self.from_prediction.max()))
 
     def hd_percentile(self, percentile: float = 95.0, pooled: bool = False) -> float:
-        """The larger of the two directed percentiles, or the percentile of both sets together (`pooled`, MedPy)."""
+        """Return the larger of the two directed percentiles, or the percentile of both sets together (`pooled`,
+        MedPy)."""
         if pooled:
             return float(np.percentile(np.concatenate((self.from_reference, self.from_prediction)), percentile))
         return float(max(np.percentile(d, percentile) for d in (self.from_reference, self.from_prediction)))
@@ -104,7 +105,7 @@ def _nearest(points: np.ndarray, other: np.ndarray, scale: np.ndarray) -> np.nda
 
 
 def _shells(scale: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """All steps of at most twice the shortest spacing: (distance in mm, steps (n, D)), nearest first."""
+    """Return all steps of at most twice the shortest spacing: (distance in mm, steps (n, D)), nearest first."""
     limit = 2 * scale.min() * (1 + 1e-9)
     reach = (limit // scale).astype(int)
     steps = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1).reshape(-1, len(scale))
@@ -115,7 +116,7 @@ def _shells(scale: np.ndarray) -> list[tuple[float, np.ndarray]]:
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds all of a mask with at least one voxel."""
+    """Return the smallest box that holds all of a mask with at least one voxel."""
     box = []
     for axis in range(mask.ndim):
         hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))

@@ -62,7 +62,7 @@ class PartialLabelLoss(nn.Module):
     def forward(
         self, logits: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor], valid: Tensor | None = None
     ) -> Tensor:
-        """The loss, a scalar in float32.
+        """Return the loss, a scalar in float32.
 
         Args:
             logits: (B, C, ...), or one such tensor per scale.
@@ -93,7 +93,7 @@ class PartialLabelLoss(nn.Module):
         return torch.stack(weighted).sum()
 
     def _one_scale(self, logits: Tensor, target: Tensor, case: Tensor, channel: Tensor) -> Tensor:
-        """The loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
+        """Return the loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
         z = logits[case, channel].flatten(1).float()  # (P, voxels)
         y = target[case, channel].flatten(1).float()
         bce = F.binary_cross_entropy_with_logits(z, y, reduction="none")

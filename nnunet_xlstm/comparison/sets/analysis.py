@@ -66,7 +66,7 @@ class SetsResult:
 
 
 def model_names(sets: Sequence[ModelSet]) -> list[str]:
-    """The models of all sets, in the order in which they come."""
+    """Return the models of all sets, in the order in which they come."""
     return list(dict.fromkeys(name for one in sets for name, _ in one.models))
 
 
@@ -83,12 +83,12 @@ def check_sets(sets: Sequence[ModelSet]) -> None:
 
 
 def common_models(sets: Sequence[ModelSet]) -> list[str]:
-    """The models that every set has."""
+    """Return the models that every set has."""
     return [name for name in model_names(sets) if all(name in dict(one.models) for one in sets)]
 
 
 def common_metrics(materials: Sequence[ModelScores], names: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
-    """The metrics that are compared in all sets.
+    """Return the metrics that are compared in all sets.
 
     Raises:
         DatasetError: a set lacks one that was asked for, or all share none; or they were evaluated in different ways.
@@ -165,7 +165,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _resampled(values: np.ndarray, of: Sequence[Hashable], settings: Settings, seed: int) -> np.ndarray:
-    """Means of each resample, (resamples, rows); whole subjects are drawn."""
+    """Return means of each resample, (resamples, rows); whole subjects are drawn."""
     return resampled_means(values, draw_counts(values.shape[1], settings.resamples, seed, list(of)))
 
 

@@ -134,7 +134,7 @@ def compare_sets(
 
 
 def _protect(sets: Sequence[ModelSet], out: Path, more: list[Path]) -> None:
-    """Raises ConfigError where a file of the comparison, or of that of a set, would replace one that is read."""
+    """Raise ConfigError where a file of the comparison, or of that of a set, would replace one that is read."""
     files = [path / "summary.json" if path.is_dir() else path for one in sets for _, path in one.models]
     folders = [out, *(out / FOLDER / safe_name(one.name) for one in sets)]
     written = [folder / name for folder in folders for name in {*OUTPUTS, *SINGLE}]
@@ -160,7 +160,7 @@ def _jobs(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResul
 
 
 def _record(sets, names, results: Sequence[SetsResult], settings, lead: str, remarks: list[str]) -> dict[str, Any]:
-    """The content of comparison.json; the numbers of each data set are in its own."""
+    """Return the content of comparison.json; the numbers of each data set are in its own."""
     metrics = {}
     for r in results:
         metrics[r.metric] = {

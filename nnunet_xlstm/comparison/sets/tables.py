@@ -18,7 +18,7 @@ OVERALL = "mean over the data sets"
 
 
 def paper_tables(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult]) -> list[PaperTable]:
-    """One table per metric: models x data sets, mean ± SD, then the mean over the data sets."""
+    """Return one table per metric: models x data sets, mean ± SD, then the mean over the data sets."""
     tables = []
     for r in results:
         # what is the best of a column is only said of models that all have a value for the same cases
@@ -36,7 +36,7 @@ def paper_tables(names: Sequence[str], sets: Sequence[str], results: Sequence[Se
 
 
 def set_cell(r: SetsResult, s: int, model: int) -> str:
-    """Mean ± SD in one data set; a dash for a model that it lacks."""
+    """Return mean ± SD in one data set; a dash for a model that it lacks."""
     own = r.columns[s]
     return cell(r.results[s], own.index(model), -1) if model in own else DASH
 

@@ -35,7 +35,7 @@ class Subject:
 
 
 def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = PHASE_SUFFIXES) -> list[Subject]:
-    """Subjects of a folder whose files are NAME_ED and NAME_ES.
+    """Return subjects of a folder whose files are NAME_ED and NAME_ES.
 
     Raises:
         DatasetError: a file has neither suffix, or has no partner.
@@ -61,7 +61,7 @@ def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = PHASE_SUFFIXES) ->
 
 
 def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
-    """Subjects by a CSV with the columns subject, ed, es: file or case names in the folder.
+    """Return subjects by a CSV with the columns subject, ed, es: file or case names in the folder.
 
     Raises:
         DatasetError: the table is wrong, or names what is not there.
@@ -86,7 +86,7 @@ def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
 
 
 def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
-    """Subject -> body surface area in m2, from a CSV with the columns subject, bsa.
+    """Return subject -> body surface area in m2, from a CSV with the columns subject, bsa.
 
     Raises:
         DatasetError: the table is wrong, has no value for a subject, or one that cannot be m2.
@@ -129,7 +129,7 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]
 
 
 def references_of(subjects: Sequence[Subject], folder: Path, complete: bool) -> list[Subject]:
-    """The same subjects in the folder of references, by case name.
+    """Return the same subjects in the folder of references, by case name.
 
     Args:
         complete: whether a reference without a subject is an error too.
@@ -157,7 +157,8 @@ def measure_subjects(
     density: float = DENSITY_G_PER_ML,
     bsa: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """All subjects' measures, and with references the differences and their agreement: the content of the JSON file.
+    """Return all subjects' measures, and with references the differences and their agreement: the content of the JSON
+    file.
 
     Raises:
         DatasetError: a density out of range, a file that cannot be measured, or a reference on another grid.

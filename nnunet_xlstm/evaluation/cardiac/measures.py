@@ -46,7 +46,7 @@ class Quantity:
 
 
 def quantities(structures: Mapping[str, Sequence[int]], density: float, indexed: bool) -> dict[str, Quantity]:
-    """Name -> what it is, for the structures at hand; `indexed` adds those per body surface area."""
+    """Return name -> what it is, for the structures at hand; `indexed` adds those per body surface area."""
     found = {}
     for side in (s for s in ("LV", "RV") if s in structures):
         found |= {
@@ -166,7 +166,7 @@ def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: fr
 
 
 def measure(ed: Phase, es: Phase, density: float = DENSITY_G_PER_ML, bsa: float | None = None) -> dict[str, float]:
-    """Name (see `quantities`) -> value; NaN where a structure is missing.
+    """Return name (see `quantities`) -> value; NaN where a structure is missing.
 
     Args:
         density: g/mL. bsa: body surface area in m2; None for no indexed values.
