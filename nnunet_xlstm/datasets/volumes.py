@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -91,8 +92,8 @@ def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons
     volumes = []
     for i, stack in enumerate(stacks):
         if stack.reason:
-            place = f"{scan.path} (stack {i})" if len(stacks) > 1 else scan.path
-            left_out.append((place, f"series {scan.series}: {stack.reason}"))
+            name = f"{scan.path} (stack {i})" if len(stacks) > 1 else scan.path
+            left_out.append((name, f"series {scan.series}: {stack.reason}"))
         for t, slices in enumerate(stack.frames):
             place = _in_series(i, len(stacks), t, len(stack.frames))
             read_frame, interval = partial(read_volume, slices, read), stack.interval_ms()
@@ -100,9 +101,9 @@ def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons
     return volumes, left_out
 
 
-def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict:
+def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict[str, Any]:
     """Return the fields of a volume that say where in its scan it is."""
-    place = {}
+    place: dict[str, Any] = {}
     if stacks > 1:
         place |= {"stack": stack, "stack_suffix": f"_s{stack:0{len(str(stacks - 1))}d}"}
     if frames > 1:
