@@ -34,6 +34,7 @@ class CheckReport:
 
     @property
     def errors(self) -> int:
+        """How many findings are no warnings."""
         return sum(not finding.is_warning for finding in self.findings)
 
 
@@ -57,7 +58,7 @@ class _Findings:
         self.found.append(Finding(is_warning, str(path.relative_to(self.folder) if inside else path), text))
 
     def asked(self, question: Callable[[], Any]) -> Any:
-        """The answer of dataset.json, or None and an error where it is wrong."""
+        """Return the answer of dataset.json, or None and an error where it is wrong."""
         try:
             return question()
         except DatasetError as error:
@@ -143,7 +144,7 @@ def _check_header(
 
 
 def _label_faults(file: DatasetFile, labels: Labels) -> Iterator[str]:
-    """What nnU-Net's LabelManager and its check of integrity ask of the ids."""
+    """Yield what nnU-Net's LabelManager and its check of integrity find wrong with the ids."""
     if file.content["labels"].get("background") != 0:
         yield 'labels: "background" must be there, with the id 0'
     ids = sorted({i for group in labels.ids.values() for i in group})
@@ -251,7 +252,7 @@ def _check_names(images: Images, name: str, ending: str, found: _Findings) -> No
 
 
 def _shown(paths: Sequence[str]) -> str:
-    """The name of the first, and how many more there are."""
+    """Return the name of the first, and how many more there are."""
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return os.path.basename(paths[0]) + more
 

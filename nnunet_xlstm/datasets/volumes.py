@@ -29,7 +29,7 @@ class Volume:
         stack, frame: its number, None where the scan has one stack, or one frame. frames: of the sequence.
         interval_ms: from frame to frame, 0 where unknown.
         stack_suffix, frame_suffix: see `suffix`.
-        tags: as in CaseRow.
+        tags: as in CaseRecord.
         whole_file: it is all that its file holds.
         has_spacing: its file says how large a pixel is.
     """
@@ -101,7 +101,7 @@ def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons
 
 
 def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict:
-    """The fields of a volume that say where in its scan it is."""
+    """Return the fields of a volume that say where in its scan it is."""
     place = {}
     if stacks > 1:
         place |= {"stack": stack, "stack_suffix": f"_s{stack:0{len(str(stacks - 1))}d}"}

@@ -135,7 +135,7 @@ def run_demo(
 
 
 def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:
-    """The user's dataset, if any, after all checks."""
+    """Return the user's dataset, if any, after all checks."""
     if data is not None and cases is not None:
         raise DatasetError(
             f"--cases {cases} is the number of phantoms, which --data {data} replaces; give one of them."

@@ -70,7 +70,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _row(self, line: str) -> tuple[str, CaseScores] | None:
-        """Case and scores of a line, if they are of this run."""
+        """Return case and scores of a line, if they are of this run."""
         try:
             row = json.loads(line)
             case, key, metrics, flags = (row[name] for name in ("case", "key", "metrics", "flags"))

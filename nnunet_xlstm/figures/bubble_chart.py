@@ -37,7 +37,7 @@ def accuracy_bubbles(
     across_label: str,
     area_label: str,
 ) -> Figure:
-    """One bubble per method: x is a cost, y the score with its interval, the area another cost.
+    """Draw one bubble per method: x is a cost, y the score with its interval, the area another cost.
 
     Args:
         mean: (methods,). interval: (2, methods), NaN where there is none. across, area: (methods,), NaN where unknown;

@@ -16,13 +16,13 @@ THICK = 1.5  # an axis with voxels so much longer than others is the one that wa
 
 
 def slice_axis(spacing: Sequence[float]) -> int:
-    """The axis that slices are taken across: that of thick slices, else the first."""
+    """Return the axis that slices are taken across: that of thick slices, else the first."""
     longest = int(np.argmax(spacing))
     return longest if spacing[longest] >= THICK * spacing[0] else 0
 
 
 def even_slices(n: int, wanted: int) -> list[int]:
-    """At most `wanted` of n slices, at equal distances and as far from both ends."""
+    """Return at most `wanted` of n slices, at equal distances and as far from both ends."""
     wanted = min(n, wanted)
     return [int((i + 0.5) * n / wanted) for i in range(wanted)]
 

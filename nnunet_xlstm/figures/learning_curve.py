@@ -52,7 +52,7 @@ class Curve:
 def learning_curve(
     curves: Sequence[Curve], label: str, over: str = "test subjects", unit: str = "", repeats: str = "seeds"
 ) -> Figure:
-    """The figure.
+    """Draw the figure.
 
     Args:
         label: of the score, with its unit. over: what the intervals are bootstrapped over.

@@ -27,7 +27,7 @@ ERRORS = {"right": "#4d9de0", "false positive": "#ffb000", "false negative": "#d
 
 
 def label_colour(label: int) -> str:
-    """The colour of a label id, the same in every picture, as "#rrggbb"."""
+    """Return the colour of a label id, the same in every picture, as "#rrggbb"."""
     if 1 <= label <= len(PALETTE):
         return PALETTE[label - 1]
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618033988749895 % 1, 0.55 + 0.45 * (label % 2), 0.95)
@@ -71,8 +71,8 @@ def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tu
 
 
 def _centre(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
-    """Where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice with the
-    most voxels that differ (`focus` "errors")."""
+    """Return where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice
+    with the most voxels that differ (`focus` "errors")."""
     reference = arrays.get("reference")
     others = [array for kind, array in arrays.items() if kind != "reference" and array is not None]
     if focus == "errors" and reference is not None and others:
@@ -92,7 +92,8 @@ def cut_planes(
     arrays: Mapping[str, np.ndarray | None],
     focus: str = "structure",
 ) -> list[Plane]:
-    """The planes through the middle of the structure, or through the most errors; a single slice gives one plane."""
+    """Return the planes through the middle of the structure, or through the most errors; a single slice gives one
+    plane."""
     if pixels.ndim == 2:
         return [Plane("", pixels, dict(arrays), (spacing[0], spacing[1]))]
     centre = _centre(pixels.shape, arrays, focus)

@@ -106,7 +106,7 @@ def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: s
 
 
 def p_text(p: float) -> str:
-    """Three decimals, or a bound."""
+    """Return three decimals, or a bound."""
     if p < 0.001:
         return "<.001"
     return "1" if p > 0.9995 else f"{p:.3f}"[1:]

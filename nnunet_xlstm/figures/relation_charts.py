@@ -103,7 +103,7 @@ def _number(value: float) -> str:
 
 @styled()
 def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
-    """One axis per method, one outline per group (modality). The limits of the axes are printed.
+    """Draw one axis per method, one outline per group (modality). The limits of the axes are printed.
 
     Args:
         groups: name -> (methods,), NaN where unknown.
@@ -148,7 +148,7 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
 
 @styled()
 def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
-    """One row per method, one marker per group (modality): for fewer methods than a radar needs.
+    """Draw one row per method, one marker per group (modality): for fewer methods than a radar needs.
 
     Args:
         groups: name -> (methods,), NaN where unknown. label: of the axis, with the unit.
@@ -200,7 +200,7 @@ class Cost:
 def accuracy_against_cost(
     names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Sequence[Cost], label: str
 ) -> Figure:
-    """A panel per kind of cost: a marker per method with the interval of its mean. Logarithmic over a decade.
+    """Draw a panel per kind of cost: a marker per method with the interval of its mean. Logarithmic over a decade.
 
     Args:
         mean: (methods,). interval: (2, methods), NaN where there is none. label: of the accuracy, with the unit.

@@ -52,7 +52,7 @@ class Panel:
 def scores_per_method(
     names: Sequence[str], panels: Sequence[Panel], level: float = 0.95, over: str = "cases"
 ) -> Figure:
-    """A panel per metric (two per row): a dot per case, the mean and its interval, one row per method.
+    """Draw a panel per metric (two per row): a dot per case, the mean and its interval, one row per method.
 
     Args:
         over: what the dots are, such as "subjects".
@@ -113,7 +113,7 @@ def _long_tail(ax: Axes, values: np.ndarray, axis: str) -> None:
 def boxes_per_class(
     names: Sequence[str], classes: Sequence[str], values: np.ndarray, label: str, over: str = "cases"
 ) -> Figure:
-    """A box per class and method with N under it; where nothing is known there is a gap.
+    """Draw a box per class and method with N under it; where nothing is known there is a gap.
 
     Args:
         values: (methods, cases, classes), NaN where unknown. label: of the axis, with the unit. over: what the

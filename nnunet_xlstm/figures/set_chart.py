@@ -38,7 +38,7 @@ def scores_per_set(
     over: str,
     overall: str = "",
 ) -> Figure:
-    """One row per data set, one marker with its interval per method.
+    """Draw one row per data set, one marker with its interval per method.
 
     Args:
         mean: (sets, methods), NaN where unknown. interval: (2, sets, methods), NaN where there is none.

@@ -39,7 +39,7 @@ STYLE = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure of so many inches, drawn without a display."""
+    """Draw an empty white figure of so many inches, drawn without a display."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -90,12 +90,13 @@ def marker(model: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in which matplotlib finds no mathematics, and no line end or other control character is left."""
+    """Return text in which matplotlib finds no mathematics, and no line end or other control character is left."""
     return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
 
 
 def labels(names: Sequence[str], width: int = 24, lines: int = 2) -> list[str]:
-    """Names wrapped to so many lines of so many characters; longer ones lose their middle, but stay different."""
+    """Return names wrapped to so many lines of so many characters; longer ones lose their middle, but stay
+    different."""
     wrapped = [_wrap(name, width, lines) for name in names]
     for i, text in enumerate(wrapped):
         if wrapped.count(text) > 1 and len(set(names)) == len(names):
@@ -146,7 +147,8 @@ def few_ticks(ax: Axes, axis: str, most: int = 6) -> None:
 
 
 def legend(figure: Figure, handles: Sequence, names: Sequence[str], **options) -> Legend:
-    """A legend outside the axes. The texts are set afterwards because matplotlib hides those that begin with "_"."""
+    """Draw a legend outside the axes. The texts are set afterwards because matplotlib hides those that begin with
+    "_"."""
     made = figure.legend(handles, [str(i) for i in range(len(names))], frameon=False, **options)
     for text, name in zip(made.get_texts(), names, strict=True):
         text.set_text(name)

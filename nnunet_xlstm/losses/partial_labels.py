@@ -55,19 +55,19 @@ class PartialLabelLoss(nn.Module):
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self._valid: Tensor | None = None
 
-    def expect(self, valid: Tensor) -> None:
+    def set_valid(self, valid: Tensor) -> None:
         """Say what is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
         self._valid = valid
 
     def forward(
         self, logits: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor], valid: Tensor | None = None
     ) -> Tensor:
-        """The loss, a scalar in float32.
+        """Return the loss, a scalar in float32.
 
         Args:
             logits: (B, C, ...), or one such tensor per scale.
             target: likewise, bool or 0 and 1; with an ignore label (B, C + 1, ...).
-            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `expect` was told
+            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `set_valid` was told
                 since the last call.
 
         Raises:
@@ -93,7 +93,7 @@ class PartialLabelLoss(nn.Module):
         return torch.stack(weighted).sum()
 
     def _one_scale(self, logits: Tensor, target: Tensor, case: Tensor, channel: Tensor) -> Tensor:
-        """The loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
+        """Return the loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
         z = logits[case, channel].flatten(1).float()  # (P, voxels)
         y = target[case, channel].flatten(1).float()
         bce = F.binary_cross_entropy_with_logits(z, y, reduction="none")

@@ -24,7 +24,7 @@ class Mesh:
     pairs: np.ndarray
 
     def moved(self, points: np.ndarray) -> Mesh:
-        """The same walls with other points."""
+        """Return the same walls with other points."""
         return replace(self, points=points)
 
     def placed(self, matrix: np.ndarray, offset: np.ndarray) -> Mesh:
@@ -42,7 +42,7 @@ class Mesh:
         return [int(label) for label in np.unique(self.pairs) if label != 0]
 
     def part(self, *labels: int) -> tuple[np.ndarray, np.ndarray]:
-        """The closed surface of the union of some labels, with normals to the outside.
+        """Return the closed surface of the union of some labels, with normals to the outside.
 
         Returns:
             points (n, 3) and triangles (t, 3). Points of walls that two labels share are equal to the last bit.
@@ -67,7 +67,7 @@ def compact(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def cut(net: Net) -> Mesh:
-    """Every quad cut along its shorter diagonal; triangles 2 i and 2 i + 1 are the halves of quad i."""
+    """Return every quad cut along its shorter diagonal; triangles 2 i and 2 i + 1 are the halves of quad i."""
     a, b, c, d = (net.points[column] for column in net.quads.T)
     other = ((b - d) ** 2).sum(1) < ((a - c) ** 2).sum(1)
     turned = np.where(other[:, None], np.roll(net.quads, -1, axis=1), net.quads)

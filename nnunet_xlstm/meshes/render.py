@@ -133,7 +133,7 @@ def draw_mesh(
 
 
 def only(mesh: Mesh, labels: Sequence[int]) -> Mesh:
-    """The walls round some labels; every other label counts as background."""
+    """Return the walls round some labels; every other label counts as background."""
     pairs = np.where(np.isin(mesh.pairs, labels), mesh.pairs, 0)
     own = pairs[:, 0] != pairs[:, 1]
     return Mesh(mesh.points, mesh.triangles[own], pairs[own])
@@ -148,7 +148,7 @@ def extent(meshes: Sequence[Mesh], axes) -> tuple[np.ndarray, tuple[float, float
 
 
 def cut_depth(meshes: Sequence[Mesh], axes) -> float:
-    """Where a view is cut open: the middle of all meshes together, in mm towards the viewer."""
+    """Return where a view is cut open: the middle of all meshes together, in mm towards the viewer."""
     depth = _corners(meshes) @ np.array(axes[2], float)
     return float(depth.min() + depth.max()) / 2
 
@@ -176,7 +176,7 @@ def corner_normals(mesh: Mesh) -> np.ndarray:
 
 
 def is_cut(view: str) -> bool:
-    """Whether one of VIEWS is cut open."""
+    """Return whether one of VIEWS is cut open."""
     return view.startswith("cut")
 
 
@@ -190,7 +190,7 @@ def render_view(
     cut: float | None,
     renderer: str,
 ) -> np.ndarray:
-    """One view on white, (rows, columns, 3) from 0 to 1.
+    """Return one view on white, (rows, columns, 3) from 0 to 1.
 
     Args:
         normals: of corner_normals. centre: (right, up) in mm. cut: what lies nearer to the viewer is left out, in mm.

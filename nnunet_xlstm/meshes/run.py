@@ -131,7 +131,7 @@ def text_lines(content: Mapping[str, Any]) -> list[str]:
 
 
 def _files_of(out: Path) -> set[Path]:
-    """The files that meshes.json of a folder lists; none where it is missing, or not of this command."""
+    """Return the files that meshes.json of a folder lists; none where it is missing, or not of this command."""
     found = set()
     try:
         for case, row in read_json(out / INDEX, dict)["cases"].items():
@@ -208,7 +208,7 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def read_mesh(path: Path, settings: Settings) -> tuple[Mesh, list[int]]:
-    """The walls of a label map's labels, in mm in LPS, and which labels it has.
+    """Return the walls of a label map's labels, in mm in LPS, and which labels it has.
 
     Raises:
         DatasetError: it cannot be read, or is no label map in 3D.
@@ -248,7 +248,7 @@ def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: P
 
 
 def _read(path: Path) -> tuple[np.ndarray, sitk.Image, list[int]]:
-    """A label map as an array (z, y, x), the image with its geometry, and the labels that it has."""
+    """Return a label map as an array (z, y, x), the image with its geometry, and the labels that it has."""
     image = read_label_map(path)
     if image.GetDimension() != 3:
         raise DatasetError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")

@@ -57,7 +57,7 @@ def smooth(net: Net, steps: int = SMOOTHING_STEPS) -> Mesh:
 
 
 def restore_volumes(mesh: Mesh, home: np.ndarray) -> Mesh:
-    """The closest mesh whose labels have the volumes they have with the points `home`, the centres of the cells.
+    """Return the closest mesh whose labels have the volumes they have with the points `home`, the centres of the cells.
 
     In rounds, because a point may not leave its cell. A label that has lost most of its volume starts again from its
     voxels: where it collapsed to a thread or a point, its volume no longer depends on its points.

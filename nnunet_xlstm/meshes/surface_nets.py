@@ -32,7 +32,7 @@ class Net:
 
 
 def surface_nets(labels: np.ndarray) -> Net:
-    """The walls of a label map, unsmoothed; a structure that touches the edge of the array is closed there.
+    """Return the walls of a label map, unsmoothed; a structure that touches the edge of the array is closed there.
 
     Args:
         labels: (z, y, x) whole numbers, 0 is the background.

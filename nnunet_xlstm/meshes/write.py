@@ -70,7 +70,7 @@ WRITERS = {"stl": write_stl, "ply": write_ply, "vtp": write_vtp}
 
 
 def _comment(space: str, name: str) -> str:
-    """One line of ASCII. It must not begin with "solid", which marks STL as text."""
+    """Return one line of ASCII. It must not begin with "solid", which marks STL as text."""
     plain = " ".join(name.encode("ascii", "replace").decode("ascii").split())
     return f"nnunet_xlstm SPACE={space}; UNIT=mm; {plain}"
 

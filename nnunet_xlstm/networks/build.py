@@ -22,7 +22,8 @@ def build_network(
     deep_supervision: bool = False,
     strides: Sequence[Sequence[int]] | None = None,
 ) -> nn.Module:
-    """The preset's network for a patch of `patch_size` voxels per axis (2 or 3 axes), initialised as nnU-Net does.
+    """Return the preset's network for a patch of `patch_size` voxels per axis (2 or 3 axes), initialised as nnU-Net
+    does.
 
     Raises:
         ValueError: unknown preset, or strides that do not divide the patch.

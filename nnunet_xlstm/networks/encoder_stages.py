@@ -49,7 +49,7 @@ class EncoderStages:
         )
 
     def index(self, name: str) -> int | None:
-        """The stage that a tensor belongs to; None for the decoder."""
+        """Return the stage that a tensor belongs to; None for the decoder."""
         for i, prefix in enumerate(self.prefixes):
             if name.startswith(prefix):
                 return i
@@ -59,11 +59,11 @@ class EncoderStages:
         return len(self.prefixes) - 1 if name.startswith(self.root) else None
 
     def is_input(self, name: str) -> bool:
-        """Whether the tensor is the weight of a layer that sees the image."""
+        """Return whether the tensor is the weight of a layer that sees the image."""
         return name.endswith(".weight") and name.removesuffix(".weight") in self.input_layers
 
     def label(self, name: str) -> str:
-        """The stage's name for people: "encoder.stages.2", or "decoder"."""
+        """Return the stage's name for people: "encoder.stages.2", or "decoder"."""
         index = self.index(name)
         return "decoder" if index is None else self.prefixes[index].removesuffix(".")
 
@@ -80,8 +80,8 @@ def _embedding_name(network: nn.Module) -> str | None:
 
 
 def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
-    """Every parameter and buffer under one name, with all its names (networks of dynamic_network_architectures list
-    the encoder a second time below the decoder, and each layer twice)."""
+    """Return every parameter and buffer under one name, with all its names (networks of dynamic_network_architectures
+    list the encoder a second time below the decoder, and each layer twice)."""
     found: dict[int, tuple[Tensor, list[str]]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
         found.setdefault(id(tensor), (tensor, []))[1].append(name)
@@ -89,6 +89,6 @@ def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
 
 
 def main_name(names: Iterable[str]) -> str:
-    """The one that is not below the decoder."""
+    """Return the one that is not below the decoder."""
     names = list(names)
     return next((name for name in names if not name.startswith("decoder.")), names[0])

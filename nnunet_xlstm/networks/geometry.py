@@ -41,7 +41,8 @@ def token_grid(strides: Sequence[Sequence[int]], patch_size: Sequence[int]) -> l
 
 
 def at_patch(architecture: Mapping, patch_size: Sequence[int]) -> dict:
-    """The `architecture` of plans for a patch of `patch_size`: the grid of its position embedding (`vit_grid`) follows.
+    """Return the `architecture` of plans for a patch of `patch_size`: the grid of its position embedding (`vit_grid`)
+    follows.
 
     A grid of another patch would be interpolated in every pass.
     """

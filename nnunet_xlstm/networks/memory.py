@@ -59,7 +59,7 @@ class MemoryEstimate:
 
 
 def recomputes(network: nn.Module) -> bool:
-    """Whether the network uses activation checkpointing."""
+    """Return whether the network uses activation checkpointing."""
     return any(getattr(module, "recompute", False) for module in network.modules())
 
 

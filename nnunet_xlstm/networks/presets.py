@@ -160,7 +160,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(name: str) -> Preset:
-    """The preset called `name`.
+    """Return the preset called `name`.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
@@ -171,7 +171,7 @@ def get_preset(name: str) -> Preset:
 
 
 def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[int]) -> dict:
-    """The plan's `arch_kwargs` changed to the preset: stages limited, features, blocks and our keys set.
+    """Return the plan's `arch_kwargs` changed to the preset: stages limited, features, blocks and our keys set.
 
     Args:
         arch_kwargs: as nnU-Net's planner makes them. patch_size: of the plan, voxels per axis.

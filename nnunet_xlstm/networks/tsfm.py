@@ -38,7 +38,7 @@ class TSFMStage(nn.Module):
         return x if self.vit is None else self.vit(x)
 
     def output_elements(self, size: tuple[int, ...]) -> int:
-        """Elements per image that the stage writes at its output size."""
+        """Return elements per image that the stage writes at its output size."""
         tokens = 0 if self.vit is None else self.vit.activation_elements(math.prod(size))
         return conv_output_elements(self.convs, size) + tokens
 

@@ -135,7 +135,7 @@ class UNet(nn.Module):
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements per image written by all convolutions and by the token layers at `input_size`, by arithmetic.
+        """Return elements per image written by all convolutions and by the token layers at `input_size`, by arithmetic.
 
         nnU-Net's planner compares it with its reference to choose patch and batch size.
         """
@@ -155,7 +155,8 @@ class UNet(nn.Module):
         return total
 
     def largest_block_elements(self, input_size: Sequence[int]) -> int:
-        """The most that convolutions of one block write per image: blocks at full resolution are the last ones."""
+        """Return the most that convolutions of one block write per image: blocks at full resolution are the last
+        ones."""
         return max(conv_output_elements(block, tuple(input_size)) for block in self.decoder.stages[-1])
 
     @staticmethod

@@ -39,7 +39,7 @@ class EncoderStage(nn.Module):
         return self.xlstm(self.convs(x))
 
     def output_elements(self, size: tuple[int, ...]) -> int:
-        """Elements per image that the stage writes at its output size."""
+        """Return elements per image that the stage writes at its output size."""
         tokens = sum(block.activation_elements(math.prod(size)) for block in self.xlstm)
         return conv_output_elements(self.convs, size) + tokens
 
@@ -159,7 +159,7 @@ XLSTMResidualEncoderUNet = XLSTMUNet
 def _xlstm_stages(
     dim, features, strides, from_stage, block, blocks_per_stage, scan_orders, scan_mode, kwargs, channel_token_patch
 ) -> list[list[nn.Module]]:
-    """The xLSTM blocks of each encoder stage (arguments as in XLSTMUNet)."""
+    """Return the xLSTM blocks of each encoder stage (arguments as in XLSTMUNet)."""
     n_stages = len(features)
     if from_stage is None:
         return [[] for _ in features]

@@ -38,11 +38,11 @@ class EncoderFeatureInfo:
     shifts: tuple[tuple[float, ...], ...] = ()
 
     def n_prototypes(self, stage: int, config: ObjectiveKeys) -> int:
-        """Prototypes of the pooled head of a stage."""
+        """Return the number of prototypes of the pooled head of a stage."""
         return config.n_prototypes if stage == self.stages[-1] else config.n_prototypes_inner
 
     def stride(self, stage: int) -> tuple[int, ...]:
-        """Voxels per token.
+        """Return the voxels per token.
 
         Raises:
             ConfigError: if the tokens of the stage do not divide the patch.
@@ -58,11 +58,15 @@ class EncoderFeatureInfo:
 
 @torch.no_grad()
 def infer_feature_info(
-    encoder: nn.Module, image_channels: int, patch_size: Sequence[int], layers: str
+    encoder: nn.Module, image_channels: int, patch_size: Sequence[int], feature_stages: str
 ) -> EncoderFeatureInfo:
-    """The feature_info of an encoder, by one pass over an empty patch; the encoder stays as it is.
+    """Infer what an encoder returns by one pass over an empty patch; the encoder stays as it is.
 
-    `layers`: bottleneck (the last stage) or multi (from the third on, at least the last two).
+    Args:
+        encoder: returns a list of maps, highest resolution first.
+        image_channels: of the input.
+        patch_size: voxels of a global view, 2 or 3 axes.
+        feature_stages: bottleneck (the last stage) or multi (from the third on, at least the last two).
 
     Raises:
         ConfigError: if the encoder does not return a list of maps.
@@ -71,7 +75,7 @@ def infer_feature_info(
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()  # leaves running statistics alone
     try:
-        with strided_layers(encoder) as layers_seen:
+        with strided_layers(encoder) as layers:
             maps = encoder(parameter.new_zeros(1, image_channels, *patch_size))
     finally:
         for module, mode in modes:
@@ -82,8 +86,8 @@ def infer_feature_info(
             "resolution first (for dynamic-network-architectures: return_skips=True)"
         )
     n = len(maps)
-    shifts = receptive_shifts(layers_seen, patch_size)
-    first = n - 1 if layers == "bottleneck" else max(0, min(2, n - 2))
+    shifts = receptive_shifts(layers, patch_size)
+    first = n - 1 if feature_stages == "bottleneck" else max(0, min(2, n - 2))
     return EncoderFeatureInfo(
         image_channels,
         tuple(int(p) for p in patch_size),
@@ -152,7 +156,7 @@ def _per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
 
 
 def pooled_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig, prototypes: bool) -> nn.ModuleDict:
-    """One head per stage for its pooled map; those of inner stages are narrower."""
+    """Make one head per stage for its pooled map; those of inner stages are narrower."""
     heads = {}
     for stage in feature_info.stages:
         channels = feature_info.channels[stage]
@@ -163,7 +167,7 @@ def pooled_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig, pr
 
 
 def feature_norms(feature_info: EncoderFeatureInfo, config: ObjectiveKeys) -> nn.ModuleDict:
-    """By stage: `RunningFeatureNorm`, or nothing if the key `feature_norm` is off."""
+    """Make a `RunningFeatureNorm` for each stage, or identities if the key `feature_norm` is off."""
     return nn.ModuleDict(
         {
             str(s): RunningFeatureNorm(feature_info.channels[s]) if config.feature_norm else nn.Identity()
@@ -197,7 +201,7 @@ class Outputs:
 
 
 def pool(x: Tensor, n_views: int) -> Tensor:
-    """(B * V, C, *tokens) -> means (V, B, C), summed in float32 or wider without a wider copy of the map."""
+    """Average maps (B * V, C, *tokens) to (V, B, C), in float32 or wider without a wider copy of the map."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return x.mean(tuple(range(2, x.ndim)), dtype=dtype).unflatten(0, (-1, n_views)).transpose(0, 1)
 
@@ -218,9 +222,14 @@ class Branch(nn.Module):
         keep_maps: bool,
         feature_norms: nn.ModuleDict,
     ) -> Outputs:
-        """Views (B, V, C, *patch) go through the encoder in one call, local ones (B, L, C, *local_patch) in another.
+        """Run the encoder and the pooled heads.
 
-        feature_norms: by stage, what pooled features pass before their head.
+        Args:
+            views: (B, V, C, *patch), in one call of the encoder.
+            local_views: (B, L, C, *local_patch), in another, or None.
+            stages: whose maps are wanted.
+            keep_maps: also return the maps of `views`.
+            feature_norms: by stage, what pooled features pass before their head.
         """
         maps = self._encode(views, stages)
         features = {s: pool(x, views.shape[1]) for s, x in maps.items()}

@@ -27,7 +27,7 @@ class Target(StepState):
 
     @torch.no_grad()
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
-        """Log-probabilities (..., K) in float32 or wider of the teacher's logits (..., K).
+        """Return log-probabilities (..., K), float32 or wider, of the teacher's logits (..., K).
 
         With the state before this step; in training mode the logits are remembered for `end_step`.
         """
@@ -106,7 +106,7 @@ class SinkhornTarget(Target):
 
 
 def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
-    """Log of the Sinkhorn-Knopp assignment of exp(scores), (B, K): rows sum to 1, columns to nearly B / K.
+    """Return the log of the Sinkhorn-Knopp assignment of exp(scores), (B, K): rows sum to 1, columns to nearly B / K.
 
     Each iteration scales columns to 1 / K, then rows to 1 / B (Cuturi 2013; order as in DINOv2). In logarithms, so that
     no prototype's share underflows to 0 / 0 at low temperatures.

@@ -11,15 +11,26 @@ from torch import distributed as dist
 
 
 def is_distributed() -> bool:
-    """Whether there is more than one process."""
+    """Tell whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum of x over all ranks; x itself is overwritten."""
+    """Return the sum of x over all ranks; x itself is overwritten."""
     if is_distributed():
         dist.all_reduce(x)
     return x
+
+
+def mean_over_ranks(value: float, device: torch.device) -> float:
+    """Return the mean of a number over all ranks.
+
+    Args:
+        device: of this rank's tensors.
+    """
+    if not is_distributed():
+        return value
+    return sum_over_ranks(torch.tensor(value, device=device)).item() / dist.get_world_size()
 
 
 class RowGatherer:

@@ -27,7 +27,7 @@ class RunningFeatureNorm(StepState):
         self._sums: Tensor | None = None  # about the running mean: C sums, C sums of squares, the number of vectors
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> the same shape, float32 or wider."""
+        """Normalize features (..., C) to the same shape, float32 or wider."""
         # channels that hardly vary stay small instead of showing rounding errors
         return (x - self.mean) * torch.rsqrt(self.variance + 1e-6 * self.mean.square() + 1e-12)
 

@@ -20,7 +20,7 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_prototypes, dim))
 
     def forward(self, unit: Tensor) -> Tensor:
-        """(..., K) for unit vectors (..., dim)."""
+        """Return cosines (..., K) for unit vectors (..., dim)."""
         with no_autocast(unit):
             return F.linear(unit, F.normalize(self.weight, dim=-1))
 
@@ -46,7 +46,7 @@ class ProjectionHead(nn.Module):
         self.prototypes = None if n_prototypes is None else Prototypes(bottleneck, n_prototypes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (..., dim) -> embedding of unit length (..., bottleneck) and logits (..., K) or None.
+        """Map features (..., dim) to an embedding of unit length (..., bottleneck) and logits (..., K) or None.
 
         Both in float32 or wider.
         """

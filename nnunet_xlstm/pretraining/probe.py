@@ -37,16 +37,16 @@ class LinearModel:
     bias: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(N, C) -> (N, K)."""
+        """Map features (N, C) to outputs (N, K)."""
         return features @ self.weight.T + self.bias
 
     def shifted(self, by: Tensor) -> LinearModel:
-        """The same with `by` (K,) added to its outputs."""
+        """Return the same model with `by` (K,) added to its outputs."""
         return LinearModel(self.weight, self.bias + by)
 
 
 def hypercolumns(maps: Sequence[Tensor], size: Sequence[int], points: Tensor) -> Tensor:
-    """Hypercolumns at some voxels.
+    """Return hypercolumns at some voxels.
 
     Args:
         maps: stage maps (C_s, *cells_s) of one image. size: voxels per axis of that image.
@@ -60,7 +60,7 @@ def hypercolumns(maps: Sequence[Tensor], size: Sequence[int], points: Tensor) ->
 
 
 def apply_linear(model: LinearModel, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """The model at every voxel, (K, *size): the same as for `hypercolumns` at all voxels."""
+    """Apply the model at every voxel, (K, *size): the same as for `hypercolumns` at all voxels."""
     weights = model.weight.to(maps[0].device).split([len(m) for m in maps], 1)
     mode = MODES[len(size)]
     total = sum(
@@ -71,7 +71,7 @@ def apply_linear(model: LinearModel, maps: Sequence[Tensor], size: Sequence[int]
 
 
 def draw_voxels(classes: np.ndarray, per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """Random voxels of each class, without repetition: (N, D). A class with fewer voxels gives all it has.
+    """Draw random voxels of each class, without repetition: (N, D). A class with fewer voxels gives all it has.
 
     Args:
         classes: class index of each voxel; negative ones are never drawn.
@@ -86,7 +86,7 @@ def draw_voxels(classes: np.ndarray, per_class: int, rng: np.random.Generator) -
 
 
 def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
-    """Multinomial logistic regression on standardised features.
+    """Fit a multinomial logistic regression on standardised features.
 
     Minimises mean cross-entropy + penalty / 2 x squared weights, where features have mean 0 and SD 1 over the sample;
     the result takes features as they are. A feature that is constant gets no weight.
@@ -108,7 +108,7 @@ def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
 
 
 def prior_shift(sampled: np.ndarray, true: np.ndarray) -> Tensor:
-    """What a model fitted on a sample of other class shares adds to its outputs to be right for the true shares.
+    """Return what a model of a sample with other class shares adds to its outputs to be right for the true shares.
 
     Prentice and Pyke 1979: sampling by class changes the intercepts alone, by the logarithm of the shares.
 
@@ -120,7 +120,7 @@ def prior_shift(sampled: np.ndarray, true: np.ndarray) -> Tensor:
 
 
 def sampled_dice(predicted: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
-    """Mean Dice of classes 1, 2, ... where each voxel of the sample stands for `weights` voxels."""
+    """Return the mean Dice of classes 1, 2, ... where each voxel of the sample stands for `weights` voxels."""
 
     def voxels(mask: np.ndarray) -> float:
         return float(weights[mask].sum())
@@ -132,7 +132,7 @@ def sampled_dice(predicted: np.ndarray, y: np.ndarray, weights: np.ndarray) -> f
 
 
 def fit_probe(x: Tensor, y: np.ndarray, counts: np.ndarray, subjects: np.ndarray) -> tuple[LinearModel, float, float]:
-    """A probe of class-balanced voxels for images with other class shares.
+    """Fit a probe of class-balanced voxels for images with other class shares.
 
     Penalty and shift of the class shares are those that give the best Dice on every second subject when fitted on the
     others; the probe is then fitted on all. So every encoder gets what suits it, and no test subject is asked.
@@ -158,12 +158,12 @@ def fit_probe(x: Tensor, y: np.ndarray, counts: np.ndarray, subjects: np.ndarray
 
 
 def balanced_accuracy(predicted: np.ndarray, y: np.ndarray) -> float:
-    """Mean over the classes of y of the share that is found."""
+    """Return the mean over the classes of y of the share that is found."""
     return float(np.mean([(predicted[y == index] == index).mean() for index in np.unique(y)]))
 
 
 def principal_components(x: Tensor, brightness: Tensor, n: int = 3) -> LinearModel:
-    """The first n principal components of features with mean 0 and SD 1.
+    """Return the first n principal components of features with mean 0 and SD 1.
 
     Args:
         x: (N, C). brightness: (N,); a component's sign is such that it does not fall with it, so that pictures of two
@@ -189,7 +189,7 @@ def permute_weights(module: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def intensity_histogram(image: np.ndarray) -> Tensor:
-    """Square roots of the shares of the bins, channel after channel: a unit vector per channel (C, ...) -> (C x bins,).
+    """Return square roots of the shares of bins, channel after channel: unit vectors, (C, ...) -> (C x bins,).
 
     The cosine of two such vectors of one channel is the Bhattacharyya coefficient of the histograms.
     """

@@ -16,11 +16,11 @@ class StepState(nn.Module):
     """
 
     def end_step(self) -> None:
-        """The optimizer has stepped: take over what was remembered, from all ranks, and forget it."""
+        """Take over what was accumulated, from all ranks, and forget it: the optimizer has stepped."""
         raise NotImplementedError
 
     def discard_step(self) -> None:
-        """The optimizer did not step: forget, change nothing."""
+        """Forget what was accumulated, and change nothing: the optimizer did not step."""
         raise NotImplementedError
 
 
@@ -50,7 +50,7 @@ class VectorQueue(StepState):
         return self._pushed
 
     def kept(self) -> Tensor:
-        """(n, dim) vectors, n <= size, in no particular order. A view: it changes with the next push."""
+        """Return vectors (n, dim), n <= size, in no particular order. A view: it changes with the next push."""
         return self.vectors[: min(self._count(), self.size)]
 
     def accumulate(self, vectors: Tensor) -> None:

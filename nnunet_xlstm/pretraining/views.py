@@ -157,7 +157,7 @@ class Views:
     # ---- drawing
 
     def draw(self, parent_size: Sequence[int], rng=np.random) -> tuple[list[View], list[View]]:
-        """Two global views and `n_local_crops` local ones of a crop of `parent_size` voxels, without intensity."""
+        """Draw two global views and `n_local_crops` local ones of a crop of `parent_size` voxels, without intensity."""
         parent = np.array(parent_size, int)
         c = self.config
         first = self._box(parent, c.crop_scale_min, c.crop_scale_max, rng)
@@ -173,7 +173,7 @@ class Views:
         return views[:2], views[2:]
 
     def _box(self, parent: np.ndarray, low: float, high: float, rng) -> tuple[np.ndarray, np.ndarray]:
-        """One scale for all axes times a small aspect; axes of thick slices have their own scale."""
+        """Draw one scale for all axes times a small aspect; axes of thick slices have their own scale."""
         scale = rng.uniform(low, high) * np.array([rng.uniform(*ASPECT) for _ in parent])
         through = rng.uniform(min(self.config.through_plane_scale_min, high), high)
         share = np.clip(np.where(self.thick, through, scale), low, high)
@@ -194,7 +194,7 @@ class Views:
 
     @staticmethod
     def cut(parent: Tensor, view: View, size: Sequence[int]) -> Tensor:
-        """The view's box of `parent` (C, *parent_size), resampled to `size` voxels and mirrored."""
+        """Cut the view's box out of `parent` (C, *parent_size), resampled to `size` voxels and mirrored."""
         box = tuple(slice(a, a + n) for a, n in zip(view.start, view.size, strict=True))
         image = parent[(slice(None), *box)]
         if tuple(image.shape[1:]) != tuple(size):
@@ -240,7 +240,7 @@ class Views:
 
 
 def overlap(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
-    """Common volume of two boxes (start, size) as a share of the smaller one's."""
+    """Return the common volume of two boxes (start, size) as a share of the smaller one's."""
     low = np.maximum(one[0], other[0])
     high = np.minimum(one[0] + one[1], other[0] + other[1])
     common = np.prod(np.maximum(high - low, 0))
@@ -266,7 +266,7 @@ class ViewBatch:
     subjects: Tensor | None = None
 
     def to(self, device, non_blocking: bool = False) -> ViewBatch:
-        """The batch on `device`."""
+        """Return the batch on `device`."""
         moved = [
             None if t is None else t.to(device, non_blocking=non_blocking)
             for t in (self.global_views, self.boxes, self.flips, self.local_views, self.subjects)

@@ -99,7 +99,7 @@ class Findings:
 
 
 def conditions(study: Study) -> list[Condition]:
-    """Every data set that is scored, at every value."""
+    """Return every data set that is scored, at every value."""
     several = len(study.scored_sets) > 1
     return [
         Condition(data=data, value=value, key="_".join(words))
@@ -154,7 +154,7 @@ def _score(run: Run, part: Part) -> Scored:
 
 
 def _same_work(study: Study, rows: Sequence[Scored]) -> list[list[Scored]]:
-    """The rows of variants that have finished the same seeds and parts, together."""
+    """Return the rows of variants that have finished the same seeds and parts, together."""
     groups: dict[frozenset, list[Scored]] = {}
     for variant in study.variants:
         own = [row for row in rows if row.run.variant == variant.name]
@@ -180,7 +180,7 @@ def _write_averages(study: Study, condition: Condition, rows: Sequence[Scored]) 
 
 
 def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: Mapping[str, Path]) -> list[Point]:
-    """Variants that have finished the same."""
+    """Compare the variants that have finished the same."""
     models = read_models(list(files.items()))
     subjects = [condition.data.subjects[case] for case in models.cases]
     first = models.names.index(study.variants[0].name) if study.variants[0].name in files else None

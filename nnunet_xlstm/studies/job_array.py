@@ -28,7 +28,7 @@ class Limits:
 
 
 def slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
-    """Lines of #SBATCH; no tasks: a single job."""
+    """Return lines of #SBATCH; no tasks: a single job."""
     rows = [
         f"--job-name={name}",
         f"--time={limits.hours}:00:00",
@@ -43,7 +43,7 @@ def slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> 
 
 
 def lsf_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
-    """Lines of #BSUB; no tasks: a single job."""
+    """Return lines of #BSUB; no tasks: a single job."""
     rows = [
         f'-J "{name}{f"[1-{tasks}]%{limits.at_once}" if tasks else ""}"',
         f"-W {limits.hours}:00",

@@ -29,7 +29,7 @@ class Axis:
 
 
 def all_training_cases(study: Any, data: Any, run: Any) -> list[str]:
-    """Every labelled case that is not for testing."""
+    """Return every labelled case that is not for testing."""
     return data.training_cases
 
 

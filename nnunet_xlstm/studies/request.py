@@ -63,7 +63,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """A variant as the command line has it.
+    """Return a variant as the command line has it.
 
     Raises:
         ValueError: not of that form.
@@ -137,7 +137,7 @@ class Request:
         return dataclasses.replace(other, **self.given)
 
     def check_for(self, kind: Kind) -> None:
-        """Raises ConfigError for a setting that this kind of study does not take."""
+        """Raise ConfigError for a setting that this kind of study does not take."""
         if wrong := [name for name in self.given if name not in (*COMMON, *kind.takes)]:
             raise ConfigError(
                 f"'{wrong[0]}' is not a setting of study {kind.name}; it takes {', '.join((*COMMON, *kind.takes))}"

@@ -56,7 +56,7 @@ def schedule(
 def trainer_config(
     variant: Variant, config: Mapping[str, Any], length: tuple[int, int] | None, seed: int
 ) -> dict[str, Any]:
-    """The keys of one run: what its trainer reads from nnUNet_xlstm_config.
+    """Return the keys of one run: what its trainer reads from nnUNet_xlstm_config.
 
     Args:
         config: of the study.

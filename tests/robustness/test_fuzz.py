@@ -107,7 +107,7 @@ def raw_dataset(folder: Path, name: str = "Dataset001_Raw") -> Path:
 def pool_json(folder: Path) -> Path:
     raw_dataset(folder)
     content = {
-        "name": "Both", "sampling": "sqrt", "channels": ["MR"], "over": [["liver", "tumour"]],
+        "name": "Both", "sampling": "sqrt", "channels": ["MR"], "hierarchy": [["liver", "tumour"]],
         "targets": [{"name": "liver"}, {"name": "tumour"}],
         "sources": [{"dataset": "Dataset001_Raw", "modality": "MR", "channels": {"MR": 0}, "cohort": "one",
                      "targets": {"liver": [1, 2], "tumour": [2]}, "exclude": [], "subjects": {"pattern": "(.)"}}],

@@ -82,7 +82,7 @@ class ViewLoader(DataLoader):
         if other != key:
             data_2, _, _, properties_2 = self._data.load_case(other)
             crops.append(
-                self._crop(data_2, follow(box, (data.shape[1:], properties), (data_2.shape[1:], properties_2)))
+                self._crop(data_2, map_box(box, (data.shape[1:], properties), (data_2.shape[1:], properties_2)))
             )
         return crops
 
@@ -113,7 +113,7 @@ class ViewLoader(DataLoader):
         return crop[:, 0] if len(self.views.patch_size) == len(box) - 1 else crop
 
 
-def follow(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int], dict]) -> Box:
+def map_box(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int], dict]) -> Box:
     """The place of `box` in another preprocessed frame of the same scan (nnU-Net crops each frame by itself).
 
     Args:

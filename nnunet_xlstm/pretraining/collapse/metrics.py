@@ -53,7 +53,7 @@ class StepStatistics:
         log_p: Tensor | None,
         heads: dict[str, Tensor] | None = None,
     ) -> StepStatistics:
-        """From features (2, B, C), embeddings (2, B, E), the teacher's and student's log-probabilities (2, B, K)."""
+        """Make them of features (2, B, C), embeddings (2, B, E), log-probabilities of both branches (2, B, K)."""
         features = features.detach()  # the student's, where there is no teacher: keep no graph
         statistics = cls(
             features.transpose(0, 1), None if embeddings is None else embeddings[:2].detach().transpose(0, 1)
@@ -69,7 +69,7 @@ class StepStatistics:
 
     @classmethod
     def join(cls, parts: Sequence[StepStatistics]) -> StepStatistics:
-        """Of several micro-batches."""
+        """Join those of several micro-batches."""
 
         def joined(name: str, how) -> Tensor | None:
             values = [getattr(part, name) for part in parts]
@@ -109,12 +109,12 @@ class CollapseMetrics:
             self._n -= 2 * len(self._steps.popleft()[1])
 
     def vectors(self) -> tuple[Tensor, list[str]]:
-        """Features (n, C) of one view per image, on the CPU, and the keys of the images."""
+        """Return features (n, C) of one view per image, on the CPU, and the keys of the images."""
         features = torch.cat([statistics.features[:, 0] for statistics, _ in self._steps]).float().cpu()
         return features, [key for _, keys in self._steps for key in keys]
 
     def epoch(self) -> dict[str, float | None]:
-        """Measures by name, None where there is nothing to measure.
+        """Return the measures by name, None where there is nothing to measure.
 
         entropy_mean_target: entropy of the mean target / log K, near 0 if one prototype takes all.
         mean_entropy_target: mean entropy of the targets / log K, near 1 if they are uniform.
@@ -157,12 +157,12 @@ class CollapseMetrics:
 
 
 def spread(unit: Tensor) -> float:
-    """Standard deviation over vectors (n, d), mean over dimensions, times sqrt(d)."""
+    """Return the standard deviation over vectors (n, d), mean over dimensions, times sqrt(d)."""
     return float(unit.std(0, correction=0).mean()) * math.sqrt(unit.shape[1])
 
 
 def spread_within_steps(steps: Sequence[Tensor]) -> float:
-    """`spread` of vectors, after normalization, about the mean of their step; all together if steps hold one image.
+    """Return the `spread` of normalized vectors about the mean of their step; all together if steps hold one image.
 
     Args:
         steps: of each, (B, 2, d).
@@ -179,20 +179,20 @@ def spread_within_steps(steps: Sequence[Tensor]) -> float:
 
 
 def effective_rank(x: Tensor) -> float:
-    """exp of the entropy of the singular values of x (n, d), normalized to sum 1."""
+    """Return exp of the entropy of the singular values of x (n, d), normalized to sum 1."""
     singular = torch.linalg.svdvals(x)
     share = singular / singular.sum().clamp_min(1e-12)
     return math.exp(float(torch.special.entr(share).sum()))
 
 
 def mean_cosine(unit: Tensor) -> float | None:
-    """Mean over pairs of different vectors (n, d) of unit length; None for fewer than two."""
+    """Return the mean cosine of pairs of different unit vectors (n, d); None for fewer than two."""
     n = len(unit)
     return None if n < 2 else float((unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1)))
 
 
 def knn_accuracy(features: Tensor, labels: Sequence[str], groups: Sequence[str], k: int = 10) -> float | None:
-    """Share of vectors whose k nearest vectors (cosine) of other groups name their label by majority.
+    """Return the share of vectors whose k nearest vectors (cosine) of other groups name their label by majority.
 
     Args:
         features: (n, d). labels: of each vector, such as its modality. groups: of each, such as its subject; a vector

@@ -47,17 +47,17 @@ class Objective(nn.Module):
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
-        """Of teacher (its outputs), embedding and logits (of pooled features), maps, local (views) and mask."""
+        """Name its needs: teacher (its outputs), embedding, logits (of pooled features), maps, local (views), mask."""
         raise NotImplementedError
 
     @classmethod
     def heads(cls, feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
-        """Own heads that student and teacher both have, by name, then by stage."""
+        """Make own heads that student and teacher both have, by name, then by stage."""
         return {}
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
         super().__init__()
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
-        """The term, a scalar, a mean over the images; called without autocast."""
+        """Return the term, a scalar, a mean over the images; called without autocast."""
         raise NotImplementedError

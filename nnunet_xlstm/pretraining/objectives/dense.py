@@ -22,7 +22,7 @@ from nnunet_xlstm.pretraining.views import ViewBatch
 
 
 def shared_points(batch: ViewBatch, n_points: int) -> tuple[Tensor, Tensor]:
-    """Uniform random points in the part of the image that both global views show.
+    """Draw uniform random points in the part of the image that both global views show.
 
     Returns:
         positions: (B, 2, n_points, D), the place of each point in each view: 0 is the view's first edge, 1 its last,
@@ -41,7 +41,7 @@ def shared_points(batch: ViewBatch, n_points: int) -> tuple[Tensor, Tensor]:
 
 
 def sample(maps: Tensor, positions: Tensor) -> Tensor:
-    """Linear interpolation of maps (V, C, *tokens) at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
+    """Interpolate maps (V, C, *tokens) at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
 
     In float32 or wider: a position in bfloat16 is off by half a voxel.
     A token is taken to cover its share of the extent (align_corners=False), as in the upsampling of a U-Net's decoder.
@@ -56,7 +56,7 @@ def sample(maps: Tensor, positions: Tensor) -> Tensor:
 
 
 def dense_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> nn.ModuleDict:
-    """A head per stage, shared over points; far narrower than those of pooled maps, as there are many points."""
+    """Make a head per stage, shared over points; far narrower than those of pooled maps, as there are many points."""
     n_prototypes = config.n_prototypes_inner if config.dense_distance == "prototypes" else None
     heads = {}
     for stage in feature_info.stages:
@@ -112,7 +112,7 @@ class DenseObjective(Objective):
         return torch.stack(terms).mean()
 
     def _distances(self, stage: str, student, teacher, inputs: ObjectiveInputs) -> Tensor:
-        """(B, 2, N): of each point in view v of the student from view 1 - v of the teacher."""
+        """Return distances (B, 2, N): of each point in view v of the student from view 1 - v of the teacher."""
         if not self.prototypes:
             s, t = (x[0].unflatten(0, (-1, 2)) for x in (student, teacher))
             return 1 - (s * t.flip(1)).sum(-1)

@@ -15,7 +15,7 @@ from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 
 
 def pairwise_divergences(log_q: Tensor, log_p: Tensor, divergence: str) -> Tensor:
-    """Divergence of every teacher view from every student view, mean over the batch.
+    """Return the divergence of every teacher view from every student view, mean over the batch.
 
     Args:
         log_q: the teacher's log-probabilities (T, B, K), without gradient.
@@ -43,7 +43,7 @@ def pairwise_divergences(log_q: Tensor, log_p: Tensor, divergence: str) -> Tenso
 
 
 def mean_over_pairs(distances: Tensor) -> Tensor:
-    """Mean of (T, S) over the pairs of different views; the T teacher views are the first T of the S student views.
+    """Average (T, S) over the pairs of different views; the T teacher views are the first T of the S student views.
 
     Raises:
         ConfigError: if no pair of different views is left.

@@ -18,10 +18,11 @@ MASKED_SIMILARITY = -2.0  # below any cosine
 def koleo(
     x: Tensor, others: Tensor | None = None, subject_ids: Tensor | None = None, other_subject_ids: Tensor | None = None
 ) -> Tensor:
-    """-mean_i log |x_i - nearest(i) + eps|, the nearest among the other rows of x and the rows of `others`.
+    """Return -mean_i log |x_i - nearest(i) + eps|, the nearest among the other rows of x and the rows of `others`.
 
     Args:
-        x: unit vectors (B, D). others: unit vectors (n, D) without gradient.
+        x: unit vectors (B, D).
+        others: unit vectors (n, D) without gradient.
         subject_ids, other_subject_ids: (B,) and (n,), the subject of each vector: no vector is pushed away from one of
             the same subject. None: every vector has a subject of its own.
 

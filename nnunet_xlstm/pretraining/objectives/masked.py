@@ -20,7 +20,7 @@ from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 
 
 def enlarge(mask: Tensor, factors: tuple[int, ...]) -> Tensor:
-    """(V, *tokens) -> (V, *tokens * factors): each token repeated."""
+    """Repeat each token: (V, *tokens) -> (V, *tokens * factors)."""
     for axis, factor in enumerate(factors, start=1):
         mask = mask.repeat_interleave(factor, axis)
     return mask
@@ -55,7 +55,7 @@ class BlockMask:
         return cls(mask[(slice(None), *(slice(c) for c in tokens))])
 
     def at(self, tokens: tuple[int, ...]) -> Tensor:
-        """The mask on a finer grid, (V, *tokens)."""
+        """Return the mask on a finer grid, (V, *tokens)."""
         return enlarge(self.tokens, tuple(n // c for n, c in zip(tokens, self.tokens.shape[1:], strict=True)))
 
 
@@ -93,7 +93,7 @@ class MaskedObjective(Objective):
             )
 
     def mask(self, views: Tensor) -> tuple[Tensor, BlockMask]:
-        """Views (B, 2, C, *patch) with blocks replaced by the token, and the mask; `views` stay as they are."""
+        """Return views (B, 2, C, *patch) with blocks replaced by the token, and the mask; `views` stay as they are."""
         mask = BlockMask.draw(views.shape[0] * views.shape[1], self.feature_info, self.config)
         voxels = to_device(mask.at(self.feature_info.patch_size), views.device).view(
             *views.shape[:2], 1, *views.shape[3:]
@@ -122,7 +122,7 @@ class MaskedObjective(Objective):
         return torch.stack(terms).mean()
 
     def _voxels(self, views: Tensor, stage: int) -> Tensor:
-        """(B, 2, C, *patch) -> (B * 2 * tokens, C * voxels of a token)."""
+        """Cut views (B, 2, C, *patch) into tokens (B * 2 * tokens, C * voxels of a token)."""
         x = views.flatten(0, 1)
         dims = x.ndim - 2
         for axis, n in enumerate(self.feature_info.tokens[stage]):
@@ -132,6 +132,6 @@ class MaskedObjective(Objective):
 
 
 def _rows(maps: Tensor, rows: Tensor) -> Tensor:
-    """Features (n, C), float32 or wider, of maps (V, C, *tokens) at indices into V x tokens."""
+    """Return features (n, C), float32 or wider, of maps (V, C, *tokens) at indices into V x tokens."""
     x = maps.flatten(2).transpose(1, 2).flatten(0, 1)[rows]
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,4 +1,4 @@
-"""The embeddings of two views of an image are to be the same: |a - b|^2 = 2 - 2 cos of unit vectors.
+"""Negative-cosine loss between two views, BYOL without a predictor: |a - b|^2 = 2 - 2 cos of unit vectors.
 
 "MSE" of 3D-Heart_Seg and 3D-SegSync, whose papers do not say of what; BYOL's loss (Grill et al. 2020) without its
 predictor. Alone it can collapse.

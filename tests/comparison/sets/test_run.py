@@ -159,7 +159,7 @@ def test_refusals(sets, summary, tmp_path, capsys):
         ([f"ACDC:{a}", b], "some models name a data set; name one for all"),
         ([f"ACDC:{a}", f"X:B={two.models[1][1]}"], "No model is in all of the data sets ACDC, X"),
         ([f"A C:{a}", f"A_C:{c}"], "become one folder"),
-        ([str(tmp_path / "bad.json")], "'ACDC' must hold"),
+        ([str(tmp_path / "bad.json")], 'ACDC is ["a.json"]; give an object'),
         ([str(one.models[0][1])], "a summary.json itself is given as NAME=FILE"),
         ([str(tmp_path / "bad.json"), a], "give one JSON file alone"),
         ([f"ACDC:{a}", f"X:{c}", "--subjects", "Y=f.json"], "--subjects Y=f.json: give one file for all, or SET=FILE"),
