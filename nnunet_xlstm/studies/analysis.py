@@ -52,7 +52,8 @@ class Point:
     """A variant under a condition, by one metric.
 
     Attributes:
-        runs: how many are finished. subjects: that they are scored on.
+        runs: how many are finished.
+        subjects: that they are scored on.
         repeats: seed or fold -> mean over its subjects.
         interval: bootstrap over subjects.
         difference, difference_interval: to the first variant, paired by subject; None for the first variant itself, and
@@ -83,7 +84,8 @@ class Findings:
     """All that is known so far.
 
     Attributes:
-        averages: (condition, variant) -> its file. missing: ids of runs that are not done.
+        averages: (condition, variant) -> its file.
+        missing: ids of runs that are not done.
     """
 
     study: Study

@@ -46,11 +46,15 @@ class Plan:
     """What the study does.
 
     Attributes:
-        encoders: of choices.ENCODERS. train, test: cases that fit the probe and that score it; empty without a
+        encoders: of choices.ENCODERS.
+        train, test: cases that fit the probe and that score it; empty without a
         probe.
-        others: further cases for neighbours and ranks. subjects: of every case.
-        labels: name -> case -> what the neighbours are asked for. shown: cases in the picture.
-        stages: of a hypercolumn; None for all. each_stage: also probe every stage alone.
+        others: further cases for neighbours and ranks.
+        subjects: of every case.
+        labels: name -> case -> what the neighbours are asked for.
+        shown: cases in the picture.
+        stages: of a hypercolumn; None for all.
+        each_stage: also probe every stage alone.
         voxels: in the sample that the probe is fitted on.
     """
 

@@ -154,7 +154,8 @@ def plan_like(
     """Write the plans into nnUNet_preprocessed; returns them, and remarks.
 
     Args:
-        mode: of choices.SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
+        mode: of choices.SPACING_MODES.
+        spacing: in mm, in the order of plans (thick slices first), for "fixed".
         plans_name: of the new file; of older plans only those that were made here are replaced.
 
     Raises:
