@@ -72,7 +72,8 @@ def gray_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tu
 
 def _center(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
     """Return where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice
-    with the most voxels that differ (`focus` "errors")."""
+    with the most voxels that differ (`focus` "errors").
+    """
     reference = arrays.get("reference")
     others = [array for kind, array in arrays.items() if kind != "reference" and array is not None]
     if focus == "errors" and reference is not None and others:
@@ -93,7 +94,8 @@ def cut_planes(
     focus: str = "structure",
 ) -> list[Plane]:
     """Return the planes through the middle of the structure, or through the most errors; a single slice gives one
-    plane."""
+    plane.
+    """
     if pixels.ndim == 2:
         return [Plane("", pixels, dict(arrays), (spacing[0], spacing[1]))]
     center = _center(pixels.shape, arrays, focus)

@@ -96,7 +96,8 @@ def plain(text: str) -> str:
 
 def labels(names: Sequence[str], width: int = 24, lines: int = 2) -> list[str]:
     """Return names wrapped to so many lines of so many characters; longer ones lose their middle, but stay
-    different."""
+    different.
+    """
     wrapped = [_wrap(name, width, lines) for name in names]
     for i, text in enumerate(wrapped):
         if wrapped.count(text) > 1 and len(set(names)) == len(names):
@@ -148,7 +149,8 @@ def few_ticks(ax: Axes, axis: str, most: int = 6) -> None:
 
 def legend(figure: Figure, handles: Sequence, names: Sequence[str], **options) -> Legend:
     """Draw a legend outside the axes. The texts are set afterwards because matplotlib hides those that begin with
-    "_"."""
+    "_".
+    """
     made = figure.legend(handles, [str(i) for i in range(len(names))], frameon=False, **options)
     for text, name in zip(made.get_texts(), names, strict=True):
         text.set_text(name)

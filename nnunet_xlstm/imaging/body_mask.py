@@ -66,7 +66,8 @@ def otsu(values: np.ndarray) -> float:
 
 def _connected(mask: np.ndarray) -> np.ndarray:
     """The large components, their holes filled in 3D and then slice by slice along every axis: lungs that the field of
-    view opens are closed in some slices at least."""
+    view opens are closed in some slices at least.
+    """
     labels, n = ndimage.label(mask)
     if n == 0:
         return mask

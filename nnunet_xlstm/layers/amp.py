@@ -26,12 +26,12 @@ def _autocast_to_fp16(x: Tensor) -> bool:
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in fp32 where autocast computes in fp16, so that a sum with it stays in range; else x."""
+    """X in fp32 where autocast computes in fp16, so that a sum with it stays in range; else x."""
     return x.float() if x.dtype == torch.float16 and _autocast_to_fp16(x) else x
 
 
 def narrow(x: Tensor) -> Tensor:
-    """x in fp16 where autocast computes in it, behind a norm of what `wide` made: half the memory; else x."""
+    """X in fp16 where autocast computes in it, behind a norm of what `wide` made: half the memory; else x."""
     return x.half() if x.dtype == torch.float32 and _autocast_to_fp16(x) else x
 
 

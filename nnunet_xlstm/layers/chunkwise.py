@@ -166,7 +166,8 @@ def chunkwise(
 
 def _forward(q, k, v, igate, logf, length, eps, product, saved: list[Tensor] | None = None) -> Tensor:
     """Hidden states; what the backward pass needs besides is put in `saved`: the denominators, then for every span the
-    weights that are kept and the states that enter its chunks."""
+    weights that are kept and the states that enter its chunks.
+    """
     dtype = igate.dtype
     out = igate.new_empty(v.shape)
     w = _weights(igate, logf, length, q.shape[-1] ** -0.5)

@@ -26,7 +26,8 @@ class AvgPool3d(nn.AvgPool3d):
 
 def _drop_aliases(block: nn.Module) -> None:
     """DNA registers each layer twice (`conv` and `all_modules.0`), so each weight has two keys in the state dict and a
-    partial load can be undone by the second one. Keep `all_modules`, the name that the forward pass uses."""
+    partial load can be undone by the second one. Keep `all_modules`, the name that the forward pass uses.
+    """
     for module in block.modules():
         if isinstance(module, ConvDropoutNormReLU):
             for alias in ("conv", "norm", "dropout", "nonlin"):

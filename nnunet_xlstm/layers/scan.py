@@ -63,7 +63,8 @@ def shuffled_index(length: int, device: torch.device) -> Tensor:
 
 def _snake(x: Tensor, inverse: bool = False) -> Tensor:
     """Reverse every other line and plane of a permuted grid (B, *grid, F): neighbours in the sequence become
-    neighbours in space. Each step is its own inverse, so the inverse takes the steps backwards."""
+    neighbours in space. Each step is its own inverse, so the inverse takes the steps backwards.
+    """
     steps = range(1, x.ndim - 2)
     for axis in reversed(steps) if inverse else steps:
         lines = x.shape[1 : axis + 1]

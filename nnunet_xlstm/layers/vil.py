@@ -200,7 +200,8 @@ class ViLBlock(nn.Module):
 
     def activation_elements(self, voxels: int) -> int:
         """Elements per image that the block keeps for the backward pass, counted as outputs of its linear layers,
-        convolution, projections and cell, at `voxels` tokens."""
+        convolution, projections and cell, at `voxels` tokens.
+        """
         inner = self.proj_down.in_features
         conv = 0 if isinstance(self.conv, nn.Identity) else inner
         cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)

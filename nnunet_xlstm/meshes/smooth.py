@@ -132,7 +132,7 @@ def _volumes(mesh: Mesh, rows: np.ndarray, n_labels: int) -> np.ndarray:
 
 
 def _volume_gradient(mesh: Mesh, rows: np.ndarray, n_labels: int, free: np.ndarray) -> list[sparse.csr_array]:
-    """d volume / d coordinate, 0 for coordinates that are not free: one (labels, points) per axis."""
+    """D volume / d coordinate, 0 for coordinates that are not free: one (labels, points) per axis."""
     a, b, c = (mesh.points[column] for column in mesh.triangles.T)
     per_corner = np.stack([cross(b, c), cross(c, a), cross(a, b)], axis=1) / 6 * free[mesh.triangles]
     index = (np.r_[np.repeat(rows[:, 0], 3), np.repeat(rows[:, 1], 3)], np.tile(mesh.triangles.ravel(), 2))

@@ -81,7 +81,8 @@ def _embedding_name(network: nn.Module) -> str | None:
 
 def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
     """Return every parameter and buffer under one name, with all its names (networks of dynamic_network_architectures
-    list the encoder a second time below the decoder, and each layer twice)."""
+    list the encoder a second time below the decoder, and each layer twice).
+    """
     found: dict[int, tuple[Tensor, list[str]]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
         found.setdefault(id(tensor), (tensor, []))[1].append(name)

@@ -112,7 +112,7 @@ TSFM_STAGES = 6
 
 
 def _tsfm(text: str, base: int, depth: int, dim: int, heads: int, widest: int = 16, recompute: bool = False) -> Preset:
-    """base * [1, 2, 4, 8, 16, 16] features (widest: the last factor), `depth` blocks per stage and a transformer."""
+    """Base * [1, 2, 4, 8, 16, 16] features (widest: the last factor), `depth` blocks per stage and a transformer."""
     kwargs = {"vit": {"dim": dim, "layers": 12, "heads": heads}, "block": "preact", "recompute": recompute}
     top = base * widest
     return Preset(text, base, top, top, TSFM_STAGES, depth, depth, kwargs, TSFM, patch_3d=TSFM_PATCH)

@@ -17,7 +17,8 @@ from nnunet_xlstm.networks.geometry import check_patch_size, stride_products
 
 class UNetEncoder(nn.Module):
     """Stem at full resolution (or none), then the stages. Returns one feature map per stage, highest resolution
-    first. A stage has `output_elements(size)`: elements per image that it writes, by arithmetic."""
+    first. A stage has `output_elements(size)`: elements per image that it writes, by arithmetic.
+    """
 
     def __init__(self, stem: nn.Module | None, stages: Sequence[nn.Module]):
         super().__init__()
@@ -156,7 +157,8 @@ class UNet(nn.Module):
 
     def largest_block_elements(self, input_size: Sequence[int]) -> int:
         """Return the most that convolutions of one block write per image: blocks at full resolution are the last
-        ones."""
+        ones.
+        """
         return max(conv_output_elements(block, tuple(input_size)) for block in self.decoder.stages[-1])
 
     @staticmethod

@@ -129,7 +129,8 @@ def _finished(futures: dict[Future, Run]) -> Iterator[tuple[Run, BaseException |
 
 def split_cores(jobs: int) -> list[list[int] | None]:
     """Return the cores of this process dealt out to jobs; None (all) where the system cannot say or there are too
-    few."""
+    few.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return [None] * jobs
     cores = sorted(os.sched_getaffinity(0))

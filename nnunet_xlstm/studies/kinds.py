@@ -21,7 +21,8 @@ from nnunet_xlstm.studies.study import LabelledSet, Run, Study
 
 def draw_order(subjects: Iterable[str], seed: int) -> list[str]:
     """Return the subjects in a random order: its first n are the subset of n labels, so subsets of one seed are
-    nested."""
+    nested.
+    """
     return np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
 
 

@@ -15,7 +15,8 @@ from nnunet_xlstm.io.read import read_json, sha256
 from nnunet_xlstm.studies.datasets import chosen_folds, is_scored_on_folds
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import Request, Variant
-from nnunet_xlstm.studies.study import LabelledSet, Study, check_same, read_study
+from nnunet_xlstm.studies.study import LabelledSet, Study
+from nnunet_xlstm.studies.study_json import check_same, read_study
 from nnunet_xlstm.studies.trainer_config import schedule, trainer_config, trains_on_pools
 
 PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")

@@ -312,7 +312,7 @@ def study(folder: Path) -> Path:
 
 def read_study(folder: Path) -> None:
     from nnunet_xlstm.studies.kinds import FEW_LABEL
-    from nnunet_xlstm.studies.study import read_study
+    from nnunet_xlstm.studies.study_json import read_study
 
     found = read_study(folder, FEW_LABEL)
     if found is not None:

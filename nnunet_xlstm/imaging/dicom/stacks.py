@@ -118,7 +118,8 @@ def _places(planes: Sequence[Plane]) -> list[list[Plane]]:
 
 def _parts(planes: Sequence[Plane], kind: int, most: int) -> list[list[Plane]]:
     """The images of each value of a kind; empty if there is one value alone, or if it does not explain why there are
-    several images at a place: then there are more values than images, or a value has them unevenly."""
+    several images at a place: then there are more values than images, or a value has them unevenly.
+    """
     parts: dict[str, list[Plane]] = {}
     for plane in planes:
         parts.setdefault(plane.kinds[kind], []).append(plane)

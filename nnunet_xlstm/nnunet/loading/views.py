@@ -56,7 +56,7 @@ class ViewLoader(DataLoader):
         self._pid = os.getpid()
 
     def set_thread_id(self, thread_id: int) -> None:
-        """batchgenerators calls this in each worker before its first batch."""
+        """Batchgenerators calls this in each worker before its first batch."""
         super().set_thread_id(thread_id)
         if os.getpid() != self._pid:
             self._pid = os.getpid()
