@@ -44,16 +44,17 @@ class LabelledSet:
 
     @property
     def dataset(self) -> str:
-        """As nnU-Net calls it, such as Dataset004_Hippocampus."""
+        """Return its name in nnU-Net, such as Dataset004_Hippocampus."""
         return self.raw.name
 
     @property
     def tested(self) -> set[str]:
-        """The test subjects."""
+        """Return the test subjects."""
         return {self.subjects[case] for case in self.test_cases}
 
     @property
     def training_cases(self) -> list[str]:
+        """Return the labelled cases of all other subjects, sorted."""
         tested = self.tested
         return [case for case, subject in sorted(self.subjects.items()) if subject not in tested]
 
@@ -90,6 +91,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
+        """Return the folder of everything that the run writes."""
         return self.study_folder / "runs" / self.id
 
     def result_folder(self, part: str) -> Path:
@@ -101,10 +103,12 @@ class Run:
         return self.result_folder(part) / "summary.json"
 
     def is_scored(self, part: str) -> bool:
+        """Return whether the scores of a part are written."""
         return Outputs(self.summary(part)).are_complete
 
     @property
     def is_done(self) -> bool:
+        """Return whether all parts are scored."""
         return all(map(self.is_scored, self.parts))
 
 
@@ -142,13 +146,16 @@ class Study:
     versions: dict[str, str] = field(default_factory=dict)
 
     def variant(self, name: str) -> Variant:
+        """Return the variant of a name."""
         return next(variant for variant in self.variants if variant.name == name)
 
     def data(self, name: str) -> LabelledSet:
+        """Return the data set of a name."""
         return next(data for data in self.sets if data.name == name)
 
     @property
     def scored_sets(self) -> list[LabelledSet]:
+        """Return the data sets that runs are scored on: all but a pool."""
         return self.sets[1:] or self.sets
 
     def parts(self) -> list[Part]:
@@ -167,15 +174,18 @@ class Study:
         return self.folder / "scored" / part.name
 
     def trained_on(self, variant: Variant) -> list[LabelledSet]:
+        """Return the data sets that a variant is trained on, each in runs of its own."""
         return self.sets[:1] if len(self.sets) == 1 or variant.name in self.pooled else self.sets[1:]
 
     def runs(self) -> list[Run]:
         """Seed by seed, value by value, fold by fold, so that a study that is cut off compares all variants."""
+        values: Sequence[int | None] = self.values or [None]
+        folds: Sequence[int | None] = self.folds or [None]
         return [
             self._run(variant, data, value, fold, seed)
             for seed in range(self.seeds)
-            for value in self.values or [None]
-            for fold in self.folds or [None]
+            for value in values
+            for fold in folds
             for variant in self.variants
             for data in self.trained_on(variant)
         ]
@@ -184,8 +194,7 @@ class Study:
         parts = [part.name for part in self.parts() if fold is None or part.name == f"fold_{fold}"]
         if len(self.sets) > 1 and variant.name not in self.pooled:
             parts = [data.name]
-        words = [self.label(variant, data)]
-        words += [] if value is None else [f"{self.kind.axis.letter}{value}"]
+        words = [self.label(variant, data), *self.kind.id_words(value)]
         words += [] if fold is None else [f"f{fold}"]
         return Run(
             study_folder=self.folder, id="_".join([*words, f"s{seed}"]), variant=variant.name, trained_on=data.name,
@@ -212,9 +221,18 @@ class Study:
         """Epochs and iterations per epoch; None: those of the trainer's recipe."""
         if self.epoch is None:
             return None
-        return (run.value if self.kind.length == "epochs" else self.iterations // self.epoch), self.epoch
+        if self.kind.length == "epochs":
+            epochs = run.value
+        else:
+            epochs = None if self.iterations is None else self.iterations // self.epoch
+        return None if epochs is None else (epochs, self.epoch)
 
     def save(self) -> None:
+        """Write study.json.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         content = asdict(self) | {"kind": self.kind.name, "folder": str(self.folder)}
         content["sets"] = [row | {key: str(row[key]) for key in ("raw", "preprocessed")} for row in content["sets"]]
         write_json(self.folder / FILE, content)
