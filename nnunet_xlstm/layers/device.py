@@ -18,7 +18,7 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
 
 
 def run(module: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """module(x). With `recompute`, in training, only x is kept and the backward pass computes the rest again."""
+    """Run module(x); with `recompute`, in training, keep only x and let the backward pass compute the rest again."""
     if recompute and module.training and torch.is_grad_enabled():
         return checkpoint(module, x, use_reentrant=False)
     return module(x)

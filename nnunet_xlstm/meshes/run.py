@@ -42,8 +42,10 @@ class Settings:
     """How meshes are made and written.
 
     Attributes:
-        labels: ids; empty for all of a case. names: label id -> name.
-        steps: of the smoothing, 0 for the faces of the voxels. render: None, or one of RENDERERS.
+        labels: ids; empty for all of a case.
+        names: label id -> name.
+        steps: of the smoothing, 0 for the faces of the voxels.
+        render: None, or one of RENDERERS.
     """
 
     labels: tuple[int, ...] = ()
@@ -77,6 +79,10 @@ def mesh_files(
     of an earlier run stay until all new ones are written; then those that were not made again are removed.
 
     Args:
+        source: label map, or folder of label maps.
+        out: folder that gets one folder per case.
+        settings: how meshes are made and written.
+        processes: cases at a time.
         inputs: further files that must not be replaced.
 
     Raises:
@@ -131,7 +137,7 @@ def text_lines(content: Mapping[str, Any]) -> list[str]:
 
 
 def _files_of(out: Path) -> set[Path]:
-    """The files that meshes.json of a folder lists; none where it is missing, or not of this command."""
+    """Return the files that meshes.json of a folder lists; none where it is missing, or not of this command."""
     found = set()
     try:
         for case, row in read_json(out / INDEX, dict)["cases"].items():
@@ -144,7 +150,7 @@ def _files_of(out: Path) -> set[Path]:
 
 
 def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]:
-    """Label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
+    """Return label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
 
     Raises:
         DatasetError: the file is not a dataset.json, or it does not have one of `labels`.
@@ -160,7 +166,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
 
 
 def _check_cases(source: Path, labels: Mapping[str, list[int] | str], settings: Settings) -> None:
-    """Before any mesh is made: all label maps can be used, and one has each label that was asked for."""
+    """Check, before any mesh is made, that all label maps can be used, and one has each label that was asked for."""
     failed = {case: found for case, found in sorted(labels.items()) if isinstance(found, str)}
     if failed:
         raise DatasetError(failed_text(failed, len(labels), "used, so no mesh was made"))
@@ -208,7 +214,7 @@ def mesh_case(path: Path, folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def read_mesh(path: Path, settings: Settings) -> tuple[Mesh, list[int]]:
-    """The walls of a label map's labels, in mm in LPS, and which labels it has.
+    """Return the walls of a label map's labels, in mm in LPS, and which labels it has.
 
     Raises:
         DatasetError: it cannot be read, or is no label map in 3D.
@@ -248,7 +254,7 @@ def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: P
 
 
 def _read(path: Path) -> tuple[np.ndarray, sitk.Image, list[int]]:
-    """A label map as an array (z, y, x), the image with its geometry, and the labels that it has."""
+    """Read a label map: the array (z, y, x), the image with its geometry, and the labels that it has."""
     image = read_label_map(path)
     if image.GetDimension() != 3:
         raise DatasetError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")

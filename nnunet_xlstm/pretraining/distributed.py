@@ -11,7 +11,7 @@ from torch import distributed as dist
 
 
 def is_distributed() -> bool:
-    """Whether there is more than one process."""
+    """Return whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 

@@ -21,7 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def active_weights(config: PretrainingConfig) -> dict[str, float]:
-    """Name -> weight of the objectives with a weight above 0.
+    """Return name -> weight of the objectives with a weight above 0.
 
     Raises:
         ConfigError: if there is none.
