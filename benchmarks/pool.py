@@ -81,7 +81,7 @@ def write_sources(root: Path, cases: int, edge: int) -> Path:
         rows.append({"dataset": folder.name, "modality": "CT", "targets": mapping})
     targets = [{"name": "liver"}, {"name": "vessel", "group": "vessel"}, {"name": "tumour", "group": "lesion"}]
     path = root / "POOL.json"
-    path.write_text(json.dumps({"targets": targets, "over": [["liver", "tumour"]], "sources": rows}))
+    path.write_text(json.dumps({"targets": targets, "hierarchy": [["liver", "tumour"]], "sources": rows}))
     return path
 
 
@@ -145,7 +145,7 @@ def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
     def partial(maps: list[torch.Tensor], weights: list[float]):
         numbers = torch.arange(1, args.targets + 1).view(1, -1, 1, 1, 1)
         loss = PartialLabelLoss(weights)
-        loss.expect(valid)
+        loss.set_valid(valid)
         return loss, [one == numbers for one in maps]
 
     def stock(maps: list[torch.Tensor], weights: list[float]):

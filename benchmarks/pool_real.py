@@ -162,10 +162,15 @@ class PoolStudy(Bench):
                 group = next((g for g, names in GROUPS.items() if target in names), "organ")
                 row_of = targets.setdefault(target, {"name": target, "group": group, "region": []})
                 row_of["region"] += [r for r in entry["field_of_view"] if r not in row_of["region"]]
-            exclusive += entry["exclusive"]
+            exclusive += entry["mutually_exclusive"]
             row = {k: v for k, v in row.items() if k != "test"} | {"dataset": str(self.data / name), "catalogue": name}
             rows.append(row | ({"exclude": "test_subjects.json"} if SOURCES[key].get("test") else {}))
-        content = {"name": POOLS[number], "targets": list(targets.values()), "exclusive": exclusive, "sources": rows}
+        content = {
+            "name": POOLS[number],
+            "targets": list(targets.values()),
+            "mutually_exclusive": exclusive,
+            "sources": rows,
+        }
         (self.work / f"pool_{number}.json").write_text(json.dumps(content, indent=1))
 
     def cases(self, dataset: int) -> tuple[list[str], list[str]]:

@@ -108,9 +108,6 @@ ALLOWED = {
     "planners": ({"nnunet.planning"}, NNUNET),
     "shim": ({"registry"}, set()),
 }
-LONG = {"nnunet.training.base", "nnunet.training.pretraining"}  # above 300 lines: to be divided, no more of them
-# (file, file) that hold a type of each other: to be resolved, no more of them
-CIRCLES = {("nnunet.checkpoints.pretraining", "nnunet.training.pretraining")}
 
 
 def sources() -> dict[str, Path]:
@@ -197,7 +194,7 @@ def test_import_direction(module):
     own, third_party = ALLOWED.get(package, (set(), set()))
     if package != "cli":
         for name in own_imports(module):
-            if package_of(name) not in own | {package, *SHARED} and not is_known(module, name):
+            if package_of(name) not in own | {package, *SHARED}:
                 pytest.fail(f"{module} must not import {name}")
     for name in imports(module, SOURCES[module], top_level_only=package == "cli"):
         root = name.split(".")[0]
@@ -211,14 +208,10 @@ def test_a_command_imports_nothing_of_ours_before_it_runs():
             assert {package_of(name) for name in own_imports(module, top_level_only=True)} <= {"cli", *SHARED}, module
 
 
-def is_known(module: str, name: str) -> bool:
-    return (module.removeprefix(f"{PACKAGE}."), name.removeprefix(f"{PACKAGE}.")) in CIRCLES
-
-
 def test_every_package_is_listed_with_the_arrows_that_it_has():
     found: dict[str, set[str]] = {package_of(module): set() for module in SOURCES if "." in module}
     for module in SOURCES:
-        targets = {package_of(name) for name in own_imports(module) if not is_known(module, name)}
+        targets = {package_of(name) for name in own_imports(module)}
         found.setdefault(package_of(module), set()).update(targets - {package_of(module), *SHARED})
     del found[""], found["nnunet"], found["cli"]  # the empty package above; a command may import anything
     assert found == {package: own for package, (own, _) in ALLOWED.items() if package != "cli"}
@@ -244,16 +237,8 @@ def test_packages_have_an_order():
 
 def test_no_file_imports_another_in_a_circle():
     """Imports inside functions count, and those for types alone."""
-    graph = {m: {name for name in own_imports(m) if not is_known(m, name)} for m in SOURCES}
+    graph = {m: own_imports(m) for m in SOURCES}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
-
-
-def test_known_circles_are_still_there():
-    for one, other in CIRCLES:
-        assert {f"{PACKAGE}.{one}", f"{PACKAGE}.{other}"} <= {
-            *own_imports(f"{PACKAGE}.{one}"),
-            *own_imports(f"{PACKAGE}.{other}"),
-        }, f"{one} and {other} are no circle any more: take them out of CIRCLES"
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
@@ -280,8 +265,8 @@ def test_tests_mirror_the_package():
 
 
 def test_no_file_is_long():
-    long = {m.removeprefix(f"{PACKAGE}.") for m, path in SOURCES.items() if path.read_text("utf-8").count("\n") > 300}
-    assert long <= LONG, f"{long - LONG}: more than 300 lines; move what has a subject of its own"
+    long = {module for module, path in SOURCES.items() if path.read_text("utf-8").count("\n") > 300}
+    assert not long, f"{long}: more than 300 lines; move what has a subject of its own"
 
 
 def test_who_imports_nnunetv2():

@@ -25,7 +25,7 @@ from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.parallel import for_each
 
-MAKER = "nnunet_xlstm convert"
+CREATED_BY = "nnunet_xlstm convert"
 # How nnU-Net's converters are called; those that are modules have different arguments.
 MODULE = "python -m nnunetv2.dataset_conversion."
 CALLS = {
@@ -48,7 +48,7 @@ def convert(
     test: bool = False,
     processes: int = 1,
 ) -> tuple[RawDataset, Summary]:
-    """Makes the raw data set, or what is missing of it. Nothing is downloaded, and nothing below `root` is changed.
+    """Make the raw data set, or what is missing of it. Nothing is downloaded, and nothing below `root` is changed.
 
     Args:
         name: an entry of the catalogue, or the path of a file like its files.
@@ -65,7 +65,7 @@ def convert(
     subject = subject or (entry.layout or {}).get("subject")
     pattern = subject_pattern(subject) if subject else None
     files = find_native(entry, root, test)
-    dataset = open_dataset(number, dataset_name, default_name(entry), MAKER)
+    dataset = open_dataset(number, dataset_name, default_name(entry), CREATED_BY)
     header = dataset_header(entry)
     _check_same_entry(dataset, entry)
     dataset.read()  # refuses a data set that another command made
@@ -79,7 +79,7 @@ def convert(
     _state_disk_use(train, tests, dataset.folder)
     for note in entry.notes:
         log.info("note: %s", note)
-    dataset.claim()
+    dataset.mark_owned()
     left_out = [*files.left_out, *_convert_tests(tests, dataset, processes)]
     summary = build(
         dataset, header, train, left_out, sampling="uniform", keep_others=False, processes=processes, make=convert_case
@@ -98,7 +98,7 @@ def find_entry(name: str) -> DataSet:
 
 def served_by(entry: DataSet) -> str:
     """`convert`, the converter of nnU-Net, or what is missing for both."""
-    return entry.no_masks or entry.nnunet_converter or (MAKER if entry.layout else "layout not known")
+    return entry.no_masks or entry.nnunet_converter or (CREATED_BY if entry.layout else "layout not known")
 
 
 def check_served(entry: DataSet, root: Path | None = None, number: int | None = None) -> None:
@@ -126,11 +126,12 @@ def check_served(entry: DataSet, root: Path | None = None, number: int | None = 
 
 
 def default_name(entry: DataSet) -> str:
+    """Return the name of the data set that an entry becomes: the entry's, without a number in front."""
     return re.sub(r"^Dataset\d{3}_", "", entry.name)
 
 
 def dataset_header(entry: DataSet) -> dict[str, Any]:
-    """What dataset.json says beside the cases: labels, channels, and where all of it came from.
+    """Return what dataset.json says beside the cases: labels, channels, and where all of it came from.
 
     A CT channel is called CT, so that nnU-Net takes its CT normalisation; `image_channels` keeps the authors' names.
 
@@ -150,7 +151,7 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
             "name": entry.name,
             "version": entry.version,
             "labels": entry.labels,
-            "stray": dict(entry.stray or {}),
+            "label_aliases": dict(entry.label_aliases or {}),
             "optional_labels": list(entry.optional_labels),
             "verified": entry.verified,
         },
@@ -161,8 +162,8 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
 
 
 def _table(entry: DataSet) -> LabelTable:
-    stray = {int(value): label for value, label in (entry.stray or {}).items()}
-    return LabelTable(entry.name, entry.labels, stray, frozenset(entry.optional_labels))
+    label_aliases = {int(value): label for value, label in (entry.label_aliases or {}).items()}
+    return LabelTable(entry.name, entry.labels, label_aliases, frozenset(entry.optional_labels))
 
 
 def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) -> CaseJob:
@@ -175,13 +176,13 @@ def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
     if not (dataset.folder / "dataset.json").is_file():
         return
     content = DatasetFile.read(dataset.folder).content
-    other = content.get("name") if content.get("made_by") == MAKER else None
+    other = content.get("name") if content.get("made_by") == CREATED_BY else None
     if other not in (None, entry.name):
         raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
 
 
 def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[CaseJob]) -> None:
-    """The authors may count cases or subjects."""
+    """Compare the numbers with those of the entry, whose authors may count cases or subjects."""
     for what, jobs, count in (("training", train, entry.cases["train"]), ("test", tests, entry.cases["test"])):
         subjects = len({job.subject for job in jobs})
         if jobs and count is not None and count not in (len(jobs), subjects):
@@ -193,7 +194,7 @@ def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[Ca
 
 
 def _state_disk_use(train: Sequence[CaseJob], tests: Sequence[CaseJob], folder: Path) -> None:
-    """New label maps are about as large as the native ones; images only count where they must be converted.
+    """Say how much will be written: label maps about as large as the native ones, and images that are converted.
 
     Raises:
         OSError: there is less room.
@@ -250,7 +251,7 @@ def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int)
 
 def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
     """Name, training cases, access, who converts, title; a header first."""
-    rows = [("name", "cases", "access", "converted by", "title")]
+    rows: list[tuple[str, ...]] = [("name", "cases", "access", "converted by", "title")]
     for name, entry in entries.items():
         count = entry.cases["train"]
         rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))

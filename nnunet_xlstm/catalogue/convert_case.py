@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.datasets.case_index import CaseRow
+from nnunet_xlstm.datasets.case_index import CaseRecord
 from nnunet_xlstm.datasets.ingest import ENDING, Entry, readable_in_place
-from nnunet_xlstm.datasets.items import stamp_of
+from nnunet_xlstm.datasets.items import fingerprint_of
 from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
@@ -32,13 +32,13 @@ class LabelTable:
     Attributes:
         entry: name of the catalogue's entry, for messages.
         ids: name of a label -> native id.
-        stray: native value that no label has -> name of the label it is read as.
+        label_aliases: native value that no label has -> name of the label it is read as.
         optional: labels that are not annotated in every case.
     """
 
     entry: str
     ids: Mapping[str, int]
-    stray: Mapping[int, str]
+    label_aliases: Mapping[int, str]
     optional: frozenset[str] = frozenset()
 
     @property
@@ -50,7 +50,7 @@ class LabelTable:
     def table(self) -> dict[int, int]:
         """Native value -> consecutive id, without background."""
         own = self.own
-        return {n: own[name] for name, n in self.ids.items()} | {n: own[name] for n, name in self.stray.items()}
+        return {n: own[name] for name, n in self.ids.items()} | {n: own[name] for n, name in self.label_aliases.items()}
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,22 @@ class CaseJob:
 
     @property
     def key(self) -> str:
+        """What tells the job from others in later runs."""
         return self.name
 
     @property
     def files(self) -> list[str]:
+        """All that is read."""
         return [*self.images, *self.labels.values()]
 
-    def stamp(self) -> str:
-        """Changes when a file does, or what its values mean."""
+    def fingerprint(self) -> str:
+        """Return a hash that changes when a file does, or what its values mean."""
         meaning = (self.modality, list(self.labels), self.table.own, self.table.table, sorted(self.table.optional))
-        return stamp_of(repr(meaning), self.files)
+        return fingerprint_of(repr(meaning), self.files)
 
 
 def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
-    """Makes a training case: images by reference where nnU-Net reads them in place, else imagesTr; labelsTr.
+    """Make a training case: images by reference where nnU-Net reads them in place, else imagesTr; labelsTr.
 
     Returns:
         case -> entry, and what was left out with the reason: files that are damaged, or not on one grid.
@@ -100,16 +102,16 @@ def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry
             path if _in_place(path) else _converted(path, folder, f"imagesTr/{base}_{channel:04d}{ENDING}")
             for channel, path in enumerate(job.images)
         )
-    except LeftOut as error:
+    except Excluded as error:
         return {}, [(error.path, error.reason)]
     name = f"labelsTr/{base}{ENDING}"
     write_image(label, folder / name)
-    row = CaseRow(job.source, job.subject, job.modality, images=job.images)
-    return {base: Entry(images, name, row)}, []
+    record = CaseRecord(job.source, job.subject, job.modality, images=job.images)
+    return {base: Entry(images, name, record)}, []
 
 
 def convert_test_case(job: CaseJob, folder: Path) -> Reasons:
-    """Makes a test case, unless its files are there and newer than their sources: imagesTs, and labelsTs if public.
+    """Make a test case, unless its files are there and newer than their sources: imagesTs, and labelsTs if public.
 
     `nnUNetv2_predict` takes a folder of files with the ending .nii.gz, not a list: an image that has this ending is
     linked, which takes no room and, like the references of training images, follows the original; every other one is
@@ -129,12 +131,12 @@ def convert_test_case(job: CaseJob, folder: Path) -> Reasons:
                 _link(path, target)
             else:
                 _converted(path, folder, target.relative_to(folder))
-    except LeftOut as error:
+    except Excluded as error:
         return [(error.path, error.reason)]
     return []
 
 
-class LeftOut(Exception):
+class Excluded(Exception):
     """A file that cannot be used, and why."""
 
     def __init__(self, path: str, error: Exception | str):
@@ -146,10 +148,10 @@ class LeftOut(Exception):
 
 
 def _checked_grid(paths: Sequence[str]) -> Grid:
-    """The grid of the first channel, on which all others lie; every file is complete.
+    """Return the grid of the first channel, on which all others lie; every file is complete.
 
     Raises:
-        LeftOut: otherwise.
+        Excluded: otherwise.
     """
     grids = []
     for path in paths:
@@ -161,7 +163,7 @@ def _checked_grid(paths: Sequence[str]) -> Grid:
             grids.append(grid if grid.dimension == 3 else Grid.of(_volume(read_image(Path(path)))))
             check_same_grid(grids[0], grids[-1], ("first channel", "other"))
         except DatasetError as error:
-            raise LeftOut(path, error) from error
+            raise Excluded(path, error) from error
     return grids[0]
 
 
@@ -183,7 +185,7 @@ def _converted(path: str, folder: Path, name: str | Path) -> str:
     try:
         image = _volume(read_image(Path(path)))
     except DatasetError as error:
-        raise LeftOut(path, error) from error
+        raise Excluded(path, error) from error
     write_image(image, folder / name)
     return str(name)
 
@@ -221,7 +223,7 @@ def _label_map(job: CaseJob, grid: Grid) -> sitk.Image:
     Masks of single labels are painted in the entry's order: where two overlap, the later label stays.
 
     Raises:
-        LeftOut: a file is damaged, missing, or on another grid.
+        Excluded: a file is damaged, missing, or on another grid.
         DatasetError: a value, or a mask, that is no label.
     """
     if "" in job.labels:
@@ -238,7 +240,7 @@ def _merged(job: CaseJob, grid: Grid) -> np.ndarray:
             f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
         )
     if missing := [name for name in own if name not in masks.keys() | table.optional]:
-        raise LeftOut(job.images[0], f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
+        raise Excluded(job.images[0], f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
     result = np.zeros(grid.size[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
     for name, number in ((name, number) for name, number in own.items() if name in masks):
         result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number
@@ -254,7 +256,7 @@ def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid
         image = _volume(read_image(Path(path)))
         check_same_grid(grid, image, names)
     except DatasetError as error:
-        raise LeftOut(path, error) from error
+        raise Excluded(path, error) from error
     labels = as_label_map(image, Path(path))  # the view below does not keep it alive
     try:
         return look_up(sitk.GetArrayViewFromImage(labels), lut)
@@ -262,5 +264,5 @@ def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid
         known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {dict(table.ids)}"
         raise DatasetError(
             f"{path} {error} of {table.entry}: {known}. Check that it is this data set and version; to accept the "
-            f"value, list it under `stray` in a copy of {table.entry}.json and convert that"
+            f"value, list it under `label_aliases` in a copy of {table.entry}.json and convert that"
         ) from error

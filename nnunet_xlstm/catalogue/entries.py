@@ -16,7 +16,7 @@ from typing import Any
 from nnunet_xlstm.catalogue.schema import DATASET, POOL
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.validate import Record, check, refuse, shown
+from nnunet_xlstm.io.validate import Record, check, excerpt, refuse
 
 POOL_PREFIX = "pool_"
 ACCESS_PHRASES = {
@@ -44,19 +44,25 @@ class DataSet:
     layout: dict[str, Any] | None
     nnunet_converter: str | None
     targets: dict[str, list[int]]
-    exclusive: list[list[str]]
-    over: list[list[str]]
+    mutually_exclusive: list[list[str]]
+    hierarchy: list[list[str]]
     field_of_view: list[str]
     verified: dict[str, str]
     sources: list[str]
     version: str | None = None
     annotation: str = "masks"
     optional_labels: tuple[str, ...] = ()
-    stray: Mapping[str, str] | None = None
+    label_aliases: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
+    def patterns(self) -> dict[str, Any]:
+        """The layout; empty where it is not known."""
+        return self.layout or {}
+
+    @property
     def modalities(self) -> set[str]:
+        """Those of all channels and cases."""
         return {
             m for c in self.channels for m in ([c["modality"]] if isinstance(c["modality"], str) else c["modality"])
         }
@@ -69,6 +75,8 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Target:
+    """A target of a pool of the catalogue; the keys are explained in `schema.TARGET`."""
+
     id: int
     name: str
     group: str
@@ -93,8 +101,8 @@ class PoolPlan:
     title: str
     targets: tuple[Target, ...]
     sources: tuple[PoolSource, ...]
-    exclusive: list[list[str]]
-    over: list[list[str]]
+    mutually_exclusive: list[list[str]]
+    hierarchy: list[list[str]]
     merge: str
     modality: list[str]
     sampling: str
@@ -106,18 +114,19 @@ class PoolPlan:
 
 @cache
 def shipped() -> tuple[str, ...]:
-    """Names of the data sets that are shipped."""
+    """Return the names of the data sets that are shipped."""
     return tuple(name for name in _shipped_files() if not name.startswith(POOL_PREFIX))
 
 
 @cache
 def shipped_pools() -> tuple[str, ...]:
+    """Return the names of the pools that are shipped."""
     return tuple(name for name in _shipped_files() if name.startswith(POOL_PREFIX))
 
 
 @cache
 def load_dataset(name: str) -> DataSet:
-    """A shipped entry.
+    """Return a shipped entry.
 
     Raises:
         DatasetError: there is none of that name.
@@ -127,6 +136,7 @@ def load_dataset(name: str) -> DataSet:
 
 @cache
 def load_pool(name: str) -> PoolPlan:
+    """Return a shipped pool; errors as `load_dataset`."""
     return read_pool_plan(_shipped_file(name, shipped_pools(), "pool"))
 
 
@@ -176,17 +186,19 @@ def _shipped_files() -> list[str]:
 
 def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     if name not in known:
-        raise DatasetError(f"The catalogue has no {what} {shown(name)}; it has {', '.join(known)}.")
+        raise DatasetError(f"The catalogue has no {what} {excerpt(name)}; it has {', '.join(known)}.")
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
 
 
 def _check_name(content: dict[str, Any], path: Path) -> None:
     if content["name"] != path.stem:
-        raise DatasetError(f"{path}: name is {shown(content['name'])}; give {shown(path.stem)}, as the file is called")
+        raise DatasetError(
+            f"{path}: name is {excerpt(content['name'])}; give {excerpt(path.stem)}, as the file is called"
+        )
 
 
 def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]]:
-    """An override as it is; else the entry's targets that the pool has."""
+    """Return an override as it is; else the entry's targets that the pool has."""
     if "targets" in row:
         return row["targets"]
     return {target: ids for target, ids in load_dataset(row["catalogue"]).targets.items() if target in known}
@@ -196,22 +208,22 @@ def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]
 
 
 def _dataset_rules(content: dict[str, Any]) -> Iterator[str]:
-    labels, targets, stray = content["labels"], content["targets"], content.get("stray", {})
+    labels, targets, label_aliases = content["labels"], content["targets"], content.get("label_aliases", {})
     yield from _annotation_faults(content)
     yield from _id_faults(targets, labels, "targets")
     yield from _group_faults(content, targets)
-    for group in content["exclusive"]:
+    for group in content["mutually_exclusive"]:
         ids = [number for target in group for number in targets.get(target, ())]
         if len(set(ids)) < len(ids):
-            yield f"exclusive: {shown(group)} share a native id, so they overlap; take them apart or drop the group"
-    for chain in content["over"]:
+            yield f"mutually_exclusive: {excerpt(group)} share a native id, so they overlap: drop the group"
+    for chain in content["hierarchy"]:
         for target in chain[1:]:
             if missing := set(targets.get(target, ())) - set(targets.get(chain[0], ())):
-                yield f'over: "{chain[0]}" lacks the ids {sorted(missing)} of "{target}"; a region includes its lesions'
-    for label in {*content.get("optional_labels", ()), *stray.values()} - labels.keys():
-        yield f"optional_labels, stray: there is no label {shown(label)}; use {shown(list(labels))}"
-    for number in set(map(int, stray)) & set(labels.values()):
-        yield f"stray: {number} is the id of a label; leave it out"
+                yield f'hierarchy: "{chain[0]}" lacks {sorted(missing)} of "{target}", which it includes; add them'
+    for label in {*content.get("optional_labels", ()), *label_aliases.values()} - labels.keys():
+        yield f"optional_labels, label_aliases: there is no label {excerpt(label)}; use {excerpt(list(labels))}"
+    for number in set(map(int, label_aliases)) & set(labels.values()):
+        yield f"label_aliases: {number} is the id of a label; leave it out"
     yield from _layout_faults(content)
     if set(content["verified"].values()) != {"no"} and not content["sources"]:
         yield "sources: empty, but facts are marked as verified; say where each was seen"
@@ -236,10 +248,10 @@ def _layout_faults(content: dict[str, Any]) -> Iterator[str]:
         yield "layout, nnunet_converter: both are given; keep one"
     names = [channel["name"] for channel in content["channels"]]
     if len(set(names)) < len(names):
-        yield f"channels: two have one name in {shown(names)}; give each its own"
+        yield f"channels: two have one name in {excerpt(names)}; give each its own"
     for key in {"image", "test_image"} & (layout or {}).keys():
         if set(layout[key]) != set(names):
-            yield f"layout: {key} has patterns for {shown(list(layout[key]))}; the channels are {shown(names)}"
+            yield f"layout: {key} has patterns for {excerpt(list(layout[key]))}; the channels are {excerpt(names)}"
 
 
 def _pool_rules(content: dict[str, Any]) -> Iterator[str]:
@@ -264,7 +276,7 @@ def _pool_rules(content: dict[str, Any]) -> Iterator[str]:
         labelled |= mapped.keys()
         yield from _id_faults(mapped, entry.labels, where)
         for target in mapped.keys() - set(names):
-            yield f'{where}: "{target}" is no target of the pool; use {shown(names)}'
+            yield f'{where}: "{target}" is no target of the pool; use {excerpt(names)}'
         if not mapped:
             yield f"{where}: labels none of the targets; leave it out, or give targets"
         if extra := entry.modalities - set(content["modality"]):
@@ -277,10 +289,10 @@ def _pool_rules(content: dict[str, Any]) -> Iterator[str]:
 def _id_faults(targets: dict[str, list[int]], labels: dict[str, int], where: str) -> Iterator[str]:
     for target, ids in targets.items():
         if missing := set(ids) - set(labels.values()):
-            yield f'{where}: "{target}" names the ids {sorted(missing)}, which no label has; use {shown(labels)}'
+            yield f'{where}: "{target}" names the ids {sorted(missing)}, which no label has; use {excerpt(labels)}'
 
 
 def _group_faults(content: dict[str, Any], known: Any) -> Iterator[str]:
-    for key in ("exclusive", "over"):
+    for key in ("mutually_exclusive", "hierarchy"):
         for target in {target for group in content[key] for target in group if target not in known}:
-            yield f'{key}: there is no target "{target}"; use {shown(list(known))}'
+            yield f'{key}: there is no target "{target}"; use {excerpt(list(known))}'

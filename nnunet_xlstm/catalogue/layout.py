@@ -40,6 +40,7 @@ class NativeCase:
 
     @property
     def name(self) -> str:
+        """The case's name in the raw data set."""
         return f"{self.case}_{self.phase}" if self.phase else self.case
 
 
@@ -53,7 +54,7 @@ class NativeFiles:
 
 
 def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
-    """The cases of a data set below `root`. A training case has a label.
+    """Find the cases of a data set below `root`. A training case has a label.
 
     Args:
         test: also the test cases: those of the entry's `test_image`, else the images without a label.
@@ -65,7 +66,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         raise DatasetError(f"-i {root}: no such folder")
     top = absolute(root)
     files = sorted(relative for path in files_below(top) if "__MACOSX" not in (relative := _below(path, top)))
-    patterns = entry.layout
+    patterns = entry.patterns
     left_out: Reasons = []
     labels = _match(files, patterns["label"], top, left_out)
     images = {name: _match(files, pattern, top, left_out) for name, pattern in _by_channel(entry, "image").items()}
@@ -82,8 +83,8 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
 
 
 def _by_channel(entry: DataSet, key: str) -> dict[str, str]:
-    """The patterns of the images, in the order of the channels."""
-    return {channel["name"]: entry.layout[key][channel["name"]] for channel in entry.channels}
+    """Return the patterns of the images, in the order of the channels."""
+    return {channel["name"]: entry.patterns[key][channel["name"]] for channel in entry.channels}
 
 
 def _test_cases(
@@ -95,9 +96,9 @@ def _test_cases(
     labels: Matches,
     left_out: Reasons,
 ) -> tuple[NativeCase, ...]:
-    """The images of the entry's `test_image`, else those without a label; none of them is a training image again."""
-    answers = _match(files, entry.layout["test_label"], top, left_out) if "test_label" in entry.layout else {}
-    if "test_image" not in entry.layout:
+    """Return the images of `test_image`, else those without a label; none of them is a training image again."""
+    answers = _match(files, entry.patterns["test_label"], top, left_out) if "test_label" in entry.patterns else {}
+    if "test_image" not in entry.patterns:
         return _join({key for found in images.values() for key in found} - labels.keys(), images, answers, left_out)
     hidden = {name: _match(files, p, top, left_out) for name, p in _by_channel(entry, "test_image").items()}
     used = {path for case in train for path in (*case.images, *case.labels.values())}
@@ -106,12 +107,12 @@ def _test_cases(
 
 
 def _without(matches: Matches, used: set[str]) -> Matches:
-    """The matches that are not used: the patterns of two parts of a data set may fit the same files."""
+    """Return the matches that are not used: the patterns of two parts of a data set may fit the same files."""
     return {key: found for key, found in matches.items() if not used & set(found.values())}
 
 
 def compile_pattern(pattern: str) -> re.Pattern:
-    """A layout's pattern as a regular expression for whole paths below the root, with / as separator."""
+    """Return a layout's pattern as a regular expression for whole paths below the root, with / as separator."""
     parts, seen = [], set()
     ending = ZIPPED if pattern.endswith(ZIPPED) else ""
     for token in re.split(r"(\{\w+\}|\*\*/|\*)", pattern.removesuffix(ending)):
@@ -129,7 +130,7 @@ def _below(path: Path, top: Path) -> str:
 
 
 def _match(files: Iterable[str], pattern: str, top: Path, left_out: Reasons) -> Matches:
-    """The files that a pattern fits. Of two for one case the more exact fit counts, in which `*` stands for less.
+    """Find the files that a pattern fits. Of two for one case the more exact fit counts, in which `*` stands for less.
 
     Raises:
         DatasetError: two fit equally well, or lie in different folders, where they may be two people.
@@ -148,7 +149,7 @@ def _match(files: Iterable[str], pattern: str, top: Path, left_out: Reasons) -> 
 
 
 def _most_exact(fits: Sequence[str], pattern: str, top: Path, left_out: Reasons) -> str:
-    """The file with the shortest name, since all but what `*` stands for is equal in them."""
+    """Return the file with the shortest name, since all but what `*` stands for is equal in them."""
     by_length = sorted(fits, key=_length)
     best, *others = (os.path.join(top, file) for file in by_length)
     for file, path in zip(by_length[1:], others, strict=True):
@@ -192,7 +193,7 @@ def _nothing_found(
 
 
 def _better_root(root: Path, files: Sequence[str], pattern: str) -> Path | None:
-    """A folder below or above `root` from where the pattern fits."""
+    """Find a folder below or above `root` from where the pattern fits."""
     inner = re.compile(f"((?:[^/]+/)+?){compile_pattern(pattern).pattern}")
     for file in files:
         if hit := inner.fullmatch(file):

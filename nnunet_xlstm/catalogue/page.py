@@ -20,7 +20,7 @@ from nnunet_xlstm.catalogue.schema import (
     SOURCE,
     TARGET,
 )
-from nnunet_xlstm.io.validate import Key, shown
+from nnunet_xlstm.io.validate import Key, excerpt
 
 MANY_LABELS = 8  # more are counted, not listed
 
@@ -69,11 +69,12 @@ POOL_TEXT = """
 instead: which targets a pool has, and which native ids of each source make them.
 """
 POOL_END = f"""
-Groups are painted in the order {", ".join(GROUPS)}; inside them `over` decides.
+Groups are painted in the order {", ".join(GROUPS)}; inside them `hierarchy` decides.
 """
 
 
 def page() -> str:
+    """Return the page."""
     sets = [load_dataset(name) for name in shipped()]
     return "\n".join(
         [
@@ -98,7 +99,7 @@ def _keys(title: str, table: dict[str, Key]) -> Iterator[str]:
     yield title.replace("key", "| key", 1) + " | type | meaning | example |\n|---|---|---|---|"
     for key, row in table.items():
         optional = "" if row.required else " (optional)"
-        yield f"| `{key}`{optional} | {row.constraint.rule} | {row.meaning} | `{shown(row.example)}` |"
+        yield f"| `{key}`{optional} | {row.constraint.rule} | {row.meaning} | `{excerpt(row.example)}` |"
 
 
 def _set_table(sets: list[DataSet]) -> Iterator[str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from nnunet_xlstm.config.augmentation import AugmentationKeys
 from nnunet_xlstm.config.keys import constraint_of, key
@@ -19,6 +21,7 @@ from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.validate import Record, check, optional
 
 ENVIRONMENT = "nnUNet_xlstm_config"
+C = TypeVar("C", bound="ScheduleKeys")  # a config: every trainer has a schedule
 
 
 @dataclass(frozen=True)
@@ -112,19 +115,19 @@ class PoolConfig(SegmentationConfig, PoolKeys):
 
 
 def key_groups(config_class: type) -> list[type]:
-    """The dataclasses that declare the keys of `config_class`, in the order of declaration."""
+    """Return the dataclasses that declare the keys of `config_class`, in the order of declaration."""
     return [c for c in config_class.__mro__ if dataclasses.is_dataclass(c) and c.__dict__.get("__annotations__")]
 
 
 def schema(config_class: type) -> Record:
-    """The keys of a config class as constraints, in the order of declaration; none must be there."""
+    """Return the keys of a config class as constraints, in the order of declaration; none must be there."""
     annotations = typing.get_type_hints(config_class)
     fields = dataclasses.fields(config_class)
     return Record({f.name: optional(constraint_of(annotations[f.name], f.metadata)) for f in fields})
 
 
-def override(recipe, values: dict, source: str):
-    """A copy of the config `recipe` with `values`; `source` names their origin in errors.
+def override(recipe: C, values: Mapping[str, Any], source: str) -> C:
+    """Return a copy of the config `recipe` with `values`; `source` names their origin in errors.
 
     Raises:
         ConfigError: a key the config does not declare (the message lists the valid ones), a wrong type or value.
@@ -133,8 +136,8 @@ def override(recipe, values: dict, source: str):
     return dataclasses.replace(recipe, **values)
 
 
-def load_overrides() -> tuple[dict, str]:
-    """The content of the file named by `nnUNet_xlstm_config` and its path; empty if the variable is not set.
+def load_overrides() -> tuple[dict[str, Any], str]:
+    """Read the file named by `nnUNet_xlstm_config`: its content and its path; empty if the variable is not set.
 
     Raises:
         ValueError: the file is missing, is not JSON, or does not hold an object.
@@ -148,12 +151,12 @@ def load_overrides() -> tuple[dict, str]:
     return read_json(path, dict), str(path)
 
 
-def resolve(recipe):
-    """The recipe with the user's overrides: what the running trainer uses."""
+def resolve(recipe: C) -> C:
+    """Return the recipe with the user's overrides: what the running trainer uses."""
     values, source = load_overrides()
     return override(recipe, values, source)
 
 
-def to_dict(config) -> dict:
+def to_dict(config: Any) -> dict[str, Any]:
     """Plain JSON types, for logs and checkpoints."""
     return dataclasses.asdict(config)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nnunet_xlstm.config import key_groups, schema
 from nnunet_xlstm.config.augmentation import AUGMENTATIONS
@@ -30,7 +31,7 @@ def rows(config_class: type) -> list[Row]:
     ]
 
 
-def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, object]) -> str:
+def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, Any]) -> str:
     """`docs/reference/configuration.md`.
 
     Args:
@@ -69,7 +70,7 @@ def reference_page(families: Sequence[tuple[str, type]], recipes: Mapping[str, o
 
 def _group_table(config_class: type, group: type) -> list[str]:
     own = set(group.__dict__["__annotations__"])
-    lines = [f"### {group.__name__.removesuffix('Keys')}", "", " ".join(group.__doc__.split()), ""]
+    lines = [f"### {group.__name__.removesuffix('Keys')}", "", " ".join((group.__doc__ or "").split()), ""]
     lines += ["| key | value | default | what |", "|---|---|---|---|"]
     lines += [f"| `{r.name}` | {r.rule} | {r.default} | {r.text} |" for r in rows(config_class) if r.name in own]
     return [*lines, ""]
@@ -83,7 +84,7 @@ def _augmentations() -> list[str]:
     return [*lines, ""]
 
 
-def _recipe_table(recipes: Mapping[str, object]) -> list[str]:
+def _recipe_table(recipes: Mapping[str, Any]) -> list[str]:
     lines = ["## What the trainers' recipes change", ""]
     for name, recipe in recipes.items():
         default = type(recipe)()

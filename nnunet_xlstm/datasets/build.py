@@ -42,14 +42,14 @@ def build(
     dataset: RawDataset,
     header: Mapping[str, Any],
     items: Sequence[Item],
-    left_out: Reasons = (),
+    left_out: Sequence[tuple[str, str]] = (),
     *,
     sampling: str = "sqrt",
     keep_others: bool = True,
     processes: int = 1,
     make: Make = process,
 ) -> Summary:
-    """Adds what is new or has changed, leaves everything else as it is, and writes the files of the data set.
+    """Add what is new or has changed, leave everything else as it is, and write the files of the data set.
 
     What has changed or is no longer wanted leaves dataset.json before its files are touched: a kill in between leaves
     fewer cases, none with labels of another meaning.
@@ -67,17 +67,18 @@ def build(
     entries, inputs = dataset.read()
     dataset.remove_leftovers()
     before = dict(entries)
-    dataset.claim()
+    dataset.mark_owned()
     items = list({item.key: item for item in items}.values())
     gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
-    stamps = {item.key: item.stamp() for item in items}
-    known, fresh = [], []
+    fingerprints = {item.key: item.fingerprint() for item in items}
+    known: list[Item] = []
+    fresh: list[Item] = []
     for item in items:
-        (known if _is_known(dataset, entries, inputs.get(item.key), stamps[item.key]) else fresh).append(item)
+        (known if _is_known(dataset, entries, inputs.get(item.key), fingerprints[item.key]) else fresh).append(item)
     for item in known:
         for case in inputs[item.key]["cases"]:
-            row = replace(entries[case].row, source=item.source, subject=item.subject, modality=item.modality)
-            entries[case] = replace(entries[case], row=row)
+            record = replace(entries[case].record, source=item.source, subject=item.subject, modality=item.modality)
+            entries[case] = replace(entries[case], record=record)
     names = CaseNames()
     for memory in inputs.values():
         for case in (memory["name"], *memory["cases"]):
@@ -93,8 +94,13 @@ def build(
     make_one = partial(_make_one, make, dataset.folder)
     for (item, base), (made, reasons) in for_each(make_one, jobs, processes, desc="images", unit="image"):
         entries.update(made)
-        excluded = [list(row) for row in reasons]
-        inputs[item.key] = {"stamp": stamps[item.key], "name": base, "cases": sorted(made), "excluded": excluded}
+        excluded = [list(pair) for pair in reasons]
+        inputs[item.key] = {
+            "fingerprint": fingerprints[item.key],
+            "name": base,
+            "cases": sorted(made),
+            "excluded": excluded,
+        }
         if single := sum(ONE_SLICE in entry.remarks for entry in made.values()):
             inputs[item.key]["single_slices"] = single
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -112,12 +118,12 @@ def build(
     folds = dataset.finish(entries, reasons)
     _warn_of_missing(dataset, entries)
     new = sum(len(inputs[item.key]["cases"]) for item in fresh)
-    rows = [entry.row for entry in entries.values()]
+    records = [entry.record for entry in entries.values()]
     sources = {
-        source: (len({r.subject for r in rows if r.source == source}), sum(r.source == source for r in rows))
-        for source in sorted({row.source for row in rows})
+        source: (len({r.subject for r in records if r.source == source}), sum(r.source == source for r in records))
+        for source in sorted({record.source for record in records})
     }
-    subjects = len({row.subject for row in rows})
+    subjects = len({record.subject for record in records})
     single = sum(memory.get("single_slices", 0) for memory in inputs.values())
     return Summary(len(entries), single, new, subjects, len(reasons), len(folds), sources, entries != before)
 
@@ -146,11 +152,11 @@ def summary_lines(dataset: RawDataset, summary: Summary, number: int) -> list[st
     return lines
 
 
-def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, stamp: str) -> bool:
-    """It was taken in by an earlier run, has not changed, and all its files are there and whole."""
+def _is_known(dataset: RawDataset, entries: Mapping[str, Entry], memory: Mapping | None, fingerprint: str) -> bool:
+    """Whether it was taken in by an earlier run, has not changed, and all its files are there and whole."""
     return (
         memory is not None
-        and memory["stamp"] == stamp
+        and memory["fingerprint"] == fingerprint
         and all(case in entries and dataset.has_whole_files(entries[case]) for case in memory["cases"])
     )
 
@@ -166,9 +172,9 @@ def _make_one(make: Make, folder: Path, job: tuple[Item, str]) -> tuple[dict[str
 
 
 def _log_remarks(entries: Collection[Entry]) -> None:
-    """What must be known of the images that this run has taken in."""
+    """Log what must be known of the images that this run has taken in."""
     for remark in sorted({remark for entry in entries for remark in entry.remarks}):
-        images = [entry.row.images[0] for entry in entries if remark in entry.remarks]
+        images = [entry.record.images[0] for entry in entries if remark in entry.remarks]
         log.warning(remark, len(images), images[0])
 
 

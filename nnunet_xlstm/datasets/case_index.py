@@ -20,12 +20,12 @@ from nnunet_xlstm.io.validate import (
     TableOf,
     Value,
     check,
+    excerpt,
     null_or,
     number,
     one_of,
     optional,
     refuse,
-    shown,
 )
 
 NAME = "pool_cases.json"
@@ -34,7 +34,7 @@ SAMPLING = ("sqrt", "modality", "uniform")
 
 
 @dataclass(frozen=True)
-class CaseRow:
+class CaseRecord:
     """One case.
 
     Attributes:
@@ -65,23 +65,24 @@ class PoolCases:
         inputs: what the commands that make the file remember of every input; nobody else reads it.
     """
 
-    cases: Mapping[str, CaseRow]
+    cases: Mapping[str, CaseRecord]
     sampling: str = "sqrt"
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
     def column(self, name: str) -> dict[str, Any]:
         """Case -> its source, subject, modality, ..."""
-        return {case: getattr(row, name) for case, row in self.cases.items()}
+        return {case: getattr(record, name) for case, record in self.cases.items()}
 
     def subject_numbers(self) -> dict[str, int]:
         """Case -> a number of its subject."""
-        numbers = {subject: i for i, subject in enumerate(sorted({row.subject for row in self.cases.values()}))}
-        return {case: numbers[row.subject] for case, row in self.cases.items()}
+        numbers = {subject: i for i, subject in enumerate(sorted({record.subject for record in self.cases.values()}))}
+        return {case: numbers[record.subject] for case, record in self.cases.items()}
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of the file; what a case does not have is left out, but for null."""
         cases = {}
-        for case, row in sorted(self.cases.items()):
-            cases[case] = asdict(row) | {"images": list(row.images)}
+        for case, record in sorted(self.cases.items()):
+            cases[case] = asdict(record) | {"images": list(record.images)}
             for name in ("tags", "channel_frames"):
                 if not cases[case][name]:
                     del cases[case][name]
@@ -126,16 +127,17 @@ def read_pool_cases(path: Path) -> PoolCases:
     content = read_json(path, dict)
     check(content, FILE, str(path))
     refuse(_time_faults(content["cases"]), str(path))
-    rows = {case: _row(values) for case, values in content["cases"].items()}
+    rows = {case: _record(values) for case, values in content["cases"].items()}
     return PoolCases(rows, content.get("sampling", "sqrt"), content.get("inputs", {}))
 
 
 def _time_faults(cases: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for case, row in cases.items():
-        frame, frames = row.get("frame"), row.get("frames")
+    for case, record in cases.items():
+        frame, frames = record.get("frame"), record.get("frames")
         if (frame is None) != (frames is None) or (frame is not None and frame >= frames):
-            yield f"cases.{case} has frame {shown(frame)} of {shown(frames)}; give one below frames, or null for both"
+            yield f"cases.{case} has frame {excerpt(frame)} of {excerpt(frames)}; give one below, or null for both"
 
 
-def _row(values: Mapping[str, Any]) -> CaseRow:
-    return CaseRow(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def _record(values: Mapping[str, Any]) -> CaseRecord:
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return CaseRecord(**plain)

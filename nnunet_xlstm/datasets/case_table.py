@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunet_xlstm.datasets.case_index import NAME as POOL_CASES
 from nnunet_xlstm.datasets.case_index import read_pool_cases
@@ -47,19 +48,19 @@ def read_test_subjects(path: Path) -> set[str]:
     if not path.is_file():
         raise DatasetError(f"test subjects: there is no {path}; give --test-subjects FILE")
     content = read_json(path)
-    named = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
+    named: Any = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
     check(named, SUBJECTS, str(path), path=TEST_SUBJECTS)
     return set(named)
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, quoted, and how many more there are."""
+    """Return the first names, quoted, and how many more there are."""
     shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
     return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
 def read_case_table(path: Path, column: str, cases: Sequence[str]) -> list[str]:
-    """What a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
+    """Read what a file says about each case: JSON {case: text}, or CSV with the columns `case` and `column`.
 
     Raises:
         ValueError: another format, or a case that the file lacks or has twice.

@@ -34,6 +34,7 @@ class CheckReport:
 
     @property
     def errors(self) -> int:
+        """How many findings are no warnings."""
         return sum(not finding.is_warning for finding in self.findings)
 
 
@@ -57,7 +58,7 @@ class _Findings:
         self.found.append(Finding(is_warning, str(path.relative_to(self.folder) if inside else path), text))
 
     def asked(self, question: Callable[[], Any]) -> Any:
-        """The answer of dataset.json, or None and an error where it is wrong."""
+        """Return the answer of dataset.json, or None and an error where it is wrong."""
         try:
             return question()
         except DatasetError as error:
@@ -143,7 +144,7 @@ def _check_header(
 
 
 def _label_faults(file: DatasetFile, labels: Labels) -> Iterator[str]:
-    """What nnU-Net's LabelManager and its check of integrity ask of the ids."""
+    """Yield what nnU-Net's LabelManager and its check of integrity find wrong with the ids."""
     if file.content["labels"].get("background") != 0:
         yield 'labels: "background" must be there, with the id 0'
     ids = sorted({i for group in labels.ids.values() for i in group})
@@ -251,7 +252,7 @@ def _check_names(images: Images, name: str, ending: str, found: _Findings) -> No
 
 
 def _shown(paths: Sequence[str]) -> str:
-    """The name of the first, and how many more there are."""
+    """Return the name of the first, and how many more there are."""
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return os.path.basename(paths[0]) + more
 
@@ -271,9 +272,10 @@ def _check_together(
     for job, result in zip(jobs, results, strict=True):
         if result.dimension not in (0, usual):
             found.error(job.files.images[0], f"has {result.dimension} dimensions, most other cases have {usual}")
-    if labels is None or not all(result.present is not None for result in train):
+    read = [result.present for result in train if result.present is not None]
+    if labels is None or len(read) < len(train):
         return  # a label may be in a map that could not be read
-    present = {i for result in train for i in result.present}
+    present = frozenset().union(*read)
     for name, group in labels.ids.items():
         if train and not present & set(group) and group != (0,):
             found.warning(NAME, f"labels: no training case has a voxel of {name!r}, {list(group)}")

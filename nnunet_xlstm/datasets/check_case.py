@@ -194,7 +194,7 @@ def _check_grids(one: Grid, other: Grid, names: tuple[str, str], reader: str) ->
 
 
 def _check_label(job: CaseJob, label: sitk.Image, error, warning) -> frozenset[int]:
-    """The ids of a label map."""
+    """Return the ids of a label map, and say which are wrong."""
     array = sitk.GetArrayViewFromImage(label)
     counts: Counter[int] = Counter()
     for part in array if array.ndim == 3 else [array]:

@@ -15,7 +15,19 @@ from typing import Any
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.paths import FILE_NAME, PATH
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.validate import TEXT, Either, Key, ListOf, Record, TableOf, check, matching, number, refuse, shown
+from nnunet_xlstm.io.validate import (
+    TEXT,
+    Either,
+    Key,
+    ListOf,
+    Record,
+    TableOf,
+    check,
+    excerpt,
+    matching,
+    number,
+    refuse,
+)
 
 NAME = "dataset.json"
 DEFAULT_ENDING = ".nii.gz"
@@ -58,6 +70,7 @@ class Labels:
 
     @property
     def has_regions(self) -> bool:
+        """Whether a label has several ids."""
         return any(len(group) > 1 for group in self.ids.values())
 
     @cached_property
@@ -107,6 +120,7 @@ class DatasetFile:
 
     @property
     def folder(self) -> Path:
+        """Folder of the data set."""
         return self.path.parent
 
     def labels(self) -> Labels:
@@ -213,21 +227,21 @@ def scored_labels(rows: Any, where: str = NAME) -> Labels:
     for name in own:
         if (other := labels.names[labels._key(name)]) != name:
             raise DatasetError(
-                f"{where}: labels {shown(name)} and {shown(other)} are both {labels._key(name)}; give each its own"
+                f"{where}: labels {excerpt(name)} and {excerpt(other)} are both {labels._key(name)}; give each its own"
             )
     return labels
 
 
 def _label_faults(rows: Mapping[str, Any]) -> Iterator[str]:
-    """What the ids must be to each other."""
+    """Yield what the ids are to each other and must not be."""
     groups = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in rows.items()}
     ignore = groups.pop("ignore", [None])
     if len(ignore) > 1:
-        yield f"labels.ignore is {shown(ignore)}; give one id"
+        yield f"labels.ignore is {excerpt(ignore)}; give one id"
     if list(groups.get("background", [0])) != [0]:
-        yield f"labels.background is {shown(rows['background'])}; give 0, which nnU-Net needs"
+        yield f"labels.background is {excerpt(rows['background'])}; give 0, which nnU-Net needs"
     for name, group in groups.items():
         if 0 in group and len(group) > 1:
-            yield f"labels.{name} is {shown(group)}, which holds the background, 0; take it out"
+            yield f"labels.{name} is {excerpt(group)}, which holds the background, 0; take it out"
         if ignore[0] in group:
-            yield f"labels.{name} is {shown(group)}, which holds the ignore label, {ignore[0]}; take it out"
+            yield f"labels.{name} is {excerpt(group)}, which holds the ignore label, {ignore[0]}; take it out"

@@ -26,7 +26,7 @@ class LabelMaker(Protocol):
     def path(self) -> str:
         """Of the native label map."""
 
-    def stamp(self) -> str:
+    def fingerprint(self) -> str:
         """Name what is made, so that a later run knows whether it would make the same."""
 
     def make(self) -> tuple[sitk.Image, tuple[str, ...]]:
@@ -39,9 +39,9 @@ class Item:
 
     Attributes:
         label: a mask that exists already: the scan was checked when that was made, and is not read again.
-        frame, frames, origin: as in CaseRow, for items that are a frame already.
+        frame, frames, origin: as in CaseRecord, for items that are a frame already.
         relabel: how its own label map becomes that of a pool; without it the case gets a mask of the body.
-        tags: as in CaseRow, for items that have them already.
+        tags: as in CaseRecord, for items that have them already.
         min_slices: volumes with fewer are left out.
         last_axis_is_time: of a 3D file too.
         time: what becomes of its frames.
@@ -64,9 +64,10 @@ class Item:
 
     @property
     def key(self) -> str:
+        """What tells the item from others in later runs."""
         return " | ".join(scan.key for scan in self.scans)
 
-    def stamp(self) -> str:
+    def fingerprint(self) -> str:
         """Return a hash of modality, options, paths, sizes and times of change: it changes when a file does, or what it
         means."""
         files = [name for scan in self.scans for file in scan.files for name in (file, *companions(file))]
@@ -76,11 +77,11 @@ class Item:
         if self.time != FRAMES:
             meaning += f" {self.time}"
         if self.relabel is None:
-            return stamp_of(meaning, files)
-        return stamp_of(meaning + self.relabel.stamp(), [*files, self.relabel.path])
+            return fingerprint_of(meaning, files)
+        return fingerprint_of(meaning + self.relabel.fingerprint(), [*files, self.relabel.path])
 
 
-def stamp_of(meaning: str, files: Sequence[str]) -> str:
+def fingerprint_of(meaning: str, files: Sequence[str]) -> str:
     """Return a hash of a meaning, and of the paths, sizes and times of change of files.
 
     It changes too when a file appears or becomes readable.

@@ -20,7 +20,7 @@ from nnunet_xlstm.imaging.integrity import check_length
 from nnunet_xlstm.io.paths import FILE_NAME, inside, is_file_name
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.tables import write_csv
-from nnunet_xlstm.io.validate import ANY_TEXT, PLAIN_NAME, TEXT, Key, ListOf, Record, check, shown
+from nnunet_xlstm.io.validate import ANY_TEXT, PLAIN_NAME, TEXT, Key, ListOf, Record, check, excerpt
 from nnunet_xlstm.io.write import remove_leftovers, write_json
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -39,7 +39,7 @@ class RawDataset:
 
     folder: Path
     preprocessed: Path
-    maker: str
+    created_by: str
 
     def read(self) -> tuple[dict[str, Entry], dict[str, Any]]:
         """Finished cases, and what is remembered of the inputs; both empty for a new data set.
@@ -57,7 +57,7 @@ class RawDataset:
                 self._refuse()
             return {}, {}
         file = DatasetFile.read(self.folder)
-        if file.content.get("made_by") != self.maker:
+        if file.content.get("made_by") != self.created_by:
             self._refuse()
         if not (self.folder / NAME).is_file():
             return {}, {}
@@ -65,21 +65,22 @@ class RawDataset:
         file.table()  # checks the rows
         rows = file.content.get("dataset", {})
         entries = {
-            case: Entry(tuple(rows[case]["images"]), rows[case]["label"], row)
-            for case, row in pool.cases.items()
+            case: Entry(tuple(rows[case]["images"]), rows[case]["label"], record)
+            for case, record in pool.cases.items()
             if case in rows
         }
         for entry in entries.values():
             for name in _own_files(entry):
                 self._own(name)
         for key, memory in pool.inputs.items():
-            check(memory, MEMORY, str(self.folder / NAME), path=f"inputs[{shown(key)}]")
+            where = f"{self.folder / NAME} (delete it, and the command starts anew)"
+            check(memory, MEMORY, where, path=f"inputs[{excerpt(key)}]")
         return entries, dict(pool.inputs)
 
     def _refuse(self) -> None:
-        raise DatasetError(f"{self.folder}: holds a data set that `{self.maker}` did not make; give another -d")
+        raise DatasetError(f"{self.folder}: holds a data set that `{self.created_by}` did not make; give another -d")
 
-    def claim(self) -> None:
+    def mark_owned(self) -> None:
         """From now on the folder is known as ours, also if the run is killed before its first case is saved."""
         if not (self.folder / NAME).is_file():
             write_json(self.folder / NAME, PoolCases({}).to_json())
@@ -105,12 +106,12 @@ class RawDataset:
             self._own(name).unlink(missing_ok=True)
 
     def _check_folders(self) -> None:
-        """Raises DatasetError where a folder to write into is a link that leads out of the data set."""
+        """Refuse a folder to write into that is a link that leads out of the data set."""
         for name in OWN_FOLDERS:
             inside(self.folder, f"{name}/file", f"{self.folder / name} is a link")
 
     def _own(self, name: str) -> Path:
-        """The path of a file that the data set's own dataset.json names without a folder before it.
+        """Return the path of a file that the data set's own dataset.json names without a folder before it.
 
         Raises:
             DatasetError: it is not that of a file in imagesTr or labelsTr.
@@ -133,7 +134,7 @@ class RawDataset:
     def save(self, header: Mapping[str, Any], entries: Mapping[str, Entry], sampling: str, inputs: Mapping) -> None:
         """dataset.json and pool_cases.json, in an order in which a kill between them loses nothing."""
         cases = sorted(entries)
-        pool = PoolCases({case: entries[case].row for case in cases}, sampling, inputs)
+        pool = PoolCases({case: entries[case].record for case in cases}, sampling, inputs)
         write_json(self.folder / NAME, pool.to_json())
         content = (
             {"labels": BODY}
@@ -142,7 +143,7 @@ class RawDataset:
                 "numTraining": len(cases),
                 "file_ending": ENDING,
                 "overwrite_image_reader_writer": "SimpleITKIO",
-                "made_by": self.maker,
+                "made_by": self.created_by,
                 "dataset": {
                     case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases
                 },
@@ -155,9 +156,11 @@ class RawDataset:
         self.write_excluded(left_out)
         path, target = self.folder / SPLITS, self.preprocessed / SPLITS
         before = read_folds(path) if path.is_file() else []
-        rows = {case: entry.row for case, entry in entries.items()}
+        records = {case: entry.record for case, entry in entries.items()}
         folds = folds_by_subject(
-            {case: row.subject for case, row in rows.items()}, {case: row.source for case, row in rows.items()}, before
+            {case: record.subject for case, record in records.items()},
+            {case: record.source for case, record in records.items()},
+            before,
         )
         if folds:
             write_json(path, folds)
@@ -183,14 +186,14 @@ class RawDataset:
 
 
 def _own_files(entry: Entry) -> list[str]:
-    """The files of a case that were written into its data set; references to other places are absolute."""
+    """Return the files of a case that were written into its data set; references to other places are absolute."""
     return [name for name in (*entry.images, entry.label) if not os.path.isabs(name)]
 
 
-# What is remembered of an input: its stamp, the name its cases begin with, its cases, (path, reason) left out
+# What is remembered of an input: its fingerprint, the name its cases begin with, its cases, (path, reason) left out
 MEMORY = Record(
     {
-        "stamp": Key(TEXT),
+        "fingerprint": Key(TEXT),
         "name": Key(FILE_NAME),
         "cases": Key(ListOf(FILE_NAME)),
         "excluded": Key(ListOf(ListOf(ANY_TEXT, lengths=(2,)))),
@@ -208,19 +211,19 @@ def read_folds(path: Path) -> list[dict[str, list[str]]]:
         DatasetError: not readable, or no list of {"train": [...], "val": [...]}.
     """
     folds = read_json(path)
-    check(folds, FOLDS, str(path))
+    check(folds, FOLDS, str(path), path="folds")
     return folds
 
 
 def nnunet_folder(variable: str) -> Path:
-    """Raises ValueError where nnU-Net's variable is not set."""
+    """Return the folder of a variable of nnU-Net; raise DatasetError where it is not set."""
     if not os.environ.get(variable):
         raise DatasetError(f"{variable} is not set; give it the folder that nnU-Net uses: export {variable}=...")
     return Path(os.environ[variable])
 
 
-def open_dataset(number: int, name: str | None, default: str, maker: str) -> RawDataset:
-    """The data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
+def open_dataset(number: int, name: str | None, default: str, created_by: str) -> RawDataset:
+    """Return the data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
 
     Args:
         name: None takes the name of an existing data set of this number, else `default`.
@@ -247,7 +250,7 @@ def open_dataset(number: int, name: str | None, default: str, maker: str) -> Raw
         raise DatasetError(
             f"-d {number} is {', '.join(sorted(existing - {full}))} already; give another -d, or its --name"
         )
-    return RawDataset(raw / full, preprocessed / full, maker)
+    return RawDataset(raw / full, preprocessed / full, created_by)
 
 
 def channel_names(names: Sequence[str], all_ct: bool) -> dict[str, str]:

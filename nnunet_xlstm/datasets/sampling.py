@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnunet_xlstm.datasets.case_index import NAME, SAMPLING, CaseRow
+from nnunet_xlstm.datasets.case_index import NAME, SAMPLING, CaseRecord
 from nnunet_xlstm.errors import DatasetError
 
 SOURCE_POWER = 0.5  # p(source) ~ (number of its subjects) ** 0.5
 NEAR_FRAMES = 8  # the partner of a frame is at most an eighth of the sequence away
 
 
-def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:
+def sampling_probabilities(cases: Mapping[str, CaseRecord], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:
     """How likely each of `keys` is drawn.
 
     `sqrt`: p(source) ~ n^0.5 with n its subjects, equal over the subjects of a source, equal over a subject's cases, so
@@ -42,9 +42,9 @@ def sampling_probabilities(cases: Mapping[str, CaseRow], keys: Sequence[str], sc
     if scheme == "uniform":
         return np.full(len(keys), 1 / len(keys))
     # (modality, source) is a group: a source of one modality is one group under both schemes
-    rows = [cases[key] for key in keys]
-    group = [(row.modality if scheme == "modality" else "", row.source) for row in rows]
-    person = [(*g, row.subject) for g, row in zip(group, rows, strict=True)]
+    records = [cases[key] for key in keys]
+    group = [(record.modality if scheme == "modality" else "", record.source) for record in records]
+    person = [(*g, record.subject) for g, record in zip(group, records, strict=True)]
     cases_of, subjects_of = Counter(person), Counter(p[:2] for p in set(person))
     weight_of = {g: n**SOURCE_POWER for g, n in subjects_of.items()}
     total: Counter = Counter()
@@ -66,13 +66,13 @@ class FramePartner:
     generator, which nnU-Net seeds differently in every worker.
     """
 
-    def __init__(self, cases: Mapping[str, CaseRow], keys: Sequence[str]):
+    def __init__(self, cases: Mapping[str, CaseRecord], keys: Sequence[str]):
         sequences: dict[tuple, dict[int, str]] = {}
         for key in keys:
-            row = cases.get(key)
-            if row is not None and row.frame is not None:
-                sequence = (row.source, row.subject, row.images, row.frames)
-                sequences.setdefault(sequence, {})[row.frame] = str(key)
+            record = cases.get(key)
+            if record is not None and record.frame is not None:
+                sequence = (record.source, record.subject, record.images, record.frames)
+                sequences.setdefault(sequence, {})[record.frame] = str(key)
         self.partners = {
             case: tuple(found[t] for t in near_frames(frame, frames) if t in found)
             for (*_, frames), found in sequences.items()

@@ -109,7 +109,7 @@ def _read_list(path: Path) -> tuple[list[Path], Reasons]:
 
 
 def _file_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reasons]:
-    """A scan for each image file, and what looks like an image but is none that can be read."""
+    """Return a scan for each image file, and what looks like an image but is none that can be read."""
     scans: dict[str, Scan] = {}
     left_out: Reasons = []
     dicom: dict[Path, int] = {}  # folder -> files
@@ -136,7 +136,7 @@ def _file_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reasons
 
 
 def _dicom_scans(roots: Sequence[tuple[Path, Path]]) -> tuple[list[Scan], Reasons]:
-    """A scan for each series, and images of other formats."""
+    """Return a scan for each series, and images of other formats."""
     root_of: dict[Path, Path] = {}
     seen: set[Path] = set()
     left_out: Reasons = []

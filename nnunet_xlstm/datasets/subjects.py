@@ -30,7 +30,7 @@ def subject_pattern(text: str) -> re.Pattern:
 
 
 def subject_of(pattern: re.Pattern, text: str) -> str:
-    """The subject in a path or a case's name.
+    """Find the subject in a path or a case's name.
 
     Raises:
         ValueError: the pattern finds none.
@@ -61,13 +61,13 @@ class CaseNames:
         self._with_frames: set[str] = set()  # "a" for a taken "a_t03"
 
     def take(self, name: str) -> None:
-        """This name is in use."""
+        """Note that this name is in use."""
         self._taken.add(name.casefold())
         if FRAME.search(name):
             self._with_frames.add(FRAME.sub("", name).casefold())
 
     def give(self, wanted: str, key: str) -> str:
-        """The name wanted, with a hash of `key` where it is in use already."""
+        """Return the name wanted, with a hash of `key` where it is in use already."""
         name = safe_name(wanted)
         low = name.casefold()
         if low in self._taken or low in self._with_frames or FRAME.sub("", low) in self._taken - {low}:

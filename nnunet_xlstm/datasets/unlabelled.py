@@ -15,7 +15,7 @@ from nnunet_xlstm.datasets.time_modes import FRAMES, TimeMode
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 
-MAKER = "nnunet_xlstm unlabelled"
+CREATED_BY = "nnunet_xlstm unlabelled"
 DEFAULT_NAME = "Unlabelled"
 
 
@@ -61,7 +61,7 @@ def make_unlabelled(
     scans, left_out = find_scans(inputs, dicom)
     image_channels = list(globs) or time.channels(modality)
     names = channel_names(image_channels, modality == "CT")
-    dataset = open_dataset(number, name, DEFAULT_NAME, MAKER)
+    dataset = open_dataset(number, name, DEFAULT_NAME, CREATED_BY)
     header = {"channel_names": names, "image_modality": modality, "image_channels": image_channels}
     if time.mode != "frames":
         header["image_time"] = time.mode
@@ -94,7 +94,7 @@ def parse_channels(texts: Sequence[str]) -> dict[str, str]:
 def _check_same_kind(dataset: RawDataset, header: Mapping) -> None:
     file = dataset.folder / "dataset.json"
     content = read_json(file) if file.is_file() else {}
-    if content.get("made_by") != dataset.maker:
+    if content.get("made_by") != dataset.created_by:
         return
     for key, option, default in (
         ("image_time", "--time ", "frames"),

@@ -51,7 +51,7 @@ class Dataset:
         return self.file.file_ending()
 
     def cases(self, part: str) -> list[str]:
-        """Names of the labelled cases."""
+        """Return names of the labelled cases."""
         if part == "Tr" and self.table is not None:
             return sorted(self.table)
         folder = self.folder / f"labels{part}"
@@ -78,7 +78,7 @@ class Dataset:
         return self.classes.plain_names()
 
     def has_plain_labels(self) -> bool:
-        """Whether every structure is one label id and every voxel is annotated."""
+        """Return whether every structure is one label id and every voxel is annotated."""
         return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.scored.values())
 
     def configuration(self) -> str:
@@ -88,7 +88,7 @@ class Dataset:
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """The dataset in a folder of the user.
+    """Return the dataset in a folder of the user.
 
     Raises:
         DatasetError: there is no such folder, it is no raw nnU-Net dataset, or has too few cases.
@@ -150,7 +150,7 @@ def check_out(out: Path, data: Path | None) -> None:
 
 
 def _is_demo(out: Path) -> bool:
-    """Whether the folder holds our marker, and not only a file of that name."""
+    """Return whether the folder holds our marker, and not only a file of that name."""
     try:
         return read_json(out / MARKER, dict).get("made_by") == MADE_BY
     except DatasetError:
@@ -172,7 +172,7 @@ def prepare_out(out: Path) -> None:
 
 
 def place_dataset(dataset: Dataset, raw: Path) -> Dataset:
-    """The dataset seen from nnUNet_raw: by a link, or as a copy where the system has no links."""
+    """Return the dataset seen from nnUNet_raw: by a link, or as a copy where the system has no links."""
     target = raw / dataset.folder.name
     try:
         target.symlink_to(dataset.folder, target_is_directory=True)

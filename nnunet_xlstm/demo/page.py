@@ -12,7 +12,7 @@ from nnunet_xlstm.io.tables import text_table
 
 
 def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]]) -> Page:
-    """The page of one demo.
+    """Return the page of one demo.
 
     Args:
         summary: what `run_demo` writes to summary.json.
@@ -28,7 +28,7 @@ def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]])
 
 
 def format_dice(value: float | None) -> str:
-    """Three decimals, or a dash where there is no value."""
+    """Return three decimals, or a dash where there is no value."""
     return DASH if value is None else f"{value:.3f}"
 
 

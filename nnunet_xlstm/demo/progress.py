@@ -57,6 +57,6 @@ class EpochBar:
 
 
 def epoch_loss(line: str) -> float | None:
-    """The mean loss that nnU-Net logs at the end of an epoch, or None on any other line."""
+    """Return the mean loss that nnU-Net logs at the end of an epoch, or None on any other line."""
     match = re.search(r": train_loss (\S+)", line)
     return float(match[1]) if match else None

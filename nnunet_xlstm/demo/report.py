@@ -34,7 +34,7 @@ class Scores:
     predictions: Path
 
     def dice_by_case(self, ending: str) -> dict[str, float | None]:
-        """Case -> mean Dice over its structures, sorted by name."""
+        """Return case -> mean Dice over its structures, sorted by name."""
         result = {}
         for row in self.content["metric_per_case"]:
             values = [_finite(metrics["Dice"]) for metrics in row["metrics"].values()]
@@ -45,7 +45,7 @@ class Scores:
 
 
 def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -> dict[str, Any]:
-    """The part of the summary about quality; a Dice is None where no scored case holds the structure."""
+    """Return the part of the summary about quality; a Dice is None where no scored case holds the structure."""
     names = dataset.structures()
     if baseline is not None:
         per_name = {name: _finite(baseline["per_structure"].get(int(key))) for key, name in names.items()}
@@ -62,7 +62,7 @@ def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -
 
 
 def intensity_baseline(dataset: Dataset, scores: Scores, preprocessed: Path) -> dict[str, Any] | None:
-    """The intensity classifier on the same cases; None where labels are regions or partly unknown."""
+    """Return the intensity classifier on the same cases; None where labels are regions or partly unknown."""
     if not dataset.has_plain_labels():
         return None
     train = read_json(preprocessed / dataset.folder.name / "splits_final.json")[0]["train"]

@@ -80,7 +80,8 @@ def run_demo(
         progress: show progress bars on stderr.
 
     Raises:
-        DatasetError: unusable input. WriteError: the folder cannot be written.
+        DatasetError: unusable input.
+        WriteError: the folder cannot be written.
         CommandFailed: one of the commands failed.
     """
     start = time.perf_counter()
@@ -134,7 +135,7 @@ def run_demo(
 
 
 def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:
-    """The user's dataset, if any, after all checks."""
+    """Return the user's dataset, if any, after all checks."""
     if data is not None and cases is not None:
         raise DatasetError(
             f"--cases {cases} is the number of phantoms, which --data {data} replaces; give one of them."

@@ -24,7 +24,7 @@ class Pair:
 
 
 def find_cases(source: Path) -> dict[str, Path]:
-    """Case name -> file: the file itself, or all label maps in a folder by name.
+    """Return case name -> file: the file itself, or all label maps in a folder by name.
 
     Raises:
         DatasetError: there is nothing at `source`, the folder has no label map, or two of one name.

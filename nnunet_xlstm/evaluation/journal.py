@@ -70,7 +70,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _row(self, line: str) -> tuple[str, CaseScores] | None:
-        """Case and scores of a line, if they are of this run."""
+        """Return case and scores of a line, if they are of this run."""
         try:
             row = json.loads(line)
             case, key, metrics, flags = (row[name] for name in ("case", "key", "metrics", "flags"))
@@ -97,7 +97,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _key(pair: Pair, classes: Labels, settings: Settings) -> str | None:
-    """The hash of all that the scores of a case follow from; None where that is not known."""
+    """Hash all that the scores of a case follow from; None where that is not known."""
     files = [pair.reference, pair.prediction]
     if any(path.name.lower().endswith(DETACHED) for path in files):
         return None

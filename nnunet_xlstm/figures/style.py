@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from nnunet_xlstm.io.write import replacing
 
 # After Paul Tol's "muted" scheme: told apart with every common colour vision. Markers tell them apart in grey print.
-COLOURS = (
+COLORS = (
     "#332288", "#cc6677", "#117733", "#ddaa33", "#56b4e9", "#882255", "#44aa99", "#999933", "#aa4499", "#666666",
 )  # fmt: skip
 MARKERS = "osD^vPX<>h"

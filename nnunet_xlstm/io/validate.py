@@ -54,7 +54,7 @@ def refuse(faults: Iterable[str], where: str, error: type[UserError] = DatasetEr
 
 def fault(path: str, value: Any, rule: str) -> str:
     """Return the sentence for a value that breaks a rule."""
-    return f"{path or 'it'} is {shown(value)}; give {rule}"
+    return f"{path or 'it'} is {excerpt(value)}; give {rule}"
 
 
 def breaks(constraint: Constraint, value: Any) -> bool:
@@ -62,7 +62,7 @@ def breaks(constraint: Constraint, value: Any) -> bool:
     return any(True for _ in constraint.faults(value))
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """Return a value as JSON, cut to MAX_SHOWN characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
@@ -71,7 +71,7 @@ def shown(value: Any) -> str:
 def unknown(name: Any, known: Iterable[str], what: str = "key") -> str:
     """Return the sentence for a name that is not among those known, with the nearest of them."""
     known = list(known)
-    return f"{what} {shown(name)} is unknown{did_you_mean(name, known)}; use {', '.join(known) or 'none'}"
+    return f"{what} {excerpt(name)} is unknown{did_you_mean(name, known)}; use {', '.join(known) or 'none'}"
 
 
 def did_you_mean(name: Any, known: Sequence[str]) -> str:
@@ -199,11 +199,12 @@ class TableOf:
         owner: dict[str, Any] = {}
         for name, entry in value.items():
             if breaks(self.key, name):
-                yield f"{path or 'it'} has the key {shown(name)}; give {self.key.rule}"
+                yield f"{path or 'it'} has the key {excerpt(name)}; give {self.key.rule}"
                 continue
             yield from self.item.faults(entry, f"{path}{'.' * bool(path)}{name}")
             if self.distinct and (other := owner.setdefault(repr(entry), name)) != name:
-                yield f"{path or 'it'}: {shown(other)} and {shown(name)} are both {shown(entry)}; give each its own"
+                both = f"{excerpt(other)} and {excerpt(name)}"
+                yield f"{path or 'it'}: {both} are both {excerpt(entry)}; give each its own"
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,8 @@ class Record:
             if name in value:
                 yield from key.constraint.faults(value[name], f"{path}{'.' * bool(path)}{name}")
             elif key.required:
-                example = "" if key.example is None else f", such as {shown(key.example)}"
-                yield f"{start}key {shown(name)} is missing; give {key.constraint.rule}{example}"
+                example = "" if key.example is None else f", such as {excerpt(key.example)}"
+                yield f"{start}key {excerpt(name)} is missing; give {key.constraint.rule}{example}"
 
 
 def optional(constraint: Constraint) -> Key:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -15,6 +18,11 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     if torch.device(device).type == "cuda":
         x = x.pin_memory()
     return x.to(device, non_blocking=True)
+
+
+def read_scalars(scalars: Iterable[Tensor | np.ndarray | float]) -> list[float]:
+    """Return scalars (numbers, arrays, or tensors of one device) as numbers, waiting for the device once."""
+    return torch.stack([torch.as_tensor(scalar) for scalar in scalars]).cpu().double().tolist()
 
 
 def run(module: nn.Module, x: Tensor, recompute: bool) -> Tensor:

@@ -56,7 +56,7 @@ class PartialLabelLoss(nn.Module):
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self._valid: Tensor | None = None
 
-    def expect(self, valid: Tensor) -> None:
+    def set_valid(self, valid: Tensor) -> None:
         """Say what is annotated in the next batch, (B, C) bool: nnU-Net's steps pass output and target only."""
         self._valid = valid
 

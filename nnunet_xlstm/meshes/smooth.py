@@ -43,7 +43,7 @@ def smooth(net: Net, steps: int = SMOOTHING_STEPS) -> Mesh:
     if steps == 0 or not len(net.quads):
         return cut(net)
     home, points = net.points, net.points
-    mean = _mean_of_neighbours(net.quads, len(home))
+    mean = _mean_of_neighbors(net.quads, len(home))
     corners = _quads_at_points(net)
     for _ in range(steps):
         move = PULL * (mean @ points - points)

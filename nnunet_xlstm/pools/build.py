@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.datasets.build import Summary, build
-from nnunet_xlstm.datasets.case_index import NAME, CaseRow, read_pool_cases
+from nnunet_xlstm.datasets.case_index import NAME, CaseRecord, read_pool_cases
 from nnunet_xlstm.datasets.cases import find_cases
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.items import Item
@@ -26,13 +26,13 @@ from nnunet_xlstm.pools.manifest_json import header_of
 from nnunet_xlstm.pools.relabel import Relabel
 from nnunet_xlstm.pools.spec import Pool, Source, read_pool
 
-MAKER = "nnunet_xlstm pool build"
+CREATED_BY = "nnunet_xlstm pool build"
 DEFAULT_NAME = "Pool"
 log = logging.getLogger(__name__)
 
 
 def build_pool(path: Path, number: int, name: str | None = None, processes: int = 1) -> tuple[RawDataset, Summary]:
-    """Makes the data set that POOL.json describes, or brings it up to date: what the file no longer names goes.
+    """Make the data set that POOL.json describes, or bring it up to date: what the file no longer names goes.
 
     Raises:
         ValueError, OSError: the file is wrong, a source is missing, or an exclusion meets nobody.
@@ -40,7 +40,7 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
     pool = read_pool(path, nnunet_folder("nnUNet_raw"))
     manifest = plan_manifest(pool) if pool.targets else None
     names = channel_names(pool.channels, all(source.modality == "CT" for source in pool.sources))
-    dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, MAKER)
+    dataset = open_dataset(number, name or pool.name, DEFAULT_NAME, CREATED_BY)
     if clash := [source.name for source in pool.sources if source.folder == dataset.folder.resolve()]:
         raise DatasetError(f"{path}: source {clash[0]} is the pool itself; give another -d")
     items, left_out = items_of_pool(pool, manifest)
@@ -58,7 +58,7 @@ def _state_disk_use(items: Sequence[Item], folder: Path) -> None:
     Raises:
         OSError: there is less room.
     """
-    need = sum(os.path.getsize(item.relabel.path) for item in items)
+    need = sum(map(os.path.getsize, _label_maps(items)))
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     log.info("%d label maps take about %.1f MB in %s; %.0f MB are free", len(items), need / 1e6, folder, free / 1e6)
@@ -93,7 +93,7 @@ def items_of_pool(pool: Pool, manifest: PoolManifest | None = None) -> tuple[lis
 
 
 def _chosen(source: Source, items: Sequence[Item], banned: set[str]) -> list[Item]:
-    """The items of included subjects, their subject now with the cohort.
+    """Return the items of included subjects, their subject now with the cohort.
 
     Raises:
         ValueError: none of the excluded is a subject of this source, an included one is not, or nothing is left.
@@ -130,7 +130,7 @@ def _warn_of_namesakes(pool: Pool, found: dict[str, tuple[list[Item], Any]], ban
 def source_items(
     source: Source, channels: Sequence[str], manifest: PoolManifest | None = None
 ) -> tuple[list[Item], Reasons]:
-    """The items of one source, before anybody is excluded; subjects without cohort.
+    """Return the items of one source, before anybody is excluded; subjects without cohort.
 
     Raises:
         ValueError: a damaged dataset.json, a channel that is not there, or a case without subject.
@@ -157,13 +157,13 @@ def _items_of_dataset(
     cases, left_out = find_cases(file)
     items = []
     for case, files in cases.items():
-        row = rows.get(case)
-        subject = _subject(source, case, row)
+        record = rows.get(case)
+        subject = _subject(source, case, record)
         # a mask of ours serves again; the labels of other data sets are no masks of the body
-        ours = row is not None and file.content.get("labels") == BODY
+        ours = record is not None and file.content.get("labels") == BODY
         mask = files.label if ours and all(map(_is_usable, (*files.images, files.label))) else ""
-        time = (row.frame, row.frames, row.images) if row else (None, None, ())
-        tags = row.tags if row else {}
+        time = (record.frame, record.frames, record.images) if record else (None, None, ())
+        tags = record.tags if record else {}
         scans = [Scan((image,), image, case, image) for image in files.images]
         relabel = Relabel.of(manifest, source.name, case, files.label) if manifest else None
         if source.channels is None:
@@ -189,8 +189,12 @@ def _is_usable(path: str) -> bool:
     return os.path.expandvars(path) == path
 
 
+def _label_maps(items: Sequence[Item]) -> list[str]:
+    return [item.relabel.path for item in items if item.relabel is not None]
+
+
 def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str]) -> None:
-    if gone := [item.relabel.path for item in items if not os.path.isfile(item.relabel.path)]:
+    if gone := [path for path in _label_maps(items) if not os.path.isfile(path)]:
         raise DatasetError(
             f"source {source.name}: {gone[0]} is missing ({len(gone)} of {len(items)} label maps are); bring the files "
             "back, or leave these subjects out with `exclude`"
@@ -208,11 +212,11 @@ def _channel_index(source: Source, channel: int | str, names: Sequence[str]) -> 
     raise DatasetError(f"source {source.name}: there is no channel {channel!r}; it has {dict(enumerate(names))}")
 
 
-def _subject(source: Source, case: str, row: CaseRow | None = None) -> str:
+def _subject(source: Source, case: str, record: CaseRecord | None = None) -> str:
     if source.pattern:
         return subject_of(source.pattern, case)
     if source.subject_of is not None:
         if case not in source.subject_of:
             raise DatasetError(f"source {source.name}: the subjects' file has no entry '{case}'; add it")
         return source.subject_of[case]
-    return row.subject if row else case
+    return record.subject if record else case

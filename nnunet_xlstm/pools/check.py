@@ -38,6 +38,7 @@ class TargetCount:
 
     @property
     def cases(self) -> int:
+        """Cases of all sources in which it is annotated."""
         return sum(self.sources.values())
 
 
@@ -65,7 +66,7 @@ class PoolReport:
 
 
 def check_pool(path: Path, processes: int = 1) -> PoolReport:
-    """Reads every label map of the pool once.
+    """Read every label map of the pool once.
 
     Raises:
         ValueError, OSError: as in build_pool; or a pool without labels.
@@ -75,13 +76,13 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
         raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
     plan = plan_manifest(pool)
     items, _ = items_of_pool(pool, plan)
-    relabels = [item.relabel for item in items]
+    relabels = [item.relabel for item in items if isinstance(item.relabel, Relabel)]  # all of them
     found = [volume for _, volume in for_each(volumes, relabels, processes, desc="label maps", unit="label map")]
     return report(plan, items, found)
 
 
 def report(plan: PoolManifest, items: Sequence[Item], found: Sequence[dict[str, float]]) -> PoolReport:
-    """Counts from the annotated targets of each item, each with its volume in ml."""
+    """Count from the annotated targets of each item, each with its volume in ml."""
     targets = []
     for target in plan.names:
         volumes = [volume[target] for volume in found if volume.get(target)]
@@ -116,11 +117,11 @@ def _conflicts(plan: PoolManifest) -> Iterator[str]:
             said = "; ".join(f"{a} {relation} {b} in {name}" for name, relation in both.items())
             yield f"definitions differ: {said}. Map the labels alike, or use `merge: none`"
     for name, own in ids.items():
-        for group in plan.exclusive:
+        for group in plan.mutually_exclusive:
             for a, b in combinations([t for t in group if t in own], 2):
                 if shared := own[a] & own[b]:
                     yield f"{name}: {a} and {b} are exclusive but share the label {min(shared)}"
-        for first, *rest in plan.over:
+        for first, *rest in plan.hierarchy:
             for later in rest:
                 if first in own and later in own and not own[later] <= own[first]:
                     yield f"{name}: {first} lacks the labels of {later}, which the pool paints as a part of it"

@@ -25,22 +25,23 @@ class PoolManifest:
         targets: in the order of painting, which is that of `labels` and of the network's outputs.
         codes: value of a merged label map, 1, 2, 3 ... -> the targets there; the sets of all sources, and one for every
             representative.
-        over: chains; the first target includes the others, which are painted over it in this order.
-        exclusive: groups of targets that cannot overlap.
+        hierarchy: chains; the first target includes the others, which are painted over it in this order.
+        mutually_exclusive: groups of targets that cannot overlap.
         merge: `unified`: a target is the same in all sources; `none`: each source has its own.
-        painted: target -> the code that stands for it in a merged map: with all targets that include it.
+        representative: target -> the code that stands for it in a merged map: with all targets that include it.
     """
 
     targets: tuple[PoolTarget, ...]
     codes: Mapping[int, tuple[str, ...]]
-    over: tuple[tuple[str, ...], ...]
-    exclusive: tuple[tuple[str, ...], ...]
+    hierarchy: tuple[tuple[str, ...], ...]
+    mutually_exclusive: tuple[tuple[str, ...], ...]
     merge: str
     sources: Mapping[str, SourceMapping]
-    painted: Mapping[str, int]
+    representative: Mapping[str, int]
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the targets, in their order."""
         return tuple(target.name for target in self.targets)
 
     @property
@@ -69,7 +70,7 @@ class PoolManifest:
 
     def class_order(self) -> list[int]:
         """Return nnU-Net's regions_class_order."""
-        return [self.painted[name] for name in self.names]
+        return [self.representative[name] for name in self.names]
 
     def table(self, source: SourceMapping, absent: Collection[str] = ()) -> dict[int, int]:
         """Return native id -> code of one source; an id that belongs to no target becomes background.
@@ -92,25 +93,25 @@ def plan_manifest(pool: Pool) -> PoolManifest:
         DatasetError: a source without labels, or whose labels do not fit; chains that contradict each other.
     """
     names = tuple(target.name for target in pool.targets)
-    found = {source.name: map_source(source, names) for source in pool.sources}
+    mappings = {source.name: map_source(source, names) for source in pool.sources}
     if pool.merge == "unified":
-        return make_manifest(pool.targets, found, pool.over, pool.exclusive)
-    targets, over, exclusive, own = [], [], [], {}
-    for name, source in found.items():
+        return make_manifest(pool.targets, mappings, pool.hierarchy, pool.mutually_exclusive)
+    targets, hierarchy, mutually_exclusive, renamed = [], [], [], {}
+    for name, source in mappings.items():
 
         def rename(target: str, name: str = name) -> str:
             return f"{name}__{target}"
 
         kept = [t for t in pool.targets if t.name in source.targets]
         targets += [PoolTarget(rename(t.name), t.group, t.modality, t.region) for t in kept]
-        over += [tuple(map(rename, chain)) for chain in _within(pool.over, source.targets, chains=True)]
-        exclusive += [tuple(map(rename, group)) for group in _within(pool.exclusive, source.targets)]
-        own[name] = source.renamed(rename)
-    return make_manifest(targets, own, over, exclusive, pool.merge)
+        hierarchy += [tuple(map(rename, chain)) for chain in _within(pool.hierarchy, source.targets, chains=True)]
+        mutually_exclusive += [tuple(map(rename, group)) for group in _within(pool.mutually_exclusive, source.targets)]
+        renamed[name] = source.renamed(rename)
+    return make_manifest(targets, renamed, hierarchy, mutually_exclusive, pool.merge)
 
 
 def _within(groups: Groups, names: Collection[str], chains: bool = False) -> tuple[tuple[str, ...], ...]:
-    """The groups without targets that are not there; one of one says nothing, nor a chain without its first."""
+    """Return the groups without targets that are not there; one of one says nothing, nor a chain without its first."""
     kept = [tuple(t for t in group if t in names) for group in groups if not chains or group[0] in names]
     return tuple(group for group in kept if len(group) > 1)
 
@@ -118,8 +119,8 @@ def _within(groups: Groups, names: Collection[str], chains: bool = False) -> tup
 def make_manifest(
     targets: Iterable[PoolTarget],
     sources: Mapping[str, SourceMapping],
-    over: Groups = (),
-    exclusive: Groups = (),
+    hierarchy: Groups = (),
+    mutually_exclusive: Groups = (),
     merge: str = "unified",
 ) -> PoolManifest:
     """Give codes to the sets of targets that occur in any source; targets without any source are left out.
@@ -129,44 +130,44 @@ def make_manifest(
     """
     used = set().union(*(source.targets for source in sources.values()))
     by_name = {target.name: target for target in targets if target.name in used}
-    over, exclusive = _within(over, used, chains=True), _within(exclusive, used)
-    order = painting_order(list(by_name), {name: target.group for name, target in by_name.items()}, over)
+    hierarchy, mutually_exclusive = _within(hierarchy, used, chains=True), _within(mutually_exclusive, used)
+    order = painting_order(list(by_name), {name: target.group for name, target in by_name.items()}, hierarchy)
     mappings = [source.targets for source in sources.values()]
-    including = {name: frozenset({name} | _including(name, mappings, over)) for name in by_name}
+    including = {name: frozenset({name} | _including(name, mappings, hierarchy)) for name in by_name}
     sets = {members for source in sources.values() for members in _sets_of(source)} | set(including.values())
     rank = {name: i for i, name in enumerate(by_name)}
     ordered = sorted(sets, key=lambda members: (len(members), sorted(rank[name] for name in members)))
     if len(ordered) >= MAX_CODE:
         raise DatasetError(f"{len(ordered)} different sets of targets; a label map holds {MAX_CODE}: use fewer targets")
-    painted = {name: ordered.index(members) + 1 for name, members in including.items()}
+    representative = {name: ordered.index(members) + 1 for name, members in including.items()}
     if all(sum(name in members for members in ordered) == 1 for name in by_name):
         # nnU-Net trains regions, and so sigmoids, only where one has two labels: give one a second, unused
         ordered.append(frozenset({order[0]}))
     return PoolManifest(
         targets=tuple(by_name[name] for name in order),
         codes={code: tuple(t for t in order if t in members) for code, members in enumerate(ordered, start=1)},
-        over=over,
-        exclusive=exclusive,
+        hierarchy=hierarchy,
+        mutually_exclusive=mutually_exclusive,
         merge=merge,
         sources=sources,
-        painted=painted,
+        representative=representative,
     )
 
 
 def _sets_of(source: SourceMapping) -> set[frozenset[str]]:
-    """Sets of targets that a voxel may have, also in cases where some targets are not annotated."""
+    """Return the sets of targets that a voxel may have, also in cases where some targets are not annotated."""
     uncertain = {t for t, ids in source.targets.items() if t in source.not_annotated or source.optional & set(ids)}
-    found = set()
+    sets = set()
     for members in map(source.members, set().union(*source.targets.values())):
         doubt = sorted(members & uncertain)
         absent = chain.from_iterable(combinations(doubt, n) for n in range(len(doubt) + 1))
-        found |= {members - set(missing) for missing in absent}
-    return found - {frozenset()}
+        sets |= {members - set(missing) for missing in absent}
+    return sets - {frozenset()}
 
 
-def _including(target: str, sources: Sequence[TargetIds], over: Groups) -> set[str]:
+def _including(target: str, sources: Sequence[TargetIds], hierarchy: Groups) -> set[str]:
     """Targets that hold every voxel of this one: by a chain, or as a union in every source that has both."""
-    by_chain = {chain[0] for chain in over if target in chain[1:]}
+    by_chain = {chain[0] for chain in hierarchy if target in chain[1:]}
     both = [
         (other, set(source[target]) < set(source[other]))
         for source in sources
@@ -177,7 +178,7 @@ def _including(target: str, sources: Sequence[TargetIds], over: Groups) -> set[s
     return by_chain | ({other for other, inside in both if inside} - {other for other, inside in both if not inside})
 
 
-def painting_order(targets: Sequence[str], groups: Mapping[str, str], over: Groups) -> list[str]:
+def painting_order(targets: Sequence[str], groups: Mapping[str, str], hierarchy: Groups) -> list[str]:
     """Order targets by group, then as listed; but never before a target that a chain names earlier.
 
     Raises:
@@ -185,7 +186,7 @@ def painting_order(targets: Sequence[str], groups: Mapping[str, str], over: Grou
     """
     rank = {t: (GROUPS.index(groups[t]), i) for i, t in enumerate(targets)}
     after: dict[str, set[str]] = {t: set() for t in targets}
-    for one in over:
+    for one in hierarchy:
         for i, later in enumerate(one[1:], start=1):
             after[later] |= set(one[:i])
     ready = [(rank[t], t) for t in targets if not after[t]]
@@ -200,5 +201,7 @@ def painting_order(targets: Sequence[str], groups: Mapping[str, str], over: Grou
                 if not after[t]:
                     heapq.heappush(ready, (rank[t], t))
     if left := [t for t in targets if t not in order]:
-        raise DatasetError(f"over: {', '.join(left)} would each have to be painted before the other; drop one chain")
+        raise DatasetError(
+            f"hierarchy: {', '.join(left)} would each have to be painted before the other; drop one chain"
+        )
     return order

@@ -20,11 +20,11 @@ from nnunet_xlstm.io.validate import (
     Record,
     TableOf,
     check,
+    excerpt,
     is_number,
     matching,
     one_of,
     refuse,
-    shown,
     unknown,
 )
 from nnunet_xlstm.pools.manifest import PoolManifest
@@ -50,8 +50,8 @@ POOL = Record(
     {
         "targets": Key(ListOf(POOL_TARGET, least=1)),
         "codes": Key(TableOf(NAMES, "an object code -> targets", CODE, least=1)),
-        "over": Key(TARGET_GROUPS),
-        "exclusive": Key(TARGET_GROUPS),
+        "hierarchy": Key(TARGET_GROUPS),
+        "mutually_exclusive": Key(TARGET_GROUPS),
         "merge": Key(one_of(MERGES)),
         "sources": Key(TableOf(SOURCE, "an object name -> source", least=1)),
     },
@@ -64,8 +64,8 @@ def header_of(manifest: PoolManifest) -> dict[str, Any]:
     pool: dict[str, Any] = {
         "targets": [asdict(target) for target in manifest.targets],
         "codes": {str(code): names for code, names in sorted(manifest.codes.items())},
-        "over": manifest.over,
-        "exclusive": manifest.exclusive,
+        "hierarchy": manifest.hierarchy,
+        "mutually_exclusive": manifest.mutually_exclusive,
         "merge": manifest.merge,
         "sources": {
             name: {key: getattr(source, key) for key in SOURCE.keys} for name, source in manifest.sources.items()
@@ -98,8 +98,8 @@ def read_manifest(content: Any, where: str = NAME) -> PoolManifest:
     return PoolManifest(
         targets=targets,
         codes={int(code): tuple(members) for code, members in pool["codes"].items()},
-        over=tuple(map(tuple, pool["over"])),
-        exclusive=tuple(map(tuple, pool["exclusive"])),
+        hierarchy=tuple(map(tuple, pool["hierarchy"])),
+        mutually_exclusive=tuple(map(tuple, pool["mutually_exclusive"])),
         merge=pool["merge"],
         sources={
             name: SourceMapping(
@@ -110,17 +110,17 @@ def read_manifest(content: Any, where: str = NAME) -> PoolManifest:
             )
             for name, row in pool["sources"].items()
         },
-        painted=dict(zip((target.name for target in targets), content["regions_class_order"], strict=True)),
+        representative=dict(zip((target.name for target in targets), content["regions_class_order"], strict=True)),
     )
 
 
 def _pool_faults(pool: Mapping[str, Any], names: list[str]) -> Iterator[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"targets: {shown(name)} is listed twice"
+        yield f"targets: {excerpt(name)} is listed twice"
     used = {
         "codes": pool["codes"].values(),
-        "over": pool["over"],
-        "exclusive": pool["exclusive"],
+        "hierarchy": pool["hierarchy"],
+        "mutually_exclusive": pool["mutually_exclusive"],
         "sources": (row["targets"] for row in pool["sources"].values()),
     }
     for key, members in used.items():
@@ -128,24 +128,25 @@ def _pool_faults(pool: Mapping[str, Any], names: list[str]) -> Iterator[str]:
             yield f"{key}: {unknown(name, names, 'target')}"
     for name, row in pool["sources"].items():
         if missing := {i for ids in row["targets"].values() for i in ids} - set(row["labels"].values()):
-            yield f"sources.{name}: the targets name the id {min(missing)}, which no label has: {shown(row['labels'])}"
+            yield f"sources.{name}: targets name the id {min(missing)}, which no label has: {excerpt(row['labels'])}"
 
 
 def _nnunet_faults(content: Mapping[str, Any], names: list[str], codes: Mapping[int, set[str]]) -> Iterator[str]:
-    """What does not fit `labels` and `regions_class_order`, by which nnU-Net orders the network's outputs."""
-    labels, order = content.get("labels"), content.get("regions_class_order")
+    """Yield what does not fit `labels` and `regions_class_order`, by which nnU-Net orders the network's outputs."""
+    labels: Any = content.get("labels")
+    order = content.get("regions_class_order")
     outputs = [name for name in labels if name not in RESERVED] if isinstance(labels, dict) else labels
     if outputs != names:
-        yield f"targets: {shown(names)} are not the regions of `labels` in their order, {shown(outputs)}"
+        yield f"targets: {excerpt(names)} are not the regions of `labels` in their order, {excerpt(outputs)}"
         return
     for name in names:
         region = labels[name] if isinstance(labels[name], list) else [labels[name]]
-        found = [code for code in codes if name in codes[code]]
-        if len(region) != len(found) or not all(code in region for code in found):
-            yield f"codes: {shown(name)} is in {found}; `labels` says {shown(region)}"
+        holding = [code for code in codes if name in codes[code]]
+        if len(region) != len(holding) or not all(code in region for code in holding):
+            yield f"codes: {excerpt(name)} is in {holding}; `labels` says {excerpt(region)}"
     if not isinstance(order, list) or len(order) != len(names):
-        yield f"regions_class_order is {shown(order)}; give one code for each of the {len(names)} targets"
+        yield f"regions_class_order is {excerpt(order)}; give one code for each of the {len(names)} targets"
         return
     for name, code in zip(names, order, strict=True):
         if not is_number(code, 1, whole=True) or name not in codes.get(code, ()):
-            yield f"regions_class_order has {shown(code)} for {shown(name)}, which is no code with that target"
+            yield f"regions_class_order has {excerpt(code)} for {excerpt(name)}, which is no code with that target"

@@ -9,7 +9,7 @@ from nnunet_xlstm.catalogue.entries import DataSet
 from nnunet_xlstm.catalogue.schema import REGIONS
 from nnunet_xlstm.datasets.dataset_json import NAME, DatasetFile
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.io.validate import shown
+from nnunet_xlstm.io.validate import excerpt
 from nnunet_xlstm.pools.spec import Source
 
 TargetIds = Mapping[str, tuple[int, ...]]  # target -> native ids; several ids are a union
@@ -81,12 +81,12 @@ def map_source(source: Source, names: tuple[str, ...]) -> SourceMapping:
             f"{where}: {source.folder} has no dataset.json; a pool with labels unites raw data sets of nnU-Net: see "
             "`nnunet_xlstm convert --list`"
         )
-    own = DatasetFile.read(source.folder).labels()
-    if own.ids.get("background") != (0,):
+    declared = DatasetFile.read(source.folder).labels()
+    if declared.ids.get("background") != (0,):
         raise DatasetError(
             f'{where}: `labels` of its dataset.json has no "background": 0; it is no nnU-Net v2 data set: add it'
         )
-    plain = {label: ids for label, ids in own.ids.items() if ids != (0,)}
+    plain = {label: ids for label, ids in declared.ids.items() if ids != (0,)}
     ids = {i for group in plain.values() for i in group}
     named = {label: group[0] for label, group in plain.items() if len(group) == 1}
     entry = source.entry
@@ -95,7 +95,9 @@ def map_source(source: Source, names: tuple[str, ...]) -> SourceMapping:
     if native is None:
         native = {target: [own_id[i] for i in group] for target, group in source.published.items()}
     elif unknown := {i for group in native.values() for i in group} - ids:
-        raise DatasetError(f"{where}: targets name the id {min(unknown)}; give ids of its dataset.json: {shown(named)}")
+        raise DatasetError(
+            f"{where}: targets name the id {min(unknown)}; give ids of its dataset.json: {excerpt(named)}"
+        )
     if not native:
         raise DatasetError(f"{where}: labels none of the pool's targets {', '.join(names)}; leave it out")
     return SourceMapping(
@@ -104,7 +106,7 @@ def map_source(source: Source, names: tuple[str, ...]) -> SourceMapping:
         labels=named | {str(i): i for i in sorted(ids - set(named.values()))},  # ids that only regions hold
         targets={target: tuple(native[target]) for target in names if target in native},
         optional=frozenset(own_id[entry.labels[label]] for label in entry.optional_labels) if entry else frozenset(),
-        ignore=own.ignore,
+        ignore=declared.ignore,
         not_annotated={target: frozenset(cases) for target, cases in source.not_annotated.items()},
     )
 
@@ -116,7 +118,7 @@ def _own_ids(where: str, entry: DataSet, named: Mapping[str, int], ids: set[int]
     if set(entry.labels.values()) == ids:
         return {i: i for i in ids}
     raise DatasetError(
-        f"{where}: the labels of its dataset.json, {shown(named)}, are not those of the catalogue's {entry.name}, "
-        f"{shown(entry.labels)}: convert the data set with `nnunet_xlstm convert {entry.name}`, or give targets with "
+        f"{where}: the labels of its dataset.json, {excerpt(named)}, are not those of the catalogue's {entry.name}, "
+        f"{excerpt(entry.labels)}: convert the data set with `nnunet_xlstm convert {entry.name}`, or give targets with "
         "the ids of its dataset.json"
     )

@@ -36,7 +36,7 @@ class Relabel:
         missing = frozenset(target for target, cases in mapping.not_annotated.items() if case in cases)
         return cls(path, mapping, pool, missing)
 
-    def stamp(self) -> str:
+    def fingerprint(self) -> str:
         """Name the job in later runs."""
         codes = tuple(sorted(self.pool.table(self.source).items()))
         targets = sorted(self.source.targets.items())  # a name alone changes what is annotated, and no code

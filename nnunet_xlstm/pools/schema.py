@@ -17,18 +17,18 @@ from nnunet_xlstm.io.validate import (
     Record,
     TableOf,
     Value,
+    excerpt,
     fault,
     is_number,
     is_text,
     null_or,
     one_of,
     optional,
-    shown,
     unknown,
 )
 
 RESERVED = ("background", "ignore")  # names of labels that nnU-Net keeps for itself
-RULES = ("pool", "targets", "over", "exclusive", "merge")  # keys that a pool with labels has
+RULES = ("pool", "targets", "hierarchy", "mutually_exclusive", "merge")  # keys that a pool with labels has
 SOURCE_RULES = ("catalogue", "targets", "not_annotated")  # and its sources
 
 SUBJECTS = Either(TEXT, TEXTS)  # or the path of a JSON file with them; an entry that ends with .json is such a path
@@ -62,8 +62,8 @@ POOL = Record(
                 Record({k: Key(v.constraint, required=k == "name") for k, v in TARGET.items() if k != "id"}), least=1
             )
         ),
-        "over": optional(TARGET_GROUPS),
-        "exclusive": optional(TARGET_GROUPS),
+        "hierarchy": optional(TARGET_GROUPS),
+        "mutually_exclusive": optional(TARGET_GROUPS),
         "merge": optional(one_of(MERGES)),
     }
 )
@@ -75,13 +75,13 @@ def target_faults(content: Mapping[str, Any]) -> Iterator[str]:
     if "pool" in given and (clash := set(given) - {"pool", "merge"}):
         yield f"pool and {min(clash)} are both given; a pool of the catalogue brings its own: take one out"
     elif given and not {"pool", "targets"} & set(given):
-        yield f"{given[0]} is given without targets; list them, such as {shown([{'name': 'liver', 'group': 'organ'}])}"
+        yield f'{given[0]} is given without targets; list them, such as [{{"name": "liver"}}]'
     names = [row["name"] for row in content.get("targets", ())]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"targets: {shown(name)} is listed twice; keep one"
+        yield f"targets: {excerpt(name)} is listed twice; keep one"
     for name in sorted(set(RESERVED) & set(names)):
         yield f"targets: nnU-Net keeps the name {name} for itself; name the target differently"
-    for key in ("over", "exclusive") if names else ():
+    for key in ("hierarchy", "mutually_exclusive") if names else ():
         for name in dict.fromkeys(name for group in content.get(key, ()) for name in group if name not in names):
             yield f"{key}: {unknown(name, names, 'target')}"
 
@@ -105,10 +105,10 @@ def source_faults(rows: Sequence[Mapping[str, Any]], names: Sequence[str], chann
                     yield f"{where}.{key}: {unknown(target, names, 'target')}"
         mapping = row.get("channels")
         if mapping is None and len(channels) > 1:
-            example = shown({channel: number for number, channel in enumerate(channels)})
+            example = excerpt({channel: number for number, channel in enumerate(channels)})
             yield f"{where}: the pool has {len(channels)} channels; give channels, such as {example}"
         elif mapping is not None and set(mapping) != set(channels):
-            yield f"{where}.channels is {shown(mapping)}; give one for every channel of the pool: {', '.join(channels)}"
+            yield f"{where}.channels is {excerpt(mapping)}; give one for every channel of the pool: {excerpt(channels)}"
         if row.get("subjects") is not None and len(row["subjects"]) != 1:
             both = '{"pattern": REGEX} or {"file": JSON of case -> subject}'
             yield fault(f"{where}.subjects", row["subjects"], both)

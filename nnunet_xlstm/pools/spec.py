@@ -20,8 +20,8 @@ from nnunet_xlstm.io.validate import (
     TEXT,
     TableOf,
     check,
+    excerpt,
     refuse,
-    shown,
 )
 from nnunet_xlstm.pools.schema import POOL, source_faults, target_faults
 
@@ -84,8 +84,8 @@ class Pool:
 
     Attributes:
         targets: empty for a pool of images without labels.
-        over: chains of targets; the first includes the others, which are painted over it in this order.
-        exclusive: groups of targets that cannot overlap.
+        hierarchy: chains of targets; the first includes the others, which are painted over it in this order.
+        mutually_exclusive: groups of targets that cannot overlap.
         merge: `unified`: a target is the same in all sources; `none`: each source has its own.
     """
 
@@ -94,8 +94,8 @@ class Pool:
     channels: tuple[str, ...]
     sources: tuple[Source, ...]
     targets: tuple[PoolTarget, ...] = ()
-    over: tuple[tuple[str, ...], ...] = ()
-    exclusive: tuple[tuple[str, ...], ...] = ()
+    hierarchy: tuple[tuple[str, ...], ...] = ()
+    mutually_exclusive: tuple[tuple[str, ...], ...] = ()
     merge: str = "unified"
 
 
@@ -117,8 +117,8 @@ def read_pool(path: Path, raw: Path) -> Pool:
         targets = tuple(PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets)
         content = {
             "merge": plan.merge,
-            "over": plan.over,
-            "exclusive": plan.exclusive,
+            "hierarchy": plan.hierarchy,
+            "mutually_exclusive": plan.mutually_exclusive,
             "sampling": plan.sampling,
         } | content
     else:
@@ -136,8 +136,8 @@ def read_pool(path: Path, raw: Path) -> Pool:
         channels=channels,
         sources=tuple(sources),
         targets=targets,
-        over=tuple(map(tuple, content.get("over", ()))),
-        exclusive=tuple(map(tuple, content.get("exclusive", ()))),
+        hierarchy=tuple(map(tuple, content.get("hierarchy", ()))),
+        mutually_exclusive=tuple(map(tuple, content.get("mutually_exclusive", ()))),
         merge=content.get("merge", "unified"),
     )
 
@@ -154,7 +154,7 @@ def _source(
     folder = _found(row["dataset"], where, (raw, base)).resolve()
     name = row.get("name", folder.name)
     if name in {source.name for source in earlier}:
-        raise DatasetError(f"{where}: name {shown(name)} is another source's; give every source a name of its own")
+        raise DatasetError(f"{where}: name {excerpt(name)} is another source's; give every source a name of its own")
     same = next((source.cohort for source in earlier if source.folder == folder), name)
     subjects, include = row.get("subjects") or {}, row.get("include")
     entry = _named(load_dataset, row["catalogue"], f"{where}: catalogue") if "catalogue" in row else None
@@ -177,7 +177,7 @@ def _source(
 
 
 def _named(load: Any, name: str, where: str) -> Any:
-    """What the catalogue has under a name."""
+    """Return what the catalogue has under a name."""
     try:
         return load(name)
     except UserError as error:
@@ -210,7 +210,7 @@ def _names(value: Any, where: str, folders: Sequence[Path], within: tuple[Path, 
         within, content = (*within, path), read_json(path)
         value = content.get(TEST_SUBJECTS) if isinstance(content, dict) else content
         check(value, TEXTS, str(path), path=TEST_SUBJECTS)
-    found: list[str] = []
+    subjects: list[str] = []
     for entry in value:
-        found += _names(entry, where, folders, within) if entry.lower().endswith(".json") else (entry,)
-    return tuple(dict.fromkeys(found))
+        subjects += _names(entry, where, folders, within) if entry.lower().endswith(".json") else (entry,)
+    return tuple(dict.fromkeys(subjects))

@@ -60,7 +60,7 @@ class EncoderFeatureInfo:
 
 @torch.no_grad()
 def infer_feature_info(
-    encoder: nn.Module, image_channels: int, patch_size: Sequence[int], layers: str
+    encoder: nn.Module, image_channels: int, patch_size: Sequence[int], feature_stages: str
 ) -> EncoderFeatureInfo:
     """Find what an encoder returns, by one pass over an empty patch; the encoder stays as it is.
 
@@ -77,7 +77,7 @@ def infer_feature_info(
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()  # leaves running statistics alone
     try:
-        with strided_layers(encoder) as layers_seen:
+        with strided_layers(encoder) as layers:
             maps = encoder(parameter.new_zeros(1, image_channels, *patch_size))
     finally:
         for module, mode in modes:
@@ -88,8 +88,8 @@ def infer_feature_info(
             "resolution first (for dynamic-network-architectures: return_skips=True)"
         )
     n = len(maps)
-    shifts = receptive_shifts(layers_seen, patch_size)
-    first = n - 1 if layers == "bottleneck" else max(0, min(2, n - 2))
+    shifts = receptive_shifts(layers, patch_size)
+    first = n - 1 if feature_stages == "bottleneck" else max(0, min(2, n - 2))
     return EncoderFeatureInfo(
         image_channels,
         tuple(int(p) for p in patch_size),

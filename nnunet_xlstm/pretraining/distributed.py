@@ -16,10 +16,21 @@ def is_distributed() -> bool:
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum of x over all ranks; x itself is overwritten."""
+    """Return the sum of x over all ranks; x itself is overwritten."""
     if is_distributed():
         dist.all_reduce(x)
     return x
+
+
+def mean_over_ranks(value: float, device: torch.device) -> float:
+    """Return the mean of a number over all ranks.
+
+    Args:
+        device: of this rank's tensors.
+    """
+    if not is_distributed():
+        return value
+    return sum_over_ranks(torch.tensor(value, device=device)).item() / dist.get_world_size()
 
 
 class RowGatherer:

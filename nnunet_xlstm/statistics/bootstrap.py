@@ -14,7 +14,7 @@ import numpy as np
 def draw_counts(
     units: int, resamples: int, seed: int = 0, clusters: Sequence[Hashable] | np.ndarray | None = None
 ) -> np.ndarray:
-    """How often each unit occurs in each resample, (resamples, units).
+    """Return how often each unit occurs in each resample, (resamples, units).
 
     As many clusters as there are are drawn with replacement; the units of a cluster are drawn together.
 
@@ -41,7 +41,8 @@ def draw_counts(
 
 
 def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Means of every resample, (resamples, rows); NaN entries are left out, an infinite one makes the mean infinite.
+    """Return means of every resample, (resamples, rows); NaN entries are left out, an infinite one makes the mean
+    infinite.
 
     Args:
         values: (rows, units). counts: (resamples, units), see `draw_counts`.

@@ -45,7 +45,7 @@ def replace_missing(values: np.ndarray, better: str, worst: float | None = None)
 
 
 def aggregate_then_rank(values: np.ndarray, better: str, statistic: Literal["mean", "median"] = "mean") -> np.ndarray:
-    """Mean (or median) over the units, then rank, (models,). NaN entries are left out."""
+    """Return mean (or median) over the units, then rank, (models,). NaN entries are left out."""
     return ranks(_aggregate(np.asarray(values, float), better, statistic), better)
 
 
@@ -122,7 +122,8 @@ def bootstrap_ranks(
 
 
 def _resampled_medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Median of every resample, (resamples, models): sort each model once, then find where half of the weight lies."""
+    """Return median of every resample, (resamples, models): sort each model once, then find where half of the weight
+    lies."""
     medians = np.full((len(counts), len(values)), np.nan)
     for model, row in enumerate(values):
         order = np.argsort(row, kind="stable")[: int((~np.isnan(row)).sum())]  # NaN sorts last

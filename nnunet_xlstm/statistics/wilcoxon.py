@@ -4,6 +4,9 @@ Zeros are dropped (Wilcoxon 1945). Up to 25 pairs that differ the p value is exa
 the rank sum over all 2^n signs, given the midranks that occurred. Beyond that: the normal approximation with the
 variance corrected for ties and no continuity correction. An infinite value is worse or better than every number;
 two infinite values are equal.
+
+Why not scipy.stats.wilcoxon: it has no exact distribution where differences tie, which Dice of a few voxels do; it then
+samples permutations or falls back on the normal approximation (`tests/statistics/test_wilcoxon.py` compares both).
 """
 
 from __future__ import annotations
@@ -79,14 +82,14 @@ def _normal_tail(ranks: np.ndarray, statistic: float) -> float:
 
 
 def smallest_p(n: int) -> float:
-    """The smallest p value that `wilcoxon_greater` can give for n pairs: all of them differ in one direction."""
+    """Return the smallest p value that `wilcoxon_greater` can give for n pairs: all of them differ in one direction."""
     if n <= EXACT_UP_TO:
         return 0.5**n
     return _normal_tail(np.arange(1, n + 1), n * (n + 1) / 2)
 
 
 def units_needed(alpha: float, comparisons: int) -> int:
-    """The fewest pairs with which one of so many Holm-corrected comparisons can come out below alpha."""
+    """Return the fewest pairs with which one of so many Holm-corrected comparisons can come out below alpha."""
     n = 1
     while smallest_p(n) * max(comparisons, 1) >= alpha:
         n += 1
@@ -129,15 +132,15 @@ class PairwiseTests:
         return len(self.tests)
 
     def smallest_p(self) -> float:
-        """The smallest uncorrected p value that is attainable."""
+        """Return the smallest uncorrected p value that is attainable."""
         return smallest_p(self.units)
 
     def smallest_p_holm(self) -> float:
-        """The smallest corrected p value that is attainable."""
+        """Return the smallest corrected p value that is attainable."""
         return min(1.0, self.smallest_p() * max(self.comparisons, 1))
 
     def attainable(self) -> np.ndarray:
-        """The smallest corrected p value that each pair can have, (models, models); 1 on the diagonal.
+        """Return the smallest corrected p value that each pair can have, (models, models); 1 on the diagonal.
 
         Each test is taken at its smallest p value (one model is better in all n units); Holm's correction of these is
         a bound, since a smaller p value of one pair never makes the corrected one of another larger.
@@ -151,11 +154,11 @@ class PairwiseTests:
         return p
 
     def underpowered_pairs(self, alpha: float) -> np.ndarray:
-        """Whether a pair has too few units to come out below alpha, however it differs, (models, models)."""
+        """Return whether a pair has too few units to come out below alpha, however it differs, (models, models)."""
         return (self.attainable() >= alpha) & ~np.eye(len(self.p), dtype=bool)
 
     def underpowered(self, alpha: float) -> bool:
-        """Whether that is so for all pairs."""
+        """Return whether that is so for all pairs."""
         return self.comparisons > 0 and self.smallest_p_holm() >= alpha
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyse, means_of_groups
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyze, means_of_groups
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.summary import EXTRAS, case_name, finite, mean_of_known, read_scores
@@ -52,7 +52,8 @@ class Point:
     """A variant under a condition, by one metric.
 
     Attributes:
-        runs: how many are finished. subjects: that they are scored on.
+        runs: how many are finished.
+        subjects: that they are scored on.
         repeats: seed or fold -> mean over its subjects.
         interval: bootstrap over subjects.
         difference, difference_interval: to the first variant, paired by subject; None for the first variant itself, and
@@ -83,7 +84,8 @@ class Findings:
     """All that is known so far.
 
     Attributes:
-        averages: (condition, variant) -> its file. missing: ids of runs that are not done.
+        averages: (condition, variant) -> its file.
+        missing: ids of runs that are not done.
     """
 
     study: Study
@@ -97,7 +99,7 @@ class Findings:
 
 
 def conditions(study: Study) -> list[Condition]:
-    """Every data set that is scored, at every value."""
+    """Return every data set that is scored, at every value."""
     several = len(study.scored_sets) > 1
     return [
         Condition(data=data, value=value, key="_".join(words))
@@ -152,7 +154,7 @@ def _score(run: Run, part: Part) -> Scored:
 
 
 def _same_work(study: Study, rows: Sequence[Scored]) -> list[list[Scored]]:
-    """The rows of variants that have finished the same seeds and parts, together."""
+    """Return the rows of variants that have finished the same seeds and parts, together."""
     groups: dict[frozenset, list[Scored]] = {}
     for variant in study.variants:
         own = [row for row in rows if row.run.variant == variant.name]
@@ -178,7 +180,7 @@ def _write_averages(study: Study, condition: Condition, rows: Sequence[Scored]) 
 
 
 def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: Mapping[str, Path]) -> list[Point]:
-    """Variants that have finished the same."""
+    """Compare the variants that have finished the same."""
     models = read_models(list(files.items()))
     subjects = [condition.data.subjects[case] for case in models.cases]
     first = models.names.index(study.variants[0].name) if study.variants[0].name in files else None
@@ -187,7 +189,7 @@ def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: 
     for metric in METRICS:
         if np.isnan(models.values[metric]).all():
             continue
-        result = analyse(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
+        result = analyze(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
         p = _p_values(result, first, others)
         for m, variant in enumerate(models.names):
             own = [row for row in rows if row.run.variant == variant]

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def asked_set(kind: Kind, request: Request, stored: Study | None) -> list[LabelledSet]:
-    """The data set of -d, or that of the study in the folder.
+    """Return the data set of -d, or that of the study in the folder.
 
     Raises:
         ConfigError: it is not preprocessed, or its test subjects or folds do not fit.
@@ -43,14 +43,14 @@ def asked_set(kind: Kind, request: Request, stored: Study | None) -> list[Labell
 
 
 def is_scored_on_folds(kind: Kind, request: Request, stored: Study | None) -> bool:
-    """Whether runs are scored on the validation cases of nnU-Net's folds."""
+    """Return whether runs are scored on the validation cases of nnU-Net's folds."""
     if kind.scored_on != "either":
         return kind.scored_on == "folds"
     return bool(stored.folds) if stored else request.folds is not None
 
 
 def find_preprocessed(dataset: str, before: LabelledSet | None = None) -> Path:
-    """The preprocessed folder of a data set.
+    """Return the preprocessed folder of a data set.
 
     Args:
         before: what the study knew of it; serves where nnUNet_preprocessed is not set.
@@ -73,7 +73,7 @@ def labelled_cases(dataset: RawImages) -> list[str]:
 
 
 def _subjects(request: Request, before: LabelledSet | None, dataset: RawImages) -> dict[str, str]:
-    """Case -> subject of all labelled cases."""
+    """Return case -> subject of all labelled cases."""
     cases = labelled_cases(dataset)
     if before is None or request.subjects is not None or request.subject is not None:
         return case_subjects(cases, dataset.folder, request.subjects, request.subject)
@@ -81,7 +81,7 @@ def _subjects(request: Request, before: LabelledSet | None, dataset: RawImages) 
 
 
 def test_cases(path: Path, subjects: dict[str, str]) -> list[str]:
-    """The labelled cases of the test subjects that a file names.
+    """Return the labelled cases of the test subjects that a file names.
 
     Raises:
         ConfigError: none of them has a labelled case.
@@ -111,7 +111,7 @@ def _folds(preprocessed: Path, subjects: dict[str, str]) -> list[Fold]:
 
 
 def chosen_folds(request: Request, stored: Study | None, data: LabelledSet) -> list[int]:
-    """The numbers of the folds to train, those of the study in the folder among them.
+    """Return the numbers of the folds to train, those of the study in the folder among them.
 
     Raises:
         ConfigError: a number that splits_final.json does not have, or a case that two folds would score.

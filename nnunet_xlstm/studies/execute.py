@@ -73,7 +73,8 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     """Do what is left of the runs; a run that fails does not keep others from running.
 
     Args:
-        device: "cpu" or "cuda". jobs: runs at a time.
+        device: "cpu" or "cuda".
+        jobs: runs at a time.
 
     Returns:
         Id of a failed run -> what went wrong.
@@ -115,7 +116,7 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
 
 
 def _finished(futures: dict[Future, Run]) -> Iterator[tuple[Run, BaseException | None]]:
-    """Each run as it ends, with its failure; errors that are no failures of a run are raised."""
+    """Return each run as it ends, with its failure; errors that are no failures of a run are raised."""
     left = set(futures)
     while left:
         done, left = wait(left, return_when=FIRST_COMPLETED)
@@ -127,7 +128,8 @@ def _finished(futures: dict[Future, Run]) -> Iterator[tuple[Run, BaseException |
 
 
 def split_cores(jobs: int) -> list[list[int] | None]:
-    """The cores of this process dealt out to jobs; None (all) where the system cannot say or there are too few."""
+    """Return the cores of this process dealt out to jobs; None (all) where the system cannot say or there are too
+    few."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * jobs
     cores = sorted(os.sched_getaffinity(0))

@@ -28,7 +28,7 @@ class Limits:
 
 
 def slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
-    """Lines of #SBATCH; no tasks: a single job."""
+    """Return lines of #SBATCH; no tasks: a single job."""
     rows = [
         f"--job-name={name}",
         f"--time={limits.hours}:00:00",
@@ -43,7 +43,7 @@ def slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> 
 
 
 def lsf_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
-    """Lines of #BSUB; no tasks: a single job."""
+    """Return lines of #BSUB; no tasks: a single job."""
     rows = [
         f'-J "{name}{f"[1-{tasks}]%{limits.at_once}" if tasks else ""}"',
         f"-W {limits.hours}:00",
@@ -84,8 +84,9 @@ def write_job_array(
     """Write the scripts.
 
     Args:
-        name: of the jobs; letters, digits, _ and -. last: the command that runs when all have ended, also if some
-            failed. variables: of the environment, exported by the scripts.
+        name: of the jobs; letters, digits, _ and -.
+        last: the command that runs when all have ended, also if some failed.
+        variables: of the environment, exported by the scripts.
 
     Returns:
         submit.sh.

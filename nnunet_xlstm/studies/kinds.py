@@ -20,18 +20,19 @@ from nnunet_xlstm.studies.study import LabelledSet, Run, Study
 
 
 def draw_order(subjects: Iterable[str], seed: int) -> list[str]:
-    """The subjects in a random order: its first n are the subset of n labels, so subsets of one seed are nested."""
+    """Return the subjects in a random order: its first n are the subset of n labels, so subsets of one seed are
+    nested."""
     return np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
 
 
 def drawn_cases(study: Study, data: LabelledSet, run: Run) -> list[str]:
-    """The cases of as many subjects as the run has labels."""
+    """Return the cases of as many subjects as the run has labels."""
     chosen = set(study.orders[str(run.seed)][: run.value])
     return [case for case in data.training_cases if data.subjects[case] in chosen]
 
 
 def with_orders(study: Study) -> Study:
-    """The study with an order of the training subjects for each seed.
+    """Return the study with an order of the training subjects for each seed.
 
     Raises:
         ConfigError: there are fewer training subjects than labels were asked for.

@@ -14,7 +14,7 @@ FEW = 10  # subjects up to which intervals are said to be too narrow
 
 
 def condition_words(found: Findings, condition: Condition) -> list[str]:
-    """The data set where there are several, and the value of the axis."""
+    """Return the data set where there are several, and the value of the axis."""
     several = len(found.study.scored_sets) > 1
     axis = found.study.kind.axis
     words = [condition.data.name] if several else []
@@ -22,7 +22,7 @@ def condition_words(found: Findings, condition: Condition) -> list[str]:
 
 
 def conclusion(found: Findings) -> str:
-    """Who is best, under each condition."""
+    """Return who is best, under each condition."""
     sentences = []
     for condition in conditions(found.study):
         points = [p for p in found.of("Dice") if p.condition.key == condition.key]
@@ -39,7 +39,7 @@ def conclusion(found: Findings) -> str:
 
 
 def remarks(found: Findings) -> list[str]:
-    """How to read the numbers, and what they lack."""
+    """Say how to read the numbers, and what they lack."""
     study, first = found.study, found.study.variants[0].name
     counts: dict[str, int] = {}
     for p in found.points:

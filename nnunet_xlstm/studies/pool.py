@@ -19,7 +19,7 @@ from nnunet_xlstm.studies.study import LabelledSet, Study
 
 
 def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list[LabelledSet]:
-    """The pool, and its sources as POOL.json names them.
+    """Return the pool, and its sources as POOL.json names them.
 
     A source has the subjects that the pool trains on, and test subjects: those of its test_subjects.json, else those
     that POOL.json excludes.
@@ -56,7 +56,7 @@ def _source(
     dataset = RawImages.find(str(source.folder))
     if dataset.file.file_ending() not in endings:
         raise ConfigError(
-            f"source {source.name}: its files are *{dataset.content.get('file_ending')}, those of the pool "
+            f"source {source.name}: its files are *{dataset.file.file_ending()}, those of the pool "
             f"*{', *'.join(endings)}; nnUNetv2_predict needs the pool's ending, so convert the source"
         )
     trained = {row.subject for row in pool.cases.values() if row.source == source.name}
@@ -94,7 +94,7 @@ def _subject(source: Source, case: str) -> str:
 
 
 def _channels(source: Source, wanted: tuple[str, ...], dataset: RawImages) -> list[int]:
-    """The source's channel for each channel of the pool."""
+    """Return the source's channel for each channel of the pool."""
     names = list(dataset.file.channels())
     if source.channels is not None:
         picked = [source.channels[name] for name in wanted]

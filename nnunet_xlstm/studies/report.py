@@ -31,7 +31,8 @@ def write_report(found: Findings, resume: str, comparison: Path | None = None) -
     """Write results.csv, table.csv, table.md, the figure as PNG and SVG, and report.html; return that page.
 
     Args:
-        resume: the command that goes on with the study. comparison: the page of `compare`, where there is one.
+        resume: the command that goes on with the study.
+        comparison: the page of `compare`, where there is one.
     """
     out = found.study.folder
     write_csv(out / "results.csv", *run_rows(found))
@@ -43,7 +44,7 @@ def write_report(found: Findings, resume: str, comparison: Path | None = None) -
 
 
 def key_columns(study: Study) -> list[str]:
-    """Names of the columns that say the condition."""
+    """Return names of the columns that say the condition."""
     return [*(["data set"] if len(study.scored_sets) > 1 else []), *([study.kind.axis.key] if study.kind.axis else [])]
 
 
@@ -54,7 +55,7 @@ def _keys(study: Study, point: Point) -> list[Any]:
 
 
 def run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
-    """Every run, part and class."""
+    """Return every run, part and class."""
     axis = found.study.kind.axis
     header = ["run", "variant", "part", *([axis.key] if axis else []), "seed", "class", *METRICS]
     rows = []
@@ -65,7 +66,7 @@ def run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
 
 
 def point_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
-    """Every variant, condition and metric, in full precision."""
+    """Return every variant, condition and metric, in full precision."""
     header = ["variant", *key_columns(found.study), "metric", "runs", "subjects", "mean", "low", "high", "repeat_sd"]
     header += ["difference", "difference_low", "difference_high", "p_holm"]
     rows = []
@@ -77,7 +78,7 @@ def point_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
 
 
 def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
-    """A variant and a condition per row, as text: the printed table."""
+    """Return a variant and a condition per row, as text: the printed table."""
     study = found.study
     header = [*key_columns(study), "variant", "runs", "Dice (95 % interval)", f"SD of {repeated(study)}"]
     header += [f"minus {study.variants[0].name}", "p (Holm)", *(title(metric) for metric in METRICS[1:])]
@@ -117,7 +118,7 @@ def picture(found: Findings) -> Picture:
 
 
 def _per_set(found: Findings, variants: list[str], sets: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (sets, variants) and interval (2, sets, variants), NaN where there is none."""
+    """Return mean (sets, variants) and interval (2, sets, variants), NaN where there is none."""
     mean, interval = np.full((len(sets), len(variants)), np.nan), np.full((2, len(sets), len(variants)), np.nan)
     for p in found.of("Dice"):
         place = sets.index(p.condition.data.name), variants.index(p.variant)
@@ -126,7 +127,7 @@ def _per_set(found: Findings, variants: list[str], sets: list[str]) -> tuple[np.
 
 
 def curves(found: Findings) -> list[Curve]:
-    """The Dice of each variant that has a run."""
+    """Return the Dice of each variant that has a run."""
     made = []
     for variant in found.study.variants:
         points = [p for p in found.of("Dice") if p.variant == variant.name]
@@ -153,7 +154,7 @@ def page(found: Findings, shown: Picture, resume: str, comparison: Path | None) 
 
 
 def _class_tables(found: Findings) -> list[Block]:
-    """Mean Dice over runs, a table per data set."""
+    """Return mean Dice over runs, a table per data set."""
     study, tables = found.study, []
     axis = study.kind.axis
     for data in study.scored_sets:

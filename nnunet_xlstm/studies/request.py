@@ -38,8 +38,10 @@ class Variant:
     """One way to train.
 
     Attributes:
-        plans: None: the only ones that there are. checkpoint: what the network starts from; None: from scratch.
-        config: keys of its trainer, beside the study's. adapt: more options of `nnunet_xlstm adapt`.
+        plans: None: the only ones that there are.
+        checkpoint: what the network starts from; None: from scratch.
+        config: keys of its trainer, beside the study's.
+        adapt: more options of `nnunet_xlstm adapt`.
     """
 
     name: str
@@ -61,7 +63,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """A variant as the command line has it.
+    """Return a variant as the command line has it.
 
     Raises:
         ValueError: not of that form.
@@ -113,7 +115,8 @@ class Request:
         """Return what the command line says: texts of variants, and a file of keys.
 
         Raises:
-            ConfigError: a setting that makes no sense in itself. DatasetError: the file of keys cannot be read.
+            ConfigError: a setting that makes no sense in itself.
+            DatasetError: the file of keys cannot be read.
         """
         values = {field.name: options[field.name] for field in dataclasses.fields(cls)}
         if values["variants"] is not None:
@@ -134,7 +137,7 @@ class Request:
         return dataclasses.replace(other, **self.given)
 
     def check_for(self, kind: Kind) -> None:
-        """Raises ConfigError for a setting that this kind of study does not take."""
+        """Raise ConfigError for a setting that this kind of study does not take."""
         if wrong := [name for name in self.given if name not in (*COMMON, *kind.takes)]:
             raise ConfigError(
                 f"'{wrong[0]}' is not a setting of study {kind.name}; it takes {', '.join((*COMMON, *kind.takes))}"

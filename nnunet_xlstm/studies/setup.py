@@ -22,7 +22,7 @@ PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures"
 
 
 def open_study(kind: Kind, request: Request, out: Path) -> Study:
-    """The study in a folder with what is asked now; nothing is written.
+    """Return the study in a folder with what is asked now; nothing is written.
 
     Raises:
         ConfigError: something is missing, does not exist, does not fit, or differs from the study in the folder.
@@ -73,7 +73,8 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
 
 
 def _variants(request: Request, stored: Study | None, sets: Sequence[LabelledSet]) -> tuple[list[Variant], list[str]]:
-    """The variants of both, those of the study in the folder first, each with its plans; names of those on the pool."""
+    """Return the variants of both, those of the study in the folder first, each with its plans; names of those on the
+    pool."""
     variants = {variant.name: variant for variant in stored.variants} if stored else {}
     pooled = []
     for variant in request.variants or ():

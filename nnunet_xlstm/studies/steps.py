@@ -20,7 +20,7 @@ POOLED = "images_pooled"  # a source's test images with the channels that the po
 
 
 def variables(study: Study, run: Run, device: str) -> dict[str, str]:
-    """The environment of a run's commands."""
+    """Return the environment of a run's commands."""
     data = study.data(run.trained_on)
     folders = {"raw": data.raw.parent, "preprocessed": run.folder / "preprocessed", "results": run.folder / "results"}
     made = child_variables(folders, run.folder / "config.json")
@@ -29,7 +29,7 @@ def variables(study: Study, run: Run, device: str) -> dict[str, str]:
 
 
 def adapt_variables(study: Study, run: Run) -> dict[str, str]:
-    """The environment in which a checkpoint is fitted to the plans."""
+    """Return the environment in which a checkpoint is fitted to the plans."""
     data = study.data(run.trained_on)
     return {"nnUNet_raw": str(data.raw.parent), "nnUNet_preprocessed": str(data.preprocessed.parent)}
 
@@ -38,7 +38,8 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
     """What is left to do of a run.
 
     Raises:
-        CommandFailed, Stopped: see `Commands`. OSError: the system has no symbolic links.
+        CommandFailed, Stopped: see `Commands`.
+        OSError: the system has no symbolic links.
     """
     if run.is_done:
         return
@@ -65,7 +66,7 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
 
 
 def _predicted(study: Study, run: Run, part: Part, device: str, commands: Commands, suffix: str) -> Path:
-    """The folder with predictions that have the ids of the part's data set."""
+    """Return the folder with predictions that have the ids of the part's data set."""
     predictions = run.result_folder(part.name) / "predictions"
     if not predictions.is_dir():
         unfinished = predictions.with_name("predictions_unfinished")
@@ -102,12 +103,12 @@ def check_predictions(folder: Path, part: Part) -> None:
 
 
 def of_pool(run: Run, part: Part) -> bool:
-    """Whether the run's network predicts the targets of a pool, not the labels of the part's data set."""
+    """Return whether the run's network predicts the targets of a pool, not the labels of the part's data set."""
     return run.trained_on != part.data.name
 
 
 def fold_folder(study: Study, run: Run) -> Path:
-    """Where the run's checkpoints lie, as nnU-Net names it."""
+    """Return where the run's checkpoints lie, as nnU-Net names it."""
     variant, data = study.variant(run.variant), study.data(run.trained_on)
     model = f"{variant.trainer}__{variant.plans}__{study.configuration}"
     return run.folder / "results" / data.dataset / model / f"fold_{study.split(run)[1]}"

@@ -25,8 +25,10 @@ class LabelledSet:
     """A data set that networks are trained on or scored on.
 
     Attributes:
-        name: of the folder, or of the source in its pool. raw, preprocessed: folders.
-        subjects: of every labelled case. test_cases: sorted; no run trains on them.
+        name: of the folder, or of the source in its pool.
+        raw, preprocessed: folders.
+        subjects: of every labelled case.
+        test_cases: sorted; no run trains on them.
         folds: of its splits_final.json, where they are scored on.
         channels: of a pool's source: the channels that the pool takes, in its order.
         unscored: classes that not all variants can make; left out for all.
@@ -72,7 +74,9 @@ class Run:
     """One training. Everything of it lies in a folder of its own, so that runs never share files.
 
     Attributes:
-        trained_on: the data set's name. value: on the axis of the study. fold: of nnU-Net.
+        trained_on: the data set's name.
+        value: on the axis of the study.
+        fold: of nnU-Net.
         parts: names of what it is scored on.
     """
 
@@ -90,11 +94,11 @@ class Run:
         return self.study_folder / "runs" / self.id
 
     def result_folder(self, part: str) -> Path:
-        """Where predictions and scores of a part lie."""
+        """Return where predictions and scores of a part lie."""
         return self.folder if len(self.parts) == 1 else self.folder / "scored" / part
 
     def summary(self, part: str) -> Path:
-        """The last thing that a run writes of a part."""
+        """Return the last thing that a run writes of a part."""
         return self.result_folder(part) / "summary.json"
 
     def is_scored(self, part: str) -> bool:
@@ -110,8 +114,11 @@ class Study:
     """Every variant is trained at every value, in every fold, with every seed.
 
     Attributes:
-        sets: one data set; or a pool, and then its sources. pooled: variants that are trained on the pool.
-        values: on the axis of the kind, ascending. folds: numbers. seeds: there are 0 to seeds - 1.
+        sets: one data set; or a pool, and then its sources.
+        pooled: variants that are trained on the pool.
+        values: on the axis of the kind, ascending.
+        folds: numbers.
+        seeds: there are 0 to seeds - 1.
         iterations, epoch: training steps of every run, and of an epoch; None: what the kind or the recipe says.
         config: keys of all trainers.
         hashes: SHA-256 of what the results rest on: checkpoints and plans.
@@ -146,7 +153,7 @@ class Study:
         return self.sets[1:] or self.sets
 
     def parts(self) -> list[Part]:
-        """Everything that runs are scored on."""
+        """Return everything that runs are scored on."""
         if self.folds:
             (data,) = self.sets
             return [
@@ -157,7 +164,7 @@ class Study:
         return [Part(name=d.name if several else "test", data=d, cases=d.test_cases) for d in self.scored_sets]
 
     def case_folder(self, part: Part) -> Path:
-        """Where links to the images and label maps of a part lie."""
+        """Return where links to the images and label maps of a part lie."""
         return self.folder / "scored" / part.name
 
     def trained_on(self, variant: Variant) -> list[LabelledSet]:
@@ -187,11 +194,11 @@ class Study:
         )  # fmt: skip
 
     def label(self, variant: Variant, data: LabelledSet) -> str:
-        """The variant's name; with the data set where the variant is trained on several."""
+        """Return the variant's name; with the data set where the variant is trained on several."""
         return variant.name if self.trained_on(variant) == self.sets[:1] else f"{variant.name}@{data.name}"
 
     def split(self, run: Run) -> tuple[list[Fold], int]:
-        """The splits_final.json of a run, and the fold of it that is trained.
+        """Return the splits_final.json of a run, and the fold of it that is trained.
 
         nnU-Net wants a validation case. Where folds are not scored on, it gets one that it trains on, and no further
         label is read.
@@ -215,7 +222,7 @@ class Study:
 
 
 def read_study(folder: Path, kind: Kind) -> Study | None:
-    """The study of a folder; None where there is none yet.
+    """Return the study of a folder; None where there is none yet.
 
     Raises:
         ConfigError: its file is not of a study of this kind.
@@ -288,7 +295,7 @@ def _short(value: Any) -> str:
 
 
 def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
-    """The runs whose id matches one of the patterns (as file names do); all where there is no pattern.
+    """Return the runs whose id matches one of the patterns (as file names do); all where there is no pattern.
 
     Raises:
         ConfigError: a pattern matches none.

@@ -105,7 +105,9 @@ def test_it_says_where_it_came_from(root):
     found = content(convert("MMWHS_MR", mmwhs(root, "MMWHS_MR"), 60)[0])
     entry = load_dataset("MMWHS_MR")
     assert (found["name"], found["licence"], found["citation"]) == (entry.name, entry.licence, entry.citation)
-    assert found["catalogue"]["labels"] == entry.labels and found["catalogue"]["stray"] == {"421": "LA blood cavity"}
+    assert found["catalogue"]["labels"] == entry.labels and found["catalogue"]["label_aliases"] == {
+        "421": "LA blood cavity"
+    }
     assert found["made_by"] == "nnunet_xlstm convert" and found["reference"] == entry.url
 
 

@@ -78,17 +78,17 @@ def test_every_shipped_data_set_is_sound(name):
     assert entry.name == name and bool(entry.targets) == bool(entry.labels) == (not entry.no_masks)
     native = set(entry.labels.values())
     assert all(set(ids) <= native for ids in entry.targets.values())
-    assert {target for group in (*entry.exclusive, *entry.over) for target in group} <= set(entry.targets)
+    assert {target for group in (*entry.mutually_exclusive, *entry.hierarchy) for target in group} <= set(entry.targets)
 
 
 @pytest.mark.parametrize("name", c.shipped_pools())
 def test_every_shipped_pool_is_sound(name):
     pool = c.load_pool(name)
     targets = {target.name for target in pool.targets}
-    assert {target for group in (*pool.exclusive, *pool.over) for target in group} <= targets
+    assert {target for group in (*pool.mutually_exclusive, *pool.hierarchy) for target in group} <= targets
     for source in pool.sources:
         assert set(source.targets) <= targets
-        for group in pool.exclusive:  # what cannot overlap does not in any source
+        for group in pool.mutually_exclusive:  # what cannot overlap does not in any source
             ids = [number for target in group for number in source.targets.get(target, ())]
             assert len(set(ids)) == len(ids), (source.dataset.name, group)
         for target in pool.targets:  # a source can hold what it labels
@@ -261,7 +261,7 @@ DATASET_FAULTS = [
     (put("annotation", "none"), 'labels: given, but annotation is "none", which has no ids; write {}'),
     (put("annotation", "values"), 'annotation: "values", but layout or nnunet_converter is given; write null'),
     (
-        lambda entry: entry.update(labels={}, targets={}, over=[], exclusive=[]),
+        lambda entry: entry.update(labels={}, targets={}, hierarchy=[], mutually_exclusive=[]),
         "labels: empty; list them, or say under",
     ),
     (put("labels", "cyst", 2), 'labels: "tumor" and "cyst" are both 2; give each its own'),
@@ -269,13 +269,19 @@ DATASET_FAULTS = [
     (put("labels", "cyst", True), "labels.cyst is true; give a whole number"),
     (put("targets", "kidney", [1, 7]), 'targets: "kidney" names the ids [7], which no label has'),
     (put("targets", "kidney", []), "targets.kidney is []; give a list of at least 1 different entries"),
-    (put("targets", "kidney", [1]), 'over: "kidney" lacks the ids [3] of "kidney_cyst"; a region includes its lesions'),
-    (put("exclusive", [["kidney", "spleen"]]), 'exclusive: there is no target "spleen"'),
-    (put("exclusive", [["kidney", "kidney_cyst"]]), 'exclusive: ["kidney", "kidney_cyst"] share a native id'),
-    (put("over", [["kidney"]]), 'over[0] is ["kidney"]; give a list of at least 2 different entries'),
+    (
+        put("targets", "kidney", [1]),
+        'hierarchy: "kidney" lacks [3] of "kidney_cyst", which it includes; add them',
+    ),
+    (put("mutually_exclusive", [["kidney", "spleen"]]), 'mutually_exclusive: there is no target "spleen"'),
+    (
+        put("mutually_exclusive", [["kidney", "kidney_cyst"]]),
+        'mutually_exclusive: ["kidney", "kidney_cyst"] share a native id',
+    ),
+    (put("hierarchy", [["kidney"]]), 'hierarchy[0] is ["kidney"]; give a list of at least 2 different entries'),
     (put("optional_labels", ["larynx"]), 'there is no label "larynx"'),
-    (put("stray", {"2": "cyst"}), "stray: 2 is the id of a label"),
-    (put("stray", {"x": "cyst"}), 'stray has the key "x"; give an id in quotation marks'),
+    (put("label_aliases", {"2": "cyst"}), "label_aliases: 2 is the id of a label"),
+    (put("label_aliases", {"x": "cyst"}), 'label_aliases has the key "x"; give an id in quotation marks'),
     (put("cases", "train", -1), "cases.train is -1; give null, or a whole number from 0 on"),
     (put("cases", "test_labels", "no"), 'cases.test_labels is "no"; give null, or true or false'),
     (
@@ -306,7 +312,7 @@ POOL_FAULTS = [
     (lambda pool: pool["sources"].pop(2), 'targets: no source labels "final_infarct"'),
     (put("merge", "all"), 'merge is "all"; give one of unified, none'),
     (put("sampling", "equal"), 'sampling is "equal"; give one of sqrt'),
-    (put("over", [["brain_tumor", "edema"]]), 'over: there is no target "edema"'),
+    (put("hierarchy", [["brain_tumor", "edema"]]), 'hierarchy: there is no target "edema"'),
 ]
 
 

@@ -11,7 +11,7 @@ from support.image_files import tree
 from support.small_disk import LARGE, resize, used
 
 from nnunet_xlstm.cli.main import main
-from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases
+from nnunet_xlstm.datasets.case_index import CaseRecord, PoolCases
 
 CASES = [f"case_{i}" for i in range(6)]
 
@@ -111,10 +111,10 @@ def test_a_full_disk(run, disk, tmp_path, capsys):
 
 
 def test_pool_columns_subjects_and_few_cases(run, copy, tmp_path):
-    rows = {case: CaseRow("ab"[i % 2], f"person_{i // 2}", "CT" if i < 4 else "MR") for i, case in enumerate(CASES)}
+    rows = {case: CaseRecord("ab"[i % 2], f"person_{i // 2}", "CT" if i < 4 else "MR") for i, case in enumerate(CASES)}
     (copy / "pool_cases.json").write_text(json.dumps(PoolCases(rows).to_json()))
     shutil.rmtree(copy / "labelsTr")  # neighbours need no labels
-    options = ["--encoders", "trained", "--knn", "modality", "source", "--cases", "5", "--neighbours", "1"]
+    options = ["--encoders", "trained", "--knn", "modality", "source", "--cases", "5", "--neighbors", "1"]
     assert run(*options, data=copy, test=False) == 0
     found = read(tmp_path)
     assert len(found["cases"]) == 5 and set(found["encoders"]["trained"]["knn"]) == {"modality", "source"}

@@ -87,7 +87,7 @@ def test_case_tables(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("s.json", "[1]", "not a table of one subject"),
+        ("s.json", "[1]", r"it is \[1\]; give JSON"),
         ("s.json", "{", "not valid JSON.*give JSON"),
         ("s.csv", "case;subject\na;p1\n", "its columns are"),
         ("s.csv", "", "its columns are"),
@@ -95,7 +95,7 @@ def test_case_tables(tmp_path):
         ("s.csv", "case,subject\na\n", "no subject for 'a'"),
         ("s.csv", "case,subject\na, \n", "no subject for 'a'"),
         ("s.json", '{"a": ""}', "no subject for 'a'"),
-        ("s.json", '{"a": null}', "not a table of one subject"),
+        ("s.json", '{"a": null}', "a is null; give a text"),
         ("s.csv", "case,subject\na,1\na,2\n", "'a' twice"),
         ("s.csv", "case,subject\na,1\na,1\n", "'a' twice"),
         ("s.json", '{"a": "1", "a": "2"}', "'a' twice"),

@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases, read_pool_cases
+from nnunet_xlstm.datasets.case_index import CaseRecord, PoolCases, read_pool_cases
 
 
 def sequence():
-    cases = {f"p_t{t:02d}": CaseRow("a", "a/p", "MR", t, 16, ("p.nii.gz",)) for t in range(16)}
-    return cases | {"still": CaseRow("a", "a/p", "MR")}
+    cases = {f"p_t{t:02d}": CaseRecord("a", "a/p", "MR", t, 16, ("p.nii.gz",)) for t in range(16)}
+    return cases | {"still": CaseRecord("a", "a/p", "MR")}
 
 
 def test_write_and_read_agree(tmp_path):
-    pool = PoolCases(sequence(), "modality", {"key": {"stamp": "x"}})
+    pool = PoolCases(sequence(), "modality", {"key": {"fingerprint": "x"}})
     path = tmp_path / "pool_cases.json"
     path.write_text(json.dumps(pool.to_json()))
     assert read_pool_cases(path) == pool
@@ -49,7 +49,7 @@ GOOD = {"source": "a", "subject": "p", "modality": "MR", "frame": None, "frames"
         ),
         (
             {"format": 1, "cases": {"c": GOOD | {"frame": 3}}},
-            "frame 3 of null; give one below frames, or null for both",
+            "frame 3 of null; give one below, or null for both",
         ),
     ],
 )

@@ -6,15 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nnunet_xlstm.datasets.case_index import SAMPLING, CaseRow
+from nnunet_xlstm.datasets.case_index import SAMPLING, CaseRecord
 from nnunet_xlstm.datasets.sampling import FramePartner, near_frames, sampling_probabilities
 
 
 def rows():
     """Source a (MR): 4 subjects, s0 with 3 cases; b (CT): 1 subject with 2 cases."""
-    cases = {f"a0_{i}": CaseRow("a", "a/0", "MR") for i in range(3)}
-    cases |= {f"a{i}": CaseRow("a", f"a/{i}", "MR") for i in (1, 2, 3)}
-    return cases | {f"b0_{i}": CaseRow("b", "b/0", "CT") for i in range(2)}
+    cases = {f"a0_{i}": CaseRecord("a", "a/0", "MR") for i in range(3)}
+    cases |= {f"a{i}": CaseRecord("a", f"a/{i}", "MR") for i in (1, 2, 3)}
+    return cases | {f"b0_{i}": CaseRecord("b", "b/0", "CT") for i in range(2)}
 
 
 def test_sqrt_by_hand():
@@ -24,7 +24,7 @@ def test_sqrt_by_hand():
 
 
 def test_modality_and_uniform_by_hand():
-    cases = rows() | {"c": CaseRow("c", "c/0", "MR")}
+    cases = rows() | {"c": CaseRecord("c", "c/0", "MR")}
     p = dict(zip(cases, sampling_probabilities(cases, list(cases), "modality"), strict=True))
     # CT 1/2: its two cases 1/4 each. MR 1/2: a has 2/3 of it, c 1/3
     assert p["b0_0"] == pytest.approx(1 / 4) and p["c"] == pytest.approx(1 / 6)
@@ -33,7 +33,7 @@ def test_modality_and_uniform_by_hand():
 
 
 def test_one_source_of_two_modalities_is_split_only_by_modality():
-    cases = {f"{m}{i}": CaseRow("x", f"x/{i}", m) for m, n in (("CT", 1), ("MR", 3)) for i in range(n)}
+    cases = {f"{m}{i}": CaseRecord("x", f"x/{i}", m) for m, n in (("CT", 1), ("MR", 3)) for i in range(n)}
     p = sampling_probabilities(cases, list(cases), "modality")
     np.testing.assert_allclose(p, [1 / 2] + [1 / 6] * 3)
 
@@ -64,9 +64,9 @@ def test_near_frames_are_circular():
 
 
 def sequences():
-    cases = {f"p_t{t:02d}": CaseRow("a", "a/p", "MR", t, 16, ("p.nii.gz",)) for t in range(16)}
-    cases |= {f"q_t{t:02d}": CaseRow("a", "a/p", "MR", t, 16, ("q.nii.gz",)) for t in range(16)}  # same subject
-    return cases | {"still": CaseRow("a", "a/p", "MR")}
+    cases = {f"p_t{t:02d}": CaseRecord("a", "a/p", "MR", t, 16, ("p.nii.gz",)) for t in range(16)}
+    cases |= {f"q_t{t:02d}": CaseRecord("a", "a/p", "MR", t, 16, ("q.nii.gz",)) for t in range(16)}  # same subject
+    return cases | {"still": CaseRecord("a", "a/p", "MR")}
 
 
 def test_frame_partner():

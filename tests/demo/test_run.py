@@ -69,8 +69,11 @@ def test_images_elsewhere(tmp_path):
         (lambda raw: (raw / "dataset.json").write_text("{}"), "without channel_names, labels"),
         (lambda raw: (raw / "labelsTr" / "c0.nii.gz").unlink(), "4 labelled training cases"),
         (lambda raw: (raw / "imagesTr" / "c3_0000.nii.gz").unlink(), "case 'c3' has a label but no image"),
-        (lambda raw: change(raw, dataset={"../x": {"images": ["a"], "label": "b"}}), "'../x' cannot be the name of a"),
-        (lambda raw: change(raw, dataset={"x": {"images": [], "label": "b"}}), "must hold case"),
+        (
+            lambda raw: change(raw, dataset={"../x": {"images": ["a"], "label": "b"}}),
+            'has the key "../x"; give the name of a',
+        ),
+        (lambda raw: change(raw, dataset={"x": {"images": [], "label": "b"}}), "dataset.x.images is"),
     ],
 )
 def test_unusable_data_is_refused_and_nothing_written(tmp_path, spoil, message):

@@ -86,5 +86,5 @@ def test_all_faults_are_told_but_not_without_end():
 
 
 def test_what_is_shown_has_an_end():
-    assert v.shown("x" * 1000) == f'"{"x" * 76}...' and v.shown({"a": [None]}) == '{"a": [null]}'
+    assert v.excerpt("x" * 1000) == f'"{"x" * 76}...' and v.excerpt({"a": [None]}) == '{"a": [null]}'
     assert v.did_you_mean("x" * 100_000, ["x" * 99_999]) == "" and v.did_you_mean(3, ["a"]) == ""

@@ -145,7 +145,7 @@ def test_what_is_valid_must_be_known(batch):
         loss(logits, target)
     with pytest.raises(ValueError, match=r"shape \(3, 3\)"):
         loss(logits, target, valid[:, :3])
-    loss.expect(valid)
+    loss.set_valid(valid)
     assert torch.equal(loss(logits, target), loss(logits, target, valid))
     with pytest.raises(ValueError, match="reduction 'max'"):
         PartialLabelLoss(reduction="max")
@@ -177,7 +177,7 @@ def test_two_ranks_are_one_batch(batch, tmp_path):
 def test_what_was_said_of_one_batch_does_not_serve_the_next(batch):
     logits, target, valid = batch
     loss = PartialLabelLoss()
-    loss.expect(valid)
+    loss.set_valid(valid)
     assert loss(logits, target).item() == loss(logits, target, valid).item()
     with pytest.raises(ValueError, match="valid has the shape None"):
         loss(logits, target)

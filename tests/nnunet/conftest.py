@@ -76,7 +76,7 @@ def whole(nnunet_tree):
 def planned_pool(tree, prepare, number, name, **rules):
     path = tree / f"{name}.json"
     path.write_text(
-        json.dumps({"name": name, "targets": TARGETS, "over": [["whole", "core"]], "sources": SOURCES} | rules)
+        json.dumps({"name": name, "targets": TARGETS, "hierarchy": [["whole", "core"]], "sources": SOURCES} | rules)
     )
     dataset, _ = build_pool(path, number)
     prepare(number, check=True)

@@ -27,7 +27,7 @@ GROUPS = {
 }  # fmt: skip
 
 
-OVER = (("liver", "liver_tumor"), ("kidney", "kidney_cyst", "kidney_tumor"))
+HIERARCHY = (("liver", "liver_tumor"), ("kidney", "kidney_cyst", "kidney_tumor"))
 
 
 def mapping(targets, ids=(), **more):
@@ -35,10 +35,10 @@ def mapping(targets, ids=(), **more):
     return SourceMapping(modality="CT", labels={str(i): i for i in ids}, targets=targets, **more)
 
 
-def manifest_of(*sources, targets=tuple(GROUPS), groups=GROUPS, over=OVER):
+def manifest_of(*sources, targets=tuple(GROUPS), groups=GROUPS, hierarchy=HIERARCHY):
     rows = [PoolTarget(name, groups[name], ("CT",), ("abdomen",)) for name in targets]
     mappings = [source if isinstance(source, SourceMapping) else mapping(source) for source in sources]
-    return make_manifest(rows, {str(i): one for i, one in enumerate(mappings)}, over)
+    return make_manifest(rows, {str(i): one for i, one in enumerate(mappings)}, hierarchy)
 
 
 def members(pool, code):
@@ -46,12 +46,14 @@ def members(pool, code):
 
 
 def test_codes_by_hand():
-    pool = manifest_of(LIVER, VESSELS, targets=("liver", "liver_tumor", "vessel"), over=(("liver", "liver_tumor"),))
+    pool = manifest_of(
+        LIVER, VESSELS, targets=("liver", "liver_tumor", "vessel"), hierarchy=(("liver", "liver_tumor"),)
+    )
     assert pool.names == ("liver", "vessel", "liver_tumor")
     sets = [set(names) for _, names in sorted(pool.codes.items())]
     assert sets == [{"liver"}, {"liver_tumor"}, {"vessel"}, {"liver", "liver_tumor"}]
     assert pool.labels() == {"background": 0, "liver": [1, 4], "vessel": 3, "liver_tumor": [2, 4]}
-    assert manifest_of(mapping(LIVER, ignore=3), VESSELS, over=OVER[:1]).labels()["ignore"] == 5
+    assert manifest_of(mapping(LIVER, ignore=3), VESSELS, hierarchy=HIERARCHY[:1]).labels()["ignore"] == 5
     assert pool.class_order() == [1, 3, 4]  # a tumour is painted as part of the liver, also one from MSD08
     assert pool.table(mapping(LIVER)) == {1: 1, 2: 4}
     assert pool.table(mapping(VESSELS, [7])) == {1: 3, 2: 2, 7: 0}
@@ -59,9 +61,9 @@ def test_codes_by_hand():
 
 def test_unions_are_painted_with_their_parts():
     pool = manifest_of(LIVER, VESSELS, AMOS, KITS)
-    right = members(pool, pool.painted["kidney_right"])
-    assert right == {"kidney", "kidney_right"} and members(pool, pool.painted["kidney"]) == {"kidney"}
-    assert members(pool, pool.painted["kidney_cyst"]) == {"kidney", "kidney_cyst"}
+    right = members(pool, pool.representative["kidney_right"])
+    assert right == {"kidney", "kidney_right"} and members(pool, pool.representative["kidney"]) == {"kidney"}
+    assert members(pool, pool.representative["kidney_cyst"]) == {"kidney", "kidney_cyst"}
     order = pool.names
     assert order.index("kidney_cyst") < order.index("kidney_tumor")  # as the chain says, not as listed
     assert max(map(order.index, ("liver", "kidney", "kidney_left"))) < order.index("vessel")
@@ -70,12 +72,12 @@ def test_unions_are_painted_with_their_parts():
 def test_a_target_that_is_a_part_in_one_source_only_is_no_part():
     """Where two sources disagree on inclusion, neither is taken for granted."""
     pool = manifest_of({"a": [1, 2], "b": [2]}, {"a": [1], "b": [2]}, targets=("a", "b"),
-                     groups={"a": "organ", "b": "organ"}, over=())  # fmt: skip
-    assert members(pool, pool.painted["b"]) == {"b"}
+                     groups={"a": "organ", "b": "organ"}, hierarchy=())  # fmt: skip
+    assert members(pool, pool.representative["b"]) == {"b"}
 
 
 def test_nnunet_trains_sigmoids_even_where_nothing_overlaps():
-    pool = manifest_of({"a": [1]}, {"b": [1]}, targets=("a", "b"), groups={"a": "organ", "b": "organ"}, over=())
+    pool = manifest_of({"a": [1]}, {"b": [1]}, targets=("a", "b"), groups={"a": "organ", "b": "organ"}, hierarchy=())
     manager = LabelManager(pool.labels(), pool.class_order())
     assert manager.has_regions and manager.num_segmentation_heads == 2
     assert pool.labels() == {"background": 0, "a": [1, 3], "b": 2}
@@ -96,7 +98,7 @@ def test_a_merged_map_decodes():
 
 
 def test_chains_that_contradict_each_other():
-    with pytest.raises(ValueError, match="over: a, b would each have to be painted before the other"):
+    with pytest.raises(ValueError, match="hierarchy: a, b would each have to be painted before the other"):
         painting_order(["a", "b"], {"a": "organ", "b": "organ"}, [("a", "b"), ("b", "a")])
 
 
@@ -111,7 +113,7 @@ def test_round_trip_of_random_mappings(seed):
         kept = [t for t in names if rng.random() < 0.8] or names[:1]
         sources.append({t: rng.choice(range(1, 7), rng.integers(1, 4), replace=False).tolist() for t in kept})
     names = [t for t in names if any(t in source for source in sources)]
-    pool = manifest_of(*sources, targets=names, groups=groups, over=())
+    pool = manifest_of(*sources, targets=names, groups=groups, hierarchy=())
     labels = pool.labels()
     manager = LabelManager(labels, pool.class_order())
     assert manager.has_regions and set(manager.all_labels) == {0, *pool.codes}

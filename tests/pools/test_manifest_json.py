@@ -28,7 +28,7 @@ def test_round_trip():
         labels={"label 1": 1, "label 2": 2},
         targets={"liver": (1, 2), "liver_tumor": (2,)},
     )
-    assert pool.painted == {"liver": 1, "liver_tumor": 2}
+    assert pool.representative == {"liver": 1, "liver_tumor": 2}
     later = DATASET | {"pool": DATASET["pool"] | {"of a later version": 1}}
     assert read_manifest(later) == pool
 
@@ -55,7 +55,7 @@ def changed(path, value):
         (["pool", "codes", "1"], ["spleen"], 'codes: target "spleen" is unknown'),
         (["pool", "codes"], {"one": ["liver"]}, 'pool.codes has the key "one"; give a code in quotation marks'),
         (["pool", "codes", "9"], ["liver"], "`labels` says [1, 2, 3]"),
-        (["pool", "over"], [["liver"]], 'pool.over[0] is ["liver"]; give a list of at least 2'),
+        (["pool", "hierarchy"], [["liver"]], 'pool.hierarchy[0] is ["liver"]; give a list of at least 2'),
         (["pool", "sources"], {}, "pool.sources is {}; give an object name -> source"),
         (["pool", "sources", "A", "modality"], "US", "pool.sources.A.modality is"),
         (["pool", "sources", "A", "targets", "liver"], [1, 9], "name the id 9, which no label has"),

@@ -26,7 +26,7 @@ TARGETS = [
 ]
 LIVER = {"dataset": "Dataset003_Liver", "modality": "CT", "targets": {"liver": [1, 2], "tumour": [2]}}
 VESSEL = {"dataset": "Dataset008_Vessel", "modality": "CT", "targets": {"vessel": [1], "tumour": [2]}}
-POOL = {"name": "Mix", "targets": TARGETS, "over": [["liver", "tumour"]]}
+POOL = {"name": "Mix", "targets": TARGETS, "hierarchy": [["liver", "tumour"]]}
 
 
 def label_map(*values):
@@ -122,7 +122,7 @@ def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw,
     monkeypatch.setattr(raw_build, "SAVE_SECONDS", -1)
     changed = LIVER | {"targets": {"tumour": [1], "liver": [2]}}
     with pytest.raises(KeyboardInterrupt):
-        build(raw, changed, VESSEL, over=[])
+        build(raw, changed, VESSEL, hierarchy=[])
     folder = raw / "Dataset050_Mix"
     found = json.loads((folder / "dataset.json").read_text())
     pool = read_manifest(found, "here")
@@ -132,8 +132,8 @@ def test_a_build_that_is_killed_lists_no_case_with_codes_of_another_meaning(raw,
         values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / row["label"]))))
         assert {pool.codes[code] for code in values.tolist() if code} == {("tumour",), ("liver",)}
     monkeypatch.setattr(raw_build, "for_each", real)
-    ended = tree(build(raw, changed, VESSEL, over=[]).folder)
-    expected = tree(build(raw, changed, VESSEL, over=[], number=51).folder)
+    ended = tree(build(raw, changed, VESSEL, hierarchy=[]).folder)
+    expected = tree(build(raw, changed, VESSEL, hierarchy=[], number=51).folder)
     assert {n: d for n, (d, _) in ended.items()} == {n: d for n, (d, _) in expected.items()}
 
 
@@ -142,7 +142,7 @@ def test_a_target_of_another_name_reaches_every_case(raw):
     build(raw, LIVER, VESSEL)
     renamed = [t | {"name": "leber"} if t["name"] == "liver" else t for t in TARGETS]
     mapping = LIVER | {"targets": {"leber": [1, 2], "tumour": [2]}}
-    dataset = build(raw, mapping, VESSEL, targets=renamed, over=[["leber", "tumour"]])
+    dataset = build(raw, mapping, VESSEL, targets=renamed, hierarchy=[["leber", "tumour"]])
     rows = read_pool_cases(dataset.folder / "pool_cases.json").cases
     assert content(dataset)["labels"]["leber"] == [1, 4] and rows["Dataset003_Liver_l0"].valid == ("leber", "tumour")
 
@@ -164,7 +164,7 @@ def test_a_label_that_may_be_missing_makes_its_targets_unknown(raw, monkeypatch)
     raw_dataset(raw / "Dataset121_HN", labels, {"h1": (1, 6), "h2": (1,)})
     head = {"dataset": "Dataset121_HN", "modality": "CT", "catalogue": "Dataset121_OpenKBP_HN_CT"}
     targets = [{"name": name} for name in ("larynx", "brainstem", "spinal_cord")]
-    dataset = build(raw, head, targets=targets, over=[])
+    dataset = build(raw, head, targets=targets, hierarchy=[])
     rows = read_pool_cases(dataset.folder / "pool_cases.json").cases
     assert rows["Dataset121_HN_h1"].valid == ("larynx", "brainstem", "spinal_cord")
     assert rows["Dataset121_HN_h2"].valid == ("brainstem", "spinal_cord")  # the spinal cord is always drawn
@@ -266,13 +266,13 @@ def test_a_missing_label_map(raw):
 
 
 @pytest.mark.parametrize(("more", "row", "said"), [
-    ({"pool": "pool_tumour"}, LIVER, "pool and over are both given"),
+    ({"pool": "pool_tumour"}, LIVER, "pool and hierarchy are both given"),
     ({"targets": []}, LIVER, r"targets is \[\]; give a list of at least 1"),
     ({"targets": [{"name": "liver", "group": "bone"}]}, LIVER, r'targets\[0\].group is "bone"; give one of organ'),
-    ({"targets": [{"name": "ignore"}], "over": []}, LIVER, "keeps the name ignore"),
-    ({"targets": [{"name": "liver"}] * 2, "over": []}, LIVER, "listed twice"),
-    ({"over": [["liver", "cancer"]]}, LIVER, 'over: target "cancer" is unknown; use liver, tumour'),
-    ({"over": [["liver"]]}, LIVER, r"over\[0\] is"),
+    ({"targets": [{"name": "ignore"}], "hierarchy": []}, LIVER, "keeps the name ignore"),
+    ({"targets": [{"name": "liver"}] * 2, "hierarchy": []}, LIVER, "listed twice"),
+    ({"hierarchy": [["liver", "cancer"]]}, LIVER, 'hierarchy: target "cancer" is unknown; use liver, tumour'),
+    ({"hierarchy": [["liver"]]}, LIVER, r"hierarchy\[0\] is"),
     ({"merge": "some"}, LIVER, 'merge is "some"; give one of'),
     ({}, {"dataset": "Dataset003_Liver", "modality": "CT"}, r"sources\[0\]: which labels make the targets"),
     ({}, LIVER | {"catalogue": "Liver"}, "catalogue: The catalogue has no data set"),
@@ -392,7 +392,7 @@ def test_labels_without_targets_are_refused(raw):
 def test_check_counts_and_names_conflicts(raw):
     path = raw.parent / "POOL.json"
     apart = VESSEL | {"targets": {"vessel": [1], "tumour": [2], "liver": [1]}}
-    path.write_text(json.dumps(POOL | {"sources": [LIVER, apart], "exclusive": [["vessel", "liver"]]}))
+    path.write_text(json.dumps(POOL | {"sources": [LIVER, apart], "mutually_exclusive": [["vessel", "liver"]]}))
     report = check_pool(path)
     liver, _, tumour = report.targets
     assert liver.sources == {"Dataset003_Liver": 5, "Dataset008_Vessel": 5} and liver.present == 10
@@ -407,7 +407,7 @@ def test_check_counts_and_names_conflicts(raw):
 def test_check_on_the_command_line(raw, capsys):
     path = raw.parent / "POOL.json"
     apart = VESSEL | {"targets": {"vessel": [1], "tumour": [2], "liver": [1]}}
-    path.write_text(json.dumps(POOL | {"sources": [LIVER, apart], "exclusive": [["vessel", "liver"]]}))
+    path.write_text(json.dumps(POOL | {"sources": [LIVER, apart], "mutually_exclusive": [["vessel", "liver"]]}))
     assert main(["pool", "check", str(path)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^tumour +10 +9 +0\.48 +Dataset003_Liver 5, Dataset008_Vessel 5$", said, re.M)

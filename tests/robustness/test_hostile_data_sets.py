@@ -21,7 +21,7 @@ from nnunet_xlstm.pools.restrict.painting import Request
 POOL = {
     "name": "Mix",
     "targets": [{"name": "liver"}, {"name": "tumour", "group": "lesion"}],
-    "over": [["liver", "tumour"]],
+    "hierarchy": [["liver", "tumour"]],
     "sources": [{"dataset": "Dataset001_A", "modality": "CT", "targets": {"liver": [1, 2], "tumour": [2]}}],
 }
 
@@ -78,7 +78,7 @@ DATASET_JSON = [images_elsewhere, label_elsewhere, label_in_another_folder, case
 def name_elsewhere(content):
     for memory in content["inputs"].values():
         memory["name"] = "../../../escaped"
-        memory["stamp"] = "another"
+        memory["fingerprint"] = "another"
 
 
 def name_with_a_folder(content):

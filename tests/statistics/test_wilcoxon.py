@@ -145,3 +145,12 @@ def test_each_pair_has_its_own_power():
     assert not found.underpowered(0.05) and found.underpowered(0.01)
     # Holm at best: 1/256 * 6, then 1/8 * 5 and 1/8 * 4, which may not be smaller.
     np.testing.assert_allclose(found.attainable()[0], [1, 6 / 256, 5 / 8])
+
+
+def test_scipy_is_not_exact_with_ties():
+    """Why the distribution is our own: of 1, 1, -1 half of the sign patterns have a sum of ranks of at least 4."""
+    difference = np.array([1.0, 1.0, -1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = stats.wilcoxon(difference, alternative="greater", method="exact").pvalue
+    assert wilcoxon_greater(difference, np.zeros(3)).p == 0.5 and theirs != pytest.approx(0.5, abs=0.05)

@@ -49,7 +49,7 @@ def for_unlabelled(folder: Path) -> None:
 def for_pool(folder: Path) -> None:
     labelled(folder, "Dataset001_One", 40)
     source = {"dataset": "Dataset001_One", "modality": "MR", "targets": {"liver": [1, 2], "tumour": [2]}}
-    pool = {"name": "P", "targets": [{"name": "liver"}, {"name": "tumour"}], "over": [["liver", "tumour"]]}
+    pool = {"name": "P", "targets": [{"name": "liver"}, {"name": "tumour"}], "hierarchy": [["liver", "tumour"]]}
     (folder / "POOL.json").write_text(json.dumps(pool | {"sources": [source]}))
 
 
@@ -104,7 +104,7 @@ def files(job: Job, folder: Path) -> dict[str, bytes]:
             if path.is_file():
                 data = path.read_bytes().replace(str(folder).encode(), b"ROOT")
                 # times of change of the inputs are theirs, not the command's
-                data = re.sub(rb'"stamp": "[0-9a-f]+"', b'"stamp": ""', data)
+                data = re.sub(rb'"fingerprint": "[0-9a-f]+"', b'"fingerprint": ""', data)
                 found[path.relative_to(folder).as_posix()] = data
     return found
 

@@ -13,7 +13,7 @@ def members(ids, number):
     return frozenset(name for name, group in ids.items() if number in group)
 
 
-def make_dataset_json(targets, sources, over=(), exclusive=(), ending=".nii.gz"):
+def make_dataset_json(targets, sources, hierarchy=(), mutually_exclusive=(), ending=".nii.gz"):
     """The content of dataset.json.
 
     Args:
@@ -27,7 +27,7 @@ def make_dataset_json(targets, sources, over=(), exclusive=(), ending=".nii.gz")
         sets += [members(ids, i) for i in sorted({i for group in ids.values() for i in group})]
         for name, group in ids.items():
             holding[name] |= {other for other in ids if set(group) < set(ids[other])}
-    for first, *others in over:
+    for first, *others in hierarchy:
         for name in others:
             holding[name].add(first)
     sets = list(dict.fromkeys([*sets, *map(frozenset, holding.values())]))
@@ -44,8 +44,8 @@ def make_dataset_json(targets, sources, over=(), exclusive=(), ending=".nii.gz")
                 {"name": n, "group": g, "modality": list(m), "region": list(r)} for n, (g, m, r) in rows.items()
             ],
             "codes": {str(c): [n for n in rows if n in s] for c, s in enumerate(sets, 1)},
-            "over": [list(chain) for chain in over],
-            "exclusive": [list(group) for group in exclusive],
+            "hierarchy": [list(chain) for chain in hierarchy],
+            "mutually_exclusive": [list(group) for group in mutually_exclusive],
             "merge": "unified",
             "sources": {
                 name: {

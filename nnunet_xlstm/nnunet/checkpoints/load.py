@@ -30,7 +30,9 @@ def load_checkpoint(path: Path, *, allow_pickle: bool = False, mmap: bool = Fals
     because unpickling them can run any code.
 
     Args:
-        mmap: leave the tensors in the file until they are used. fix: what the user can do about other objects.
+        allow_pickle: also unpickle other objects.
+        mmap: leave the tensors in the file until they are used.
+        fix: what the user can do about other objects.
 
     Raises:
         HoldsObjects: the file holds other objects.
@@ -64,7 +66,7 @@ def _unreadable(path: Path) -> CheckpointError:
 
 
 def _numpy_types() -> list:
-    """The types of NumPy numbers and arrays, which nnU-Net's own checkpoints hold."""
+    """Return the types of NumPy numbers and arrays, which nnU-Net's own checkpoints hold."""
     multiarray = (getattr(np, "_core", None) or np.core).multiarray
     kinds = {type(np.dtype(code)) for code in NUMBERS}
     makers = [_named(f, module) for f in (multiarray.scalar, multiarray._reconstruct) for module in MULTIARRAY]

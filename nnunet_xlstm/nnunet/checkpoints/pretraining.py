@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,11 @@ from torch import Tensor, nn
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.config import to_dict
+from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.datasets.case_index import PoolCases
 from nnunet_xlstm.errors import CheckpointError
-from nnunet_xlstm.nnunet.checkpoints.load import load_checkpoint
-
-if TYPE_CHECKING:
-    from nnunet_xlstm.nnunet.training.pretraining import PretrainTrainer
 from nnunet_xlstm.io.read import sha256
+from nnunet_xlstm.nnunet.checkpoints.load import load_checkpoint
 
 KEY = "nnunet_xlstm"
 ADAPTATION = "nnssl_adaptation_plan"
@@ -31,57 +30,85 @@ FORMAT = 1
 WANTED = "give the checkpoint_final.pth of an nnUNetTrainerDINO* or ..Masked run"
 # nnU-Net's own fine-tuning for checkpoints of nnssl knows a network by the end of its name
 NAMES_FOR_NNUNET = {"nnunet_xlstm.networks.XLSTMUNet": "nnunet_xlstm.networks.XLSTMResidualEncoderUNet"}
+PREPROCESSING = ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")
 
 
-def content(trainer: PretrainTrainer, random_states: Sequence[dict]) -> dict:
-    """Everything that the trainer's checkpoint holds, in plain types; the random states are those of all ranks."""
-    network, method, plans = trainer.bare_network(), trainer.method, trainer.plans_manager
-    exported = method.teacher if trainer.config.export_branch == "teacher" else method.student
-    row = trainer.configuration_manager.configuration
-    preprocessing = {key: row[key] for key in ("spacing", "normalization_schemes", "use_mask_for_norm", "patch_size")}
-    properties = plans.foreground_intensity_properties_per_channel  # older plans name them otherwise
-    scaler, epochs = trainer.grad_scaler, trainer.current_epoch + 1
-    for_nnunet = {
-        "network_weights": exported_weights(network, method.student.encoder, exported.encoder),
-        "optimizer_state": trainer.optimizer.state_dict(),
-        "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
-        "logging": trainer.logger.get_checkpoint(),
-        "_best_ema": trainer._best_ema,
-        "current_epoch": epochs,
-        "init_args": trainer.my_init_kwargs,
-        "trainer_name": type(trainer).__name__,
-        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
-    }
+@dataclass(frozen=True, kw_only=True)
+class PretrainingState:
+    """A run of pre-training as its checkpoint records it.
+
+    Attributes:
+        stock: what nnU-Net's own checkpoints hold besides the weights (`optimizer_state`, `logging`, `init_args` ...).
+        config: of the run.
+        network: of the plans; the student's encoder is part of it.
+        student_encoder: that part.
+        exported_encoder: what the checkpoint offers in its place; of equal structure.
+        method: state dict of student, teacher, heads, centers and queues.
+        plans: of the run.
+        foreground_intensities: per channel, under the name of today's plans.
+        configuration_name: of the plans.
+        configuration: the same, resolved (`ConfigurationManager.configuration`).
+        channel_names: number -> name.
+        pool: what the side-car knows of the cases; None without one.
+        step: optimizer steps done.
+        lineage: of the stages before.
+        metrics: of every epoch, oldest first.
+        random_states: of every rank.
+    """
+
+    stock: dict[str, Any]
+    config: PretrainingConfig
+    network: nn.Module
+    student_encoder: nn.Module
+    exported_encoder: nn.Module
+    method: dict[str, Any]
+    plans: dict[str, Any]
+    foreground_intensities: dict[str, Any]
+    configuration_name: str
+    configuration: dict[str, Any]
+    channel_names: dict[str, str]
+    pool: PoolCases | None
+    step: int
+    lineage: Sequence[dict[str, Any]]
+    metrics: Sequence[dict[str, Any]]
+    random_states: Sequence[dict[str, Any]]
+
+
+def content(state: PretrainingState) -> dict[str, Any]:
+    """Return everything that a checkpoint holds, in plain types."""
+    row = state.configuration
+    preprocessing = {key: row[key] for key in PREPROCESSING}
     own = {
         "format": FORMAT,
         "kind": "pretraining",
         "version": __version__,
-        "config": to_dict(trainer.config),
-        "dataset": plans.dataset_name,
-        "pool": _sources(trainer.pool_cases),
+        "config": to_dict(state.config),
+        "dataset": state.plans["dataset_name"],
+        "pool": _sources(state.pool),
         "architecture": row["architecture"],
-        "preprocessing": preprocessing | {"foreground_intensity_properties_per_channel": properties},
-        "channel_names": trainer.dataset_json.get("channel_names") or trainer.dataset_json["modality"],
-        "export_branch": trainer.config.export_branch,
-        "method": method.state_dict(),
-        "step": epochs * trainer.num_iterations_per_epoch,
-        "lineage": trainer.lineage,
-        "metrics": trainer.monitor.history,
-        "random_states": [plain_random_state(state) for state in random_states],
+        "preprocessing": preprocessing | {"foreground_intensity_properties_per_channel": state.foreground_intensities},
+        "channel_names": state.channel_names,
+        "export_branch": state.config.export_branch,
+        "method": state.method,
+        "step": state.step,
+        "lineage": state.lineage,
+        "metrics": state.metrics,
+        "random_states": [plain_random_state(one) for one in state.random_states],
     }
-    for_nnssl = adaptation_plan(plans.plans, trainer.configuration_name, row, network, trainer.num_input_channels)
-    return plain(for_nnunet | {KEY: own, ADAPTATION: for_nnssl})
+    weights = exported_weights(state.network, state.student_encoder, state.exported_encoder)
+    plan = adaptation_plan(state.plans, state.configuration_name, row, state.network, len(state.channel_names))
+    return plain(state.stock | {"network_weights": weights, KEY: own, ADAPTATION: plan})
 
 
 def _sources(pool: PoolCases | None) -> dict[str, int] | None:
-    """Source -> number of its subjects; None where the data set has no side-car."""
+    """Return source -> number of its subjects; None where the data set has no side-car."""
     if pool is None:
         return None
     return dict(sorted(Counter(source for source, _ in {(r.source, r.subject) for r in pool.cases.values()}).items()))
 
 
 def plain(value):
-    """The same content in tensors and JSON types: what `torch.load(..., weights_only=True)` accepts.
+    """Return the same content in tensors and JSON types: what `torch.load(..., weights_only=True)` accepts.
 
     Raises:
         TypeError: a type without a plain form.
@@ -105,7 +132,7 @@ def plain(value):
 
 
 def plain_random_state(state: dict) -> dict:
-    """`random_state.random_state()` in plain types."""
+    """Return a state of the random generators (`random_state.random_state`) in plain types."""
     version, numbers, gauss = state["python"]
     kind, keys, position, has_gauss, cached = state["numpy"]
     return {
@@ -117,7 +144,7 @@ def plain_random_state(state: dict) -> dict:
 
 
 def random_states_of(content: Sequence[dict]) -> list[dict]:
-    """Inverse of `plain_random_state`, of all ranks."""
+    """Return the states that `plain_random_state` made plain, of all ranks."""
     return [_random_state_of(state) for state in content]
 
 
@@ -131,7 +158,7 @@ def _random_state_of(state: dict) -> dict:
 
 
 def exported_weights(network: nn.Module, own: nn.Module, replacement: nn.Module) -> dict[str, Tensor]:
-    """The full network's state, with the tensors of its part `own` taken from `replacement` (of equal structure).
+    """Return the full network's state, with the tensors of its part `own` taken from its equal `replacement`.
 
     Networks of dynamic_network_architectures list the encoder twice; both names get the new tensors.
     """
@@ -144,7 +171,7 @@ def exported_weights(network: nn.Module, own: nn.Module, replacement: nn.Module)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers under all their names, as objects (state_dict makes new ones)."""
+    """Return parameters and buffers under all their names, as objects (state_dict makes new ones)."""
     return module.state_dict(keep_vars=True)
 
 
@@ -152,7 +179,11 @@ def adaptation_plan(plans: dict, name: str, row: dict, network: nn.Module, chann
     """Return what nnU-Net's fine-tuning commands for nnssl need to know, in the schema of nnssl's AdaptationPlan.
 
     Args:
-        name, row: of the configuration, resolved (`ConfigurationManager.configuration`).
+        plans: of the run.
+        name: of the configuration.
+        row: the configuration, resolved (`ConfigurationManager.configuration`).
+        network: of the plans.
+        channels: of its input.
     """
     architecture = row["architecture"]
     patch_size = [int(n) for n in row["patch_size"]]
@@ -220,7 +251,7 @@ def plans_of(content: Mapping) -> dict:
 
 
 def lineage_entry(path: Path, content: dict) -> dict:
-    """What a later stage records of the stage it started from."""
+    """Return what a later stage records of the stage that it started from."""
     own = content[KEY]
     return {
         "file": Path(path).name,

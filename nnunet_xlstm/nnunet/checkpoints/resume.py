@@ -28,7 +28,7 @@ def read_header(path: Path) -> dict | None:
 
 
 def readable_checkpoint(requested: Path, fall_back: bool = True) -> Path:
-    """`requested` if it can be read, else (with `fall_back`) the newest readable checkpoint beside it, by epoch.
+    """Return `requested` if it can be read, else (with `fall_back`) the newest readable checkpoint beside it, by epoch.
 
     Raises:
         CheckpointError: none can be read.

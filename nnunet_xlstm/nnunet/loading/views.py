@@ -79,7 +79,7 @@ class ViewLoader(DataLoader):
         if other != key:
             data_2, _, _, properties_2 = self._data.load_case(other)
             crops.append(
-                self._crop(data_2, follow(box, (data.shape[1:], properties), (data_2.shape[1:], properties_2)))
+                self._crop(data_2, map_box(box, (data.shape[1:], properties), (data_2.shape[1:], properties_2)))
             )
         return crops
 

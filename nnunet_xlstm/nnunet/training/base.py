@@ -1,132 +1,92 @@
-"""The base of our trainers: nnU-Net's own loop with a config, atomic checkpoints, guards and exact resume.
+"""The base of our trainers: nnU-Net's own loop with guards and with what a config asks for.
 
 It overrides hooks and never `build_network_architecture`: the plans alone decide the network, so any plans (also
-`nnUNetPlans`) train under our recipes.
+`nnUNetPlans`) train under our recipes. Each duty beside the loop has a file of its own: config and checkpoints
+(`resumable`), precision, memory, steps that are not finite (`finite_guard`), requests to stop (`stop_requests`).
 """
 
 from __future__ import annotations
 
-import copy
-import io
-import json
 import math
-import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_xlstm import __version__
-from nnunet_xlstm.config import ENVIRONMENT, SegmentationConfig, resolve, to_dict
 from nnunet_xlstm.config.augmentation import augmentation_values
-from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.io.write import remove_leftovers, replacing, write_bytes
-from nnunet_xlstm.networks.memory import estimate_memory
-from nnunet_xlstm.nnunet.checkpoints.resume import read_header, readable_checkpoint
+from nnunet_xlstm.layers.device import read_scalars
+from nnunet_xlstm.nnunet.checkpoints.resume import read_header
+from nnunet_xlstm.nnunet.checkpoints.write import LATEST
 from nnunet_xlstm.nnunet.loading import augmentation
 from nnunet_xlstm.nnunet.loading.augmentation import ReseedPerWorker
-from nnunet_xlstm.nnunet.loading.workers import SteadyBatches, kill_at_exit
 from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
+from nnunet_xlstm.nnunet.training.memory import memory_line, use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.training.optim import IterationSchedule, make_optimizer
+from nnunet_xlstm.nnunet.training.precision import Precision
 from nnunet_xlstm.nnunet.training.pretrained_weights import check_pretrained_weights
-from nnunet_xlstm.nnunet.training.random_state import random_states, restore_random_states, seed_everything
-from nnunet_xlstm.nnunet.training.run_config import STOCK_ATTRIBUTES, check_same_patch, stored_config, with_overrides
+from nnunet_xlstm.nnunet.training.random_state import seed_everything
+from nnunet_xlstm.nnunet.training.resumable import ResumableTrainer
 from nnunet_xlstm.nnunet.training.splits import check_splits, write_splits
-from nnunet_xlstm.nnunet.training.stop_signals import StopSignals
-
-EXTRAS = "nnunet_xlstm"
-LATEST = "checkpoint_latest.pth"
+from nnunet_xlstm.nnunet.training.stop_requests import StopRequests
 
 
-def numbers(scalars: Iterable) -> list[float]:
-    """Scalars (numbers, arrays or tensors of one device) as numbers, waiting for the device once."""
-    return torch.stack([torch.as_tensor(scalar) for scalar in scalars]).cpu().double().tolist()
-
-
-class BaseTrainer(nnUNetTrainer):
+class BaseTrainer(ResumableTrainer):
     """Base of our segmentation trainers. A subclass sets `recipe`, an instance of a config class, and no more.
 
     Everything that the recipe holds can be overridden by the JSON file named in `nnUNet_xlstm_config`.
     """
 
-    recipe = SegmentationConfig()
     self_supervised = False
-    steps_between_checks = 5  # under DDP: asking all ranks whether one of them must stop waits for the device
+    steps_between_checks = 5  # of requests to stop, under DDP
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
-    ):
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                "-device cuda: torch finds no CUDA GPU here; use -device cpu, or see `nnunet_xlstm status`"
-            )
-        if device.type == "cpu" and hasattr(os, "sched_getaffinity"):
-            # nnU-Net takes all cores of the machine; keep to those that this process may use
-            torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
-        self.config = resolve(self.recipe)
-        self.continuing = bool(plans.get("continue_training"))
-        if self.config.seed is not None:
-            seed_everything(self.config.seed)
-        self._plans_of_dataset = plans
-        self._misfit: ConfigError | None = None
-        try:
-            plans = with_overrides(plans, configuration, self.config)
-        except ConfigError as error:
-            if os.environ.get(ENVIRONMENT) or configuration not in plans["configurations"]:
-                raise
-            self._misfit = error  # the recipe's patch does not fit these plans; that of a checkpoint to come may
-            plans = copy.deepcopy(plans)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def prepare(self) -> None:
+        """Set up the guard's and the loop's state."""
         self.guard: FiniteGuard | None = None
-        self.stop_signals = StopSignals()
+        self.stops = StopRequests(self.steps_between_checks)
         self._iteration = 0
-        self._checks = 0
-        self._resume_states: list[dict] | None = None
-        self._epochs_on_disk: int | None = None  # how many epochs checkpoint_latest.pth of this run holds
-        self._kept = io.BytesIO()  # of rank 0: the checkpoint of all whole epochs, where the disk holds an older one
-        self._apply_config()
 
-    def _apply_config(self) -> None:
-        for name in STOCK_ATTRIBUTES:
-            setattr(self, name, getattr(self.config, name))
-        self.print_to_log_file(f"{type(self).__name__} uses: {json.dumps(to_dict(self.config))}")
+    @property
+    def precision(self) -> Precision:
+        """Return the precision that the config asks for, on this trainer's device."""
+        return Precision(self.config.precision, self.device)
 
-    # ---- network, optimizer, precision, augmentation
+    # ---- network, optimizer, augmentation
 
     def initialize(self):
         if self._misfit is not None:
             raise self._misfit
         super().initialize()
-        if self.device.type == "cpu" and not self.is_ddp:
-            # faster convolutions on a CPU; values change by rounding only. DDP has noted the strides of its first step
-            dim = len(self.configuration_manager.patch_size)
-            self.network.to(memory_format=torch.channels_last_3d if dim == 3 else torch.channels_last)
+        if not self.is_ddp:  # DDP has noted the strides of its first step
+            use_channels_last_on_cpu(self.network, self.device, len(self.configuration_manager.patch_size))
 
     def configure_optimizers(self):
-        optimizer = make_optimizer(self.network, self.config)
+        optimizer = self.make_optimizer()
         self.guard = FiniteGuard(optimizer, self.config.max_nonfinite_steps)
-        return optimizer, self._make_schedule(optimizer)
+        return optimizer, self.make_schedule(optimizer)
 
-    def _make_schedule(self, optimizer: torch.optim.Optimizer):
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Make the optimizer of what learns; a hook."""
+        return make_optimizer(self.network, self.config)
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer) -> IterationSchedule | PolyLRScheduler:
+        """Make the learning-rate schedule; a hook."""
         if self.config.lr_schedule == "poly":
             return PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
         return IterationSchedule(optimizer, self.config, self.num_epochs * self.num_iterations_per_epoch)
 
+    def distributed(self, module: nn.Module, **options) -> DistributedDataParallel:
+        """Wrap a module for DDP on this rank's device; `options` are those of the wrapper."""
+        device_ids = [self.local_rank] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=device_ids, **options)
+
     def bare_network(self) -> nn.Module:
-        """The network without the wrappers of DDP and torch.compile."""
+        """Return the network without the wrappers of DDP and torch.compile."""
         network = getattr(self.network, "module", self.network)
         return getattr(network, "_orig_mod", network)
 
@@ -142,7 +102,7 @@ class BaseTrainer(nnUNetTrainer):
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
     def get_training_transforms(self, *args, **kwargs):
-        """nnU-Net's, changed by the config (nnU-Net calls this static method on the trainer)."""
+        """Make nnU-Net's, changed by the config; nnU-Net calls this static method on the trainer."""
         pipeline = super().get_training_transforms(*args, **kwargs)
         return ReseedPerWorker(augmentation.change_transforms(pipeline, augmentation_values(self.config)))
 
@@ -156,28 +116,31 @@ class BaseTrainer(nnUNetTrainer):
     def get_validation_transforms(*args, **kwargs):
         return ReseedPerWorker(nnUNetTrainer.get_validation_transforms(*args, **kwargs))
 
-    def _training_dtype(self) -> torch.dtype:
-        """The type of autocast on CUDA; nnU-Net runs without autocast elsewhere."""
-        if self.config.precision == "auto":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.config.precision]
-
     # ---- the loop
 
     def on_train_start(self):
+        self.stops.begin()
+        if not self.was_initialized:
+            self.initialize()
         check_pretrained_weights(self.bare_network())
+        self.grad_scaler = self.precision.begin(self.grad_scaler)
         if self.device.type == "cuda":
-            torch.set_autocast_dtype("cuda", self._training_dtype())
-            if self._training_dtype() != torch.float16:
-                self.grad_scaler = None  # only fp16 needs loss scaling
             self.print_to_log_file(self.memory_line())
-        self.stop_signals.install(interrupts=self.is_ddp)
-        kill_at_exit()
         super().on_train_start()
-        self.dataloader_train = SteadyBatches(self.dataloader_train)
-        self.dataloader_val = SteadyBatches(self.dataloader_val)
-        restore_random_states(self._resume_states or [], self.local_rank)
-        self._resume_states = None
+        self.dataloader_train, self.dataloader_val = self.stops.watched(self.dataloader_train, self.dataloader_val)
+        self.restore_random_states()
+
+    def memory_line(self) -> str:
+        """Say what a step will hold on the device, for the log."""
+        return memory_line(
+            self.bare_network(),
+            self.configuration_manager.patch_size,
+            self.batch_size,
+            self.label_manager.num_segmentation_heads,
+            self.precision.name,
+            self.optimizer,
+            self.self_supervised,
+        )
 
     def on_epoch_start(self):
         self.keep_checkpoint()
@@ -190,35 +153,18 @@ class BaseTrainer(nnUNetTrainer):
         self._iteration = 0
         super().on_train_epoch_start()
 
-    def memory_line(self) -> str:
-        """What a step will hold on the device, for the log."""
-        precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self._training_dtype()]
-        try:
-            memory = estimate_memory(
-                self.bare_network(),
-                self.configuration_manager.patch_size,
-                self.batch_size,
-                self.label_manager.num_segmentation_heads,
-                precision=precision,
-                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
-                self_supervised=self.self_supervised,
-            )
-        except ConfigError as error:  # such as a network of another package
-            return f"memory: no estimate, {error}"
-        return f"memory, by arithmetic: {memory}"
-
     def train_step(self, batch: dict) -> dict:
         if isinstance(self.lr_scheduler, IterationSchedule):
             self.lr_scheduler.set(self.current_epoch * self.num_iterations_per_epoch + self._iteration)
         result = super().train_step(batch)
         self._iteration += 1
         self.guard.after_step(math.isfinite(float(result["loss"])))
-        self._maybe_stop()
+        self.stop_if_asked()
         return result
 
     def validation_step(self, batch: dict) -> dict:
         result = super().validation_step(batch)
-        self._maybe_stop()
+        self.stop_if_asked()
         return result
 
     def run_training(self):
@@ -231,73 +177,51 @@ class BaseTrainer(nnUNetTrainer):
         try:
             super().run_training()
         finally:
-            self._end_workers()
-            self.stop_signals.remove()
+            self.stops.end()
 
     def on_train_epoch_end(self, train_outputs: list[dict]):
         if self.guard.total:
             self.print_to_log_file(f"steps skipped so far because of NaN or infinite values: {self.guard.total}")
-        losses = numbers(output["loss"] for output in train_outputs)
+        losses = read_scalars(output["loss"] for output in train_outputs)
         finite = [loss for loss in losses if math.isfinite(loss)]
         if finite:  # the number of losses stays: nnU-Net stacks those of all ranks
             mean = sum(finite) / len(finite)
             losses = [loss if math.isfinite(loss) else mean for loss in losses]
         super().on_train_epoch_end([{"loss": np.float32(loss)} for loss in losses])
 
+    def log_validation(self, loss: float, mean_dice: float, dice: list[float]) -> None:
+        """Log what nnU-Net's logger wants once per epoch: loss, mean Dice, and Dice by class."""
+        self.logger.log("mean_fg_dice", mean_dice, self.current_epoch)
+        self.logger.log("dice_per_class_or_region", dice, self.current_epoch)
+        self.logger.log("val_losses", loss, self.current_epoch)
+
     def on_train_end(self):
         super().on_train_end()
-        received, _ = self._stop_requests()
-        self.stop_signals.remove()
-        if received:  # it came after the last step; checkpoint_final is written
-            raise SystemExit(128 + received)
-        if self.device.type == "cuda":
-            torch.set_autocast_dtype("cuda", torch.float16)  # torch's default, which stock prediction runs in
+        request = self.stops.look(self.device)
+        self.stops.signals.remove()
+        if request is not None and request.signal:  # it came after the last step; checkpoint_final is written
+            raise request.end("checkpoint_final.pth written")
+        self.precision.end()
 
-    def _maybe_stop(self) -> None:
-        """After a step: end the run with a checkpoint, on all ranks alike, if a signal came or batches failed.
+    def stop_if_asked(self) -> None:
+        """End the run after a step, on all ranks alike, if a signal came or batches failed.
 
         The checkpoint is that of all whole epochs: this one runs again after the restart, as in an unbroken run.
+
+        Raises:
+            SystemExit: a signal came.
+            RuntimeError: batches failed.
         """
-        self._checks += 1
-        if self.is_ddp and self._checks % self.steps_between_checks:
+        request = self.stops.after_step(self.device)
+        if request is None:
             return
-        received, failed = self._stop_requests()
-        if not received and not failed:
-            return
-        self._write_kept()
+        self.checkpoints.write_kept(Path(self.output_folder))
         written = "no checkpoint (disabled)" if self.disable_checkpointing else f"{LATEST} written"
-        reason = f"signal {received}" if received else "no more batches"
-        self.print_to_log_file(f"{reason}: {written}; continue with --c")
+        self.print_to_log_file(f"{request.reason}: {written}; continue with --c")
         if self.is_ddp:
             dist.barrier()  # no rank leaves before the file is complete
-        failure = self._loading_failure()
-        self._end_workers()
-        if received:
-            raise SystemExit(128 + received)
-        raise RuntimeError(
-            f"the augmentation of {'this' if failure else 'another'} rank failed; see the messages above for the cause "
-            f"(workers that vanish without one were often killed for memory: lower nnUNet_n_proc_DA); {written}, "
-            "continue with --c"
-        ) from failure
-
-    def _stop_requests(self) -> tuple[int, bool]:
-        """The signal that came, or 0, and whether batches failed; under DDP on any rank."""
-        received, failed = self.stop_signals.received or 0, self._loading_failure() is not None
-        if self.is_ddp:
-            # all ranks must agree on the step, or the others wait for ever
-            flags = torch.tensor([received, int(failed)], device=self.device)
-            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-            received, failed = flags.tolist()
-        return received, bool(failed)
-
-    def _loading_failure(self) -> Exception | None:
-        failures = [getattr(loader, "failure", None) for loader in (self.dataloader_train, self.dataloader_val)]
-        return next((failure for failure in failures if failure is not None), None)
-
-    def _end_workers(self) -> None:
-        for loader in (self.dataloader_train, self.dataloader_val):
-            if isinstance(loader, SteadyBatches):
-                loader.finish()
+        self.stops.end_workers()
+        raise request.end(written)
 
     # ---- data
 
@@ -309,103 +233,3 @@ class BaseTrainer(nnUNetTrainer):
         if self.fold != "all":
             write_splits(path, cases)
         return super().do_split()
-
-    # ---- checkpoints
-
-    def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint, whole or not at all; nnU-Net calls this on all ranks, and rank 0 writes."""
-        if Path(filename).name == LATEST:
-            self._save_if_best()
-        if self.local_rank != 0 or self.disable_checkpointing:
-            self.write_checkpoint(filename)
-        else:
-            remove_leftovers(Path(filename).parent)
-            with replacing(Path(filename)) as temporary:
-                self.write_checkpoint(str(temporary))
-        if Path(filename).name == LATEST:
-            self._epochs_on_disk = self.current_epoch + 1
-
-    def _save_if_best(self) -> None:
-        """Write the best checkpoint before the latest one.
-
-        nnU-Net writes it afterwards, and the latest one then holds an old best score: a run that goes on from it would
-        replace the best checkpoint by a worse one or, killed between the two, never write it.
-        """
-        scores = self.logger.get_value("ema_fg_dice", step=None)
-        if scores and (self._best_ema is None or scores[-1] > self._best_ema):
-            self._best_ema = scores[-1]
-            self.print_to_log_file(f"new best EMA pseudo Dice: {self._best_ema:.4f}")
-            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
-
-    def write_checkpoint(self, file: str | BinaryIO) -> None:
-        """Write a checkpoint into a file, on rank 0; all ranks must call this."""
-        states = None if self.disable_checkpointing else random_states()
-        # nnU-Net stores init_args as they are and reads only the names it knows
-        arguments = self.my_init_kwargs
-        self.my_init_kwargs = arguments | {
-            EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_states": states}
-        }
-        try:
-            super().save_checkpoint(file)
-        finally:
-            self.my_init_kwargs = arguments
-
-    def keep_checkpoint(self) -> None:
-        """Keep what a stop within the coming epoch writes: its steps cannot be taken back, and it will run again.
-
-        In memory (weights and the optimizer's state once more, on the host), unless checkpoint_latest.pth is the same.
-        """
-        self._kept = io.BytesIO()
-        if not self.disable_checkpointing and self._epochs_on_disk != self.current_epoch:
-            self.current_epoch -= 1  # a checkpoint is of the epoch that has just ended
-            self.write_checkpoint(self._kept)
-            self.current_epoch += 1
-
-    def _write_kept(self) -> None:
-        if self._kept.getbuffer().nbytes:
-            latest = Path(self.output_folder) / LATEST
-            remove_leftovers(latest.parent)
-            write_bytes(latest, self._kept.getbuffer())
-
-    def load_checkpoint(self, filename_or_checkpoint) -> None:
-        if isinstance(filename_or_checkpoint, (str, Path)):
-            filename_or_checkpoint = str(self._choose_checkpoint(Path(filename_or_checkpoint)))
-            arguments = read_header(Path(filename_or_checkpoint))["init_args"]
-            self._agree_with(arguments.get(EXTRAS, {}).get("config"), arguments["plans"])
-        super().load_checkpoint(filename_or_checkpoint)
-        extras = self.my_init_kwargs.pop(EXTRAS, None)
-        if extras is not None:
-            self._resume_states = extras.get("random_states")
-
-    def _choose_checkpoint(self, requested: Path) -> Path:
-        # only a continued training may go on from another file: validation must score what was asked for
-        chosen = readable_checkpoint(requested, fall_back=self.continuing)
-        if chosen != requested:
-            self.print_to_log_file(f"WARNING: {requested.name} cannot be read; continuing from {chosen.name}")
-        return chosen
-
-    def _agree_with(self, stored: dict | None, plans: dict) -> None:
-        """Before a checkpoint is loaded: take over its config where the user names none, and refuse another patch.
-
-        Args:
-            stored: its config; None in a checkpoint of nnU-Net's own. plans: those it was trained with.
-        """
-        if stored is not None and not os.environ.get(ENVIRONMENT) and not self.was_initialized:
-            self._take_over(stored)
-        check_same_patch(plans, self.configuration_name, self.configuration_manager.patch_size)
-        used = to_dict(self.config)
-        changed = {k: (v, used[k]) for k, v in (stored or {}).items() if k in used and used[k] != v}
-        if changed:
-            self.print_to_log_file(f"WARNING: the config differs from the checkpoint's (was, is): {changed}")
-
-    def _take_over(self, stored: dict) -> None:
-        self.config, unknown = stored_config(self.recipe, stored)
-        if unknown:
-            self.print_to_log_file(f"WARNING: keys of the checkpoint that this version does not know: {unknown}")
-        plans = with_overrides(self._plans_of_dataset, self.configuration_name, self.config)
-        plans.pop("continue_training", None)
-        self._misfit = None
-        self.my_init_kwargs["plans"] = plans
-        self.plans_manager = PlansManager(plans)
-        self.configuration_manager = self.plans_manager.get_configuration(self.configuration_name)
-        self._apply_config()

@@ -17,7 +17,7 @@ from nnunet_xlstm.pretraining.collapse.diagnosis import CollapseWarning, diagnos
 from nnunet_xlstm.pretraining.collapse.metrics import CollapseMetrics, StepStatistics, knn_accuracy
 from nnunet_xlstm.pretraining.early_stopping import has_stopped_falling
 
-KNN_NEIGHBOURS = 5
+KNN_NEIGHBORS = 5
 
 
 class CollapseMonitor:
@@ -34,11 +34,16 @@ class CollapseMonitor:
         self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def add(self, seen: StepStatistics, keys: Sequence[str]) -> None:
-        """What one optimizer step showed of the images of these cases."""
+        """Take in what one optimizer step showed.
+
+        Args:
+            seen: of the images of the step.
+            keys: cases of these images, in their order.
+        """
         self.metrics.add(seen, keys)
 
     def add_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
-        """The terms of the loss of one batch; read at the end of the epoch: no wait for the device here."""
+        """Take in the terms of the loss of one batch; they are read at the end of the epoch, without a wait here."""
         for name in losses.keys() - {"loss"}:
             self._terms[name].append(losses[name])
 
@@ -47,10 +52,15 @@ class CollapseMonitor:
         return has_stopped_falling([row["val_loss"] for row in self.history if row["epoch"] >= 0], patience)
 
     def record(self, row: dict, log: Callable[[str], None], write: bool) -> list[CollapseWarning]:
-        """Complete the epoch's row (`epoch`, `step`, losses) with all measures; what they say together.
+        """Complete the row of an epoch with all measures, and diagnose the run.
 
         Args:
+            row: `epoch`, `step` and losses; is changed.
+            log: takes a line of text.
             write: also into pretraining.jsonl; one rank only.
+
+        Returns:
+            The warnings that hold now.
         """
         row |= {f"loss_{name}": float(torch.stack(values).mean()) for name, values in sorted(self._terms.items())}
         self._terms.clear()
@@ -69,17 +79,17 @@ class CollapseMonitor:
         return warnings
 
     def draw(self) -> None:
-        """The history as progress.png."""
+        """Draw the history into progress.png."""
         draw_progress(self.history, self.folder / "progress.png")
 
     def _knn(self) -> dict[str, float | None]:
-        """How well neighbors among the features tell modality and source of a case; only where there are several."""
+        """Measure how well neighbors among the features tell modality and source of a case, where there are several."""
         if self.pool is None:
             return {}
         features, keys = self.metrics.vectors()
         rows = [self.pool.cases[key] for key in keys]
         subjects = [row.subject for row in rows]
         return {
-            f"knn_{name}": knn_accuracy(features, [getattr(row, name) for row in rows], subjects, KNN_NEIGHBOURS)
+            f"knn_{name}": knn_accuracy(features, [getattr(row, name) for row in rows], subjects, KNN_NEIGHBORS)
             for name in ("modality", "source")
         }

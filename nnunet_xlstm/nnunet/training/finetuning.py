@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.config.finetuning import FinetuneConfig
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.encoder_stages import EncoderStages, named_once
 from nnunet_xlstm.nnunet.training.base import BaseTrainer
-from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
 from nnunet_xlstm.nnunet.training.optim import StagedSchedule, make_optimizer
 
 
@@ -21,7 +19,7 @@ class FinetuneTrainer(BaseTrainer):
 
     recipe = FinetuneConfig()
 
-    def configure_optimizers(self):
+    def make_optimizer(self) -> torch.optim.Optimizer:
         config, network = self.config, self.bare_network()
         self.encoder_stages = EncoderStages.of(network)
         if config.decoder_epochs and config.trainable == "decoder":
@@ -31,21 +29,18 @@ class FinetuneTrainer(BaseTrainer):
         if config.lr_schedule == "poly" and (config.layer_decay != 1 or config.decoder_epochs):
             raise ConfigError("lr_schedule poly is nnU-Net's and knows one rate; use warmup_poly with these keys")
         self._set_trainable(config.trainable)
-        optimizer = make_optimizer(
-            network, config, learning_rate_scales(network, self.encoder_stages, config.layer_decay)
-        )
-        self.guard = FiniteGuard(optimizer, config.max_nonfinite_steps)
-        return optimizer, self._make_schedule(optimizer)
+        scales = learning_rate_scales(network, self.encoder_stages, config.layer_decay)
+        return make_optimizer(network, config, scales)
 
-    def _make_schedule(self, optimizer: torch.optim.Optimizer):
+    def make_schedule(self, optimizer: torch.optim.Optimizer):
         steps = self.num_iterations_per_epoch
         if self.config.decoder_epochs:
             first = self.config.decoder_epochs * steps
             return StagedSchedule(optimizer, self.config, self.num_epochs * steps, first)
-        return super()._make_schedule(optimizer)
+        return super().make_schedule(optimizer)
 
     def _set_trainable(self, which: str) -> None:
-        """requires_grad of every parameter; what does not require it is in no optimizer and no gradient is kept."""
+        """Set requires_grad of every parameter: what does not require it is in no optimizer, and has no gradient."""
         first = self._frozen_stages(which)
         for name, (tensor, _) in named_once(self.bare_network()).items():
             if isinstance(tensor, nn.Parameter):
@@ -53,7 +48,7 @@ class FinetuneTrainer(BaseTrainer):
                 tensor.requires_grad_(index is None or index >= first)
 
     def _frozen_stages(self, which: str) -> int:
-        """How many stages of the encoder, from the image on, stay as they are."""
+        """Count the stages of the encoder, from the image on, that stay as they are."""
         n = len(self.encoder_stages.prefixes)
         return {"all": 0, "bottleneck": n - 1, "decoder": n}[which]
 
@@ -79,7 +74,7 @@ class FinetuneTrainer(BaseTrainer):
 
     @torch.no_grad()
     def _encoder_sum(self) -> float:
-        """A number that changes when the encoder's weights are replaced."""
+        """Sum up the encoder: a number that changes when its weights are replaced."""
         tensors = [
             t for name, (t, _) in named_once(self.bare_network()).items() if self.encoder_stages.index(name) is not None
         ]
@@ -95,23 +90,24 @@ class FinetuneTrainer(BaseTrainer):
         self._keep_still(frozen)
 
     def _enter_stage(self, which: str) -> None:
-        """Before the first epoch of a stage, and after a restart within it."""
+        """Set what learns, before the first epoch of a stage and after a restart within it."""
         before = [p.requires_grad for p in self.bare_network().parameters()]
         self._set_trainable(which)
         if self.is_ddp and before != [p.requires_grad for p in self.bare_network().parameters()]:
             # DDP notes at its start which parameters will bring gradients
-            device_ids = [self.local_rank] if self.device.type == "cuda" else None
-            self.network = DistributedDataParallel(self.network.module, device_ids=device_ids)
+            self.network = self.distributed(self.network.module)
 
     def _keep_still(self, which: str) -> None:
-        """Frozen stages run as in prediction: no dropout, no dropped paths."""
+        """Run frozen stages as in prediction: no dropout, no dropped paths."""
         for prefix in self.encoder_stages.prefixes[: self._frozen_stages(which)]:
             self.bare_network().get_submodule(prefix.removesuffix(".")).eval()
 
 
 def learning_rate_scales(network: nn.Module, stages: EncoderStages, decay: float) -> dict[nn.Parameter, float]:
-    """Of every parameter, its share of the learning rate: decay^k for the k-th stage above the decoder (Clark et al.,
-    ELECTRA, 2020; BEiT, 2021), counted from the bottleneck."""
+    """Return the share of the learning rate of every parameter: decay^k for the k-th stage above the decoder.
+
+    Counted from the bottleneck (Clark et al., ELECTRA, 2020; BEiT, 2021).
+    """
     n = len(stages.prefixes)
     scales = {}
     for name, (tensor, _) in named_once(network).items():

@@ -35,7 +35,7 @@ class FiniteGuard:
                 p.grad = None
 
     def after_step(self, loss_is_finite: bool = True) -> bool:
-        """Count the step just taken; True if it was good. A step that fp16's loss scaling left out is not.
+        """Count the step just taken, and return whether it was good; one that fp16's loss scaling left out is not.
 
         Raises:
             RuntimeError: too many bad steps in a row.

@@ -13,7 +13,7 @@ from nnunet_xlstm.pretraining import schedules
 
 
 def warmup_poly(progress: float, warmup_fraction: float, exponent: float = 0.9) -> float:
-    """Factor of the peak learning rate at `progress` in [0, 1]: linear to 1, then (1 - rest)^exponent."""
+    """Return the factor of the peak learning rate at `progress` in [0, 1]: linear to 1, then (1 - rest)^exponent."""
     if progress < warmup_fraction:
         return progress / warmup_fraction
     return (1 - (progress - warmup_fraction) / (1 - warmup_fraction)) ** exponent if warmup_fraction < 1 else 1.0
@@ -25,8 +25,8 @@ def parameter_groups(
     on_vectors: bool = False,
     scales: Mapping[nn.Parameter, float] | None = None,
 ) -> list[dict]:
-    """The parameters that learn. Weight decay on matrices and kernels; on vectors (biases, norms, gate biases) only if
-    asked for.
+    """Group the parameters that learn: weight decay is for matrices and kernels, and for vectors (biases, norms, gate
+    biases) only if asked for.
 
     Args:
         scales: of a parameter, its share of the learning rate; 1 where it is not named.
@@ -48,7 +48,7 @@ def parameter_groups(
 def make_optimizer(
     network: nn.Module, config: OptimizerKeys, scales: Mapping[nn.Parameter, float] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimizer that `config` names; `scales` as in `parameter_groups`."""
+    """Make the optimizer that `config` names; `scales` as in `parameter_groups`."""
     groups = parameter_groups(network, config.weight_decay, config.optimizer == "sgd", scales)
     if config.optimizer == "sgd":
         return torch.optim.SGD(
@@ -80,7 +80,7 @@ class IterationSchedule:
             group["lr"] = self.config.initial_lr * self.factor(iteration) * group.get("lr_scale", 1.0)
 
     def step(self, epoch: int) -> None:
-        """nnU-Net calls this at the start of an epoch; the rate is already set by iteration."""
+        """Do nothing: nnU-Net calls this at the start of an epoch, and the rate is set by iteration."""
 
 
 class StagedSchedule(IterationSchedule):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -18,9 +17,9 @@ from nnunet_xlstm.datasets.sampling import sampling_probabilities
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_json
-from nnunet_xlstm.layers.device import to_device
+from nnunet_xlstm.layers.device import read_scalars, to_device
 from nnunet_xlstm.losses.partial_labels import PartialLabelLoss
-from nnunet_xlstm.nnunet.training.base import BaseTrainer, numbers
+from nnunet_xlstm.nnunet.training.base import BaseTrainer
 from nnunet_xlstm.pools.manifest_json import read_manifest
 from nnunet_xlstm.pools.restrict.painting import out_of_scope_targets
 
@@ -36,22 +35,15 @@ class PoolTrainer(BaseTrainer):
 
     recipe = PoolConfig()
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's signature)
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.targets = [name for name in dataset_json["labels"] if name not in ("background", "ignore")]
+    def prepare(self) -> None:
+        super().prepare()
+        self.targets = [name for name in self.dataset_json["labels"] if name not in ("background", "ignore")]
         self.pool = self._read_pool()
         self.sources = sorted({row.source for row in self.pool.cases.values()})
 
     @cached_property
     def absent(self) -> dict[str, frozenset[str]]:
-        """Source -> targets that count as annotated and absent in its cases."""
+        """Return source -> targets that count as annotated and absent in its cases."""
         if self.config.out_of_scope_targets == "ignored":
             return dict.fromkeys(self.sources, frozenset())
         where = f"dataset.json of {self.plans_manager.dataset_name}"
@@ -63,15 +55,15 @@ class PoolTrainer(BaseTrainer):
         pool = read_pool_cases(path) if path.is_file() else None
         if pool is None or any(row.valid is None for row in pool.cases.values()):
             raise ConfigError(
-                f"{type(self).__name__} trains on a pool with labels, which {self.plans_manager.dataset_name} is not "
-                f"({path} {'says nothing of targets' if pool else 'is missing'}): make one with `nnunet_xlstm pool "
-                "build`, or use another -tr"
+                f"{self.plans_manager.dataset_name} is not a labelled pool: {path} "
+                f"{'lists no targets' if pool else 'is missing'}. {type(self).__name__} trains on one; make it with "
+                "`nnunet_xlstm pool build`, or use another -tr"
             )
         for case, row in pool.cases.items():
             if unknown := set(row.valid) - set(self.targets):
                 raise ConfigError(
-                    f"{path}: case {case} has the target {min(unknown)}, which dataset.json has not; build the pool "
-                    "again, then plan and preprocess with --clean"
+                    f"{path}: target {min(unknown)} of case {case} is missing from dataset.json; build the pool again, "
+                    "then plan and preprocess with --clean"
                 )
         return pool
 
@@ -93,7 +85,7 @@ class PoolTrainer(BaseTrainer):
         )
 
     def _scale_weights(self) -> list[float]:
-        """nnU-Net's: halved from output to output, the lowest unused."""
+        """Return nnU-Net's weights: halved from output to output, the lowest unused."""
         if not self.enable_deep_supervision:
             return [1.0]
         weights = 0.5 ** np.arange(len(self._get_deep_supervision_scales()))
@@ -101,11 +93,11 @@ class PoolTrainer(BaseTrainer):
         return (weights / weights.sum()).tolist()
 
     def valid(self, keys: Sequence[str]) -> torch.Tensor:
-        """What is annotated in these cases, (B, C) bool, on the CPU."""
+        """Return what is annotated in these cases, (B, C) bool, on the CPU."""
         return self._pairs([self.pool.cases[str(case)].valid for case in keys])
 
     def in_loss(self, keys: Sequence[str]) -> torch.Tensor:
-        """What the loss counts in these cases, (B, C) bool, on the CPU: `valid`, and what is known to be absent."""
+        """Return what the loss counts in these cases, (B, C) bool, on the CPU: `valid`, and what must be absent."""
         rows = [self.pool.cases[str(case)] for case in keys]
         return self._pairs([{*row.valid, *self.absent[row.source]} for row in rows])
 
@@ -113,7 +105,7 @@ class PoolTrainer(BaseTrainer):
         return torch.tensor([[target in row for target in self.targets] for row in rows])
 
     def train_step(self, batch: dict) -> dict:
-        self.loss.expect(self.in_loss(batch["keys"]))
+        self.loss.set_valid(self.in_loss(batch["keys"]))
         return super().train_step(batch)
 
     # ---- data
@@ -129,11 +121,11 @@ class PoolTrainer(BaseTrainer):
                 shares[self.pool.cases[case].source] += float(p)
             said = ", ".join(f"{source} {share:.3f}" for source, share in shares.items())
             self.print_to_log_file(f"{name} cases are drawn from: {said}")
-            dataset.identifiers = repeated(dataset.identifiers, probabilities)
+            dataset.identifiers = expand_by_probability(dataset.identifiers, probabilities)
         return datasets
 
     def _check_preprocessed(self, dataset) -> None:
-        """The codes in the label maps are those of this build: `pool build` renews dataset.json, not these."""
+        """Check that the label maps have the codes of this build: `pool build` renews dataset.json, not these."""
         one_of_each = {self.pool.cases[case].source: case for case in dataset.identifiers if case in self.pool.cases}
         regions = dict(zip(self.targets, self.label_manager.foreground_regions, strict=True))
         for case in one_of_each.values():
@@ -147,14 +139,15 @@ class PoolTrainer(BaseTrainer):
     # ---- validation
 
     def validation_step(self, batch: dict) -> dict:
-        """Loss, and counts (sources, targets, 3) of true positive, predicted and labelled voxels of valid pairs; both
-        stay on the device until the end of the epoch."""
+        """Return the loss, and voxels (sources, targets, 3) of valid pairs: true positive, predicted and labelled.
+
+        Both stay on the device until the end of the epoch.
+        """
         valid = to_device(self.valid(batch["keys"]), self.device)
         source = torch.tensor([self.sources.index(self.pool.cases[str(case)].source) for case in batch["keys"]])
         data = batch["data"].to(self.device, non_blocking=True)
         target = [one.to(self.device, non_blocking=True) for one in _as_list(batch["target"])]
-        cuda = self.device.type == "cuda"
-        with torch.autocast("cuda", dtype=self._training_dtype()) if cuda else contextlib.nullcontext():
+        with self.precision.autocast():
             output = _as_list(self.network(data))
             loss = self.loss(output, target, self.in_loss(batch["keys"]))
         predicted, labelled = output[0] > 0, target[0] > 0  # sigmoid > 0.5
@@ -163,11 +156,11 @@ class PoolTrainer(BaseTrainer):
         counts = torch.stack([(x.flatten(2).sum(2) * valid) for x in (predicted & labelled, predicted, labelled)], -1)
         by_source = counts.new_zeros(len(self.sources), *counts.shape[1:])
         by_source.index_add_(0, to_device(source, self.device), counts)
-        self._maybe_stop()
+        self.stop_if_asked()
         return {"loss": loss, "counts": by_source}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
-        loss = float(np.mean(numbers(output["loss"] for output in val_outputs)))
+        loss = float(np.mean(read_scalars(output["loss"] for output in val_outputs)))
         counts = torch.stack([output["counts"] for output in val_outputs]).sum(0).cpu().numpy()
         if self.is_ddp:
             gathered: list = [None] * dist.get_world_size()
@@ -178,9 +171,8 @@ class PoolTrainer(BaseTrainer):
         for source, row in zip(self.sources, dice, strict=True):
             seen = {target: round(float(d), 4) for target, d in zip(self.targets, row, strict=True) if np.isfinite(d)}
             self.print_to_log_file(f"validation Dice of {source}: {seen or 'no case was drawn'}")
-        self.logger.log("mean_fg_dice", _mean([_mean(row) for row in dice], empty=0.0), self.current_epoch)
-        self.logger.log("dice_per_class_or_region", [_mean(column, math.nan) for column in dice.T], self.current_epoch)
-        self.logger.log("val_losses", loss, self.current_epoch)
+        mean_dice = _mean([_mean(row) for row in dice], empty=0.0)
+        self.log_validation(loss, mean_dice, [_mean(column, math.nan) for column in dice.T])
 
     def perform_actual_validation(self, save_probabilities: bool = False):
         super().perform_actual_validation(save_probabilities)
@@ -198,8 +190,8 @@ class PoolTrainer(BaseTrainer):
         )
 
 
-def repeated(cases: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
-    """Cases (n,) such that each is there in proportion to its probability, to within one entry, and at least once.
+def expand_by_probability(cases: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+    """Repeat cases such that each is there in proportion to its probability, to within one entry, and at least once.
 
     nnU-Net's loader draws from its identifiers, all alike, and gives the trainer no way to pass probabilities. As an
     array of references they cost 8 bytes an entry, and a draw does not depend on their number.
@@ -211,13 +203,13 @@ def repeated(cases: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
 
 
 def dice_of(counts: np.ndarray) -> np.ndarray:
-    """(..., 3) voxels true positive, predicted, labelled -> (...) Dice; NaN where neither is any."""
+    """Return Dice (...) of counts (..., 3): voxels true positive, predicted, labelled; NaN where nothing is either."""
     both, total = counts[..., 0], counts[..., 1] + counts[..., 2]
     return np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan)
 
 
 def summary_by_source(summary: Mapping, pool: PoolCases, keys: Mapping[str, str]) -> dict:
-    """nnU-Net's summary.json of a validation, by data set: mean Dice over cases, of annotated targets only.
+    """Sort nnU-Net's summary.json of a validation by data set: mean Dice over cases, of annotated targets only.
 
     Args:
         keys: target -> what summary.json calls it.
@@ -240,7 +232,7 @@ def summary_by_source(summary: Mapping, pool: PoolCases, keys: Mapping[str, str]
 
 
 def _mean(values, empty: float | None = None, digits: int = 12) -> float | None:
-    """Of the values that are numbers."""
+    """Return the mean of the values that are numbers."""
     known = [float(v) for v in values if v is not None and np.isfinite(v)]
     return round(float(np.mean(known)), digits) if known else empty
 
@@ -250,5 +242,5 @@ def _as_list(value) -> list:
 
 
 def _region_key(region: int | Sequence[int]) -> str:
-    """As nnU-Net writes a region into summary.json."""
+    """Write a region as nnU-Net does in summary.json."""
     return str(tuple(region)) if isinstance(region, (list, tuple)) else str(region)

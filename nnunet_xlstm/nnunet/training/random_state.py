@@ -11,8 +11,10 @@ from torch import distributed as dist
 
 
 def random_state() -> dict:
-    """States of the random generators of Python, NumPy and torch (CPU and CUDA), in plain types and tensors: `adapt`
-    reads no others from a checkpoint without --allow-pickle."""
+    """Return the states of the random generators of Python, NumPy and torch (CPU and CUDA).
+
+    In plain types and tensors: `adapt` reads no others from a checkpoint without --allow-pickle.
+    """
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -23,7 +25,7 @@ def random_state() -> dict:
 
 
 def restore_random_state(state: dict) -> None:
-    """Inverse of `random_state`; CUDA states are restored where the number of devices is the same."""
+    """Restore what `random_state` returned; CUDA states are restored where the number of devices is the same."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
@@ -33,7 +35,7 @@ def restore_random_state(state: dict) -> None:
 
 
 def random_states() -> list[dict]:
-    """`random_state` of every rank, by rank; all ranks must call it."""
+    """Return `random_state` of every rank, by rank; all ranks must call it."""
     if not (dist.is_available() and dist.is_initialized()):
         return [random_state()]
     states: list = [None] * dist.get_world_size()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import os
 from collections.abc import Sequence
 
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xlstm.config import ENVIRONMENT, override
+from nnunet_xlstm.config import ENVIRONMENT, override, to_dict
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.networks.geometry import at_patch, check_patch_size, stride_products
 from nnunet_xlstm.registry import TRAINERS
@@ -59,6 +60,28 @@ def with_overrides(plans: dict, configuration: str, config) -> dict:
     return plans
 
 
+def plans_or_misfit(plans: dict, configuration: str, config) -> tuple[dict, ConfigError | None]:
+    """Return the plans with the config's overrides; or a copy of them, and why the recipe does not fit them.
+
+    A recipe may give way to the config of a checkpoint that is loaded later; what a user has asked for must fit.
+
+    Raises:
+        ConfigError: as `with_overrides`, where the user names a config, or the configuration is unknown.
+    """
+    try:
+        return with_overrides(plans, configuration, config), None
+    except ConfigError as error:
+        if os.environ.get(ENVIRONMENT) or configuration not in plans["configurations"]:
+            raise
+        return copy.deepcopy(plans), error
+
+
+def changed_keys(stored: dict, config) -> dict[str, tuple]:
+    """Return key -> (value in the checkpoint's config, value now) of the keys that both have and that differ."""
+    used = to_dict(config)
+    return {key: (value, used[key]) for key, value in stored.items() if key in used and used[key] != value}
+
+
 def stored_config(recipe, stored: dict) -> tuple:
     """Return the config that a checkpoint holds, and the names of its keys that this version does not know.
 
@@ -74,7 +97,8 @@ def check_same_patch(trained: dict, configuration: str, patch_size: Sequence[int
     """Refuse to go on with another patch than a checkpoint was trained with.
 
     Args:
-        trained: the plans in the checkpoint. patch_size: of this run.
+        trained: the plans in the checkpoint.
+        patch_size: of this run.
 
     Raises:
         ConfigError: it is another one.
@@ -105,10 +129,10 @@ def refuse_cascade(plans: dict, configuration: str) -> None:
 
 
 def load_recipe(name: str):
-    """The recipe (an instance of a config class) of one of our trainers.
+    """Return the recipe, an instance of a config class, of one of our trainers.
 
     Raises:
-        ValueError: not one of ours.
+        ConfigError: not one of ours.
     """
     if name not in TRAINERS:
         raise ConfigError(f"{name} is not a trainer of this package; use one of {', '.join(TRAINERS)}")

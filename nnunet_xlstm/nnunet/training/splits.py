@@ -18,7 +18,8 @@ def check_splits(path: Path, fold: int | str, cases: Collection[str]) -> None:
     """Check the entry of a fold in a splits file; where there is none, that nnU-Net can make its own five folds.
 
     Args:
-        path: of splits_final.json. fold: that is trained; a fold beyond the file's gets nnU-Net's random split.
+        path: of splits_final.json.
+        fold: that is trained; a fold beyond the file's gets nnU-Net's random split.
         cases: names of the preprocessed cases.
 
     Raises:

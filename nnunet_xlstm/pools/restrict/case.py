@@ -15,7 +15,7 @@ from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.images import read_label_map
 from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.mapping import SourceMapping
-from nnunet_xlstm.pools.restrict.painting import THRESHOLD, compete, layers_of, masks_of, merged_of, paint
+from nnunet_xlstm.pools.restrict.painting import THRESHOLD, layers_of, masks_of, merged_of, paint, resolve_exclusive
 from nnunet_xlstm.pools.restrict.probabilities import read_probabilities
 
 
@@ -29,19 +29,19 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Prediction:
     """What a prediction says.
 
     Attributes:
         image: the merged map, whose geometry the results get.
         columns: probabilities (targets, columns): of voxels, or 0 and 1 of the codes of the merged map.
-        spread: values (columns) -> array (z, y, x).
+        scatter: values (columns) -> array (z, y, x).
         before: every target as the network has it.
     """
 
     image: sitk.Image
     columns: np.ndarray
-    spread: Callable[[np.ndarray], np.ndarray]
+    scatter: Callable[[np.ndarray], np.ndarray]
     before: Mapping[str, Count]
 
 
@@ -54,8 +54,8 @@ class Result:
     after: Mapping[str, Count]
 
 
-def read_evidence(path: Path, probabilities: Path | None, pool: PoolManifest, kept: Collection[str]) -> Evidence:
-    """A prediction, from its probabilities or else from its merged map alone.
+def read_prediction(path: Path, probabilities: Path | None, pool: PoolManifest, allowed: Collection[str]) -> Prediction:
+    """Read a prediction, from its probabilities or else from its merged map alone.
 
     Raises:
         ValueError: a file is damaged, or they do not belong together.
@@ -66,29 +66,29 @@ def read_evidence(path: Path, probabilities: Path | None, pool: PoolManifest, ke
     present = _codes(path, codes, pool)
     if probabilities is None:
         return _from_codes(image, codes, present, pool)
-    return _from_probabilities(image, probabilities, pool, kept)
+    return _from_probabilities(image, probabilities, pool, allowed)
 
 
 def restrict_case(
-    pool: PoolManifest, kept: Collection[str], evidence: Evidence, source: SourceMapping | None
+    pool: PoolManifest, allowed: Collection[str], prediction: Prediction, source: SourceMapping | None
 ) -> Result:
-    """The ids of a source, or all targets where there is none.
+    """Return the ids of a source, or all targets where there is none.
 
     Args:
-        kept: targets that may be there.
+        allowed: targets that may be there.
     """
-    active, p = compete(evidence.columns, pool.names, kept, pool.exclusive)
+    active, p = resolve_exclusive(prediction.columns, pool.names, allowed, pool.mutually_exclusive)
     if source is None:
-        label = evidence.spread(merged_of(pool, active)).astype(smallest_type(len(pool.names)))
-        rows = masks_of(pool, active, kept)
-        masks = {name: evidence.spread(row) for name, row in zip(pool.names, rows, strict=True)}
-        return Result(label, masks, {name: count(mask, evidence.image) for name, mask in masks.items()})
-    ids = evidence.spread(paint(active, p, layers_of(pool, source, kept)))
+        label = prediction.scatter(merged_of(pool, active)).astype(smallest_type(len(pool.names)))
+        rows = masks_of(pool, active, allowed)
+        masks = {name: prediction.scatter(row) for name, row in zip(pool.names, rows, strict=True)}
+        return Result(label, masks, {name: count(mask, prediction.image) for name, mask in masks.items()})
+    ids = prediction.scatter(paint(active, p, layers_of(pool, source, allowed)))
     label = ids.astype(smallest_type(max(source.labels.values())))
     after = {}
     for name in pool.names:
-        own = source.targets.get(name, ()) if name in kept else ()
-        after[name] = count(np.isin(label, own) if own else np.zeros(label.shape, bool), evidence.image)
+        own = source.targets.get(name, ()) if name in allowed else ()
+        after[name] = count(np.isin(label, own) if own else np.zeros(label.shape, bool), prediction.image)
     return Result(label, {}, after)
 
 
@@ -127,45 +127,45 @@ def _codes(path: Path, codes: np.ndarray, pool: PoolManifest) -> np.ndarray:
     return present
 
 
-def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool: PoolManifest) -> Evidence:
+def _from_codes(image: sitk.Image, codes: np.ndarray, present: np.ndarray, pool: PoolManifest) -> Prediction:
     columns = np.array(
         [[name in pool.codes.get(code, ()) for code in present.tolist()] for name in pool.names], np.float32
     )
 
-    def spread(values: np.ndarray) -> np.ndarray:
+    def scatter(values: np.ndarray) -> np.ndarray:
         table = np.zeros(int(present.max(initial=0)) + 1, values.dtype)
         table[present] = values
         return table[codes]
 
-    before = {name: count(spread(row > THRESHOLD), image) for name, row in zip(pool.names, columns, strict=True)}
-    return Evidence(image, columns, spread, before)
+    before = {name: count(scatter(row > THRESHOLD), image) for name, row in zip(pool.names, columns, strict=True)}
+    return Prediction(image, columns, scatter, before)
 
 
-def _from_probabilities(image: sitk.Image, path: Path, pool: PoolManifest, kept: Collection[str]) -> Evidence:
-    """Reads the file twice, one output at a time: first where any target is, then what all of them are there."""
+def _from_probabilities(image: sitk.Image, path: Path, pool: PoolManifest, allowed: Collection[str]) -> Prediction:
+    """Read the file twice, one output at a time: first where any target is, then what all of them are there."""
     shape = image.GetSize()[::-1]
     anywhere, before = np.zeros(shape, bool), {}
     for name, values in zip(pool.names, read_probabilities(path, len(pool.names), shape), strict=True):
         mask = values > THRESHOLD
         before[name] = count(mask, image)
-        if name in kept:
+        if name in allowed:
             anywhere |= mask
     where = np.flatnonzero(anywhere)
     columns = np.zeros((len(pool.names), len(where)), np.float32)
     for row, values in enumerate(read_probabilities(path, len(pool.names), shape)):
-        if pool.names[row] in kept:
+        if pool.names[row] in allowed:
             columns[row] = values.ravel()[where]
 
-    def spread(values: np.ndarray) -> np.ndarray:
+    def scatter(values: np.ndarray) -> np.ndarray:
         result = np.zeros(anywhere.size, values.dtype)
         result[where] = values
         return result.reshape(shape)
 
-    return Evidence(image, columns, spread, before)
+    return Prediction(image, columns, scatter, before)
 
 
 def add_up(counts: Sequence[Count]) -> dict[str, float | int | None]:
-    """Sums over cases, and in how many there was any."""
+    """Sum over cases, and count in how many there was any."""
     known = [c.ml for c in counts if c.ml is not None]
     return {
         "cases": sum(c.voxels > 0 for c in counts),

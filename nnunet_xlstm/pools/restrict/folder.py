@@ -26,8 +26,8 @@ from nnunet_xlstm.io.write import json_text, remove_leftovers, replacing, write_
 from nnunet_xlstm.parallel import for_each
 from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.manifest_json import read_manifest
-from nnunet_xlstm.pools.restrict.case import Count, read_evidence, restrict_case
-from nnunet_xlstm.pools.restrict.painting import Request, Scan, left_out
+from nnunet_xlstm.pools.restrict.case import Count, read_prediction, restrict_case
+from nnunet_xlstm.pools.restrict.painting import Request, ScanScope, omitted_targets
 from nnunet_xlstm.pools.restrict.report import MASKS, NOT_FROM_MAPS, legend, make_report, table_of
 
 REPORT, TABLE, LEGEND = "restrict.json", "restrict.csv", "legend.json"
@@ -58,8 +58,8 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
     dataset = DatasetFile.read(file)
     pool = read_manifest(dataset.content, str(file))
     ending = dataset.file_ending()
-    skipped = left_out(pool, Scan(request.modality, request.regions), request.source, request.universal)
-    kept = [name for name in pool.names if name not in skipped]
+    skipped = omitted_targets(pool, ScanScope(request.modality, request.regions), request.source, request.universal)
+    allowed = [name for name in pool.names if name not in skipped]
     cases = _cases(predictions, ending)
     if out.resolve() == predictions.resolve():
         raise ConfigError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
@@ -74,15 +74,15 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
         remove_leftovers(folder)
 
     def restrict_one(case: str) -> dict[str, tuple[Count, Count]]:
-        return _one_case(predictions, out, f"{case}{ending}", cases[case], pool, kept, request)
+        return _one_case(predictions, out, f"{case}{ending}", cases[case], pool, allowed, request)
 
     results = for_each(restrict_one, list(cases), desc="restrict", progress=progress, caught=(DatasetError,))
     counts = dict(results)
     if faults := [text for text in counts.values() if isinstance(text, str)]:
         raise DatasetError(_not_usable(faults, len(cases), out))
-    report = make_report(pool, request, skipped, kept, cases, counts)
+    report = make_report(pool, request, skipped, allowed, cases, counts)
     texts = {
-        out / LEGEND: json_text(legend(pool, request.native, kept, skipped, ending)),
+        out / LEGEND: json_text(legend(pool, request.native, allowed, skipped, ending)),
         out / TABLE: csv_text(*table_of(report)),
         out / REPORT: json_text(report),
     }
@@ -132,17 +132,17 @@ def _one_case(
     name: str,
     probabilities: Path | None,
     pool: PoolManifest,
-    kept: Sequence[str],
+    allowed: Sequence[str],
     request: Request,
 ) -> dict[str, tuple[Count, Count]]:
     """Target -> counts before and after."""
     path = predictions / name
-    evidence = read_evidence(path, probabilities, pool, kept)
-    result = restrict_case(pool, kept, evidence, pool.source(request.native) if request.native else None)
+    prediction = read_prediction(path, probabilities, pool, allowed)
+    result = restrict_case(pool, allowed, prediction, pool.source(request.native) if request.native else None)
     for target, mask in result.masks.items():
-        _write(out / MASKS / target / name, mask.astype(np.uint8), evidence.image, path)
-    _write(out / name, result.label, evidence.image, path)
-    return {target: (evidence.before[target], result.after[target]) for target in pool.names}
+        _write(out / MASKS / target / name, mask.astype(np.uint8), prediction.image, path)
+    _write(out / name, result.label, prediction.image, path)
+    return {target: (prediction.before[target], result.after[target]) for target in pool.names}
 
 
 def _write(path: Path, array: np.ndarray, like: sitk.Image, source: Path) -> None:

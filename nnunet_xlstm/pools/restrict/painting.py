@@ -22,7 +22,7 @@ THRESHOLD = 0.5  # nnU-Net's own for regions
 
 
 @dataclass(frozen=True)
-class Scan:
+class ScanScope:
     """What a scan can show; None: not known."""
 
     modality: str | None = None
@@ -59,15 +59,17 @@ class Request:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class OmittedTarget:
     """Why a target is not written; `out_of_scope`: the scan cannot contain it, so that a prediction of it is false."""
 
     why: str
     out_of_scope: bool
 
 
-def left_out(pool: PoolManifest, scan: Scan, source: str | None = None, universal: bool = False) -> dict[str, LeftOut]:
-    """The targets that are not written.
+def omitted_targets(
+    pool: PoolManifest, scan: ScanScope, source: str | None = None, universal: bool = False
+) -> dict[str, OmittedTarget]:
+    """Return the targets that are not written.
 
     Args:
         scan: what is known of it beside the source.
@@ -81,42 +83,45 @@ def left_out(pool: PoolManifest, scan: Scan, source: str | None = None, universa
     full = scan
     if known is not None:
         regions = known.field_of_view if scan.regions is None else scan.regions
-        full = Scan(scan.modality or known.modality, regions)
+        full = ScanScope(scan.modality or known.modality, regions)
     result = {}
     for target in pool.targets:
         labelled = known is not None and target.name in known.targets
         if why := (scan if labelled else full).why_not(target):
-            result[target.name] = LeftOut(why, True)
+            result[target.name] = OmittedTarget(why, True)
         elif known is not None and not labelled and not universal:
-            result[target.name] = LeftOut(f"{source} does not label it", False)
+            result[target.name] = OmittedTarget(f"{source} does not label it", False)
     return result
 
 
 def out_of_scope_targets(pool: PoolManifest, source: str) -> frozenset[str]:
-    """The targets that no scan of a source can contain, by its modality and its field of view."""
-    return frozenset(name for name, row in left_out(pool, Scan(), source).items() if row.out_of_scope)
+    """Return the targets that no scan of a source can contain, by its modality and its field of view."""
+    return frozenset(name for name, row in omitted_targets(pool, ScanScope(), source).items() if row.out_of_scope)
 
 
 # Which targets are where ----------------------------------------------------------------------------------------------
 
 
-def compete(
-    probabilities: np.ndarray, names: Sequence[str], kept: Collection[str], exclusive: Sequence[Sequence[str]]
+def resolve_exclusive(
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    allowed: Collection[str],
+    mutually_exclusive: Sequence[Sequence[str]],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Above the threshold, and of each group only the likeliest; the first of the group where they are equal.
 
     Args:
         probabilities: (targets, voxels).
-        kept: the others are nowhere and take part in no group.
+        allowed: the others are nowhere and take part in no group.
 
     Returns:
         bool (targets, voxels), and the probabilities with 0 for what is left out or lost.
     """
     p = probabilities.astype(np.float32)
-    p[[name not in kept for name in names]] = 0
+    p[[name not in allowed for name in names]] = 0
     active = p > THRESHOLD
-    for group in exclusive:
-        rows = [names.index(name) for name in group if name in kept]
+    for group in mutually_exclusive:
+        rows = [names.index(name) for name in group if name in allowed]
         if len(rows) > 1:
             lost = active[rows].copy()
             best = np.where(lost, p[rows], -1).argmax(0)
@@ -127,7 +132,7 @@ def compete(
 
 
 def deepest_last(names: Sequence[str], inside: Mapping[str, Collection[str]]) -> list[str]:
-    """The names in their order, but none before those that it is inside of."""
+    """Return the names in their order, but none before those that it is inside of."""
     order: list[str] = []
     for name in names:
         place = next((i for i, other in enumerate(order) if name in inside[other]), len(order))
@@ -155,7 +160,7 @@ class Layer:
     own: bool
 
 
-def layers_of(pool: PoolManifest, source: SourceMapping, kept: Collection[str]) -> list[Layer]:
+def layers_of(pool: PoolManifest, source: SourceMapping, allowed: Collection[str]) -> list[Layer]:
     """In the order of painting. An id belongs to the deepest target that has it.
 
     A target whose ids all belong to parts of it (kidney: left and right) has none of its own.
@@ -168,14 +173,14 @@ def layers_of(pool: PoolManifest, source: SourceMapping, kept: Collection[str]) 
     owner = {i: name for name in order for i in ids[name]}
     layers = []
     for name in order:
-        if name not in kept:
+        if name not in allowed:
             continue
         own = [i for i in sorted(ids[name]) if owner[i] == name]
-        parts = [i for i in sorted(ids[name]) if owner[i] in kept]
+        parts = [i for i in sorted(ids[name]) if owner[i] in allowed]
         alike = [i for i in parts if group[owner[i]] == group[name]]
         by_members: dict[tuple[bool, ...], int] = {}
         for i in own or alike or parts:
-            by_members.setdefault(tuple(other in kept and i in ids.get(other, ()) for other in names), i)
+            by_members.setdefault(tuple(other in allowed and i in ids.get(other, ()) for other in names), i)
         if by_members:
             members, numbers = np.array(list(by_members)), np.array(list(by_members.values()))
             layers.append(Layer(names.index(name), numbers, members, bool(own)))
@@ -189,7 +194,7 @@ def paint(active: np.ndarray, probabilities: np.ndarray, layers: Sequence[Layer]
     A target without an id of its own takes that of the nearest part, and none where no part is nearer than others.
 
     Args:
-        active, probabilities: (targets, voxels), from `compete`.
+        active, probabilities: (targets, voxels), from `resolve_exclusive`.
     """
     result = np.zeros(active.shape[1], np.int64)
     for layer in layers:
@@ -209,20 +214,20 @@ def paint(active: np.ndarray, probabilities: np.ndarray, layers: Sequence[Layer]
 
 def including(pool: PoolManifest) -> dict[str, set[str]]:
     """Target -> those that hold every voxel of it, as its code says: an organ its lesions, a union its parts."""
-    return {name: set(pool.codes[pool.painted[name]]) - {name} for name in pool.names}
+    return {name: set(pool.codes[pool.representative[name]]) - {name} for name in pool.names}
 
 
-def masks_of(pool: PoolManifest, active: np.ndarray, kept: Collection[str]) -> np.ndarray:
+def masks_of(pool: PoolManifest, active: np.ndarray, allowed: Collection[str]) -> np.ndarray:
     """Bool (targets, voxels): each target with all that is inside of it.
 
     What a deeper target brings along overrides what excludes it: two targets of a group never overlap.
     """
     names, inside = list(pool.names), including(pool)
-    rivals = {name: {other for group in pool.exclusive if name in group for other in group} for name in names}
+    rivals = {name: {other for group in pool.mutually_exclusive if name in group for other in group} for name in names}
     result = np.zeros_like(active)
     for name in deepest_last(names, inside):
         where = active[names.index(name)]
-        painted = {name, *inside[name]} & set(kept)
+        painted = {name, *inside[name]} & set(allowed)
         for other in set().union(*(rivals[t] for t in painted)) - painted:
             result[names.index(other), where] = False
         for t in painted:

@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.restrict.case import Count, add_up
-from nnunet_xlstm.pools.restrict.painting import THRESHOLD, LeftOut, Request, including, layers_of
+from nnunet_xlstm.pools.restrict.painting import THRESHOLD, OmittedTarget, Request, including, layers_of
 
 FORMAT = 1
 MASKS = "masks"
@@ -26,9 +26,9 @@ NOT_FROM_MAPS = (
 
 
 def legend(
-    pool: PoolManifest, native: str | None, kept: Collection[str], skipped: Mapping[str, LeftOut], ending: str
+    pool: PoolManifest, native: str | None, allowed: Collection[str], skipped: Mapping[str, OmittedTarget], ending: str
 ) -> dict[str, Any]:
-    """What the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
+    """Return what the ids of the label maps mean; also a dataset.json for `nnunet_xlstm evaluate -djfile`."""
     if native is not None:
         source = pool.source(native)
         targets = [{"name": name, "ids": list(source.targets[name])} for name in pool.names if name in source.targets]
@@ -44,7 +44,7 @@ def legend(
                 "group": target.group,
                 "mask": f"{MASKS}/{target.name}",
                 "includes": [name for name in pool.names if target.name in inside[name]],
-                "left_out": None if target.name in kept else skipped[target.name].why,
+                "left_out": None if target.name in allowed else skipped[target.name].why,
             }
             for i, target in enumerate(pool.targets, start=1)
         ],
@@ -54,15 +54,15 @@ def legend(
 def make_report(
     pool: PoolManifest,
     request: Request,
-    skipped: Mapping[str, LeftOut],
-    kept: Sequence[str],
+    skipped: Mapping[str, OmittedTarget],
+    allowed: Sequence[str],
     cases: Mapping[str, Path | None],
     counts: Mapping[str, Mapping[str, tuple[Count, Count]]],
 ) -> dict[str, Any]:
     """Return the content of restrict.json.
 
     Args:
-        skipped, kept: targets that are left out, and the others.
+        skipped, allowed: targets that are left out, and the others.
         cases: case -> the file of its probabilities, None where its merged map was decoded.
         counts: case -> target -> counts before and after.
     """
@@ -92,7 +92,7 @@ def make_report(
             "not_possible": NOT_FROM_MAPS if None in cases.values() else None,
         },
         "ids_of_same_targets": native.same_targets() if native else [],
-        "never_painted": _never_painted(pool, request, kept),
+        "never_painted": _never_painted(pool, request, allowed),
         "targets": {
             name: {
                 "why_left_out": skipped[name].why if name in skipped else None,
@@ -114,12 +114,12 @@ def make_report(
     }
 
 
-def _never_painted(pool: PoolManifest, request: Request, kept: Sequence[str]) -> dict[str, int]:
+def _never_painted(pool: PoolManifest, request: Request, allowed: Sequence[str]) -> dict[str, int]:
     """Labels of the source that no target makes, or only one that is left out."""
     if request.native is None:
         return {}
     source = pool.source(request.native)
-    painted = {int(i) for layer in layers_of(pool, source, kept) for i in layer.ids}
+    painted = {int(i) for layer in layers_of(pool, source, allowed) for i in layer.ids}
     return {label: i for label, i in source.labels.items() if i not in painted}
 
 
@@ -141,7 +141,7 @@ def text_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _table(report: Mapping[str, Any]) -> list[str]:
-    """Sums per target, without those that are left out and were not predicted."""
+    """Sum per target, without those that are left out and were not predicted."""
     rows = [["target", "cases", "after", "voxels", "after", "components", "after", "left out because"]]
     for name, target in report["targets"].items():
         before, after = target["before"], target["after"]

@@ -498,15 +498,15 @@ def test_a_loss_of_nothing_is_refused(make):
 @pytest.mark.parametrize(
     "keys, sentence",
     [
-        ({"rotation_degrees": [30]}, "is no range; give \\[least, greatest\\]"),
-        ({"rotation_degrees": [30, -30]}, "is no range; give \\[least, greatest\\]"),
-        ({"rotation_degrees": [-200, 0]}, "too small; use at least -180"),
-        ({"scaling_range": [0, 1]}, "too small; use at least 0.1"),
-        ({"noise_probability": 1.5}, "too large; use at most 1"),
-        ({"gamma_range": [0.5, 0.9]}, "leaves out 1, which changes nothing; give a range around 1"),
-        ({"mirroring_axes": [3]}, "too large; use at most 2"),
-        ({"augmentation": "strong"}, "use one of nnunet, heartseg, segsync, none"),
-        ({"elastic": True}, "key 'elastic' is unknown to this trainer"),
+        ({"rotation_degrees": [30]}, "; give a range, \\[least, greatest\\]"),
+        ({"rotation_degrees": [30, -30]}, "; give a range, \\[least, greatest\\]"),
+        ({"rotation_degrees": [-200, 0]}, "each a number from -180 to 180"),
+        ({"scaling_range": [0, 1]}, "each a number from 0.1 to 10"),
+        ({"noise_probability": 1.5}, "is 1.5; give null, or a number from 0 to 1"),
+        ({"gamma_range": [0.5, 0.9]}, "is \\[0.5, 0.9\\]; give a range around 1"),
+        ({"mirroring_axes": [3]}, "mirroring_axes\\[0\\] is 3; give a whole number from 0 to 2"),
+        ({"augmentation": "strong"}, "give one of nnunet, heartseg, segsync, none"),
+        ({"elastic": True}, 'key "elastic" is unknown'),
     ],
 )
 def test_values_that_make_no_sense_are_refused(keys, sentence):

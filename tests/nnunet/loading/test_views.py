@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
-from nnunet_xlstm.nnunet.loading.views import ViewLoader, follow, view_batch
+from nnunet_xlstm.nnunet.loading.views import ViewLoader, map_box, view_batch
 from nnunet_xlstm.pretraining.views import Views
 
 
@@ -93,8 +93,8 @@ def test_a_box_is_followed_into_a_frame_with_another_crop():
         {"shape_after_cropping_and_before_resampling": (12, 18), "bbox_used_for_cropping": [[4, 16], [2, 20]]},
     )
     # axis 0: both resampled by 2, the other crop begins one voxel (two after resampling) earlier; axis 1: two later
-    assert follow([[4, 10], [6, 12]], one, other) == [[6, 12], [4, 10]]
-    assert follow([[4, 10], [6, 12]], one, one) == [[4, 10], [6, 12]]
+    assert map_box([[4, 10], [6, 12]], one, other) == [[6, 12], [4, 10]]
+    assert map_box([[4, 10], [6, 12]], one, one) == [[4, 10], [6, 12]]
 
 
 def test_the_same_seed_gives_the_same_batch():

@@ -167,7 +167,7 @@ def test_resume_is_exact(make, tmp_path):
     trainer.lr_scheduler.total = 2 * trainer.num_iterations_per_epoch  # ... of a run of two
     trainer.on_train_end = lambda: None
     trainer.run_training()
-    trainer.stop_signals.remove()
+    trainer.stops.signals.remove()
     path = os.path.join(trainer.output_folder, "checkpoint_best.pth")
     again = make()
     again.load_checkpoint(path)
@@ -204,7 +204,7 @@ def test_the_start_of_an_epoch_is_kept_in_memory_only_where_the_disk_holds_an_ol
 
     def look():
         start()
-        sizes.append(trainer._kept.getbuffer().nbytes > 0)
+        sizes.append(trainer.checkpoints.kept)
 
     trainer.on_epoch_start = look
     trainer.run_training()
@@ -320,7 +320,7 @@ def test_stored_plans_have_the_overridden_patch(make):
     [
         ({"patch_size": [16, 15, 16]}, r"patch size \(16, 15, 16\): axis 1 is not divisible by \d+"),
         ({"patch_size": [16, 16]}, "2 axes for configuration '3d_fullres' with 3"),
-        ({"learning_rate": 1}, "key 'learning_rate' is unknown to this trainer"),
+        ({"learning_rate": 1}, 'key "learning_rate" is unknown'),
     ],
 )
 def test_wrong_config_stops_before_anything_is_written(make, tmp_path, keys, message):

@@ -215,7 +215,7 @@ def test_the_staged_schedule_by_hand():
         ("nnUNetTrainerFinetuneFrozen", {"decoder_epochs": 1}, "drop one"),
         ("nnUNetTrainerFinetune", {"decoder_epochs": 2}, "must be below num_epochs"),
         ("nnUNetTrainerFinetune", {"lr_schedule": "poly", "layer_decay": 0.9}, "use warmup_poly"),
-        ("nnUNetTrainerFinetune", {"trainable": "top"}, "use one of all, decoder, bottleneck"),
+        ("nnUNetTrainerFinetune", {"trainable": "top"}, "give one of all, decoder, bottleneck"),
     ],
 )
 def test_keys_that_do_not_fit(make, name, keys, words):

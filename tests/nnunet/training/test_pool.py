@@ -16,9 +16,9 @@ from torch import distributed as dist
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.config import PoolConfig
-from nnunet_xlstm.datasets.case_index import SAMPLING, CaseRow, PoolCases
+from nnunet_xlstm.datasets.case_index import SAMPLING, CaseRecord, PoolCases
 from nnunet_xlstm.losses.partial_labels import PartialLabelLoss
-from nnunet_xlstm.nnunet.training.pool import dice_of, repeated, summary_by_source
+from nnunet_xlstm.nnunet.training.pool import dice_of, expand_by_probability, summary_by_source
 from nnunet_xlstm.nnunet.transfer.source import read_source
 
 QUICK = {
@@ -300,7 +300,7 @@ def test_weights_of_the_loss(make):
 
 
 def test_a_data_set_that_is_no_pool_is_refused(make):
-    with pytest.raises(ValueError, match="trains on a pool with labels.*nnunet_xlstm pool build"):
+    with pytest.raises(ValueError, match="is not a labelled pool.*nnunet_xlstm pool build"):
         make(dataset="Dataset901_Ellipsoids")
 
 
@@ -309,7 +309,7 @@ def test_targets_of_another_build_are_refused(make, pool):
     text = path.read_text()
     try:
         path.write_text(text.replace('"core"', '"kernel"'))
-        with pytest.raises(ValueError, match="kernel, which dataset.json has not"):
+        with pytest.raises(ValueError, match="kernel of case .* is missing from dataset.json"):
             make()
     finally:
         path.write_text(text)
@@ -333,7 +333,7 @@ def test_preprocessed_data_of_an_earlier_build_are_refused(make, pool):
 
 def test_repeated_keeps_proportions():
     p = np.array([0.5, 0.3, 0.15, 0.04999, 0.00001])
-    cases = repeated(list("abcde"), p)
+    cases = expand_by_probability(list("abcde"), p)
     share = np.array([(cases == c).mean() for c in "abcde"])
     assert np.abs(share - p).max() < 2 / len(cases) and (cases == "e").sum() == 1
 
@@ -346,7 +346,8 @@ def test_dice_of_counts():
 
 def test_summary_by_source_by_hand():
     pool = PoolCases({
-        "a1": CaseRow("A", "A/1", "CT", valid=("liver",)), "b1": CaseRow("B", "B/1", "CT", valid=("liver", "tumour")),
+        "a1": CaseRecord("A", "A/1", "CT", valid=("liver",)),
+        "b1": CaseRecord("B", "B/1", "CT", valid=("liver", "tumour")),
     })  # fmt: skip
     metrics = {"(1, 2)": {"Dice": 0.8}, "2": {"Dice": 0.1}}
     rows = [{"prediction_file": f"x/{case}.nii.gz", "metrics": metrics} for case in ("a1", "b1")]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases
+from nnunet_xlstm.datasets.case_index import CaseRecord, PoolCases
 from nnunet_xlstm.errors import UserError
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.training.pretraining import _Finished
@@ -322,7 +322,7 @@ def test_two_dimensions_train(make, nnunet_tree):
 def cine(nnunet_tree):
     """The six cases of the tree as the frames of two subjects."""
     rows = {
-        f"case_{i}": CaseRow("Cine", f"Cine/{i // 3}", "MR", i % 3, 3, (f"cine_{i // 3}.nii.gz",)) for i in range(6)
+        f"case_{i}": CaseRecord("Cine", f"Cine/{i // 3}", "MR", i % 3, 3, (f"cine_{i // 3}.nii.gz",)) for i in range(6)
     }
     path = nnunet_tree / "preprocessed" / "Dataset901_Ellipsoids" / "pool_cases.json"
     path.write_text(json.dumps(PoolCases(rows).to_json()))

@@ -24,14 +24,14 @@ from nnunet_xlstm.pools.restrict import folder as restrict_files
 from nnunet_xlstm.pools.restrict.folder import restrict_folder
 from nnunet_xlstm.pools.restrict.painting import (
     Request,
-    Scan,
-    compete,
+    ScanScope,
     deepest_last,
     layers_of,
-    left_out,
     masks_of,
     merged_of,
+    omitted_targets,
     paint,
+    resolve_exclusive,
 )
 from nnunet_xlstm.pools.spec import PoolTarget
 
@@ -53,13 +53,13 @@ SOURCES = {
     "Swapped": {"liver": [7], "spleen": [6], "kidney_right": [3], "kidney_left": [2], "kidney": [3, 2]},
     "Vessels": {"vein": [1], "liver_tumor": [2]},
 }
-OVER = [["liver", "liver_tumor"], ["kidney", "kidney_cyst", "kidney_tumor"]]
-EXCLUSIVE = [["kidney_left", "kidney_right"]]
+HIERARCHY = [["liver", "liver_tumor"], ["kidney", "kidney_cyst", "kidney_tumor"]]
+MUTUALLY_EXCLUSIVE = [["kidney_left", "kidney_right"]]
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE)
+    return make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def pool(dataset):
     return read_manifest(dataset)
 
 
-def native(pool, source, columns, scan=Scan()):  # noqa: B008 (immutable)
-    kept = [name for name in pool.names if name not in left_out(pool, scan, source)]
-    active, p = compete(np.asarray(columns, np.float32), pool.names, kept, pool.exclusive)
-    return paint(active, p, layers_of(pool, pool.source(source), kept))
+def native(pool, source, columns, scan=ScanScope()):  # noqa: B008 (immutable)
+    allowed = [name for name in pool.names if name not in omitted_targets(pool, scan, source)]
+    active, p = resolve_exclusive(np.asarray(columns, np.float32), pool.names, allowed, pool.mutually_exclusive)
+    return paint(active, p, layers_of(pool, pool.source(source), allowed))
 
 
 def voxel(pool, source, **probabilities):
@@ -124,7 +124,7 @@ def test_a_union_that_is_listed_after_its_parts_does_not_hide_them():
     source = {"left": [1], "right": [2], "lungs": [1, 2]}
     pool = read_manifest(make_dataset_json(groups, {"S": source}, (), [["left", "right"]]))
     assert [voxel(pool, "S", lungs=0.9, **{side: 0.6}) for side in ("left", "right")] == [1, 2]
-    active, _ = compete(np.array([[0.9], [0.1], [0.9]]), pool.names, pool.names, pool.exclusive)
+    active, _ = resolve_exclusive(np.array([[0.9], [0.1], [0.9]]), pool.names, pool.names, pool.mutually_exclusive)
     assert merged_of(pool, active).tolist() == [1]
     assert deepest_last(["core", "edema", "whole"], {"core": {"whole", "edema"}, "edema": {"whole"}, "whole": ()}) == [
         "whole",
@@ -134,10 +134,10 @@ def test_a_union_that_is_listed_after_its_parts_does_not_hide_them():
 
 
 def test_a_target_that_is_left_out_gives_its_own_ids_to_nobody(pool):
-    mr = Scan("MR")
-    assert left_out(pool, mr, "LiverSet").keys() == set(pool.names) - {"liver", "liver_tumor"}
+    mr = ScanScope("MR")
+    assert omitted_targets(pool, mr, "LiverSet").keys() == set(pool.names) - {"liver", "liver_tumor"}
     groups = ABDOMEN | {"liver_tumor": ("lesion", ["CT"], ["abdomen"])}
-    pool = read_manifest(make_dataset_json(groups, SOURCES, OVER))
+    pool = read_manifest(make_dataset_json(groups, SOURCES, HIERARCHY))
     column = np.full((len(pool.names), 2), 0.1)
     column[pool.names.index("liver_tumor")] = 0.9
     column[pool.names.index("liver"), 1] = 0.9
@@ -152,10 +152,10 @@ def test_a_union_without_ids_takes_those_of_organs_that_may_be_there():
     assert voxel(pool, "S", kidney=0.9, left=0.3, right=0.2, cyst=0.4) == 1
     column = np.array([[0.9], [0.4], [0.2], [0.1]])
     assert native(pool, "S", column).tolist() == [1]
-    assert native(pool, "S", column, Scan("MR")).tolist() == [2]
+    assert native(pool, "S", column, ScanScope("MR")).tolist() == [2]
     only_lesions = {"kidney": [1, 2], "cyst": [1], "left": [2]}
     pool = read_manifest(make_dataset_json(groups, {"S": only_lesions}))
-    assert native(pool, "S", column, Scan("MR")).tolist() == [1]
+    assert native(pool, "S", column, ScanScope("MR")).tolist() == [1]
 
 
 def test_what_a_lesion_brings_along_overrides_what_excludes_it():
@@ -163,7 +163,9 @@ def test_what_a_lesion_brings_along_overrides_what_excludes_it():
     source = {"liver": [1, 2], "liver_tumor": [2], "spleen": [3]}
     dataset = make_dataset_json(groups, {"S": source}, [["liver", "liver_tumor"]], [["liver", "spleen"]])
     pool = read_manifest(dataset)
-    active, _ = compete(np.array([[0.2, 0.2], [0.9, 0.9], [0.6, 0.1]]), pool.names, pool.names, pool.exclusive)
+    active, _ = resolve_exclusive(
+        np.array([[0.2, 0.2], [0.9, 0.9], [0.6, 0.1]]), pool.names, pool.names, pool.mutually_exclusive
+    )
     assert masks_of(pool, active, pool.names).astype(int).tolist() == [[1, 0], [0, 1], [1, 0]]
 
 
@@ -211,10 +213,10 @@ def test_shipped_pools_give_back_the_labels_of_all_their_sources(name):
     mappings = {
         source.dataset.name: SourceMapping(modality="CT", labels={}, targets=source.targets) for source in plan.sources
     }
-    order = make_manifest(targets, mappings, plan.over).names
+    order = make_manifest(targets, mappings, plan.hierarchy).names
     rows = {target.name: (target.group, target.modality, target.region) for target in plan.targets}
     sources = {source.dataset.name: source.targets for source in plan.sources}
-    dataset = make_dataset_json({t: rows[t] for t in order}, sources, plan.over, plan.exclusive)
+    dataset = make_dataset_json({t: rows[t] for t in order}, sources, plan.hierarchy, plan.mutually_exclusive)
     pool = read_manifest(dataset)
     for source, targets in sources.items():
         labels = np.array(sorted({i for ids in targets.values() for i in ids}))
@@ -240,14 +242,14 @@ def test_round_trip_through_the_merged_map_of_stock_nnunet(tmp_path, dataset, so
 def test_all_targets(seed, pool):
     rng = np.random.default_rng(seed)
     p = rng.random((len(pool.names), 500))
-    kept = [name for name in pool.names if rng.random() < 0.8]
-    active, _ = compete(p, pool.names, kept, pool.exclusive)
-    masks = dict(zip(pool.names, masks_of(pool, active, kept), strict=True))
-    assert not any(masks[name].any() for name in pool.names if name not in kept)
+    allowed = [name for name in pool.names if rng.random() < 0.8]
+    active, _ = resolve_exclusive(p, pool.names, allowed, pool.mutually_exclusive)
+    masks = dict(zip(pool.names, masks_of(pool, active, allowed), strict=True))
+    assert not any(masks[name].any() for name in pool.names if name not in allowed)
     assert not (masks["kidney_left"] & masks["kidney_right"]).any()
-    for organ, *lesions in OVER:
+    for organ, *lesions in HIERARCHY:
         for lesion in lesions:
-            assert organ not in kept or not (masks[lesion] & ~masks[organ]).any()
+            assert organ not in allowed or not (masks[lesion] & ~masks[organ]).any()
     merged = merged_of(pool, active)
     for row, name in enumerate(pool.names):
         assert masks[name][merged == row + 1].all()
@@ -259,7 +261,7 @@ def test_groups_are_decided_by_the_likeliest(seed):
     rng = np.random.default_rng(seed)
     p = rng.random((4, 200)).astype(np.float16)
     p[:, :50] = p[0, :50]  # ties
-    active, q = compete(p, list("abcd"), list("abcd"), [list("cab")])
+    active, q = resolve_exclusive(p, list("abcd"), list("abcd"), [list("cab")])
     group = p[[2, 0, 1]]
     expected = (np.arange(3)[:, None] == group.argmax(0)) & (group > 0.5)
     assert np.array_equal(active[[2, 0, 1]], expected)
@@ -285,24 +287,24 @@ def test_suppression():
     pool = read_manifest(make_dataset_json(BODY, BODY_SOURCES))
 
     def out_of_scope_targets(*args, **kwargs):
-        return {name for name, row in left_out(pool, *args, **kwargs).items() if row.out_of_scope}
+        return {name for name, row in omitted_targets(pool, *args, **kwargs).items() if row.out_of_scope}
 
-    nothing = Scan()
-    assert left_out(pool, nothing) == {}
-    assert out_of_scope_targets(Scan("MR")) == {"lung"} and out_of_scope_targets(Scan("PET")) == {
+    nothing = ScanScope()
+    assert omitted_targets(pool, nothing) == {}
+    assert out_of_scope_targets(ScanScope("MR")) == {"lung"} and out_of_scope_targets(ScanScope("PET")) == {
         "brain",
         "lung",
         "liver",
     }
-    assert out_of_scope_targets(Scan(None, ("thorax", "abdomen"))) == {"brain"}
-    assert out_of_scope_targets(Scan("MR", ("abdomen",))) == {"brain", "lung"}
-    assert left_out(pool, Scan("MR"))["lung"].why == "MR cannot show it"
+    assert out_of_scope_targets(ScanScope(None, ("thorax", "abdomen"))) == {"brain"}
+    assert out_of_scope_targets(ScanScope("MR", ("abdomen",))) == {"brain", "lung"}
+    assert omitted_targets(pool, ScanScope("MR"))["lung"].why == "MR cannot show it"
     assert out_of_scope_targets(nothing, "Trunk", universal=True) == {"brain"}
     assert out_of_scope_targets(nothing, "Head", universal=True) == {"lung", "liver"}
-    assert out_of_scope_targets(Scan("CT", ("thorax", "head")), "Head", universal=True) == {"liver"}
+    assert out_of_scope_targets(ScanScope("CT", ("thorax", "head")), "Head", universal=True) == {"liver"}
     assert out_of_scope_targets(nothing, "Odd") == {"brain"}  # its own target stays
-    assert left_out(pool, nothing, "Odd")["liver"].why == "Odd does not label it"
-    assert out_of_scope_targets(Scan("MR"), "Odd") == {"brain", "lung"}  # unless the user says so
+    assert omitted_targets(pool, nothing, "Odd")["liver"].why == "Odd does not label it"
+    assert out_of_scope_targets(ScanScope("MR"), "Odd") == {"brain", "lung"}  # unless the user says so
 
 
 # Stock nnU-Net --------------------------------------------------------------------------------------------------------
@@ -386,7 +388,7 @@ def oblique(shape, seed=0):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
 def test_geometry_is_equal_bit_for_bit(tmp_path, ending):
-    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ending)
+    dataset = make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE, ending)
     for seed in range(5):
         like = oblique((3, 4, 5), seed)
         write_case(tmp_path / "in", f"c{seed}", dataset, ideal(dataset, "LiverSet", np.ones((3, 4, 5), int)), like)
@@ -489,7 +491,7 @@ def test_one_case_without_probabilities_is_told(tmp_path, dataset, caplog):
 
 @pytest.mark.parametrize("npz", [True, False])
 def test_2d(tmp_path, npz):
-    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ".png")
+    dataset = make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE, ".png")
     labels = np.random.default_rng(0).choice([0, 1, 2, 3], (8, 9))
     folder = write_case(tmp_path / "in", "a", dataset, ideal(dataset, "KidneySet", labels), npz=npz)
     report = restrict_folder(folder, tmp_path / "out", Request("KidneySet"))
@@ -606,7 +608,7 @@ def test_sheared_maps_keep_their_geometry(tmp_path, dataset):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
 def test_a_killed_run_leaves_the_old_report_and_a_rerun_ends_as_one_that_was_not(tmp_path, monkeypatch, ending):
-    dataset = make_dataset_json(ABDOMEN, SOURCES, OVER, EXCLUSIVE, ending)
+    dataset = make_dataset_json(ABDOMEN, SOURCES, HIERARCHY, MUTUALLY_EXCLUSIVE, ending)
     rng = np.random.default_rng(0)
     folder, out = tmp_path / "in", tmp_path / "out"
     for case in "abc":
@@ -675,6 +677,6 @@ def test_damaged_folders(tmp_path, dataset):
     (folder / "a.npz").unlink()
     assert "holds no predictions (*.nii.gz)" in error()
     (folder / "dataset.json").write_text(json.dumps({k: v for k, v in dataset.items() if k != "pool"}))
-    assert "has no key `pool`" in error()
+    assert "key `pool` is missing" in error()
     (folder / "dataset.json").write_text("{")
     assert "not valid JSON" in error()
