@@ -27,7 +27,7 @@ MAX_IN_LEGEND = 24
 ERRORS = {"right": "#4d9de0", "false positive": "#ffb000", "false negative": "#d81b60", "wrong label": "#8e5bd0"}
 
 
-def label_colour(label: int) -> str:
+def label_color(label: int) -> str:
     """Return the color of a label id, the same in every picture, as "#rrggbb"."""
     if 1 <= label <= len(PALETTE):
         return PALETTE[label - 1]
@@ -69,7 +69,7 @@ def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
     return array, image.GetSpacing()[::-1]
 
 
-def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
+def gray_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
     """Return the values shown as black and white; ct_window: (center, width), None for percentiles 1 and 99."""
     if ct_window is not None:
         center, width = ct_window
@@ -79,7 +79,7 @@ def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tu
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
-def _centre(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
+def _center(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
     """Return where the planes cross.
 
     In the middle of the first map that is not empty; with `focus` "errors" on each axis in the slice with the most
@@ -119,7 +119,7 @@ def cut_planes(
             continue
 
         def cut(array: np.ndarray, axis: int = axis) -> np.ndarray:
-            section = np.take(array, centre[axis], axis)
+            section = np.take(array, center[axis], axis)
             return section[::-1] if axis else section  # head up
 
         masks = {kind: None if array is None else cut(array) for kind, array in arrays.items()}
@@ -194,7 +194,7 @@ def draw_legend(
     """
     handles: list[Artist] = []
     if style == "errors":
-        handles += [Patch(color=colour, label=kind) for kind, colour in ERRORS.items()]
+        handles += [Patch(color=color, label=kind) for kind, color in ERRORS.items()]
     if style != "errors" or with_labels:
         shown = sorted(set(names) - {0} | set(labels))
         shown = shown if len(shown) <= MAX_IN_LEGEND else labels

@@ -144,7 +144,7 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
         closed = np.concatenate([shown, shown[:1]])
         line = ("-", "--", ":", "-.")[i % 4]
         x, y = closed.T
-        handles += ax.plot(x, y, marker=marker(i), markersize=5, linestyle=line, linewidth=1.6, color=colour(i))
+        handles += ax.plot(x, y, marker=marker(i), markersize=5, linestyle=line, linewidth=1.6, color=color(i))
         if np.isfinite(values).all():
             ax.add_patch(Polygon(shown, facecolor=color(i), alpha=0.12, edgecolor="none"))
     ax.set_axis_off()
@@ -170,7 +170,7 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
     handles = []
     for i, (values, offset) in enumerate(zip(groups.values(), offsets, strict=True)):
         places = np.arange(len(names)) + offset
-        handles += ax.plot(values, places, color=colour(i), marker=marker(i), markersize=6, linestyle="")
+        handles += ax.plot(values, places, color=color(i), marker=marker(i), markersize=6, linestyle="")
     ax.margins(x=0.1)
     method_axis(ax, names)
     few_ticks(ax, "x")

@@ -85,7 +85,7 @@ def _draw_scores(ax: Axes, panel: Panel) -> None:
         row = row[np.isfinite(row)]
         jitter = rng.uniform(-0.22, 0.22, row.size)
         size, alpha = (9, 0.45) if cases <= 100 else (4, 0.25)
-        ax.scatter(row, model + jitter, s=size, alpha=alpha, color=colour(model), linewidths=0)
+        ax.scatter(row, model + jitter, s=size, alpha=alpha, color=color(model), linewidths=0)
         mean = panel.mean[model]
         if not np.isfinite(mean):
             continue

@@ -84,14 +84,14 @@ def write_figure(figure: Figure, path: Path, **options) -> Path:
     return path
 
 
-def colour(model: int) -> str:
+def color(model: int) -> str:
     """Return the color of a method, by its number."""
-    return COLOURS[model % len(COLOURS)]
+    return COLORS[model % len(COLORS)]
 
 
 def marker(model: int) -> str:
     """Return the marker of a method; the second round of the colors has other ones than the first."""
-    return MARKERS[(model + model // len(COLOURS)) % len(MARKERS)]
+    return MARKERS[(model + model // len(COLORS)) % len(MARKERS)]
 
 
 def plain(text: str) -> str:

@@ -68,8 +68,8 @@ class PartialLabelLoss(nn.Module):
         Args:
             logits: (B, C, ...), or one such tensor per scale.
             target: likewise, bool or 0 and 1; with an ignore label (B, C + 1, ...).
-            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `expect` was told since
-                the last call.
+            valid: (B, C) bool, on the CPU so that nobody waits for the device; without it, what `set_valid` was told
+                since the last call.
 
         Raises:
             ValueError: nothing says what is valid, or it is of another shape.

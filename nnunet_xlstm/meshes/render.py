@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 
 from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.planes import label_colour, legend_below
+from nnunet_xlstm.figures.planes import label_color, legend_below
 from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterize
@@ -112,7 +112,7 @@ def draw_mesh(
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1, len(VIEWS), width_ratios=widths)
     for i, (view, axes) in enumerate(VIEWS.items()):
-        centre, size = boxes[view]
+        center, size = boxes[view]
         pixels = max(round(size[1] / mm_per_pixel), 1), max(round(size[0] / mm_per_pixel), 1)
         ax = figure.add_subplot(grid[0, i])
         cut = cut_depth([mesh], axes) if is_cut(view) else None
@@ -183,7 +183,7 @@ def render_view(
     mesh: Mesh,
     normals: np.ndarray,
     axes: Axes3,
-    centre: np.ndarray,
+    center: np.ndarray,
     mm_per_pixel: float,
     pixels: tuple[int, int],
     cut: float | None,
@@ -195,7 +195,7 @@ def render_view(
         mesh: in mm, LPS.
         normals: as from corner_normals.
         axes: directions to the right, up and towards the viewer, as in VIEWS.
-        centre: (right, up) in mm.
+        center: (right, up) in mm.
         mm_per_pixel: scale.
         pixels: (rows, columns).
         cut: what lies nearer to the viewer is left out, in mm.
@@ -223,8 +223,8 @@ def render_view(
     return np.clip(image[..., :3] * image[..., 3:] + (1 - image[..., 3:]), 0, 1)
 
 
-def _draw_with_pyvista(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], limit: float) -> np.ndarray:
-    """Draw as `rasterise` does."""
+def _draw_with_pyvista(corners: np.ndarray, colors: np.ndarray, size: tuple[int, int], limit: float) -> np.ndarray:
+    """Draw as `rasterize` does."""
     import pyvista
     from vtkmodules.vtkCommonCore import vtkLogger
 

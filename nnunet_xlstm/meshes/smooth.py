@@ -91,7 +91,7 @@ def _within_cells(points: np.ndarray, home: np.ndarray) -> np.ndarray:
     return np.clip(points, home - REACH, home + REACH)
 
 
-def _mean_of_neighbours(quads: np.ndarray, n: int) -> sparse.csr_array:
+def _mean_of_neighbors(quads: np.ndarray, n: int) -> sparse.csr_array:
     """Return (n, n): rows sum to 1 over a vertex's neighbors along the sides of the quads.
 
     A side where more than two walls meet is part of a seam. A vertex on a seam listens to the seam alone: else the wall

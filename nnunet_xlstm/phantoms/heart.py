@@ -129,7 +129,7 @@ def _fill_with_blood(level: np.ndarray, left: float, right: float, rng: np.rando
     level[[RV, RA, PA, VEIN]] = right * np.array([1, atrium, vessel, atrium])
 
 
-def _voxel_centres(scan: Scan) -> np.ndarray:
+def _voxel_centers(scan: Scan) -> np.ndarray:
     """Return patient coordinates in mm, (3, z, y, x)."""
     z, y, x = np.meshgrid(*(np.arange(n) for n in scan.size[::-1]), indexing="ij")
     offset = np.stack([x, y, z]) * _column(scan.spacing_mm)
@@ -162,9 +162,9 @@ def _column(vector: np.ndarray | Sequence[float]) -> np.ndarray:
     return np.asarray(vector, float).reshape(3, 1, 1, 1)
 
 
-def _ellipsoid(points: np.ndarray, centre: np.ndarray, axes: np.ndarray, radii: Sequence[float]) -> np.ndarray:
+def _ellipsoid(points: np.ndarray, center: np.ndarray, axes: np.ndarray, radii: Sequence[float]) -> np.ndarray:
     """Approximate the signed distance in mm to an ellipsoid, negative inside; axes: (3, 3), directions in rows."""
-    local = np.tensordot(axes, points - _column(centre), axes=1)
+    local = np.tensordot(axes, points - _column(center), axes=1)
     scaled = np.linalg.norm(local / _column(radii), axis=0)
     gradient = np.linalg.norm(local / _column(radii) ** 2, axis=0)
     return scaled * (scaled - 1) / np.maximum(gradient, 1e-9)

@@ -68,7 +68,7 @@ def infer_feature_info(
         encoder: returns a list of maps, highest resolution first.
         image_channels: of the input.
         patch_size: voxels of a global view.
-        layers: bottleneck (the last stage) or multi (from the third on, at least the last two).
+        feature_stages: bottleneck (the last stage) or multi (from the third on, at least the last two).
 
     Raises:
         ConfigError: if the encoder does not return a list of maps.

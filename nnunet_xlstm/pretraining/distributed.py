@@ -26,6 +26,7 @@ def mean_over_ranks(value: float, device: torch.device) -> float:
     """Return the mean of a number over all ranks.
 
     Args:
+        value: of this rank.
         device: of this rank's tensors.
     """
     if not is_distributed():

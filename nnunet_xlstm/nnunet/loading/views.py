@@ -110,7 +110,7 @@ class ViewLoader(DataLoader):
         return crop[:, 0] if len(self.views.patch_size) == len(box) - 1 else crop
 
 
-def follow(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int], dict]) -> Box:
+def map_box(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int], dict]) -> Box:
     """Find the place of `box` in another preprocessed frame of the scan (nnU-Net crops each frame by itself).
 
     Args:
