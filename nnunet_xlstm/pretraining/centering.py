@@ -33,12 +33,6 @@ class Target(StepState):
         """
         return torch.log_softmax(logits / temperature, -1)
 
-    def end_step(self) -> None:
-        pass
-
-    def discard_step(self) -> None:
-        pass
-
 
 class PerVectorCenter(Target):
     """Subtracts each vector's own mean: no effect, and nothing against collapse."""

@@ -17,11 +17,9 @@ class StepState(nn.Module):
 
     def end_step(self) -> None:
         """Take over what was accumulated, from all ranks, and forget it: the optimizer has stepped."""
-        raise NotImplementedError
 
     def discard_step(self) -> None:
         """Forget what was accumulated, and change nothing: the optimizer did not step."""
-        raise NotImplementedError
 
 
 class VectorQueue(StepState):
