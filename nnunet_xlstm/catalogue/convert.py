@@ -251,7 +251,7 @@ def _convert_tests(jobs: Sequence[CaseJob], dataset: RawDataset, processes: int)
 
 def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
     """Name, training cases, access, who converts, title; a header first."""
-    rows = [("name", "cases", "access", "converted by", "title")]
+    rows: list[tuple[str, ...]] = [("name", "cases", "access", "converted by", "title")]
     for name, entry in entries.items():
         count = entry.cases["train"]
         rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))

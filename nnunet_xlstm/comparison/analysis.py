@@ -36,9 +36,11 @@ class Settings:
     Attributes:
         metrics: to compare; empty: those of DEFAULT_METRICS that the summaries have.
         alpha: level of significance after Holm's correction.
-        na: "worst" or "drop", see the module. unit: of tests and rankings, "case" (its average over the classes) or
-            "case_class" (every class of a case, as if they were independent).
-        resamples, seed: of the bootstrap. common: compare on the cases that all models have.
+        na: "worst" or "drop", see the module.
+        unit: of tests and rankings, "case" (its average over the classes) or "case_class" (every class of a case, as if
+            they were independent).
+        resamples, seed: of the bootstrap.
+        common: compare on the cases that all models have.
     """
 
     metrics: tuple[str, ...] = ()
@@ -64,12 +66,14 @@ class MetricResult:
     """Everything about one metric; arrays have one entry per model, in the order given.
 
     Attributes:
-        over: the units, "cases" or "subjects". tested: what tests and rankings compare, these or "classes of" these.
-        values: (models, cases, classes), with "drop" only those that all models have. dropped: how many that removed.
+        over: the units, "cases" or "subjects".
+        tested: what tests and rankings compare, these or "classes of" these.
+        values: (models, cases, classes), with "drop" only those that all models have.
+        dropped: how many that removed.
         averages: (models, cases), mean over the classes; NaN where one of them failed.
         units: (models, units, classes + 1), `values` and `averages` of the units.
-        mean, sd, n: (models, classes + 1), over the units with a value; SD with ddof 1; the last column is
-            that of `points`.
+        mean, sd, n: (models, classes + 1), over the units with a value; SD with ddof 1; the last column is that of
+            `points`.
         interval: (2, models, classes + 1), bootstrap over units.
         comparable: (classes + 1,), all models have a value for the same cases, and for the last none failed.
         class_mean: (models,), mean over the classes of their means; of cases: nnU-Net's foreground_mean.
@@ -77,9 +81,12 @@ class MetricResult:
         difference, difference_interval, difference_n: (models, models), (2, models, models) and (models, models), row
             minus column of what tests compare, over the classes where neither failed; n units.
         compared, compared_of: (models, units) and (units,), what tests and rankings compare, missing values dealt with,
-            and the case or subject of each. paired, paired_of: (pairs, units) and (units,), likewise the differences of
-            the pairs of models, in the order of numpy.triu_indices.
-        tests: on units. rankings: how -> (models,). stability: of "mean, then rank".
+            and the case or subject of each.
+        paired, paired_of: (pairs, units) and (units,), likewise the differences of the pairs of models, in the order of
+            numpy.triu_indices.
+        tests: on units.
+        rankings: how -> (models,).
+        stability: of "mean, then rank".
     """
 
     metric: str
@@ -109,7 +116,7 @@ class MetricResult:
 
     @property
     def points(self) -> np.ndarray:
-        """`averages` of the units, (models, units)."""
+        """Return `averages` of the units, (models, units)."""
         return self.units[:, :, -1]
 
 
@@ -126,7 +133,7 @@ def choose_metrics(models: ModelScores, asked: Sequence[str]) -> list[str]:
             raise DatasetError(f"The summaries share none of {', '.join(DEFAULT_METRICS)} with a value; use --metrics.")
         return found
     for metric in asked:
-        if metric in METRICS and METRICS[metric].better is None:
+        if metric in METRICS and not METRICS[metric].better:
             raise DatasetError(f"Metric '{metric}': neither high nor low is better. Valid here: {', '.join(known)}.")
         if metric not in known:
             raise DatasetError(
@@ -135,12 +142,15 @@ def choose_metrics(models: ModelScores, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
-def analyse(
+def analyze(
     models: ModelScores, metric: str, settings: Settings, subjects: Sequence[str] | None = None
 ) -> MetricResult:
     """Compare the models by one metric.
 
     Args:
+        models: scores of all models on the same cases.
+        metric: name of a metric with a better direction.
+        settings: of the comparison.
         subjects: the subject of each case; see the module.
 
     Raises:
@@ -157,7 +167,6 @@ def analyse(
             raise DatasetError(f"Metric '{metric}': no value that all models have; use --na worst, or leave it out.")
     over = "cases" if subjects is None else "subjects"
     clusters = np.arange(len(models.cases)) if subjects is None else np.asarray(subjects)
-    bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
     averages = mean_of_known(np.where(missing, np.inf, values), axis=2)  # infinite: one of its classes failed
     columns = np.concatenate([values, averages[:, :, None]], axis=2)
     shape = (len(models.names), columns.shape[2])
@@ -184,7 +193,7 @@ def analyse(
         mean,
         np.array([_sd(row) for row in rows]).reshape(shape),
         (~np.isnan(rows)).sum(1).reshape(shape),
-        mean_interval(rows, level=LEVEL, **bootstrap).reshape(2, *shape),
+        mean_interval(rows, None, settings.resamples, settings.seed, LEVEL).reshape(2, *shape),
         comparable,
         mean_of_known(mean[:, :-1], axis=1),
         failed.sum((1, 2)),
@@ -200,7 +209,7 @@ def analyse(
             "rank, then mean": ranking.rank_then_aggregate(tested, kind.better),
             "test, then rank": ranking.test_then_rank(tests.p_holm, settings.alpha),
         },
-        ranking.bootstrap_ranks(tested, kind.better, "mean", drawn, **bootstrap),
+        ranking.bootstrap_ranks(tested, kind.better, "mean", drawn, settings.resamples, settings.seed),
     )
 
 
@@ -216,10 +225,13 @@ def _sd(row: np.ndarray) -> float:
 def comparable_units(
     values: np.ndarray, failed: np.ndarray, metric: str, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return values as (models, units), missing ones dealt with; the case and the class (indices) of each unit.
+    """Return values as (models, units), missing ones dealt with, and the case and the class (indices) of each unit.
 
     Args:
-        values, failed: (models, cases, classes).
+        values: (models, cases, classes), NaN where unknown.
+        failed: (models, cases, classes), where a missing value is a failure.
+        metric: their name.
+        settings: of the comparison.
     """
     kind = METRICS[metric]
     if settings.na == "worst":
@@ -233,7 +245,7 @@ def comparable_units(
 
 
 def _as_units(values: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(models, cases, classes) as (models, units); the case and the class (indices) of each unit."""
+    """Return (models, cases, classes) as (models, units), and the case and the class (indices) of each unit."""
     models, cases, classes = values.shape
     if settings.unit == "case":
         return mean_of_known(values, axis=2), np.arange(cases), np.zeros(cases, int)
@@ -241,10 +253,11 @@ def _as_units(values: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.nd
 
 
 def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
-    """Return mean of the known values of each group, (rows, groups), in the order in which the groups occur.
+    """Return the mean of the known values of each group, (rows, groups), in the order in which the groups occur.
 
     Args:
-        values: (rows, entries). groups: the group of each entry.
+        values: (rows, entries), NaN where unknown.
+        groups: the group of each entry.
     """
     numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     index = np.array([numbers[group] for group in groups], int)
@@ -258,20 +271,20 @@ def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarra
 def _paired(
     values: np.ndarray, failed: np.ndarray, clusters: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, list[Hashable]]:
-    """First minus second of every pair of models, (pairs, units), and the case or subject of each unit."""
+    """Return first minus second of every pair of models, (pairs, units), and the case or subject of each unit."""
     rows, groups = [], [(cluster, 0) for cluster in clusters.tolist()]
     for i, j in zip(*np.triu_indices(len(values), 1), strict=True):
         units, case_of, class_of = _as_units(np.where(failed[i] | failed[j], np.nan, values[[i, j]]), settings)
         rows.append(units[0] - units[1])
         groups = list(zip(clusters[case_of].tolist(), class_of.tolist(), strict=True))
-    rows = np.stack(rows) if rows else np.empty((0, len(groups)))
-    return means_of_groups(rows, groups), [cluster for cluster, _ in dict.fromkeys(groups)]
+    stacked = np.stack(rows) if rows else np.empty((0, len(groups)))
+    return means_of_groups(stacked, groups), [cluster for cluster, _ in dict.fromkeys(groups)]
 
 
 def _differences(
     models: int, paired: np.ndarray, paired_of: Sequence[Hashable], settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean paired difference, its interval and the number of units; see MetricResult. The diagonal is 0."""
+    """Return the mean paired difference, its interval and the number of units; see MetricResult. The diagonal is 0."""
     mean, bounds, n = np.zeros((models, models)), np.zeros((2, models, models)), np.zeros((models, models), int)
     first, second = np.triu_indices(models, 1)
     if not first.size:

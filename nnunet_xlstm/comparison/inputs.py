@@ -25,7 +25,9 @@ class ModelScores:
     """The scores of all models on the same cases and classes.
 
     Attributes:
-        names: of the models, in the order given. cases: sorted. classes: class key -> name.
+        names: of the models, in the order given.
+        cases: sorted.
+        classes: class key -> name.
         values: metric -> (models, cases, classes), NaN where unknown; the metrics that every summary has.
         definition: of the metrics; empty for nnU-Net's own files.
         left_out: model -> its cases that not all models have (only with `common`).
@@ -36,12 +38,12 @@ class ModelScores:
     cases: list[str]
     classes: dict[str, str]
     values: dict[str, np.ndarray]
-    definition: dict[str, Any]
+    definition: Mapping[str, Any]
     left_out: dict[str, list[str]]
     failed: dict[str, list[str]] = field(default_factory=dict)
 
     def both_empty(self) -> np.ndarray:
-        """(models, cases, classes): neither the reference nor the prediction has the class; the model is right."""
+        """Mark where neither reference nor prediction has the class: the model is right, (models, cases, classes)."""
         if {"n_ref", "n_pred"} <= self.values.keys():
             return (self.values["n_ref"] == 0) & (self.values["n_pred"] == 0)
         if "Dice" in self.values:
@@ -53,7 +55,8 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Mo
     """Read the summary.json of every model and check that they may be compared.
 
     Args:
-        sources: (name, file). common: compare on the cases that all of them have.
+        sources: (name, summary.json or its folder).
+        common: compare on the cases that all of them have.
 
     Raises:
         DatasetError: names that are empty or occur twice, an evaluation in which cases failed, other cases, classes,
@@ -156,7 +159,7 @@ def _aligned(scores: Scores, metric: str, cases: list[str], keys: list[str]) -> 
 
 
 def _check_references(models: ModelScores) -> None:
-    """The voxels of the reference tell whether all models were scored against the same one."""
+    """Check by the voxels of the reference that all models were scored against the same one."""
     voxels = models.values.get("n_ref")
     if voxels is None:
         return
@@ -173,7 +176,10 @@ def _check_references(models: ModelScores) -> None:
 
 
 def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Costs of the models from what `nnunet_xlstm cost --json` prints: key of COSTS -> (models,), NaN where unknown.
+    """Read the costs of the models from what `nnunet_xlstm cost --json` prints.
+
+    Returns:
+        Key of COSTS -> (models,), NaN where unknown.
 
     Raises:
         DatasetError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.

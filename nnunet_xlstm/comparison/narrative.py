@@ -1,4 +1,4 @@
-"""What a comparison says about itself in sentences: captions, notes, the conclusion on top of the page."""
+"""A comparison in sentences: captions, notes, the conclusion on top of the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = 10  # units up to which the intervals are said to be too narrow
 
 
 def units_text(settings: Settings, subjects: Sequence[str] | None) -> str:
-    """What one pair of a test is."""
+    """Say what one pair of a test is."""
     if settings.unit == "case":
         return "cases, averaged over the classes" if subjects is None else "subjects, averaged over cases and classes"
     whole = "of every case" if subjects is None else "of every subject, averaged over its cases"
@@ -26,7 +26,7 @@ def units_text(settings: Settings, subjects: Sequence[str] | None) -> str:
 
 
 def significance_text(result: MetricResult, settings: Settings, subjects: Sequence[str] | None) -> str:
-    """Return the test, its units, the family of the correction, alpha, and whether it can show anything."""
+    """Describe the test, its units, the family of the correction, alpha, and whether it can show anything."""
     tests = result.tests
     methods = sorted({t.method for t in tests.tests.values()} - {"identical"})
     how = {"exact": "exact p", "normal": "normal approximation"}
@@ -35,11 +35,11 @@ def significance_text(result: MetricResult, settings: Settings, subjects: Sequen
         f"{_count(tests.units, 'pair')} ({units_text(settings, subjects)}); numbers: p after Holm's correction over "
         f"the {tests.comparisons} ordered pairs of models; alpha {settings.alpha:g}."
     )
-    return f"{text} {underpowered_text(result, settings)}".strip()
+    return f"{text} {_underpowered_text(result, settings)}".strip()
 
 
-def underpowered_text(result: MetricResult, settings: Settings) -> str:
-    """Empty where a significant difference is attainable between all models."""
+def _underpowered_text(result: MetricResult, settings: Settings) -> str:
+    """Say where no significant difference is attainable; empty where one is, between all models."""
     tests = result.tests
     if not tests.underpowered(settings.alpha):
         few = int(tests.underpowered_pairs(settings.alpha).sum())
@@ -53,7 +53,7 @@ def underpowered_text(result: MetricResult, settings: Settings) -> str:
 
 
 def notes(models: ModelScores, results: Sequence[MetricResult], settings: Settings) -> list[str]:
-    """What a reader must know about the numbers of the tables."""
+    """List what a reader must know about the numbers of the tables."""
     found = [text for r in results if (text := _missing_text(models, r, settings))]
     known = [int(n) for r in results for n in r.n[:, -1] if n > 1]
     if known and min(known) <= FEW:
@@ -92,8 +92,7 @@ def _missing_text(models: ModelScores, r: MetricResult, settings: Settings) -> s
 def conclusion(
     models: ModelScores, results: Sequence[MetricResult], settings: Settings, subjects: Sequence[str] | None
 ) -> str:
-    """Say in one or two sentences who ranks first by the first metric, whether that is more than chance, and by which
-    other metrics another model ranks first."""
+    """Say who ranks first by the first metric, whether that is more than chance, and where another model does."""
     of = f" of {_count(len(set(subjects)), 'subject')}" if subjects is not None else ""
     count = f"{_count(len(models.names), 'model')} on {_count(len(models.cases), 'case')}{of}."
     r = results[0]
@@ -131,7 +130,7 @@ def conclusion(
 
 
 def _however(models: ModelScores, results: Sequence[MetricResult], first: np.ndarray, settings: Settings) -> str:
-    """By which of the other metrics none of the first models ranks first, and which model does."""
+    """Say by which of the other metrics none of the first models ranks first, and which model does."""
     groups: dict[tuple[int, ...], list[MetricResult]] = {}
     for r in results[1:]:
         leaders = tuple(np.flatnonzero(r.rankings["mean, then rank"] == 1).tolist())
@@ -139,7 +138,7 @@ def _however(models: ModelScores, results: Sequence[MetricResult], first: np.nda
             groups.setdefault(leaders, []).append(r)
     parts = []
     for leaders, found in groups.items():
-        sure = [r.metric for r in found if (r.tests.p_holm[np.ix_(leaders, first)] < settings.alpha).all()]
+        sure = [r.metric for r in found if (r.tests.p_holm[np.ix_(np.array(leaders), first)] < settings.alpha).all()]
         how = (
             "" if not sure else ", significantly" if len(sure) == len(found) else f", by {_joined(sure)} significantly"
         )
@@ -149,7 +148,7 @@ def _however(models: ModelScores, results: Sequence[MetricResult], first: np.nda
 
 
 def _joined(names: Sequence[str]) -> str:
-    """ "a, b and c"."""
+    """Join names as in "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -1,4 +1,4 @@
-"""index.html of a comparison."""
+"""The page of a comparison: index.html."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ def build_page(
     drawn: Sequence[tuple[Job, Path]],
     sources: Sequence[tuple[str, Path]],
 ) -> Page:
-    """Answer, tables, figures, tests, definition.
+    """Build the page: answer, tables, figures, tests, definition.
 
     Args:
-        drawn: each figure and its PNG. sources: (name of the model, its summary.json).
+        models: scores of all models.
+        results: of each metric.
+        settings: of the comparison.
+        subjects: of each case, or None.
+        drawn: each figure and its PNG.
+        sources: (name of the model, its summary.json).
     """
     lead = conclusion(models, results, settings, subjects)
     name = " and ".join(models.names) if len(models.names) <= 2 else f"{len(models.names)} models"
@@ -60,7 +65,7 @@ def build_page(
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Return names of which none widens a table by itself: long ones lose their middle, but stay different."""
+    """Shorten names that would widen a table: long ones lose their middle, but stay different."""
     short = [n if len(n) <= NAME_WIDTH else f"{n[: NAME_WIDTH // 2]}…{n[1 - NAME_WIDTH // 2 :]}" for n in names]
     return [n if short.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(short)]
 
@@ -93,7 +98,7 @@ def _class_tables(models: ModelScores, results: Sequence[MetricResult]) -> list[
     ]
 
 
-def _rank_tables(models, results, settings: Settings) -> list[Block]:
+def _rank_tables(models: ModelScores, results: Sequence[MetricResult], settings: Settings) -> list[Block]:
     header = ["model", "mean", "median", "mean of ranks", "test", "bootstrap of mean"]
     blocks: list[Block] = []
     for r in results:

@@ -1,10 +1,11 @@
-"""Draws and saves the figures of a comparison."""
+"""Draw and save the figures of a comparison."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,39 +55,46 @@ def jobs(
     modality: Sequence[str] | None,
     costs: dict[str, np.ndarray] | None,
 ) -> Iterator[Job]:
-    """Return the figures that this comparison has."""
+    """Yield the figures that this comparison has."""
     names, classes = models.names, list(models.classes.values())
     panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
     over = results[0].over
     every = f"Average over the classes of every {over[:-1]}"
-    yield Job("scores", "scores", every, lambda: scores_per_method(names, panels, LEVEL, over))
+    yield Job("scores", "scores", every, partial(scores_per_method, names, panels, LEVEL, over))
     for r in results:
         values, label = r.units[:, :, :-1], directed(r.metric)
         yield Job(
             f"boxes_{r.metric}",
             "boxes",
             f"{label} per class, every {over[:-1]}",
-            lambda v=values, t=label: boxes_per_class(names, classes, v, t, over),
+            partial(boxes_per_class, names, classes, values, label, over),
         )
         if len(names) > 1:
             text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {r.tested}"
-            yield Job(f"ranks_{r.metric}", "ranks", text, lambda r=r, t=text: _ranks(names, r, t))
+            yield Job(f"ranks_{r.metric}", "ranks", text, partial(_ranks, names, r, text))
             caption = significance_text(r, settings, subjects)
             yield Job(
                 f"significance_{r.metric}",
                 "significance",
                 f"{r.metric}: significance",
-                lambda r=r, c=caption: significance_map(names, r.tests.p_holm, settings.alpha, r.metric, c),
+                partial(significance_map, names, r.tests.p_holm, settings.alpha, r.metric, caption),
             )
     yield from _relations(models, results, subjects, modality, costs)
 
 
-def _relations(models, results, subjects, modality, costs) -> Iterator[Job]:
+def _relations(
+    models: ModelScores,
+    results: Sequence[MetricResult],
+    subjects: Sequence[str] | None,
+    modality: Sequence[str] | None,
+    costs: dict[str, np.ndarray] | None,
+) -> Iterator[Job]:
     names = models.names
     volumes = total_volumes(models, subjects)
-    for model, name in enumerate(names if volumes is not None else []):
-        caption = f"{name}: {volumes.label}"
-        yield Job(f"volumes_{model + 1}", "volumes", caption, lambda m=model: _volumes(names, m, volumes))
+    if volumes is not None:
+        for model, name in enumerate(names):
+            draw_one = partial(_volumes, names, model, volumes)
+            yield Job(f"volumes_{model + 1}", "volumes", f"{name}: {volumes.label}", draw_one)
     for r in results:
         text = f"mean {directed(r.metric)}{' of the subjects' if subjects is not None else ''}"
         failed = "; where values are missing, such cases are left out" if r.failed.any() else ""
@@ -95,7 +103,7 @@ def _relations(models, results, subjects, modality, costs) -> Iterator[Job]:
             caption = f"{text} per modality{failed}"
             caption += "" if kind == "radar" else f" (a radar needs {MIN_RADAR} models or more)"
             groups = modality_means(r, modality, subjects)
-            yield Job(f"{kind}_{r.metric}", kind, caption, lambda c=chart, g=groups, t=text: c(names, g, t))
+            yield Job(f"{kind}_{r.metric}", kind, caption, partial(chart, names, groups, text))
         if costs is not None:
             yield from bubbles(names, r.metric, r.mean[:, -1], r.interval[:, :, -1], costs, f"{text}{failed}")
             known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
@@ -103,7 +111,7 @@ def _relations(models, results, subjects, modality, costs) -> Iterator[Job]:
                 f"cost_{r.metric}",
                 "cost",
                 f"{text} against cost{failed}",
-                lambda r=r, t=text, k=known: accuracy_against_cost(names, r.mean[:, -1], r.interval[:, :, -1], k, t),
+                partial(accuracy_against_cost, names, r.mean[:, -1], r.interval[:, :, -1], known, text),
             )
 
 
@@ -115,7 +123,7 @@ def bubbles(
     costs: dict[str, np.ndarray],
     text: str,
 ) -> Iterator[Job]:
-    """Score against GMAC, with the parameters as areas; nothing where no model has both."""
+    """Yield score against GMAC, with the parameters as areas; nothing where no model has both."""
     across, area = costs["gmac"], costs["params_m"]
     if (np.isfinite(mean + across) & (area > 0)).any():
         caption = f"{text} against {COSTS['gmac']}; area: {COSTS['params_m']}"
@@ -124,7 +132,7 @@ def bubbles(
             f"bubbles_{metric}",
             "cost",
             caption,
-            lambda: accuracy_bubbles(names, mean, interval, across, area, *ends),
+            partial(accuracy_bubbles, names, mean, interval, across, area, *ends),
         )
 
 
@@ -146,7 +154,7 @@ def _volumes(names: Sequence[str], model: int, v: Volumes) -> Figure:
 def modality_means(
     result: MetricResult, modality: Sequence[str], subjects: Sequence[str] | None
 ) -> dict[str, np.ndarray]:
-    """Modality -> mean of the case averages, or of the averages of the subjects' cases of it, (models,)."""
+    """Return modality -> mean of the case averages, or of the averages of the subjects' cases of it, (models,)."""
     kinds = np.asarray(modality)
     clusters = np.asarray(subjects if subjects is not None else range(len(kinds)))
     rows = {kind: (result.averages[:, kinds == kind], clusters[kinds == kind].tolist()) for kind in sorted({*modality})}
@@ -154,9 +162,10 @@ def modality_means(
 
 
 def total_volumes(models: ModelScores, subjects: Sequence[str] | None = None) -> Volumes | None:
-    """Volumes of all classes together, of subjects the mean over their cases.
+    """Return the volumes of all classes together, of subjects the mean over their cases.
 
-    None where the summaries have none, or where regions overlap in part.
+    Returns:
+        None where the summaries have none, or where regions overlap in part.
     """
     keys = list(models.classes)
     chosen = outer_classes(keys)
@@ -167,11 +176,11 @@ def total_volumes(models: ModelScores, subjects: Sequence[str] | None = None) ->
     reference, prediction, unit = found
     columns = [keys.index(key) for key in chosen]
     whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else models.classes[chosen[0]]
-    total = [models.values[name][:, :, columns].sum(2) for name in (reference, prediction)]
+    ours, theirs = (models.values[name][:, :, columns].sum(2) for name in (reference, prediction))
     if subjects is None:
-        return Volumes(*total, unit, f"volume of {whole}, every case")
-    total = [means_of_groups(values, subjects) for values in total]
-    return Volumes(*total, unit, f"volume of {whole}, every subject (mean over its cases)")
+        return Volumes(ours, theirs, unit, f"volume of {whole}, every case")
+    ours, theirs = (means_of_groups(values, subjects) for values in (ours, theirs))
+    return Volumes(ours, theirs, unit, f"volume of {whole}, every subject (mean over its cases)")
 
 
 def outer_classes(keys: Sequence[str]) -> list[str] | None:
@@ -195,6 +204,7 @@ def remove_earlier(folder: Path, new: Collection[str]) -> None:
     """Remove the figures of an earlier comparison, which might be of other models: files named exactly as ours.
 
     Args:
+        folder: of the figures.
         new: names of those that stay.
     """
     ours = {"scores", *(f"{kind}_{metric}" for kind in PER_METRIC for metric in METRICS)}

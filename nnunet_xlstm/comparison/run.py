@@ -1,4 +1,4 @@
-"""Runs a comparison: reads, computes, draws, writes."""
+"""Run a comparison: read, compute, draw, write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyse, choose_metrics
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyze, choose_metrics
 from nnunet_xlstm.comparison.inputs import ModelScores, read_costs, read_models
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
@@ -31,7 +31,7 @@ OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found and wrote. `conclusion` is its outcome in a sentence or two."""
+    """The outcome of `compare`; `conclusion` says it in a sentence or two."""
 
     models: ModelScores
     results: list[MetricResult]
@@ -58,8 +58,12 @@ def compare(
     """Compare models and write tables, figures and a page.
 
     Args:
-        sources: (name of the model, its summary.json). out: folder; what is there under the same names is replaced.
-        subjects_file, modality_file: see `read_case_table`. cost_file: see `read_costs`.
+        sources: (name of the model, its summary.json).
+        out: folder; what is there under the same names is replaced.
+        settings: what is compared, and how.
+        subjects_file: who the subject of each case is, see `read_case_table`.
+        modality_file: the modality of each case, likewise.
+        cost_file: see `read_costs`.
 
     Raises:
         DatasetError: the summaries do not fit together, or a file or a metric is not as it should be.
@@ -74,17 +78,17 @@ def compare(
     subjects = read_case_table(subjects_file, "subject", models.cases) if subjects_file else None
     modality = read_case_table(modality_file, "modality", models.cases) if modality_file else None
     costs = read_costs(cost_file, models.names) if cost_file else None
-    results = [analyse(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
+    results = [analyze(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
 
-    known = {"subject": subjects, "modality": modality}
-    known = {key: column for key, column in known.items() if column is not None}
+    columns = {"subject": subjects, "modality": modality}
+    known = {key: column for key, column in columns.items() if column is not None}
     remarks = notes(models, results, settings)
     paper = tables.paper_tables(models, results)
     with staging(out, last=LAST) as fresh:
         todo = list(jobs(models, results, settings, subjects, modality, costs))
         with tqdm(todo, desc="figures", disable=None) as bar:
             files = [draw(job, fresh / "figures") for job in bar]
-        write_json(fresh / "comparison.json", record(sources, models, results, settings, subjects, modality))
+        write_json(fresh / "comparison.json", _record(sources, models, results, settings, subjects, modality))
         write_csv(fresh / "scores.csv", *tables.score_rows(models, results, known))
         write_csv(fresh / "table.csv", *tables.table_rows(models, results))
         write_csv(fresh / "p_values.csv", *tables.p_value_rows(models, results, settings.alpha))
@@ -97,7 +101,7 @@ def compare(
     return Comparison(models, results, conclusion(models, results, settings, subjects), remarks, out / "index.html")
 
 
-def record(
+def _record(
     sources: Sequence[tuple[str, Path]],
     models: ModelScores,
     results: Sequence[MetricResult],
@@ -107,7 +111,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the content of comparison.json: every number of the comparison. What is unknown is null."""
     volumes = total_volumes(models, subjects)
-    content = {
+    content: dict[str, Any] = {
         "version": __version__,
         "models": [{"name": name, "file": str(path)} for name, path in sources],
         "conclusion": conclusion(models, results, settings, subjects),
@@ -133,7 +137,13 @@ def record(
     return strict(content)
 
 
-def _metric_record(models, r: MetricResult, settings, subjects, modality) -> dict[str, Any]:
+def _metric_record(
+    models: ModelScores,
+    r: MetricResult,
+    settings: Settings,
+    subjects: Sequence[str] | None,
+    modality: Sequence[str] | None,
+) -> dict[str, Any]:
     by_model = {}
     for m, name in enumerate(models.names):
         columns = [
@@ -182,4 +192,6 @@ def strict(value: Any) -> Any:
         return [strict(v) for v in value]
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
-    return finite(value) if isinstance(value, (int, float, np.integer, np.floating)) else value
+    if isinstance(value, (np.integer, np.floating)):
+        value = value.item()
+    return finite(value) if isinstance(value, (int, float)) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def number(value: float, metric: str) -> str:
 
 
 def mean_sd(mean: float, sd: float, metric: str) -> str:
-    """ "0.912 ± 0.031"; without SD where it is unknown."""
+    """Return mean and SD as in "0.912 ± 0.031"; without SD where it is unknown."""
     text = number(mean, metric)
     return f"{text} ± {number(sd, metric)}" if np.isfinite(mean) and np.isfinite(sd) else text
 
@@ -43,18 +43,18 @@ def cell(r: MetricResult, model: int, column: int) -> str:
 
 
 def title(metric: str) -> str:
-    """ "HD95 (mm)"."""
+    """Return a metric with its unit, as in "HD95 (mm)"."""
     unit = METRICS[metric].unit
     return f"{metric} ({unit})" if unit else metric
 
 
 def directed(metric: str) -> str:
-    """ "HD95 (mm) ↓": what is better."""
+    """Return a metric with its unit and what is better, as in "HD95 (mm) ↓"."""
     return f"{title(metric)} {ARROW[METRICS[metric].better]}"
 
 
 def best(mean: np.ndarray, metric: str) -> np.ndarray:
-    """Which models print the best mean, (models,): those that read the same share it."""
+    """Mark the models that print the best mean, (models,): those that read the same share it."""
     shown = np.array([float(number(v, metric)) if np.isfinite(v) else np.nan for v in mean])
     if np.isnan(shown).all() or len(shown) == 1:
         return np.zeros(len(shown), bool)
@@ -62,7 +62,7 @@ def best(mean: np.ndarray, metric: str) -> np.ndarray:
 
 
 def best_marks(r: MetricResult, column: int) -> np.ndarray:
-    """Which models are printed bold, (models,): none where their means are of other cases, or leave failures out."""
+    """Mark the models printed bold, (models,): none where their means are of other cases, or leave failures out."""
     marks = best(r.mean[:, column], r.metric) & r.comparable[column]
     average = column % len(r.comparable) == len(r.comparable) - 1
     if average and not marks[r.rankings["mean, then rank"] == 1].any():
@@ -97,7 +97,7 @@ def _paper_rows(models: ModelScores, columns: Sequence[tuple[MetricResult, int]]
 
 
 def over_units(r: MetricResult) -> str:
-    """ "mean ± SD over the 10 cases, or the n that have a value"."""
+    """Say what a mean is over, as in "mean ± SD over the 10 cases, or the n that have a value"."""
     count = r.points.shape[1]
     units = f"the {count} {r.over}" if count > 1 else f"1 {r.over[:-1]}"
     fewer = ((0 < r.n) & (r.n < count)).any()
@@ -112,7 +112,7 @@ def _caption(caption: str, rows: Sequence) -> str:
 
 
 def markdown(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
-    """Return all tables; the best value in bold. Names are escaped so that they stay text."""
+    """Write all tables as Markdown; the best value in bold. Names are escaped so that they stay text."""
     blocks = []
     for caption, header, rows in tables:
         lines = [_md(_caption(caption, rows)), "", f"| {' | '.join(_md(h) for h in header)} |"]
@@ -128,7 +128,7 @@ def _md(text: str) -> str:
 
 
 def latex(tables: Sequence[PaperTable], notes: Sequence[str]) -> str:
-    """Return the same as floats; needs booktabs, and graphicx for tables of many columns."""
+    """Write all tables as LaTeX floats; they need booktabs, and graphicx for tables of many columns."""
     blocks = ["% \\usepackage{booktabs,graphicx}"]
     for i, (caption, header, rows) in enumerate(tables):
         text = " ".join([_caption(caption, rows), *(notes if i == 0 else [])])
@@ -156,7 +156,7 @@ def _tex(text: str) -> str:
 
 
 def table_rows(models: ModelScores, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
-    """table.csv: a row per metric, model and class; then the averages over the classes and the mean of the classes."""
+    """Return table.csv: a row per metric, model and class, then the averages over the classes and their mean."""
     header = ["metric", "unit", "model", "class", "name", "over", "n", "mean", "sd", "ci_low", "ci_high", "failed"]
     rows = []
     for r in results:
@@ -173,11 +173,13 @@ def table_rows(models: ModelScores, results: Sequence[MetricResult]) -> tuple[li
 
 
 def score_rows(
-    models: ModelScores, results: Sequence[MetricResult], labels: dict[str, Sequence[str]]
+    models: ModelScores, results: Sequence[MetricResult], labels: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[list[Any]]]:
-    """scores.csv: a row per case and model.
+    """Return scores.csv: a row per case and model.
 
     Args:
+        models: scores of all models.
+        results: of each metric.
         labels: further columns, such as "subject" -> one text per case.
     """
     header = ["case", *labels, "model"]
@@ -194,7 +196,7 @@ def score_rows(
 
 
 def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[dict[str, Any]]:
-    """Return every ordered pair of models with its test; `difference` is better minus worse, see MetricResult."""
+    """Yield every ordered pair of models with its test; `difference` is better minus worse, see MetricResult."""
     underpowered = result.tests.underpowered_pairs(alpha)
     for (i, j), test in result.tests.tests.items():
         yield {
@@ -218,7 +220,7 @@ def pairs(result: MetricResult, names: Sequence[str], alpha: float) -> Iterator[
 def p_value_rows(
     models: ModelScores, results: Sequence[MetricResult], alpha: float
 ) -> tuple[list[str], list[list[Any]]]:
-    """p_values.csv: a row per metric and ordered pair."""
+    """Return p_values.csv: a row per metric and ordered pair."""
     header = ["metric", "over", "better", "worse", "n", "n_differ", "statistic", "p", "p_holm", "significant", "method"]
     header += ["difference", "ci_low", "ci_high", "difference_n", "underpowered"]
     rows = [[r.metric, r.tested, *pair.values()] for r in results for pair in pairs(r, models.names, alpha)]
@@ -231,7 +233,7 @@ def rank(value: float) -> int | None:
 
 
 def rank_rows(models: ModelScores, results: Sequence[MetricResult]) -> tuple[list[str], list[list[Any]]]:
-    """ranks.csv: a row per metric and model: every ranking, and how stable the first is."""
+    """Return ranks.csv: a row per metric and model, with every ranking and how stable the first is."""
     columns = range(len(models.names))
     header = ["metric", "over", "model", *results[0].rankings, "bootstrap median", "2.5 %", "97.5 %"]
     header += [f"share of rank {m + 1}" for m in columns]
@@ -239,13 +241,6 @@ def rank_rows(models: ModelScores, results: Sequence[MetricResult]) -> tuple[lis
     for r in results:
         for m in columns:
             stability = [r.stability.median[m], r.stability.low[m], r.stability.high[m], *r.stability.frequency[m]]
-            rows.append(
-                [
-                    r.metric,
-                    r.tested,
-                    models.names[m],
-                    *(rank(ranks[m]) for ranks in r.rankings.values()),
-                    *stability,
-                ]
-            )
+            numbers = [rank(ranks[m]) for ranks in r.rankings.values()]
+            rows.append([r.metric, r.tested, models.names[m], *numbers, *stability])
     return header, rows

@@ -42,7 +42,7 @@ def build(
     dataset: RawDataset,
     header: Mapping[str, Any],
     items: Sequence[Item],
-    left_out: Reasons = (),
+    left_out: Sequence[tuple[str, str]] = (),
     *,
     sampling: str = "sqrt",
     keep_others: bool = True,
@@ -71,7 +71,8 @@ def build(
     items = list({item.key: item for item in items}.values())
     gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
     fingerprints = {item.key: item.fingerprint() for item in items}
-    known, fresh = [], []
+    known: list[Item] = []
+    fresh: list[Item] = []
     for item in items:
         (known if _is_known(dataset, entries, inputs.get(item.key), fingerprints[item.key]) else fresh).append(item)
     for item in known:

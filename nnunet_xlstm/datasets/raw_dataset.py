@@ -211,7 +211,7 @@ def read_folds(path: Path) -> list[dict[str, list[str]]]:
         DatasetError: not readable, or no list of {"train": [...], "val": [...]}.
     """
     folds = read_json(path)
-    check(folds, FOLDS, str(path))
+    check(folds, FOLDS, str(path), path="folds")
     return folds
 
 

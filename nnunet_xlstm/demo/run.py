@@ -80,7 +80,8 @@ def run_demo(
         progress: show progress bars on stderr.
 
     Raises:
-        DatasetError: unusable input. WriteError: the folder cannot be written.
+        DatasetError: unusable input.
+        WriteError: the folder cannot be written.
         CommandFailed: one of the commands failed.
     """
     start = time.perf_counter()

@@ -29,11 +29,14 @@ logger = logging.getLogger(__name__)
 
 
 def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = False) -> list[Pair]:
-    """Return every reference with its prediction, by file name.
+    """Find every reference with its prediction, by file name.
 
     Args:
-        ending: of both, such as ".nii.gz". chill: score the cases that have a prediction and leave out the others, as
-            nnUNetv2_evaluate_folder does with --chill.
+        references: folder of the reference label maps.
+        predictions: folder of the predicted label maps.
+        ending: of both, such as ".nii.gz".
+        chill: score the cases that have a prediction and leave out the others, as nnUNetv2_evaluate_folder does with
+            --chill.
 
     Raises:
         DatasetError: a folder is missing or empty, a reference has no prediction, or the other way round.
@@ -88,10 +91,11 @@ def score_pairs(
         Case -> scores, and case -> why it could not be scored; both in the order of the pairs.
 
     Raises:
-        UserError: a process was ended from outside. WriteError: the journal cannot be written.
+        UserError: a process was ended from outside.
+        WriteError: the journal cannot be written.
     """
     scores = {} if journal is None else {p.case: s for p in pairs if (s := journal.scores(p)) is not None}
-    failed = {}
+    failed: dict[str, str] = {}
     results = for_each(
         partial(score_pair, classes=classes, settings=settings),
         [pair for pair in pairs if pair.case not in scores],
@@ -110,10 +114,13 @@ def score_pairs(
             scores[pair.case] = result
             if journal is not None:
                 journal.add(pair, result)
-    return tuple({p.case: found[p.case] for p in pairs if p.case in found} for found in (scores, failed))
+    cases = [pair.case for pair in pairs]
+    return {case: scores[case] for case in cases if case in scores}, {
+        case: failed[case] for case in cases if case in failed
+    }
 
 
-def summarise(
+def summarize(
     pairs: Sequence[Pair],
     results: Sequence[CaseScores],
     classes: Labels,
@@ -123,6 +130,10 @@ def summarise(
     """Return the content of summary.json: see `nnunet_xlstm.evaluation.summary`.
 
     Args:
+        pairs: the cases that are scored.
+        results: their scores, in the same order.
+        classes: of the data set.
+        settings: of the metrics.
         failed: case that could not be scored, and is not among the pairs -> why.
     """
     keys, names = list(classes.scored), list(METRICS)
@@ -162,7 +173,7 @@ def summarise(
 
 
 def _definition(classes: Labels) -> dict[str, Any]:
-    """What each class is made of and what is ignored."""
+    """Say what each class is made of and what is ignored."""
     return {
         "labels": {classes.names[key]: list(ids) for key, ids in classes.scored.items()},
         "regions": "a class of several label ids is their union",
@@ -172,14 +183,19 @@ def _definition(classes: Labels) -> dict[str, Any]:
 
 
 def _std(values: np.ndarray) -> np.ndarray:
-    """SD over cases (ddof 1) of the values that exist, (cases, metrics) -> (metrics,); NaN where one is infinite."""
+    """Return the SD over cases (ddof 1) of the values that exist, (cases, metrics) -> (metrics,).
+
+    NaN where one is infinite.
+    """
     known = [column[~np.isnan(column)] for column in values.T]
     defined = [len(column) > 1 and np.isfinite(column).all() for column in known]
     return np.array([c.std(ddof=1) if ok else math.nan for c, ok in zip(known, defined, strict=True)])
 
 
-def _mean_flags(names: Sequence[str], keys: Sequence[str], mean: np.ndarray, case_mean: np.ndarray) -> dict:
-    """Why a mean is null: class (or "case_mean") -> metric -> reason."""
+def _mean_flags(
+    names: Sequence[str], keys: Sequence[str], mean: np.ndarray, case_mean: np.ndarray
+) -> dict[str, dict[str, str]]:
+    """Say why a mean is null: class (or "case_mean") -> metric -> reason."""
     rows = {key: mean[i] for i, key in enumerate(keys)} | {"case_mean": case_mean}
     flags = {
         key: {
@@ -197,10 +213,10 @@ def _row(names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
 
 
 def csv_rows(pairs: Sequence[Pair], summary: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Header and rows of the CSV: one row per case and class, with its flags."""
+    """Return header and rows of the CSV: one row per case and class, with its flags."""
     names = summary[EXTRAS]["classes"]
     header = ["case", "class", "name", *METRICS, "flags"]
-    rows = []
+    rows: list[list[Any]] = []
     for pair, row in zip(pairs, summary["metric_per_case"], strict=True):
         for key, metrics in row["metrics"].items():
             flags = "; ".join(f"{name} {why}" for name, why in row["flags"].get(key, {}).items())

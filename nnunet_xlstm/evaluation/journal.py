@@ -97,7 +97,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _key(pair: Pair, classes: Labels, settings: Settings) -> str | None:
-    """Return the hash of all that the scores of a case follow from; None where that is not known."""
+    """Hash all that the scores of a case follow from; None where that is not known."""
     files = [pair.reference, pair.prediction]
     if any(path.name.lower().endswith(DETACHED) for path in files):
         return None

@@ -21,10 +21,11 @@ COUNTS = {
 
 
 def build_page(summary: Mapping[str, Any], title: str) -> Page:
-    """Cases that could not be scored, classes, counts of empty masks, cases from the worst on, definition.
+    """Build the page: cases not scored, classes, counts of empty masks, cases from the worst on, definition.
 
     Args:
         summary: the content of a summary.json of ours.
+        title: of the page.
     """
     extras = summary[EXTRAS]
     cases = summary["metric_per_case"]
@@ -33,11 +34,12 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     lead = f"Mean Dice {_text(dice)}, HD95 {_text(hd95, ' mm')}: mean of the case averages of {_count(len(cases))}."
     counts = [[extras["classes"][key], *row.values()] for key, row in extras["counts"].items()]
     failed = extras[FAILED]
+    sections: list[Block] = []
     if failed:
         total = len(cases) + len(failed)
         lead = f"Incomplete: {len(failed)} of {total} cases could not be scored and are missing in all numbers. {lead}"
-    sections: list[Block] = [
-        *([Heading("Not scored"), Table(["case", "why"], [list(row) for row in failed.items()])] if failed else []),
+        sections = [Heading("Not scored"), Table(["case", "why"], [list(row) for row in failed.items()])]
+    sections += [
         Heading("Classes"),
         _class_table(summary, head),
         Heading("Empty masks"),
@@ -52,7 +54,7 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
 
 
 def definition_rows(definition: Mapping[str, Any]) -> list[list[str]]:
-    """Settings and their values in words."""
+    """Return settings and their values in words."""
     rows = []
     for key, value in definition.items():
         if isinstance(value, Mapping):  # names of classes -> their label ids
@@ -96,7 +98,7 @@ def _case_tables(cases: list[Mapping[str, Any]], head: list[str]) -> list[Block]
 
 
 def _average(case: Mapping[str, Any], name: str) -> float | None:
-    """Return mean over the classes that have a value; None where one is infinite."""
+    """Return the mean over the classes that have a value; None where one is infinite."""
     if any(why.get(name, "").startswith("infinite") for why in case["flags"].values()):
         return None
     values = [row[name] for row in case["metrics"].values() if row[name] is not None]
@@ -104,7 +106,7 @@ def _average(case: Mapping[str, Any], name: str) -> float | None:
 
 
 def _flag_table(cases: list[Mapping[str, Any]], names: Mapping[str, str]) -> list[Block]:
-    """Return one row per case and class that is not scored like the others: the reasons, each with its metrics."""
+    """Return a row per case and class that is not scored like the others: the reasons, each with its metrics."""
     rows = []
     for case in cases:
         for key, why in case["flags"].items():

@@ -1,9 +1,9 @@
-"""Scores a folder and writes summary.json, a CSV and a page, so that nothing that was computed or written is lost."""
+"""Score a folder and write summary.json, a CSV and a page, so that nothing that was computed or written is lost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarise
+from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarize
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.page import build_page
 from nnunet_xlstm.evaluation.score import Settings
@@ -31,41 +31,48 @@ class Outputs:
     """The files of an evaluation.
 
     Attributes:
-        summary: the .json file; table and page have its name. stock: where nnU-Net's own summary.json is kept.
-        journal: the cases that are done; it is there as long as the others are not.
+        summary: the .json file; table and page have its name.
     """
 
     summary: Path
 
     @property
     def are_complete(self) -> bool:
-        """Whether all cases are scored and written."""
+        """Return whether all cases are scored and written."""
         return self.summary.is_file() and not self.journal.exists()
 
     @classmethod
     def at(cls, path: Path) -> Outputs:
-        """Raise ConfigError for another ending than .json."""
+        """Return the files of an evaluation whose summary is at a path.
+
+        Raises:
+            ConfigError: the path does not end with .json.
+        """
         if path.suffix != ".json":
             raise ConfigError(f"-o {path}: give the name of a .json file; the CSV and the page get its name")
         return cls(path)
 
     @property
     def table(self) -> Path:
+        """Return the CSV with a row per case and class."""
         return self.summary.with_suffix(".csv")
 
     @property
     def page(self) -> Path:
+        """Return the HTML page."""
         return self.summary.with_suffix(".html")
 
     @property
     def stock(self) -> Path:
+        """Return where nnU-Net's own summary.json is kept."""
         return self.summary.with_name("summary_nnunet.json")
 
     @property
     def journal(self) -> Path:
+        """Return the journal of the cases that are done; it is there as long as the others are not."""
         return self.summary.with_name(f"{self.summary.name}{JOURNAL}")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Path]:
         yield from (self.summary, self.table, self.page, self.journal)
         if self.summary.name == "summary.json":
             yield self.stock
@@ -88,14 +95,23 @@ def evaluate(
     which cases failed, goes on where it stopped and ends as one that was not. nnU-Net's own summary.json is kept.
 
     Args:
-        out: a .json file. title: of the page. inputs: further files that must not be replaced.
+        pairs: the cases.
+        classes: of the data set.
+        settings: of the metrics.
+        out: a .json file.
+        title: of the page.
+        inputs: further files that must not be replaced.
+        processes: cases at a time.
+        progress: whether to show a bar.
 
     Returns:
         The content of summary.json, and case -> why it could not be scored.
 
     Raises:
-        ConfigError: a file to write is one that is read. DatasetError: no case could be scored.
-        WriteError: a file cannot be written. UserError: a process was ended from outside.
+        ConfigError: a file to write is one that is read.
+        DatasetError: no case could be scored.
+        WriteError: a file cannot be written.
+        UserError: a process was ended from outside.
     """
     files = Outputs.at(out)
     read = [path for pair in pairs for path in (pair.reference, pair.prediction)]
@@ -107,7 +123,7 @@ def evaluate(
     if not scores:
         raise DatasetError(failed_text(failed, len(pairs), "scored"))
     scored = [pair for pair in pairs if pair.case in scores]
-    summary = summarise(scored, list(scores.values()), classes, settings, failed)
+    summary = summarize(scored, list(scores.values()), classes, settings, failed)
     kept = _stock_summary(files.summary)
     write_together(
         ({} if kept is None else {files.stock: kept})
@@ -140,7 +156,7 @@ def text_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _stock_summary(path: Path) -> bytes | None:
-    """What nnU-Net wrote there, which its other commands read; None where there is nothing, or a file of ours."""
+    """Return what nnU-Net wrote there, for its other commands; None where there is nothing, or a file of ours."""
     if path.name != "summary.json" or not path.is_file() or not path.stat().st_size or EXTRAS in read_json(path, dict):
         return None
     return path.read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,10 +24,11 @@ MAX_ID = 65535
 
 @dataclass(frozen=True)
 class Settings:
-    """What the metrics leave open. It is written into every result.
+    """Choices that the metrics leave open, written into every result.
 
     Attributes:
-        nsd_tolerance: mm. hd95: "max" (the larger of the two directed percentiles) or "pooled".
+        nsd_tolerance: mm.
+        hd95: "max" (the larger of the two directed percentiles) or "pooled".
         both_empty: "nan" (left out of all means, as in nnU-Net) or "perfect" (Dice 1, distances 0).
         one_empty: distances where one mask is empty (Dice is 0): "diagonal" of the image, "inf" or "nan".
     """
@@ -72,11 +73,14 @@ def score_case(
     """Score one label map against its reference.
 
     Args:
-        reference, prediction: label ids, one shape, 2D or 3D; surfaces of a single slice are those of a 2D image.
+        reference: label ids, 2D or 3D; surfaces of a single slice are those of a 2D image.
+        prediction: label ids, of the same shape.
+        classes: of the data set.
         spacing: mm per voxel along each axis of the arrays.
+        settings: of the metrics.
 
     Returns:
-        class key -> metric -> value, and class key -> metric -> why the value is not a finite number.
+        Class key -> metric -> value, and class key -> metric -> why the value is not a finite number.
 
     Raises:
         DatasetError: shapes differ, or a map holds an id that the data set does not have.
@@ -95,7 +99,8 @@ def score_case(
     table = table[counted]  # rows are the reference: ignored voxels count nowhere
     diagonal = float(np.linalg.norm((np.array(reference.shape) - 1) * np.asarray(spacing, dtype=float)))
     ignored = reference == classes.ignore if classes.ignore is not None and not counted.all() else None
-    metrics, flags = {}, {}
+    metrics: dict[str, dict[str, float]] = {}
+    flags: dict[str, dict[str, str]] = {}
     for key, members in classes.scored.items():
         in_ref, in_pred = np.isin(ids[counted], members), np.isin(ids, members)
         tp, fn = int(table[in_ref][:, in_pred].sum()), int(table[in_ref][:, ~in_pred].sum())
@@ -103,8 +108,9 @@ def score_case(
         row = _overlap(tp, fp, fn, tn) | _volumes(tp + fn, tp + fp, voxel_ml)
         if tp + fn and tp + fp:
             box = _union([boxes[i] for i in members if i in boxes])
-            row |= _distances(reference[box], prediction[box], ignored, box, members, spacing, settings)
-            why = {}
+            not_counted = None if ignored is None else ignored[box]
+            row |= _distances(reference[box], prediction[box], not_counted, members, spacing, settings)
+            why: dict[str, str] = {}
         else:
             row, why = _empty(row, tp + fn > 0, tp + fp > 0, diagonal, settings)
         if math.isnan(voxel_ml):
@@ -113,15 +119,19 @@ def score_case(
     return metrics, flags
 
 
-def _without_flat_axes(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]):
-    """Axes of length 1 taken out: in their direction every voxel would be a border."""
+def _without_flat_axes(
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Take axes of length 1 out: in their direction every voxel would be a border."""
     axes = [axis for axis, n in enumerate(reference.shape) if n > 1] or [0]
     view = tuple(slice(None) if axis in axes else 0 for axis in range(reference.ndim))
     return reference[view], prediction[view], [spacing[axis] for axis in axes]
 
 
-def _joint_histogram(reference, prediction, boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels per (id of the reference, id of the prediction), and the ids, 0 first; `boxes` as of `_boxes`.
+def _joint_histogram(
+    reference: np.ndarray, prediction: np.ndarray, boxes: Mapping[int, tuple[slice, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count voxels per (id of the reference, id of the prediction); return the table and the ids, 0 first.
 
     Slice by slice, to need little memory, and without the voxels that are 0 in both, to need little time.
     """
@@ -151,8 +161,8 @@ def _check_ids(ids: np.ndarray, table: np.ndarray, classes: Labels) -> None:
 
 
 def _boxes(reference: np.ndarray, prediction: np.ndarray) -> dict[int, tuple[slice, ...]]:
-    """Label id -> the smallest box that holds it in either map."""
-    boxes: dict[int, list] = {}
+    """Return label id -> the smallest box that holds it in either map."""
+    boxes: dict[int, list[tuple[slice, ...]]] = {}
     for what, labels in (("reference", reference), ("prediction", prediction)):
         low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
         if low < 0 or high > MAX_ID:
@@ -192,11 +202,18 @@ def _volumes(n_ref: int, n_pred: int, voxel_ml: float) -> dict[str, float]:
     }
 
 
-def _distances(reference, prediction, ignored, box, members, spacing, settings: Settings) -> dict[str, float]:
+def _distances(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    ignored: np.ndarray | None,
+    members: Sequence[int],
+    spacing: Sequence[float],
+    settings: Settings,
+) -> dict[str, float]:
     masks = [np.isin(x, members) if len(members) > 1 else x == members[0] for x in (reference, prediction)]
     if ignored is not None:
-        masks = [mask & ~ignored[box] for mask in masks]
-    found = surface_distances(*masks, spacing)
+        masks = [mask & ~ignored for mask in masks]
+    found = surface_distances(masks[0], masks[1], spacing)
     return {
         "HD": found.hd(),
         "HD95": found.hd_percentile(95, pooled=settings.hd95 == "pooled"),
@@ -205,8 +222,10 @@ def _distances(reference, prediction, ignored, box, members, spacing, settings: 
     }
 
 
-def _empty(row, has_ref: bool, has_pred: bool, diagonal: float, settings: Settings):
-    """Values and their flags where a mask is empty."""
+def _empty(
+    row: dict[str, float], has_ref: bool, has_pred: bool, diagonal: float, settings: Settings
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return values and their flags where a mask is empty."""
     if not has_ref and not has_pred:
         values = SCORES_OF_BOTH_EMPTY[settings.both_empty]
         if values is not None:

@@ -28,13 +28,15 @@ class Metric:
     """What a number means.
 
     Attributes:
-        what: in words. unit: "" where it has none. better: "high", "low", or None where neither is.
+        what: in words.
+        unit: "" where it has none.
+        better: "high", "low", or "" where neither is.
         worst: the value that stands for a missing one in a ranking; None where there is no worst value.
     """
 
     what: str
     unit: str = ""
-    better: str | None = None
+    better: str = ""
     worst: float | None = None
 
 
@@ -78,16 +80,16 @@ class Scores:
     cases: list[str]
     classes: dict[str, str]
     values: dict[str, np.ndarray]
-    definition: dict[str, Any]
+    definition: Mapping[str, Any]
     failed: dict[str, str] = field(default_factory=dict)
 
     def case_average(self, metric: str) -> np.ndarray:
-        """Return mean over the classes that have a value, (cases,); NaN where none has."""
+        """Return the mean over the classes that have a value, (cases,); NaN where none has."""
         return mean_of_known(self.values[metric], axis=1)
 
 
 def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return mean of the entries that are not NaN along an axis; NaN where all are (numpy warns there)."""
+    """Return the mean of the entries that are not NaN along an axis; NaN where all are (numpy warns there)."""
     known = ~np.isnan(values)
     count = known.sum(axis)
     total = np.where(known, values, 0.0).sum(axis)
@@ -95,7 +97,7 @@ def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def case_name(path: str | Path) -> str:
-    """File name without folder and ending (".nii.gz" counts as one ending)."""
+    """Return a file's name without folder and ending (".nii.gz" counts as one ending)."""
     name = Path(path).name
     for ending in (".nii.gz", ".ome.tif", ".ome.tiff"):
         if name.endswith(ending):

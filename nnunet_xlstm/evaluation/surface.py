@@ -17,7 +17,7 @@ from nnunet_xlstm.errors import DatasetError
 
 
 def border(mask: np.ndarray) -> np.ndarray:
-    """Border voxels of a boolean mask of any dimension."""
+    """Return the border voxels of a boolean mask of any dimension, as a mask."""
     inside = mask.copy()
     for axis in range(mask.ndim):
         moved, view = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
@@ -29,38 +29,42 @@ def border(mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Of every border voxel to the nearest one of the other mask, in mm: (n_reference,) and (n_prediction,)."""
+    """Distances of every border voxel to the nearest one of the other mask, in mm: (n_reference,), (n_prediction,)."""
 
     from_reference: np.ndarray
     from_prediction: np.ndarray
 
     def hd(self) -> float:
-        """Hausdorff distance."""
+        """Return the Hausdorff distance in mm."""
         return float(max(self.from_reference.max(), self.from_prediction.max()))
 
     def hd_percentile(self, percentile: float = 95.0, pooled: bool = False) -> float:
-        """Return the larger of the two directed percentiles, or the percentile of both sets together (`pooled`,
-        MedPy)."""
+        """Return the larger directed percentile in mm, or the percentile of both sets together (`pooled`, MedPy)."""
         if pooled:
             return float(np.percentile(np.concatenate((self.from_reference, self.from_prediction)), percentile))
         return float(max(np.percentile(d, percentile) for d in (self.from_reference, self.from_prediction)))
 
     def assd(self) -> float:
-        """Average symmetric surface distance: the mean over both sets together."""
+        """Return the average symmetric surface distance in mm: the mean over both sets together."""
         n = len(self.from_reference) + len(self.from_prediction)
         return float((self.from_reference.sum() + self.from_prediction.sum()) / n)
 
     def nsd(self, tolerance: float) -> float:
-        """Normalised surface Dice: share of both borders within `tolerance` mm of the other one."""
+        """Return the normalized surface Dice: share of both borders within `tolerance` mm of the other one.
+
+        On border voxels, after Nikolov et al., J. Med. Internet Res. 23(7):e26151, 2021.
+        """
         tolerance = tolerance * (1 + 1e-9) + 1e-9  # 5 voxels of 0.4 mm are 2 mm, whatever rounding makes of them
         near = (self.from_reference <= tolerance).sum() + (self.from_prediction <= tolerance).sum()
         return float(near / (len(self.from_reference) + len(self.from_prediction)))
 
 
 def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
-    """Distances between two boolean masks of one shape, both with at least one voxel.
+    """Measure the distances between two boolean masks of one shape, both with at least one voxel.
 
     Args:
+        reference: mask, 2D or 3D.
+        prediction: mask of the same shape.
         spacing: mm per voxel along each axis of the arrays.
 
     Raises:
@@ -81,7 +85,7 @@ def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Se
 
 
 def _nearest(points: np.ndarray, other: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Of each voxel (n, D) the distance in mm to the nearest one of the mask `other`, which has at least one.
+    """Return the distance in mm of each voxel (n, D) to the nearest one of the mask `other`, which has at least one.
 
     Most borders lie within two voxels of each other: there a look at all places of one distance after another is faster
     than a search in a tree, which is left to the rest.
@@ -105,7 +109,7 @@ def _nearest(points: np.ndarray, other: np.ndarray, scale: np.ndarray) -> np.nda
 
 
 def _shells(scale: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Return all steps of at most twice the shortest spacing: (distance in mm, steps (n, D)), nearest first."""
+    """List all steps of at most twice the shortest spacing: (distance in mm, steps (n, D)), nearest first."""
     limit = 2 * scale.min() * (1 + 1e-9)
     reach = (limit // scale).astype(int)
     steps = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1).reshape(-1, len(scale))

@@ -12,7 +12,7 @@ from nnunet_xlstm.figures.style import (
     SOFT,
     WIDTH_INCH,
     clean,
-    colour,
+    color,
     few_ticks,
     labels,
     legend,
@@ -57,7 +57,7 @@ def accuracy_bubbles(
     size = {i: LARGEST * (area[i] / largest) ** 0.5 for i in shown}
     for i in sorted(shown, key=lambda i: -area[i]):  # small ones on top
         ax.plot(
-            across[i], mean[i], "o", color=colour(i), markersize=size[i], alpha=0.75, markeredgecolor="white", zorder=2
+            across[i], mean[i], "o", color=color(i), markersize=size[i], alpha=0.75, markeredgecolor="white", zorder=2
         )
         if np.isfinite(interval[0, i]):
             ax.plot([across[i]] * 2, interval[:, i], color=SOFT, linewidth=1, zorder=3)
@@ -71,7 +71,7 @@ def accuracy_bubbles(
     clean(ax, "both")
     ax.set_xlabel(plain(across_label))
     ax.set_ylabel(plain(label))
-    handles = [Line2D([], [], color=colour(i), marker="o", linestyle="", markersize=7) for i in shown]
+    handles = [Line2D([], [], color=color(i), marker="o", linestyle="", markersize=7) for i in shown]
     legend(figure, handles, texts, loc="outside upper left", ncols=columns)
     text = f"Area of a bubble, and in brackets: {area_label}. Dot and line: mean and 95 % bootstrap interval."
     note(figure, text, WIDTH_INCH)

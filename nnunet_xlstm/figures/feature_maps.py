@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.figures.planes import grey_window, patient_array
+from nnunet_xlstm.figures.planes import gray_window, patient_array
 from nnunet_xlstm.figures.style import DPI, new_figure, plain, styled, write_figure
 
 WIDTH_INCH, MAX_ROW_INCH = 10.0, 3.0
@@ -36,15 +36,15 @@ def draw_feature_maps(
     Args:
         image: 3D. maps: name -> three images on its grid with values in [0, 1]: red, green and blue.
     """
-    grey, spacing = patient_array(image)
-    rows = {"image": grey} | {
+    gray, spacing = patient_array(image)
+    rows = {"image": gray} | {
         name: np.stack([patient_array(channel)[0] for channel in rgb], -1) for name, rgb in maps.items()
     }
     axis = slice_axis(spacing)
     down, across = (i for i in range(3) if i != axis)
-    height, width = grey.shape[down] * spacing[down], grey.shape[across] * spacing[across]
-    places = even_slices(grey.shape[axis], n_slices)
-    low, high = grey_window(grey, None)
+    height, width = gray.shape[down] * spacing[down], gray.shape[across] * spacing[across]
+    places = even_slices(gray.shape[axis], n_slices)
+    low, high = gray_window(gray, None)
     row_inch = min(MAX_ROW_INCH, WIDTH_INCH / len(places) * height / width)
     figure = new_figure(row_inch * width / height * len(places) + 0.4, row_inch * len(rows) + 0.5)
     axes = figure.subplots(len(rows), len(places), squeeze=False)

@@ -22,7 +22,7 @@ from nnunet_xlstm.figures.planes import (
     draw_image,
     draw_legend,
     draw_outlines,
-    grey_window,
+    gray_window,
     patient_array,
 )
 from nnunet_xlstm.figures.style import write_figure
@@ -151,7 +151,7 @@ def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane]
             check_same_grid(case.image, label_map, ("image", what))
     arrays = {kind: None if m is None else patient_array(m)[0] for kind, m in maps.items()}
     labels = sorted({int(v) for a in arrays.values() if a is not None for v in np.unique(a)} - {0})
-    return cut_planes(pixels, spacing, arrays, focus), labels, grey_window(pixels, ct_window)
+    return cut_planes(pixels, spacing, arrays, focus), labels, gray_window(pixels, ct_window)
 
 
 def _row_height(planes: list[Plane]) -> float:

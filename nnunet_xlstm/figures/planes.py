@@ -26,7 +26,7 @@ MAX_IN_LEGEND = 24
 ERRORS = {"right": "#4d9de0", "false positive": "#ffb000", "false negative": "#d81b60", "wrong label": "#8e5bd0"}
 
 
-def label_colour(label: int) -> str:
+def label_color(label: int) -> str:
     """Return the colour of a label id, the same in every picture, as "#rrggbb"."""
     if 1 <= label <= len(PALETTE):
         return PALETTE[label - 1]
@@ -61,16 +61,16 @@ def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
     return array, image.GetSpacing()[::-1]
 
 
-def grey_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
+def gray_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
     if ct_window is not None:
-        centre, width = ct_window
-        return centre - width / 2, centre + width / 2
+        center, width = ct_window
+        return center - width / 2, center + width / 2
     finite = pixels[np.isfinite(pixels)]
     low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
-def _centre(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
+def _center(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
     """Return where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice
     with the most voxels that differ (`focus` "errors")."""
     reference = arrays.get("reference")
@@ -96,7 +96,7 @@ def cut_planes(
     plane."""
     if pixels.ndim == 2:
         return [Plane("", pixels, dict(arrays), (spacing[0], spacing[1]))]
-    centre = _centre(pixels.shape, arrays, focus)
+    center = _center(pixels.shape, arrays, focus)
     planes = []
     for axis, name in enumerate(PLANES):
         rows, columns = (i for i in range(3) if i != axis)
@@ -106,7 +106,7 @@ def cut_planes(
         def cut(array: np.ndarray | None, axis: int = axis) -> np.ndarray | None:
             if array is None:
                 return None
-            section = np.take(array, centre[axis], axis)
+            section = np.take(array, center[axis], axis)
             return section[::-1] if axis else section  # head up
 
         masks = {kind: cut(array) for kind, array in arrays.items()}
@@ -133,13 +133,13 @@ def draw_outlines(ax: Axes, plane: Plane, labels: list[int]) -> None:
         for label in labels:
             if mask is not None and (mask == label).any():
                 inside = np.pad((mask == label).astype(float), 1)  # closes outlines at the border
-                ax.contour(x, y, inside, [0.5], colors=label_colour(label), linestyles=line, linewidths=1.6)
+                ax.contour(x, y, inside, [0.5], colors=label_color(label), linestyles=line, linewidths=1.6)
 
 
 def draw_filled(ax: Axes, plane: Plane, kind: str, labels: list[int]) -> None:
     mask = plane.masks[kind]
     if mask is not None:
-        _draw_masks(ax, plane, [(mask == label, label_colour(label)) for label in labels])
+        _draw_masks(ax, plane, [(mask == label, label_color(label)) for label in labels])
 
 
 def draw_errors(ax: Axes, plane: Plane) -> None:
@@ -153,15 +153,15 @@ def draw_errors(ax: Axes, plane: Plane) -> None:
         "false negative": (reference != 0) & (prediction == 0),
         "wrong label": (reference != prediction) & (reference != 0) & (prediction != 0),
     }
-    _draw_masks(ax, plane, [(kinds[kind], colour) for kind, colour in ERRORS.items()])
+    _draw_masks(ax, plane, [(kinds[kind], color) for kind, color in ERRORS.items()])
 
 
 def _draw_masks(ax: Axes, plane: Plane, masks: list[tuple[np.ndarray, str]]) -> None:
     height, width = plane.size_mm
-    colours = np.zeros((*plane.image.shape, 4))
-    for mask, colour in masks:
-        colours[mask] = (*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.55)
-    ax.imshow(colours, extent=(0, width, height, 0), interpolation="nearest")
+    colors = np.zeros((*plane.image.shape, 4))
+    for mask, color in masks:
+        colors[mask] = (*(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.55)
+    ax.imshow(colors, extent=(0, width, height, 0), interpolation="nearest")
 
 
 def draw_legend(
@@ -172,11 +172,11 @@ def draw_legend(
     Args:
         with_labels: the labels too where the style is "errors".
     """
-    handles = [Patch(color=colour, label=kind) for kind, colour in ERRORS.items()] if style == "errors" else []
+    handles = [Patch(color=color, label=kind) for kind, color in ERRORS.items()] if style == "errors" else []
     if style != "errors" or with_labels:
         shown = sorted(set(names) - {0} | set(labels))
         shown = shown if len(shown) <= MAX_IN_LEGEND else labels
-        handles += [Patch(color=label_colour(i), label=names.get(i, str(i)) or str(i)) for i in shown[:MAX_IN_LEGEND]]
+        handles += [Patch(color=label_color(i), label=names.get(i, str(i)) or str(i)) for i in shown[:MAX_IN_LEGEND]]
         if len(shown) > MAX_IN_LEGEND:
             handles.append(Patch(color="none", label=f"and {len(shown) - MAX_IN_LEGEND} more"))
     if style == "outline":

@@ -13,7 +13,7 @@ from nnunet_xlstm.figures.style import (
     SOFT,
     TEXT,
     WIDTH_INCH,
-    colour,
+    color,
     labels,
     legend,
     method_axis,
@@ -44,7 +44,7 @@ def rank_stability(
     for y, model in enumerate(order):
         shown = np.flatnonzero(frequency[model])
         size = frequency[model, shown] * LARGEST_DOT**2
-        ax.scatter(shown + 1, np.full(shown.size, y), s=size, color=colour(model), alpha=0.65, linewidths=0, zorder=2)
+        ax.scatter(shown + 1, np.full(shown.size, y), s=size, color=color(model), alpha=0.65, linewidths=0, zorder=2)
         ax.plot([low[model], high[model]], [y, y], color=TEXT, linewidth=1, zorder=3)
         ax.plot(median[model], y, "x", color=TEXT, markersize=6, markeredgewidth=1.4, zorder=4)
     method_axis(ax, [names[i] for i in order])

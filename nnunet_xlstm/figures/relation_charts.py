@@ -18,7 +18,7 @@ from nnunet_xlstm.figures.style import (
     TEXT,
     WIDTH_INCH,
     clean,
-    colour,
+    color,
     few_ticks,
     labels,
     legend,
@@ -57,7 +57,7 @@ def volume_agreement(
     margin = 0.06 * (high - low) or 0.5
     figure = new_figure(WIDTH_INCH, 3.5)
     scatter, bland = figure.subplots(1, 2)
-    style = {"s": 16, "color": colour(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
+    style = {"s": 16, "color": color(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
     scatter.plot([low - margin, high + margin], [low - margin, high + margin], color=SOFT, linewidth=1, linestyle="--")
     scatter.scatter(reference, prediction, **style)
     scatter.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
@@ -134,10 +134,10 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
         ring = (values - low) / (high - low)
         shown = points * ring[:, None]
         closed = np.concatenate([shown, shown[:1]])
-        style = {"color": colour(i), "marker": marker(i), "markersize": 5, "linestyle": ("-", "--", ":", "-.")[i % 4]}
+        style = {"color": color(i), "marker": marker(i), "markersize": 5, "linestyle": ("-", "--", ":", "-.")[i % 4]}
         handles += ax.plot(closed[:, 0], closed[:, 1], linewidth=1.6, **style)
         if np.isfinite(values).all():
-            ax.add_patch(Polygon(shown, facecolor=colour(i), alpha=0.12, edgecolor="none"))
+            ax.add_patch(Polygon(shown, facecolor=color(i), alpha=0.12, edgecolor="none"))
     ax.set_axis_off()
     ax.set(xlim=(reach[0][0], reach[1][0]), ylim=(reach[0][1], reach[1][1]), aspect="equal")
     legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
@@ -158,7 +158,7 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
     offsets = np.linspace(-0.2, 0.2, len(groups)) if len(groups) > 1 else [0.0]
     handles = []
     for i, (values, offset) in enumerate(zip(groups.values(), offsets, strict=True)):
-        style = {"color": colour(i), "marker": marker(i), "markersize": 6, "linestyle": ""}
+        style = {"color": color(i), "marker": marker(i), "markersize": 6, "linestyle": ""}
         handles += ax.plot(values, np.arange(len(names)) + offset, **style)
     ax.margins(x=0.1)
     method_axis(ax, names)
@@ -214,8 +214,8 @@ def accuracy_against_cost(
         for i in shown:
             if np.isfinite(cost.values[i]) and np.isfinite(mean[i]):
                 if np.isfinite(interval[0, i]):
-                    ax.plot([cost.values[i]] * 2, interval[:, i], color=colour(i), linewidth=1, zorder=2)
-                style = {"color": colour(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
+                    ax.plot([cost.values[i]] * 2, interval[:, i], color=color(i), linewidth=1, zorder=2)
+                style = {"color": color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
                 ax.plot(cost.values[i], mean[i], marker(i), zorder=3, **style)
         known = cost.values[np.isfinite(cost.values)]
         if known.size and known.min() > 0 and known.max() > 10 * known.min():
@@ -226,6 +226,6 @@ def accuracy_against_cost(
         clean(ax, "both")
     axes[0].set_ylabel(plain(label))
     few_ticks(axes[0], "y")
-    handles = [Line2D([], [], color=colour(i), marker=marker(i), linestyle="", markersize=7) for i in shown]
+    handles = [Line2D([], [], color=color(i), marker=marker(i), linestyle="", markersize=7) for i in shown]
     legend(figure, handles, texts, loc="outside lower left", ncols=columns)
     return figure

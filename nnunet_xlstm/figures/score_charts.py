@@ -16,7 +16,7 @@ from nnunet_xlstm.figures.style import (
     TEXT,
     WIDTH_INCH,
     clean,
-    colour,
+    color,
     few_ticks,
     labels,
     legend,
@@ -80,14 +80,14 @@ def _draw_scores(ax: Axes, panel: Panel) -> None:
         row = row[np.isfinite(row)]
         jitter = rng.uniform(-0.22, 0.22, row.size)
         style = {"s": 9 if cases <= 100 else 4, "alpha": 0.45 if cases <= 100 else 0.25, "linewidths": 0}
-        ax.scatter(row, model + jitter, color=colour(model), **style)
+        ax.scatter(row, model + jitter, color=color(model), **style)
         mean = panel.mean[model]
         if not np.isfinite(mean):
             continue
         low, high = panel.interval[:, model]
         if np.isfinite(low):
             ax.plot([low, high], [model, model], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=4)
-        ax.plot(mean, model, marker(model), color=colour(model), markersize=6, markeredgecolor=TEXT, zorder=5)
+        ax.plot(mean, model, marker(model), color=color(model), markersize=6, markeredgecolor=TEXT, zorder=5)
     _long_tail(ax, panel.values, "x")
 
 
@@ -132,7 +132,7 @@ def boxes_per_class(
         _draw_boxes(ax, [classes[c] for c in shown], values[:, :, list(shown)], per_row)
         ax.set_ylabel(plain(label))
         few_ticks(ax, "y")
-    handles = [Patch(facecolor=colour(i), edgecolor=TEXT, linewidth=0.6) for i in range(models)]
+    handles = [Patch(facecolor=color(i), edgecolor=TEXT, linewidth=0.6) for i in range(models)]
     if models > 1:
         legend(figure, handles, names, loc="outside upper left", ncols=columns)
     note(
@@ -165,7 +165,7 @@ def _draw_boxes(ax: Axes, classes: Sequence[str], values: np.ndarray, per_row: i
                 color=SOFT,
             )
             if known.size:
-                _box(ax, known, x, colour(model))
+                _box(ax, known, x, color(model))
         ax.annotate(
             "\n".join(labels([name], max(8, int(100 / per_row)))),
             (c * step + (models - 1) / 2, 0),

@@ -23,7 +23,7 @@ from nnunet_xlstm.figures.planes import (
     draw_image,
     draw_legend,
     draw_outlines,
-    grey_window,
+    gray_window,
     patient_array,
 )
 from nnunet_xlstm.figures.style import write_figure
@@ -127,7 +127,7 @@ def _rows(case: ModelsCase, style: str, ct_window, focus: str) -> list[_Row]:
     maps = {"reference": case.reference} | {str(i): found for i, found in enumerate(case.predictions.values())}
     arrays = {key: None if found is None else patient_array(found)[0] for key, found in maps.items()}
     labels = sorted({int(v) for a in arrays.values() if a is not None for v in np.unique(a)} - {0})
-    window = grey_window(pixels, ct_window)
+    window = gray_window(pixels, ct_window)
     planes = cut_planes(pixels, spacing, arrays, focus)
     return [_Row(case.title, plane, labels, window, case.notes) for plane in planes]
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from nnunet_xlstm.io.write import replacing
 
 # After Paul Tol's "muted" scheme: told apart with every common colour vision. Markers tell them apart in grey print.
-COLOURS = (
+COLORS = (
     "#332288", "#cc6677", "#117733", "#ddaa33", "#56b4e9", "#882255", "#44aa99", "#999933", "#aa4499", "#666666",
 )  # fmt: skip
 MARKERS = "osD^vPX<>h"
@@ -80,13 +80,13 @@ def write_figure(figure: Figure, path: Path, **options) -> Path:
     return path
 
 
-def colour(model: int) -> str:
-    return COLOURS[model % len(COLOURS)]
+def color(model: int) -> str:
+    return COLORS[model % len(COLORS)]
 
 
 def marker(model: int) -> str:
     """Also the second round of the colours differs from the first."""
-    return MARKERS[(model + model // len(COLOURS)) % len(MARKERS)]
+    return MARKERS[(model + model // len(COLORS)) % len(MARKERS)]
 
 
 def plain(text: str) -> str:

@@ -53,10 +53,10 @@ def threshold(image: np.ndarray, modality: str) -> float:
 def otsu(values: np.ndarray) -> float:
     """The threshold of most variance between the two classes, from a histogram of 256 bins."""
     counts, edges = np.histogram(values, N_BINS)
-    centres = (edges[:-1] + edges[1:]) / 2
+    centers = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1].astype(np.float64)
     above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
+    sums = np.cumsum(counts * centers)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
     best = np.nan_to_num(between)

@@ -20,7 +20,7 @@ def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str 
     Raises:
         ConfigError: an output is an input.
     """
-    taken = {}
+    taken: dict[Any, Path] = {}
     for path in inputs:
         for key in _identities(path):
             taken.setdefault(key, path)

@@ -42,7 +42,9 @@ class WriteError(UserError):
     def __init__(self, path: Path, error: OSError):
         self.path, self.error = Path(path), error
         reason = error.strerror or str(error)
-        super().__init__(f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno, 'choose another place')}")
+        super().__init__(
+            f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno or 0, 'choose another place')}"
+        )
 
     def __reduce__(self):  # it may come from a process of its own
         return type(self), (self.path, self.error)
@@ -128,7 +130,7 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         WriteError: one cannot be written; all old files are still there.
     """
     with ExitStack() as stack:
-        for path, content in reversed(contents.items()):  # the stack puts the last one in place first
+        for path, content in reversed(list(contents.items())):  # the stack puts the last one in place first
             data = content if isinstance(content, bytes) else _encoded(content)
             if not _holds(path, data):
                 temporary = stack.enter_context(replacing(path))

@@ -18,10 +18,10 @@ from matplotlib.patches import Patch
 
 from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.planes import label_colour
+from nnunet_xlstm.figures.planes import label_color
 from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
-from nnunet_xlstm.meshes.raster import rasterise
+from nnunet_xlstm.meshes.raster import rasterize
 
 PIXELS = 440  # longest side of a view
 # Name -> the directions to the right, up and towards the viewer in LPS (x to the left, y to the back, z to the head).
@@ -95,7 +95,7 @@ def draw_mesh(
     boxes = {view: extent([mesh], axes) for view, axes in VIEWS.items()}
     longest = max(max(size) for _, size in boxes.values())
     # A thin structure too gets room for the title and the bar.
-    boxes = {view: (centre, (max(size[0], 0.4 * longest), size[1])) for view, (centre, size) in boxes.items()}
+    boxes = {view: (center, (max(size[0], 0.4 * longest), size[1])) for view, (center, size) in boxes.items()}
     mm_per_pixel = longest / PIXELS
     widths = [size[0] for _, size in boxes.values()]
     height = max(size[1] for _, size in boxes.values())
@@ -110,12 +110,12 @@ def draw_mesh(
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1, len(VIEWS), width_ratios=widths)
     for i, (view, axes) in enumerate(VIEWS.items()):
-        centre, size = boxes[view]
+        center, size = boxes[view]
         pixels = tuple(max(round(n / mm_per_pixel), 1) for n in size[::-1])
         ax = figure.add_subplot(grid[0, i])
         cut = cut_depth([mesh], axes) if is_cut(view) else None
         ax.imshow(
-            render_view(mesh, normals, axes, centre, mm_per_pixel, pixels, cut, renderer), interpolation="bilinear"
+            render_view(mesh, normals, axes, center, mm_per_pixel, pixels, cut, renderer), interpolation="bilinear"
         )
         ax.set_title(view, fontsize=9)
         ax.set_axis_off()
@@ -184,7 +184,7 @@ def render_view(
     mesh: Mesh,
     normals: np.ndarray,
     axes,
-    centre: np.ndarray,
+    center: np.ndarray,
     mm_per_pixel: float,
     pixels: tuple[int, int],
     cut: float | None,
@@ -193,11 +193,11 @@ def render_view(
     """Return one view on white, (rows, columns, 3) from 0 to 1.
 
     Args:
-        normals: of corner_normals. centre: (right, up) in mm. cut: what lies nearer to the viewer is left out, in mm.
+        normals: of corner_normals. center: (right, up) in mm. cut: what lies nearer to the viewer is left out, in mm.
     """
     turn = np.array(axes, float).T
     points = mesh.points @ turn
-    points[:, :2] -= centre
+    points[:, :2] -= center
     points = points / mm_per_pixel + [pixels[1] / 2, pixels[0] / 2, 0]
     corners = points[mesh.triangles]
     facing = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0
@@ -210,14 +210,14 @@ def render_view(
     light = normals[shown] @ (turn @ LIGHT)
     light = np.clip(np.where(facing[shown, None], light, -light), 0, 1)
     present, index = np.unique(label, return_inverse=True)
-    table = np.array([to_rgb(label_colour(int(value))) for value in present]).reshape(-1, 3)
-    colours = table[index.ravel(), None] * (AMBIENT + (1 - AMBIENT) * light)[..., None]
-    draw = _draw_with_pyvista if renderer == "pyvista" else rasterise
-    image = draw(corners[shown], colours, pixels, limit)
+    table = np.array([to_rgb(label_color(int(value))) for value in present]).reshape(-1, 3)
+    colors = table[index.ravel(), None] * (AMBIENT + (1 - AMBIENT) * light)[..., None]
+    draw = _draw_with_pyvista if renderer == "pyvista" else rasterize
+    image = draw(corners[shown], colors, pixels, limit)
     return np.clip(image[..., :3] * image[..., 3:] + (1 - image[..., 3:]), 0, 1)
 
 
-def _draw_with_pyvista(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], limit: float) -> np.ndarray:
+def _draw_with_pyvista(corners: np.ndarray, colors: np.ndarray, size: tuple[int, int], limit: float) -> np.ndarray:
     """As rasterise."""
     import pyvista
     from vtkmodules.vtkCommonCore import vtkLogger
@@ -230,7 +230,7 @@ def _draw_with_pyvista(corners: np.ndarray, colours: np.ndarray, size: tuple[int
         deepest, nearest = float(corners[..., 2].min()), min(float(corners[..., 2].max()), limit)
         faces = np.column_stack([np.full(len(corners), 3), np.arange(3 * len(corners)).reshape(-1, 3)])
         surface = pyvista.PolyData(corners.reshape(-1, 3).astype(np.float32), faces.ravel())
-        surface.point_data["rgb"] = np.round(colours.reshape(-1, 3) * 255).astype(np.uint8)
+        surface.point_data["rgb"] = np.round(colors.reshape(-1, 3) * 255).astype(np.uint8)
         plotter.add_mesh(surface, scalars="rgb", rgb=True, lighting=False)
     plotter.enable_parallel_projection()
     plotter.enable_anti_aliasing("ssaa")
@@ -256,7 +256,7 @@ def scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
 
 def legend_entries(labels: Sequence[int], names: Mapping[int, str]) -> list[Patch]:
     entries = [
-        Patch(facecolor=label_colour(label), label=f"{label} {names.get(label, '')}".strip())
+        Patch(facecolor=label_color(label), label=f"{label} {names.get(label, '')}".strip())
         for label in labels[:MAX_IN_LEGEND]
     ]
     if len(labels) > MAX_IN_LEGEND:

@@ -62,12 +62,12 @@ def draw_meshes(
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(VIEWS), len(shown), height_ratios=heights)
     for i, (view, axes) in enumerate(VIEWS.items()):
-        centre, (_, height) = boxes[view]
+        center, (_, height) = boxes[view]
         pixels = max(round(height / mm_per_pixel), 1), max(round(widest / mm_per_pixel), 1)
         cut = cut_depth(everything, axes) if is_cut(view) else None
         for j, (column, mesh) in enumerate(shown.items()):
             ax = figure.add_subplot(grid[i, j])
-            image = render_view(mesh, normals[column], axes, centre, mm_per_pixel, pixels, cut, renderer)
+            image = render_view(mesh, normals[column], axes, center, mm_per_pixel, pixels, cut, renderer)
             ax.imshow(image, interpolation="bilinear")
             ax.set_axis_off()
             if i == 0:

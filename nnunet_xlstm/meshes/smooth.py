@@ -43,7 +43,7 @@ def smooth(net: Net, steps: int = SMOOTHING_STEPS) -> Mesh:
     if steps == 0 or not len(net.quads):
         return cut(net)
     home, points = net.points, net.points
-    mean = _mean_of_neighbours(net.quads, len(home))
+    mean = _mean_of_neighbors(net.quads, len(home))
     corners = _quads_at_points(net)
     for _ in range(steps):
         move = PULL * (mean @ points - points)
@@ -91,7 +91,7 @@ def _within_cells(points: np.ndarray, home: np.ndarray) -> np.ndarray:
     return np.clip(points, home - REACH, home + REACH)
 
 
-def _mean_of_neighbours(quads: np.ndarray, n: int) -> sparse.csr_array:
+def _mean_of_neighbors(quads: np.ndarray, n: int) -> sparse.csr_array:
     """(n, n): rows sum to 1 over a vertex's neighbours along the sides of the quads.
 
     A side where more than two walls meet is part of a seam. A vertex on a seam listens to the seam alone: else the wall

@@ -31,7 +31,7 @@ APEX = np.array([0.65, -0.50, -0.57])  # from the base of the LV to its apex: le
 PARTS = (MYO, RV, LA, RA, AO, PA)
 TOUCHING = {frozenset(pair) for pair in ((MYO, RV), (MYO, LA), (MYO, AO), (RV, RA), (RV, PA))}
 WALL_MM = 3.0  # between all other parts
-HEART_CENTRE_MM = np.array([0.0, -4.0, 8.0])
+HEART_CENTER_MM = np.array([0.0, -4.0, 8.0])
 FIELD_OF_VIEW_MM = np.array([154.0, 154.0, 148.0])
 
 
@@ -69,7 +69,7 @@ def make_case(seed: int, modality: str, phase: float) -> tuple[sitk.Image, sitk.
         for spawn_key in ((0,), (1, key), (2, key, round(phase * 1000)))
     )
     scan = _draw_scan(scan_rng, modality)
-    tissue = _tissues(_voxel_centres(scan), anatomy_rng, contraction=0.5 - 0.5 * np.cos(2 * np.pi * phase))
+    tissue = _tissues(_voxel_centers(scan), anatomy_rng, contraction=0.5 - 0.5 * np.cos(2 * np.pi * phase))
     image = _render(tissue, scan, scan_rng, noise_rng)
     label = np.where(tissue <= N_STRUCTURES, tissue, 0).astype(np.uint8)
     return _to_sitk(image, scan), _to_sitk(label, scan)
@@ -91,7 +91,7 @@ def _draw_scan(rng: np.random.Generator, modality: str) -> Scan:
         size=size,
         spacing_mm=spacing,
         direction=direction,
-        origin_mm=HEART_CENTRE_MM + rng.uniform(-5, 5, 3) - direction @ (spacing * (size - 1) / 2),
+        origin_mm=HEART_CENTER_MM + rng.uniform(-5, 5, 3) - direction @ (spacing * (size - 1) / 2),
         levels=levels,
         blur_mm=rng.uniform(1.0, 2.4),
         noise=contrast * rng.uniform(0.03, 0.08),
@@ -129,7 +129,7 @@ def _fill_with_blood(level: np.ndarray, left: float, right: float, rng: np.rando
     level[[RV, RA, PA, VEIN]] = right * np.array([1, atrium, vessel, atrium])
 
 
-def _voxel_centres(scan: Scan) -> np.ndarray:
+def _voxel_centers(scan: Scan) -> np.ndarray:
     """Patient coordinates in mm, (3, z, y, x)."""
     z, y, x = np.meshgrid(*(np.arange(n) for n in scan.size[::-1]), indexing="ij")
     offset = np.stack([x, y, z]) * _column(scan.spacing_mm)
@@ -162,9 +162,9 @@ def _column(vector: np.ndarray) -> np.ndarray:
     return np.asarray(vector, float).reshape(3, 1, 1, 1)
 
 
-def _ellipsoid(points: np.ndarray, centre: np.ndarray, axes: np.ndarray, radii: Sequence[float]) -> np.ndarray:
+def _ellipsoid(points: np.ndarray, center: np.ndarray, axes: np.ndarray, radii: Sequence[float]) -> np.ndarray:
     """About the signed distance in mm to an ellipsoid, negative inside. axes: (3, 3), its directions in rows."""
-    local = np.tensordot(axes, points - _column(centre), axes=1)
+    local = np.tensordot(axes, points - _column(center), axes=1)
     scaled = np.linalg.norm(local / _column(radii), axis=0)
     gradient = np.linalg.norm(local / _column(radii) ** 2, axis=0)
     return scaled * (scaled - 1) / np.maximum(gradient, 1e-9)
@@ -223,21 +223,21 @@ def _heart(p: np.ndarray, rng: np.random.Generator, c: float) -> tuple[np.ndarra
     size = rng.uniform(0.92, 1.08, 5)  # LV, RV, LA, RA, vessels
     wall = rng.uniform(10.0, 13.0) * (1 + 0.4 * c)
 
-    centre = np.array([20.0, -9.0, -9.0])
+    center = np.array([20.0, -9.0, -9.0])
     base = 22 - 9 * c  # distance of the valve plane from the LV's centre
-    plane = -np.tensordot(apex, p - _column(centre), axes=1) - base
+    plane = -np.tensordot(apex, p - _column(center), axes=1) - base
     short, long = 23 * size[0] * (1 - 0.28 * c), 48 * (1 - 0.08 * c)
-    cavity = _ellipsoid(p, centre, axes, (long, short, short))
-    outside = _ellipsoid(p, centre, axes, (long + 0.8 * wall, short + wall, short + wall))
+    cavity = _ellipsoid(p, center, axes, (long, short, short))
+    outside = _ellipsoid(p, center, axes, (long + 0.8 * wall, short + wall, short + wall))
     rv = _ellipsoid(
-        p, centre + 33 * right, axes, (46 * (1 - 0.06 * c), 26 * size[1] * (1 - 0.3 * c), 34 * size[1] * (1 - 0.14 * c))
+        p, center + 33 * right, axes, (46 * (1 - 0.06 * c), 26 * size[1] * (1 - 0.3 * c), 34 * size[1] * (1 - 0.14 * c))
     )
     fill = 1 + 0.08 * c
-    la = _ellipsoid(p, centre - 10 * right - (base + 22) * apex, axes, np.array([24, 25, 27]) * size[2] * fill)
-    ra = _ellipsoid(p, centre + 34 * right - (base + 23) * apex, axes, np.array([24, 24, 28]) * size[3] * fill)
-    root = centre - (base - 2) * apex + 4 * right
+    la = _ellipsoid(p, center - 10 * right - (base + 22) * apex, axes, np.array([24, 25, 27]) * size[2] * fill)
+    ra = _ellipsoid(p, center + 34 * right - (base + 23) * apex, axes, np.array([24, 24, 28]) * size[3] * fill)
+    root = center - (base - 2) * apex + 4 * right
     aorta = _tube(p, (root, (-16, -16, 40), (-12, -4, 110)), 15 * size[4])  # its arch is above the image
-    outflow = centre + 30 * right - 14 * apex - 22 * down
+    outflow = center + 30 * right - 14 * apex - 22 * down
     trunk = _tube(p, (outflow, (14, -34, 40), (13, 2, 46)), 13.5 * size[4])
     branches = np.minimum(
         _tube(p, ((13, 2, 46), (-12, 20, 48), (-36, 24, 40)), 9.5 * size[4]),

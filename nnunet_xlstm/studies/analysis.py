@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyse, means_of_groups
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyze, means_of_groups
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.summary import EXTRAS, case_name, finite, mean_of_known, read_scores
@@ -52,7 +52,8 @@ class Point:
     """A variant under a condition, by one metric.
 
     Attributes:
-        runs: how many are finished. subjects: that they are scored on.
+        runs: how many are finished.
+        subjects: that they are scored on.
         repeats: seed or fold -> mean over its subjects.
         interval: bootstrap over subjects.
         difference, difference_interval: to the first variant, paired by subject; None for the first variant itself, and
@@ -83,7 +84,8 @@ class Findings:
     """All that is known so far.
 
     Attributes:
-        averages: (condition, variant) -> its file. missing: ids of runs that are not done.
+        averages: (condition, variant) -> its file.
+        missing: ids of runs that are not done.
     """
 
     study: Study
@@ -187,7 +189,7 @@ def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: 
     for metric in METRICS:
         if np.isnan(models.values[metric]).all():
             continue
-        result = analyse(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
+        result = analyze(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
         p = _p_values(result, first, others)
         for m, variant in enumerate(models.names):
             own = [row for row in rows if row.run.variant == variant]

@@ -73,7 +73,8 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     """Do what is left of the runs; a run that fails does not keep others from running.
 
     Args:
-        device: "cpu" or "cuda". jobs: runs at a time.
+        device: "cpu" or "cuda".
+        jobs: runs at a time.
 
     Returns:
         Id of a failed run -> what went wrong.

@@ -84,8 +84,9 @@ def write_job_array(
     """Write the scripts.
 
     Args:
-        name: of the jobs; letters, digits, _ and -. last: the command that runs when all have ended, also if some
-            failed. variables: of the environment, exported by the scripts.
+        name: of the jobs; letters, digits, _ and -.
+        last: the command that runs when all have ended, also if some failed.
+        variables: of the environment, exported by the scripts.
 
     Returns:
         submit.sh.

@@ -14,7 +14,9 @@ class Axis:
     """A number that runs vary.
 
     Attributes:
-        key: the setting that lists its values. letter: before the value in a run's id. unit: what is counted.
+        key: the setting that lists its values.
+        letter: before the value in a run's id.
+        unit: what is counted.
     """
 
     key: str
@@ -37,14 +39,17 @@ class Kind:
 
     Attributes:
         title: of its page.
-        takes: settings beside COMMON. needs: those of all without which none is begun.
+        takes: settings beside COMMON.
+        needs: those of all without which none is begun.
         find_sets: (Kind, Request, Study of the folder or None) -> the data sets (LabelledSet) of a study; the first of
             several is their pool.
-        axis: None where variants alone differ. seeds: unless they are said.
+        axis: None where variants alone differ.
+        seeds: unless they are said.
         scored_on: "test" subjects, the validation part of "folds", or "either": folds where they are asked for.
-        length: "iterations": all runs take as many; "epochs": the axis; "recipe": iterations where they are asked
-            for, else each trainer's own.
-        reading: how far the intervals reach, for the page. compared: `compare` adds its page.
+        length: "iterations": all runs take as many; "epochs": the axis; "recipe": iterations where they are asked for,
+            else each trainer's own.
+        reading: how far the intervals reach, for the page.
+        compared: `compare` adds its page.
         training_cases: (Study, LabelledSet, Run) -> the cases that the run sees.
         completed: Study -> the study with what this kind draws, after its own checks.
 

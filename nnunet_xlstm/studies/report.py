@@ -31,7 +31,8 @@ def write_report(found: Findings, resume: str, comparison: Path | None = None) -
     """Write results.csv, table.csv, table.md, the figure as PNG and SVG, and report.html; return that page.
 
     Args:
-        resume: the command that goes on with the study. comparison: the page of `compare`, where there is one.
+        resume: the command that goes on with the study.
+        comparison: the page of `compare`, where there is one.
     """
     out = found.study.folder
     write_csv(out / "results.csv", *run_rows(found))

@@ -38,8 +38,10 @@ class Variant:
     """One way to train.
 
     Attributes:
-        plans: None: the only ones that there are. checkpoint: what the network starts from; None: from scratch.
-        config: keys of its trainer, beside the study's. adapt: more options of `nnunet_xlstm adapt`.
+        plans: None: the only ones that there are.
+        checkpoint: what the network starts from; None: from scratch.
+        config: keys of its trainer, beside the study's.
+        adapt: more options of `nnunet_xlstm adapt`.
     """
 
     name: str
@@ -113,7 +115,8 @@ class Request:
         """Return what the command line says: texts of variants, and a file of keys.
 
         Raises:
-            ConfigError: a setting that makes no sense in itself. DatasetError: the file of keys cannot be read.
+            ConfigError: a setting that makes no sense in itself.
+            DatasetError: the file of keys cannot be read.
         """
         values = {field.name: options[field.name] for field in dataclasses.fields(cls)}
         if values["variants"] is not None:

@@ -38,7 +38,8 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
     """What is left to do of a run.
 
     Raises:
-        CommandFailed, Stopped: see `Commands`. OSError: the system has no symbolic links.
+        CommandFailed, Stopped: see `Commands`.
+        OSError: the system has no symbolic links.
     """
     if run.is_done:
         return

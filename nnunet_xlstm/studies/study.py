@@ -25,8 +25,10 @@ class LabelledSet:
     """A data set that networks are trained on or scored on.
 
     Attributes:
-        name: of the folder, or of the source in its pool. raw, preprocessed: folders.
-        subjects: of every labelled case. test_cases: sorted; no run trains on them.
+        name: of the folder, or of the source in its pool.
+        raw, preprocessed: folders.
+        subjects: of every labelled case.
+        test_cases: sorted; no run trains on them.
         folds: of its splits_final.json, where they are scored on.
         channels: of a pool's source: the channels that the pool takes, in its order.
         unscored: classes that not all variants can make; left out for all.
@@ -72,7 +74,9 @@ class Run:
     """One training. Everything of it lies in a folder of its own, so that runs never share files.
 
     Attributes:
-        trained_on: the data set's name. value: on the axis of the study. fold: of nnU-Net.
+        trained_on: the data set's name.
+        value: on the axis of the study.
+        fold: of nnU-Net.
         parts: names of what it is scored on.
     """
 
@@ -110,8 +114,11 @@ class Study:
     """Every variant is trained at every value, in every fold, with every seed.
 
     Attributes:
-        sets: one data set; or a pool, and then its sources. pooled: variants that are trained on the pool.
-        values: on the axis of the kind, ascending. folds: numbers. seeds: there are 0 to seeds - 1.
+        sets: one data set; or a pool, and then its sources.
+        pooled: variants that are trained on the pool.
+        values: on the axis of the kind, ascending.
+        folds: numbers.
+        seeds: there are 0 to seeds - 1.
         iterations, epoch: training steps of every run, and of an epoch; None: what the kind or the recipe says.
         config: keys of all trainers.
         hashes: SHA-256 of what the results rest on: checkpoints and plans.

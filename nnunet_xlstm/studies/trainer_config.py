@@ -23,7 +23,8 @@ def schedule(
     """Iterations of every run, and of an epoch; None where something else decides (`Study.length`).
 
     Args:
-        length: of the kind. asked: iterations; None takes those of the trainers' recipes.
+        length: of the kind.
+        asked: iterations; None takes those of the trainers' recipes.
 
     Raises:
         ConfigError: the recipes differ, or the iterations make no whole epochs.
@@ -58,7 +59,8 @@ def trainer_config(
     """Return the keys of one run: what its trainer reads from nnUNet_xlstm_config.
 
     Args:
-        config: of the study. length: epochs and iterations per epoch; None leaves both to the recipe.
+        config: of the study.
+        length: epochs and iterations per epoch; None leaves both to the recipe.
 
     Raises:
         ConfigError: a key that the trainer does not know, or that the study sets itself.

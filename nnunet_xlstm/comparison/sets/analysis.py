@@ -37,11 +37,13 @@ class SetsResult:
 
     Attributes:
         columns: of each set, the models (numbers) in the order of its result.
-        mean, rank: (sets, models), over the units of each set, and the rank of that mean in it. n: units.
+        mean, rank: (sets, models), over the units of each set, and the rank of that mean in it.
+        n: units.
         interval: (2, sets, models).
         overall, overall_interval: (models,), (2, models), mean over the sets; NaN for a model that a set lacks.
-        overall_rank: (models,), of that mean, where missing values count as the worst. rank_low, rank_high: (models,),
-            95 % of the ranks in the resamples. first: (models,), share of the resamples in which the model ranks first.
+        overall_rank: (models,), of that mean, where missing values count as the worst.
+        rank_low, rank_high: (models,), 95 % of the ranks in the resamples.
+        first: (models,), share of the resamples in which the model ranks first.
         mean_rank: (models,), mean of the ranks in the sets.
         difference, difference_interval: (models, models), (2, models, models), row minus column, mean over the sets of
             the paired differences in each.
@@ -113,7 +115,10 @@ def over_sets(
     """Put the results of one metric together.
 
     Args:
-        names: all models. models: those of each set, in the order of its result.
+        names: all models.
+        models: those of each set, in the order of its result.
+        results: of each set.
+        settings: of the comparison.
     """
     n_sets, n_models, metric = len(results), len(names), results[0].metric
     place = [[names.index(name) for name in own] for own in models]
@@ -165,12 +170,12 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _resampled(values: np.ndarray, of: Sequence[Hashable], settings: Settings, seed: int) -> np.ndarray:
-    """Return means of each resample, (resamples, rows); whole subjects are drawn."""
+    """Return the means of each resample, (resamples, rows); whole subjects are drawn."""
     return resampled_means(values, draw_counts(values.shape[1], settings.resamples, seed, list(of)))
 
 
 def _ranks(scores: np.ndarray, metric: str, in_all: np.ndarray) -> np.ndarray:
-    """Ranks of (resamples, models) among the models that all sets have; NaN for the others."""
+    """Rank (resamples, models) among the models that all sets have; NaN for the others."""
     better = METRICS[metric].better
     found = np.full(scores.shape, np.nan)
     found[:, in_all] = ranks(replace_missing(scores[:, in_all], better), better)

@@ -1,9 +1,10 @@
-"""Runs a comparison over several data sets: a comparison of each, then one table, figure and page of all."""
+"""Run a comparison over several data sets: a comparison of each, then one table, figure and page of all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ SETS = TableOf(TableOf(ANY_TEXT, MODELS, least=1), f"an object data set -> {MODE
 
 @dataclass(frozen=True)
 class SetsComparison:
-    """What `compare` found and wrote of several data sets."""
+    """The outcome of `compare` over several data sets."""
 
     names: list[str]
     sets: list[str]
@@ -92,7 +93,10 @@ def compare_sets(
     """Compare models on several data sets; write tables, figures and a page, and `compare`'s own for each set.
 
     Args:
-        out: folder; what is there under the same names is replaced. cost_file: see `read_costs`.
+        sets: the data sets, each with its models.
+        settings: what is compared, and how.
+        out: folder; what is there under the same names is replaced.
+        cost_file: see `read_costs`.
         inputs: further files that must not be replaced.
 
     Raises:
@@ -141,7 +145,9 @@ def _protect(sets: Sequence[ModelSet], out: Path, more: list[Path]) -> None:
     protect_inputs(written, [*files, *(one.subjects for one in sets if one.subjects), *more])
 
 
-def _jobs(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult], costs) -> Iterator[Job]:
+def _jobs(
+    names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult], costs: dict[str, np.ndarray] | None
+) -> Iterator[Job]:
     for r in results:
         mean = np.concatenate([r.mean, r.overall[None]])
         bounds = np.concatenate([r.interval, r.overall_interval[:, None]], axis=1)
@@ -150,16 +156,21 @@ def _jobs(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResul
             f"sets_{r.metric}",
             "sets",
             f"{directed(r.metric)} per data set",
-            lambda m=mean, b=bounds, r=r, o=over: scores_per_set(
-                names, sets, m, b, f"mean {directed(r.metric)}", o, tables.OVERALL
-            ),
+            partial(scores_per_set, names, sets, mean, bounds, f"mean {directed(r.metric)}", over, tables.OVERALL),
         )
         if costs is not None:
             text = f"{directed(r.metric)}, {tables.OVERALL}"
             yield from bubbles(names, r.metric, r.overall, r.overall_interval, costs, text)
 
 
-def _record(sets, names, results: Sequence[SetsResult], settings, lead: str, remarks: list[str]) -> dict[str, Any]:
+def _record(
+    sets: Sequence[ModelSet],
+    names: Sequence[str],
+    results: Sequence[SetsResult],
+    settings: Settings,
+    lead: str,
+    remarks: list[str],
+) -> dict[str, Any]:
     """Return the content of comparison.json; the numbers of each data set are in its own."""
     metrics = {}
     for r in results:
@@ -194,7 +205,15 @@ def _record(sets, names, results: Sequence[SetsResult], settings, lead: str, rem
     return strict(content)
 
 
-def _page(names, sets, results: Sequence[SetsResult], pictures, pages, lead, remarks) -> Page:
+def _page(
+    names: Sequence[str],
+    sets: Sequence[ModelSet],
+    results: Sequence[SetsResult],
+    pictures: Mapping[str, Picture],
+    pages: Sequence[Path],
+    lead: str,
+    remarks: list[str],
+) -> Page:
     short, labels = short_names(names), [one.name for one in sets]
     blocks: list[Block] = [Text(text) for text in remarks]
     paper = tables.paper_tables(short, labels, results)
@@ -207,10 +226,10 @@ def _page(names, sets, results: Sequence[SetsResult], pictures, pages, lead, rem
         if f"bubbles_{r.metric}" in pictures:
             blocks.append(pictures[f"bubbles_{r.metric}"])
     blocks += [Heading("Data sets")]
-    rows = [
+    own = [
         [one.name, ", ".join(name for name, _ in one.models), str(page)] for one, page in zip(sets, pages, strict=True)
     ]
-    blocks += [Table(["data set", "models", "its own page: tests, rankings, classes"], rows)]
+    blocks += [Table(["data set", "models", "its own page: tests, rankings, classes"], own)]
     blocks += [Heading("Models"), Table(["model", "full name"], [list(row) for row in zip(short, names, strict=True)])]
     title = f"Comparison of {len(names)} models on {len(sets)} data sets"
     return Page(title, lead, blocks, footer=f"nnunet_xlstm {__version__}")

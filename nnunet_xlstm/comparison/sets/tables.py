@@ -27,7 +27,7 @@ def paper_tables(names: Sequence[str], sets: Sequence[str], results: Sequence[Se
         overall = best(r.overall, r.metric) & all(fair)
         rows = []
         for m, name in enumerate(names):
-            cells = [(set_cell(r, s, m), bool(columns[s][m])) for s in range(len(sets))]
+            cells = [(_set_cell(r, s, m), bool(columns[s][m])) for s in range(len(sets))]
             rows.append([(name, False), *cells, (number(r.overall[m], r.metric), bool(overall[m]))])
         over = " or ".join(sorted({set_result.over for set_result in r.results}))
         caption = f"{directed(r.metric)}: mean ± SD over the {over} of each data set, and the mean over the data sets."
@@ -35,14 +35,14 @@ def paper_tables(names: Sequence[str], sets: Sequence[str], results: Sequence[Se
     return tables
 
 
-def set_cell(r: SetsResult, s: int, model: int) -> str:
+def _set_cell(r: SetsResult, s: int, model: int) -> str:
     """Return mean ± SD in one data set; a dash for a model that it lacks."""
     own = r.columns[s]
     return cell(r.results[s], own.index(model), -1) if model in own else DASH
 
 
 def set_rows(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult]) -> tuple[list, list[list[Any]]]:
-    """sets.csv: a row per metric, data set and model."""
+    """Return sets.csv: a row per metric, data set and model."""
     header = ["metric", "unit", "data set", "over", "model", "n", "mean", "ci_low", "ci_high", "rank"]
     rows = []
     for r in results:
@@ -55,7 +55,7 @@ def set_rows(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsRe
 
 
 def overall_rows(names: Sequence[str], results: Sequence[SetsResult]) -> tuple[list, list[list[Any]]]:
-    """overall.csv: a row per metric and model."""
+    """Return overall.csv: a row per metric and model."""
     header = ["metric", "unit", "model", OVERALL, "ci_low", "ci_high", "rank", "rank 2.5 %", "rank 97.5 %"]
     header += ["share of rank 1", "mean of the ranks"]
     rows = []
@@ -67,7 +67,7 @@ def overall_rows(names: Sequence[str], results: Sequence[SetsResult]) -> tuple[l
 
 
 def difference_rows(names: Sequence[str], results: Sequence[SetsResult]) -> tuple[list, list[list[Any]]]:
-    """differences.csv: a row per metric and pair of models, the first minus the second."""
+    """Return differences.csv: a row per metric and pair of models, the first minus the second."""
     header = ["metric", "unit", "model", "minus", "difference", "ci_low", "ci_high"]
     rows = []
     for r in results:
@@ -80,7 +80,7 @@ def difference_rows(names: Sequence[str], results: Sequence[SetsResult]) -> tupl
 
 
 def overall_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], list[list[str]]]:
-    """Of one metric: mean over the data sets with interval, ranks."""
+    """Return, of one metric, the mean over the data sets with its interval, and ranks, as text."""
     header = ["model", f"{title(r.metric)}, {OVERALL}", "95 % interval", "rank", "95 % of resamples", "first in"]
     header += ["mean of the ranks"]
     rows = []
@@ -95,7 +95,7 @@ def overall_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], list[
 
 
 def difference_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], list[list[str]]]:
-    """Of one metric: every pair."""
+    """Return, of one metric, the difference of every pair as text."""
     rows = []
     for _, _, one, other, difference, *bounds in difference_rows(names, [r])[1]:
         rows.append([one, other, number(difference, r.metric), " to ".join(number(v, r.metric) for v in bounds)])
@@ -103,13 +103,13 @@ def difference_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], li
 
 
 def conclusion(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult]) -> str:
-    """Which model is best over the sets by the first metric, how surely, and in how many sets by itself."""
+    """Say which model is best over the sets by the first metric, how surely, and in how many sets by itself."""
     r = results[0]
     start = f"{_count(len(names), 'model')} on {_count(len(sets), 'data set')}."
-    leaders = np.flatnonzero(r.overall_rank == 1)
+    leaders = np.flatnonzero(r.overall_rank == 1).tolist()
     if len(leaders) > 1:
         return f"{start} {listed([names[m] for m in leaders])} share the first rank by the mean {r.metric}."
-    m = int(leaders[0])
+    m = leaders[0]
     wins = int((r.rank[:, m] == 1).sum())
     return (
         f"{start} By the {OVERALL}, {names[m]} ranks first by {r.metric} "
@@ -121,7 +121,7 @@ def conclusion(names: Sequence[str], sets: Sequence[str], results: Sequence[Sets
 def notes(
     names: Sequence[str], common: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult], settings: Settings
 ) -> list[str]:
-    """What is resampled, how ranks are made, and what is missing."""
+    """List what is resampled, how ranks are made, and what is missing."""
     over = " or ".join(sorted({one.over for one in results[0].results}))
     found = [
         f"Intervals: {settings.resamples} bootstrap resamples of the {over} within each data set; each set counts the "

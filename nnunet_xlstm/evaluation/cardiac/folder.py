@@ -35,7 +35,7 @@ class Subject:
 
 
 def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = PHASE_SUFFIXES) -> list[Subject]:
-    """Return subjects of a folder whose files are NAME_ED and NAME_ES.
+    """Find the subjects of a folder whose files are NAME_ED and NAME_ES.
 
     Raises:
         DatasetError: a file has neither suffix, or has no partner.
@@ -61,13 +61,14 @@ def pairs_by_suffix(folder: Path, suffixes: tuple[str, str] = PHASE_SUFFIXES) ->
 
 
 def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
-    """Return subjects by a CSV with the columns subject, ed, es: file or case names in the folder.
+    """Read subjects from a CSV with the columns subject, ed, es: file or case names in the folder.
 
     Raises:
         DatasetError: the table is wrong, or names what is not there.
     """
     cases = find_cases(folder)
-    subjects, used = [], {}
+    subjects: list[Subject] = []
+    used: dict[Path, int] = {}
     for line, row in _rows(table, ("subject", "ed", "es")):
         paths = []
         for entry in (row["ed"], row["es"]):
@@ -86,7 +87,7 @@ def pairs_by_table(table: Path, folder: Path) -> list[Subject]:
 
 
 def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
-    """Return subject -> body surface area in m2, from a CSV with the columns subject, bsa.
+    """Read subject -> body surface area in m2 from a CSV with the columns subject, bsa.
 
     Raises:
         DatasetError: the table is wrong, has no value for a subject, or one that cannot be m2.
@@ -108,7 +109,7 @@ def read_bsa(table: Path, subjects: Sequence[Subject]) -> dict[str, float]:
 
 
 def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line, column -> text) of a CSV that has at least these columns, in any order; one line per subject."""
+    """Read (line, column -> text) of a CSV that has at least these columns, in any order; one line per subject."""
     header, read = read_csv(table)
     names = {name.strip().lower(): name for name in reversed(header)}
     if missing := [column for column in columns if column not in names]:
@@ -129,9 +130,11 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]
 
 
 def references_of(subjects: Sequence[Subject], folder: Path, complete: bool) -> list[Subject]:
-    """Return the same subjects in the folder of references, by case name.
+    """Find the same subjects in the folder of references, by case name.
 
     Args:
+        subjects: with the label maps that are measured.
+        folder: of the references.
         complete: whether a reference without a subject is an error too.
 
     Raises:
@@ -157,8 +160,7 @@ def measure_subjects(
     density: float = DENSITY_G_PER_ML,
     bsa: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return all subjects' measures, and with references the differences and their agreement: the content of the JSON
-    file.
+    """Measure all subjects, with references also the differences and their agreement; return the JSON file's content.
 
     Raises:
         DatasetError: a density out of range, a file that cannot be measured, or a reference on another grid.
@@ -180,9 +182,10 @@ def measure_subjects(
             row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
         return row
 
-    items = list(zip(subjects, references or [None] * len(subjects), strict=True))
-    found = for_each(lambda item: row_of(*item), items, desc="cardiac", unit="subject", caught=(DatasetError,))
-    found = {subject.name: row for (subject, _), row in found}
+    partners: Sequence[Subject | None] = references or [None] * len(subjects)
+    items = list(zip(subjects, partners, strict=True))
+    results = for_each(lambda item: row_of(*item), items, desc="cardiac", unit="subject", caught=(DatasetError,))
+    found = {subject.name: row for (subject, _), row in results}
     rows = list(found.values())
     if failed := {name: row for name, row in found.items() if isinstance(row, str)}:
         raise DatasetError(failed_text(failed, len(subjects), "measured", "subjects"))
@@ -217,7 +220,13 @@ def _known(values: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _measure(subject: Subject, structures, known, density, area) -> tuple[dict[str, float], list[str]]:
+def _measure(
+    subject: Subject,
+    structures: Mapping[str, Sequence[int]],
+    known: frozenset[int] | None,
+    density: float,
+    area: float | None,
+) -> tuple[dict[str, float], list[str]]:
     ed, es = (measure_phase(path, structures, known) for path in (subject.ed, subject.es))
     return measure(ed, es, density, area), flags(ed, es)
 
@@ -230,7 +239,7 @@ def _check_grid(reference: Path, prediction: Path) -> None:
 
 
 def csv_rows(content: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[list[str], list[list[Any]]]:
-    """Header and one row per subject. `columns`: quantity -> the unit as it stands in the column's name."""
+    """Return header and one row per subject. `columns`: quantity -> the unit as it stands in the column's name."""
     parts = {"measures": "", "reference": "_ref", "difference": "_diff"}
     subjects = content["subjects"]
     parts = {part: end for part, end in parts.items() if part in subjects[0]}

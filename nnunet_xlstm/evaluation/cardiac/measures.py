@@ -47,7 +47,7 @@ class Quantity:
 
 def quantities(structures: Mapping[str, Sequence[int]], density: float, indexed: bool) -> dict[str, Quantity]:
     """Return name -> what it is, for the structures at hand; `indexed` adds those per body surface area."""
-    found = {}
+    found: dict[str, Quantity] = {}
     for side in (s for s in ("LV", "RV") if s in structures):
         found |= {
             f"{side}EDV": Quantity("mL", "mL", f"volume of the {WHAT[side]} at ED"),
@@ -67,9 +67,10 @@ def quantities(structures: Mapping[str, Sequence[int]], density: float, indexed:
 
 
 def find_structures(classes: Labels | None, chosen: Mapping[str, str | None]) -> dict[str, tuple[int, ...]]:
-    """LV, RV, MYO -> label ids, by name from dataset.json or as chosen; what is in neither is left out.
+    """Find LV, RV, MYO -> label ids, by name from dataset.json or as chosen; what is in neither is left out.
 
     Args:
+        classes: of the data set; None without a dataset.json.
         chosen: structure -> an id, several ("2,3") or a name in dataset.json; None to go by the usual names.
 
     Raises:
@@ -102,7 +103,7 @@ def find_structures(classes: Labels | None, chosen: Mapping[str, str | None]) ->
     return found
 
 
-def _chosen(structure: str, wish: str, classes: Labels | None, named: Mapping[str, tuple[int, ...]]):
+def _chosen(structure: str, wish: str, classes: Labels | None, named: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     if re.fullmatch(r"\d+(,\d+)*", wish):
         ids = tuple(int(part) for part in wish.split(","))
         unknown = sorted(set(ids) - classes.known) if classes else []
@@ -132,11 +133,13 @@ class Phase:
 
 
 def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: frozenset[int] | None) -> Phase:
-    """Volumes in one label map.
+    """Measure the volumes in one label map.
 
     Slices are taken along the axis with the largest spacing, the last one (z) of equals.
 
     Args:
+        path: of the label map, 3D.
+        structures: structure -> its label ids.
         known: the ids that the map may hold; None to accept all.
 
     Raises:
@@ -147,8 +150,7 @@ def measure_phase(path: Path, structures: Mapping[str, Sequence[int]], known: fr
         raise DatasetError(f"{path}: {image.GetDimension()} dimensions; volumes need a label map in 3D")
     labels = sitk.GetArrayViewFromImage(image)
     present = np.unique(labels)
-    unknown = [] if known is None else sorted(set(present.tolist()) - known)
-    if unknown:
+    if known is not None and (unknown := sorted(set(present.tolist()) - known)):
         raise DatasetError(
             f"{path}: it holds the label {unknown[0]}, which dataset.json does not have ({sorted(known)}); "
             "correct the label map, or give the dataset.json that belongs to it"
@@ -169,9 +171,12 @@ def measure(ed: Phase, es: Phase, density: float = DENSITY_G_PER_ML, bsa: float 
     """Return name (see `quantities`) -> value; NaN where a structure is missing.
 
     Args:
-        density: g/mL. bsa: body surface area in m2; None for no indexed values.
+        ed: volumes at end diastole.
+        es: volumes at end systole.
+        density: g/mL.
+        bsa: body surface area in m2; None for no indexed values.
     """
-    values = {}
+    values: dict[str, float] = {}
     for side in (s for s in ("LV", "RV") if s in ed.volumes):
         edv, esv = ed.volumes[side], es.volumes[side]
         values |= {f"{side}EDV": edv, f"{side}ESV": esv, f"{side}SV": edv - esv, f"{side}EF": 100 * (edv - esv) / edv}
@@ -183,7 +188,7 @@ def measure(ed: Phase, es: Phase, density: float = DENSITY_G_PER_ML, bsa: float 
 
 
 def flags(ed: Phase, es: Phase) -> list[str]:
-    """What makes the numbers doubtful, the worst first."""
+    """List what makes the numbers doubtful, the worst first."""
     phases = dict(zip(PHASES, (ed, es), strict=True))
     found = [f"{s} missing at {name}" for name, p in phases.items() for s, v in p.volumes.items() if math.isnan(v)]
     found += [

@@ -40,7 +40,8 @@ def resolve_network(name: Any, where: str, allowed: Sequence[str] = ()) -> type[
     dynamic_network_architectures, as nnU-Net does.
 
     Args:
-        where: the file, for messages. allowed: packages that the user trusts beside ours and nnU-Net's.
+        where: the file, for messages.
+        allowed: packages that the user trusts beside ours and nnU-Net's.
 
     Raises:
         CheckpointError: not a name, not a network, or of a package that is not allowed.

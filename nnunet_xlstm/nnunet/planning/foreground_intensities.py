@@ -27,7 +27,8 @@ def leave_out_ignored(fingerprint: dict, files: Mapping[str, Mapping], dataset_j
     set: air under `ignore` moves a mean of 73 HU to -902. Other channels are normalized image by image; theirs stay.
 
     Args:
-        files: of each case, `images` and `label`. dataset_json: with `labels` and `channel_names`.
+        files: of each case, `images` and `label`.
+        dataset_json: with `labels` and `channel_names`.
 
     Raises:
         DatasetError: an image or label map is not whole.

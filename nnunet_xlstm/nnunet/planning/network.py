@@ -27,7 +27,8 @@ def checked_architecture(architecture: Any, where: str, allowed: Sequence[str] =
     """Return a plan's `architecture` after every name in it was resolved to a class that files may name.
 
     Args:
-        where: the file, for messages. allowed: packages that the user trusts beside ours and nnU-Net's.
+        where: the file, for messages.
+        allowed: packages that the user trusts beside ours and nnU-Net's.
 
     Raises:
         CheckpointError: its form is wrong, or a name is not allowed.
@@ -52,7 +53,8 @@ def build_network(
     """Build a network on the CPU, freshly initialised as nnU-Net does it.
 
     Args:
-        architecture: as in plans. channels, classes: of the image and of the output; plans do not hold them.
+        architecture: as in plans.
+        channels, classes: of the image and of the output; plans do not hold them.
         where, allowed: as in `checked_architecture`.
 
     Raises:
@@ -140,8 +142,8 @@ def planned_network(
     """Return the network of a plans file of nnU-Net, of any class that files may name.
 
     Args:
-        channels, classes: of the image and of the output; plans do not hold them. allowed: further packages whose
-            classes may be imported.
+        channels, classes: of the image and of the output; plans do not hold them.
+        allowed: further packages whose classes may be imported.
 
     Raises:
         CheckpointError: not a plans file, no such configuration, or a network that may not be imported.

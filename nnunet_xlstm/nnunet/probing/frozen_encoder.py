@@ -33,9 +33,11 @@ class Pretrained:
     """What a checkpoint of pre-training says about its encoder.
 
     Attributes:
-        path: of the file. plans, configuration: of the training, for preprocessing. architecture: as in plans; every
-            class in it may be imported.
-        channel_names: of its images, in order. weights: of the encoder alone.
+        path: of the file.
+        plans, configuration: of the training, for preprocessing.
+        architecture: as in plans; every class in it may be imported.
+        channel_names: of its images, in order.
+        weights: of the encoder alone.
         origin: file, hash, stage, data set, trainer and epochs; lineage: those of the stages before.
     """
 
@@ -58,8 +60,8 @@ class Pretrained:
             allowed: packages whose network classes the file may name, beside ours and nnU-Net's.
 
         Raises:
-            CheckpointError: as `pretraining.read`, a file without an encoder, one that names what may not be
-                imported, or a wrong spacing.
+            CheckpointError: as `pretraining.read`, a file without an encoder, one that names what may not be imported,
+                or a wrong spacing.
         """
         content = checkpoints.read(path)
         own = content[checkpoints.KEY]
@@ -134,7 +136,8 @@ class CaseFeatures:
     """What an encoder says of one image.
 
     Attributes:
-        points: (N, C) hypercolumns of the chosen stages. pooled: (C_s,) mean of each stage's map.
+        points: (N, C) hypercolumns of the chosen stages.
+        pooled: (C_s,) mean of each stage's map.
         tokens: (n, C_last) of the last stage's map, chosen at random.
     """
 

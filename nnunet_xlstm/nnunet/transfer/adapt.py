@@ -36,8 +36,11 @@ class Options:
     """How to transfer.
 
     Attributes:
-        scope: of SCOPES. channels: target channel -> source channels; None by names. force: accept other kernels,
-        strides and arguments of the network. min_loaded: share of the wanted parameters that must arrive.
+        scope: of SCOPES.
+        channels: target channel -> source channels; None by names.
+        force: accept other kernels,
+        strides and arguments of the network.
+        min_loaded: share of the wanted parameters that must arrive.
         seed: of what starts anew.
     """
 

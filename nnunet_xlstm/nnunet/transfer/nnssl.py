@@ -61,7 +61,8 @@ def nnssl_architecture(
     Args:
         names: `architecture_plans` of the checkpoint: `arch_class_name`, `arch_kwargs` (or None) and
             `arch_kwargs_requiring_import` (or None).
-        weights: by the names of the network. patch_size: of the pre-training, in voxels.
+        weights: by the names of the network.
+        patch_size: of the pre-training, in voxels.
 
     Raises:
         CheckpointError: an unknown name without arguments, or weights that are not of this network.

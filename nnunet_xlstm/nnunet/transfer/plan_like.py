@@ -78,7 +78,7 @@ class LikePlanner(ExperimentPlanner):
         row["patch_size"] = self._patch(shape)
         row["architecture"] = self._architecture(row["patch_size"])
         row["batch_size"] = self._batch(row["patch_size"], shape)
-        self._normalise_alike(plans, row, there)
+        self._normalize_alike(plans, row, there)
         if self.mode == "no_resample":
             row |= {f"resampling_fn_{kind}": no_resampling_hack.__name__ for kind in ("data", "seg", "probabilities")}
             row |= {f"resampling_fn_{kind}_kwargs": {} for kind in ("data", "seg", "probabilities")}
@@ -123,7 +123,7 @@ class LikePlanner(ExperimentPlanner):
         most = round(SHARE_OF_DATASET * n * math.prod(shape) / math.prod(patch))
         return max(LEAST_BATCH, min(voxels // math.prod(patch), most))
 
-    def _normalise_alike(self, plans: dict[str, Any], row: dict[str, Any], there: dict[str, Any]) -> None:
+    def _normalize_alike(self, plans: dict[str, Any], row: dict[str, Any], there: dict[str, Any]) -> None:
         names = DatasetFile(self.file.parent / "dataset.json", self.dataset_json).channels()
         schemes = there["normalization_schemes"]
         known = self.source.channel_names or [f"channel {i}" for i in range(len(schemes))]
@@ -154,7 +154,8 @@ def plan_like(
     """Write the plans into nnUNet_preprocessed; returns them, and remarks.
 
     Args:
-        mode: of choices.SPACING_MODES. spacing: in mm, in the order of plans (thick slices first), for "fixed".
+        mode: of choices.SPACING_MODES.
+        spacing: in mm, in the order of plans (thick slices first), for "fixed".
         plans_name: of the new file; of older plans only those that were made here are replaced.
 
     Raises:

@@ -32,10 +32,13 @@ class Source:
     Attributes:
         kind: "pre-training", "nnU-Net", "nnssl" or "state dict".
         weights: tensors by the names of the network.
-        plans: of the training, where the file has them. row: their configuration, resolved.
-        architecture: as in plans; every class in it may be imported. channel_names: of its images, in order; None if
-            unknown. recommended_patch: for a later training, where the file names one.
-        origin: file, hash and what else the file says of itself. lineage: of the stages before.
+        plans: of the training, where the file has them.
+        row: their configuration, resolved.
+        architecture: as in plans; every class in it may be imported.
+        channel_names: of its images, in order; None if unknown.
+        recommended_patch: for a later training, where the file names one.
+        origin: file, hash and what else the file says of itself.
+        lineage: of the stages before.
         notes: what the user should know.
     """
 

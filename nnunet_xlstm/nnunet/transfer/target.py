@@ -26,7 +26,8 @@ class Target:
 
     Attributes:
         row: the configuration, resolved; every class that its architecture names may be imported.
-        classes: outputs of the network. path: of the plans.
+        classes: outputs of the network.
+        path: of the plans.
     """
 
     path: Path
@@ -42,7 +43,8 @@ class Target:
         """Read plans and dataset.json from nnUNet_preprocessed.
 
         Args:
-            dataset: id or name. allowed: packages whose network classes the plans may name, beside ours and nnU-Net's.
+            dataset: id or name.
+            allowed: packages whose network classes the plans may name, beside ours and nnU-Net's.
 
         Raises:
             CheckpointError: plans or configuration are not there (says which are), or cannot be used.
@@ -107,10 +109,12 @@ def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
     """Return the data set's folder in nnUNet_preprocessed.
 
     Args:
-        needs: a file in it. made_by: the command that makes this file.
+        needs: a file in it.
+        made_by: the command that makes this file.
 
     Raises:
-        ConfigError: nnUNet_preprocessed is not set. DatasetError: data set or file are not there.
+        ConfigError: nnUNet_preprocessed is not set.
+        DatasetError: data set or file are not there.
     """
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
