@@ -22,11 +22,11 @@ from nnunet_xlstm.io.write import WriteError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LAST_LINES = 15
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: between fork and exec it is too late
+libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: between fork and exec it is too late
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +50,8 @@ class Commands:
         """Run to the end; every line of output is added to logs/STAGE.log.
 
         Args:
+            stage: what the log is called.
+            command: program and arguments.
             on_line: called with each line.
 
         Raises:
@@ -83,7 +85,7 @@ class Commands:
                     os.sched_setaffinity(process.pid, self.cores)  # its threads start later and inherit it
                 if self._stopped:  # in between
                     process.terminate()
-                for line in process.stdout:
+                for line in process.stdout or ():  # a pipe, as asked for
                     _append(file, line, log)
                     last.append(line.rstrip())
                     if on_line is not None:

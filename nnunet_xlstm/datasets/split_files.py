@@ -60,7 +60,8 @@ def split_dataset(
         if request.folds is not None:
             folds = make_folds(subjects, sources, request.folds, request.seed)
         else:
-            folds = [fold_without(subjects, held_out(subjects, sources, request.holdout, request.seed))]
+            share = request.holdout or 0.0
+            folds = [fold_without(subjects, held_out(subjects, sources, share, request.seed))]
         contents = dict.fromkeys(files, folds)
         rows = _fold_rows(folds, subjects, sources)
     if not request.overwrite:

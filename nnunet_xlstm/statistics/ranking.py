@@ -19,10 +19,11 @@ TIE = 1e-12  # relative; sums in another order differ by less
 
 
 def ranks(scores: np.ndarray, better: str) -> np.ndarray:
-    """Ranks along the last axis, ties take the smaller; a NaN has no rank: NaN, and does not count.
+    """Rank along the last axis, ties take the smaller; a NaN has no rank: NaN, and does not count.
 
     Args:
-        scores: (..., models). better: "high" or "low".
+        scores: (..., models).
+        better: "high" or "low".
 
     Raises:
         ValueError: unknown `better`.
@@ -38,7 +39,7 @@ def ranks(scores: np.ndarray, better: str) -> np.ndarray:
 
 
 def replace_missing(values: np.ndarray, better: str, worst: float | None = None) -> np.ndarray:
-    """NaN becomes `worst`; without one, minus or plus infinity."""
+    """Return values with `worst` for NaN; without one, minus or plus infinity."""
     if worst is None:
         worst = -np.inf if better == "high" else np.inf
     return np.where(np.isnan(values), worst, values)
@@ -67,6 +68,7 @@ def test_then_rank(p: np.ndarray, alpha: float) -> np.ndarray:
 
     Args:
         p: (models, models), corrected; entry (i, j) for "i better than j".
+        alpha: what is significant.
     """
     wins = (np.asarray(p) < alpha) & ~np.eye(len(p), dtype=bool)
     return ranks(wins.sum(1), "high")
@@ -99,7 +101,11 @@ def bootstrap_ranks(
 
     Args:
         values: (models, units). A NaN is left out; a model without a value in a resample is last there.
+        better: "high" or "low".
         statistic: "mean" or "median" for aggregate-then-rank, "mean rank" for rank-then-aggregate.
+        clusters: (units,) the subject of each unit; default: each unit is its own.
+        resamples: their number.
+        seed: of what is drawn.
 
     Raises:
         ValueError: unknown statistic, or clusters that do not fit.
@@ -122,9 +128,7 @@ def bootstrap_ranks(
 
 
 def _resampled_medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return median of every resample, (resamples, models): sort each model once, then find where half of the weight
-    lies.
-    """
+    """Return the median of every resample, (resamples, models): sort once, then find where half of the weight lies."""
     medians = np.full((len(counts), len(values)), np.nan)
     for model, row in enumerate(values):
         order = np.argsort(row, kind="stable")[: int((~np.isnan(row)).sum())]  # NaN sorts last
