@@ -73,7 +73,7 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
 
 
 def _check_same(stored: Study, wanted: Study) -> None:
-    """A study goes on with the settings that it was begun with; variants, values, folds and seeds may be added.
+    """Check that a study goes on with its settings; variants, values, folds and seeds may be added.
 
     Raises:
         ConfigError: names the first difference.
@@ -148,7 +148,7 @@ def _is_plans(content: Any) -> bool:
 
 
 def _hashes(study: Study) -> dict[str, str]:
-    """Of every checkpoint, and of the plans of every data set that is trained on."""
+    """Return SHA-256 of every checkpoint, and of the plans of every data set that is trained on."""
     hashes: dict[str, str] = {}
     for variant in study.variants:
         files = {}
@@ -165,14 +165,14 @@ def _hashes(study: Study) -> dict[str, str]:
 
 
 def _check_names(study: Study) -> None:
-    """Runs, and the parts that they are scored on, become folders."""
+    """Check that no two runs have one name, also where case does not count: they become folders."""
     runs = [run.id.casefold() for run in study.runs()]
     if twice := sorted({name for name in runs if runs.count(name) > 1}):
         raise ConfigError(f"two runs would be called {twice[0]}; rename a variant")
 
 
 def _check_preprocessed(study: Study, variant: Variant, data: LabelledSet, cases: set[str]) -> None:
-    """The plans have the configuration, and every case that will be read is there."""
+    """Check that the plans have the configuration, and that every case that will be read is there."""
     configurations = read_json(data.preprocessed / f"{variant.plans}.json").get("configurations", {})
     row = configurations.get(study.configuration)
     if row is None:

@@ -219,7 +219,7 @@ class Study:
         return [{"train": cases, "val": cases[:1]}], 0
 
     def length(self, run: Run) -> tuple[int, int] | None:
-        """Epochs and iterations per epoch; None: those of the trainer's recipe."""
+        """Return epochs and iterations per epoch; None: those of the trainer's recipe."""
         if self.epoch is None:
             return None
         if self.kind.length == "epochs":
@@ -264,7 +264,7 @@ def read_study(folder: Path, kind: Kind) -> Study | None:
 
 
 def _check_content(study: Study) -> None:
-    """Names become folders, and numbers are counted with."""
+    """Check names, which become folders, and numbers, which are counted with."""
     for data in study.sets:
         if not NAME.fullmatch(data.name):
             raise ConfigError(f"data set '{data.name}'")
