@@ -233,7 +233,7 @@ def per_fold(folds_a: list[dict], folds_b: list[dict]) -> list[float]:
     return [f["dice"] - b_of[f["fold"]] for f in folds_a if f["fold"] in b_of]
 
 
-def summarise(bench: CrossValidation, datasets: list[int], variants: list[str]) -> dict:
+def summarize(bench: CrossValidation, datasets: list[int], variants: list[str]) -> dict:
     """Per data set and variant: mean and SD over folds, and xlstm minus the variant."""
     table = {}
     for dataset in datasets:
@@ -286,7 +286,7 @@ def main() -> None:
     jobs = [(dataset, fold, variant) for dataset in args.datasets for fold in args.folds for variant in args.variants]
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(train, jobs))
-    result = {"table": summarise(bench, args.datasets, args.variants)}
+    result = {"table": summarize(bench, args.datasets, args.variants)}
     for dataset in args.datasets:
         if all(len(bench.scores(dataset, variant)) == len(FOLDS) for variant in args.variants):
             result.setdefault("after_training", {})[DATASETS[dataset]["name"]] = bench.after_training(

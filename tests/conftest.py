@@ -52,8 +52,8 @@ def write_ellipsoids(folder: Path, n: int = 6, shape: tuple[int, int, int] = (20
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     for i in range(n):
-        centre = np.array(shape) / 2 + rng.uniform(-2, 2, 3)
-        distance = sum(((g - c) / r) ** 2 for g, c, r in zip(np.indices(shape), centre, (7, 8, 9), strict=True))
+        center = np.array(shape) / 2 + rng.uniform(-2, 2, 3)
+        distance = sum(((g - c) / r) ** 2 for g, c, r in zip(np.indices(shape), center, (7, 8, 9), strict=True))
         label = (distance < 1).astype(np.uint8) + (distance < 0.4)
         image = label + rng.normal(0, 0.3, shape)
         for array, path in (

@@ -57,6 +57,8 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
     """Find the cases of a data set below `root`. A training case has a label.
 
     Args:
+        entry: with a layout.
+        root: folder that the official download unpacks to.
         test: also the test cases: those of the entry's `test_image`, else the images without a label.
 
     Raises:
@@ -66,7 +68,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         raise DatasetError(f"-i {root}: no such folder")
     top = absolute(root)
     files = sorted(relative for path in files_below(top) if "__MACOSX" not in (relative := _below(path, top)))
-    patterns = entry.layout
+    patterns = entry.patterns
     left_out: Reasons = []
     labels = _match(files, patterns["label"], top, left_out)
     images = {name: _match(files, pattern, top, left_out) for name, pattern in _by_channel(entry, "image").items()}
@@ -84,7 +86,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
 
 def _by_channel(entry: DataSet, key: str) -> dict[str, str]:
     """Return the patterns of the images, in the order of the channels."""
-    return {channel["name"]: entry.layout[key][channel["name"]] for channel in entry.channels}
+    return {channel["name"]: entry.patterns[key][channel["name"]] for channel in entry.channels}
 
 
 def _test_cases(
@@ -97,8 +99,8 @@ def _test_cases(
     left_out: Reasons,
 ) -> tuple[NativeCase, ...]:
     """Return the images of `test_image`, else those without a label; none of them is a training image again."""
-    answers = _match(files, entry.layout["test_label"], top, left_out) if "test_label" in entry.layout else {}
-    if "test_image" not in entry.layout:
+    answers = _match(files, entry.patterns["test_label"], top, left_out) if "test_label" in entry.patterns else {}
+    if "test_image" not in entry.patterns:
         return _join({key for found in images.values() for key in found} - labels.keys(), images, answers, left_out)
     hidden = {name: _match(files, p, top, left_out) for name, p in _by_channel(entry, "test_image").items()}
     used = {path for case in train for path in (*case.images, *case.labels.values())}

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, default, text in (
         ("--cases", None, "use at most N cases (training cases with --probe), drawn over subjects"),
         ("--voxels", 20_000, "that fit the probe, as many of each class (%(default)s)"),
-        ("--neighbours", 5, "for --knn (%(default)s)"),
+        ("--neighbors", 5, "for --knn (%(default)s)"),
         ("--slices", 5, "for --pca (%(default)s)"),
     ):
         parser.add_argument(option, type=int, action=at_least(1), default=default, metavar="N", help=text)

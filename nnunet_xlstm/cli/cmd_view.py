@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--focus", choices=FOCUSES, help=text)
     parser.add_argument("--channel", type=int, default=0, metavar="N", help="image channel shown (%(default)s)")
     text = "HU; default for CT: 50 700"
-    parser.add_argument("--ct-window", type=float, nargs=2, metavar=("CENTRE", "WIDTH"), help=text)
+    parser.add_argument("--ct-window", type=float, nargs=2, metavar=("CENTER", "WIDTH"), help=text)
     parser.add_argument("--plane", choices=PLANES, default=PLANES[0], help="of _sheet.png of several models")
     parser.add_argument("--mesh", action="store_true", help="surfaces of the reference and of each model, 3D alone")
     parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="only these")

@@ -142,7 +142,7 @@ def choose_metrics(models: ModelScores, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
-def analyse(
+def analyze(
     models: ModelScores, metric: str, settings: Settings, subjects: Sequence[str] | None = None
 ) -> MetricResult:
     """Compare the models by one metric.

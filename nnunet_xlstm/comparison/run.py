@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyse, choose_metrics
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyze, choose_metrics
 from nnunet_xlstm.comparison.inputs import ModelScores, read_costs, read_models
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
@@ -78,7 +78,7 @@ def compare(
     subjects = read_case_table(subjects_file, "subject", models.cases) if subjects_file else None
     modality = read_case_table(modality_file, "modality", models.cases) if modality_file else None
     costs = read_costs(cost_file, models.names) if cost_file else None
-    results = [analyse(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
+    results = [analyze(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
 
     columns = {"subject": subjects, "modality": modality}
     known = {key: column for key, column in columns.items() if column is not None}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from nnunet_xlstm.config.keys import interval, key, share
 
 # Names of `augmentation` -> the keys of AugmentationKeys that it sets; what it leaves out is nnU-Net's.
-_OFF = {
+_OFF: dict[str, Any] = {
     f"{change}_probability": 0.0
     for change in ("rotation", "scaling", "elastic", "mirroring", "noise", "blur", "brightness", "contrast", "shift")
 } | {"low_resolution_probability": 0.0, "gamma_probability": 0.0, "inverted_gamma_probability": 0.0}
@@ -26,13 +27,20 @@ AUGMENTATIONS: dict[str, dict[str, float | list[float]]] = {
     "none": _OFF,
 }
 # nnU-Net has no value of its own for these
-_OWN_RANGES = {"elastic_sigma": [0.1, 0.2], "elastic_magnitude": [0.0, 0.05], "shift_sd": 0.1}
+_OWN_RANGES: dict[str, float | list[float]] = {
+    "elastic_sigma": [0.1, 0.2],
+    "elastic_magnitude": [0.0, 0.05],
+    "shift_sd": 0.1,
+}
 
 
 @dataclass(frozen=True)
 class AugmentationKeys:
-    """Random changes of training patches. `null` keeps what `augmentation` says, and where it is silent, nnU-Net's own
-    value (in brackets). Probabilities are per patch; a range is [least, greatest], drawn uniformly."""
+    """Random changes of training patches.
+
+    `null` keeps what `augmentation` says, and where it is silent, nnU-Net's own value (in brackets). Probabilities are
+    per patch; a range is [least, greatest], drawn uniformly.
+    """
 
     augmentation: str = key(
         "nnunet",
@@ -80,10 +88,12 @@ class AugmentationKeys:
 
 
 def augmentation_values(config: AugmentationKeys) -> dict[str, float | list[float] | None]:
-    """Return every key of AugmentationKeys but `augmentation`, as the config sets it: its own value, else the value of
-    its named augmentation, else None, which is nnU-Net's."""
+    """Return every key of AugmentationKeys but `augmentation`, as the config sets it.
+
+    That is its own value, else the value of its named augmentation, else None, which is nnU-Net's.
+    """
     named = AUGMENTATIONS[config.augmentation]
-    values = {}
+    values: dict[str, float | list[float] | None] = {}
     for name in (f.name for f in dataclasses.fields(AugmentationKeys) if f.name != "augmentation"):
         own = getattr(config, name)
         values[name] = named.get(name, _OWN_RANGES.get(name)) if own is None else own

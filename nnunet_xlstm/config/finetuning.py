@@ -6,6 +6,7 @@ Sources: 3D-Heart_Seg and 3D-SegSync (what is frozen, Adam's rates), nnssl (SGD 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nnunet_xlstm.config import PoolConfig, SegmentationConfig, key
 
@@ -39,13 +40,13 @@ class PoolFinetuneConfig(FinetuneConfig, PoolConfig):
 
 
 # nnssl's schedule
-_RUN = {"num_epochs": 150, "lr_schedule": "warmup_poly", "warmup_fraction": 0.1, "initial_lr": 1e-3}
+_RUN: dict[str, Any] = {"num_epochs": 150, "lr_schedule": "warmup_poly", "warmup_fraction": 0.1, "initial_lr": 1e-3}
 
 FULL = FinetuneConfig(**_RUN)
 STAGED = FinetuneConfig(**_RUN, decoder_epochs=25)
 
 # The papers': Adam at one rate, no weight decay, 1000 epochs; each with the augmentation that it names.
-_PAPER = {"num_epochs": 1000, "optimizer": "adam", "weight_decay": 0.0, "lr_schedule": "constant"}
+_PAPER: dict[str, Any] = {"num_epochs": 1000, "optimizer": "adam", "weight_decay": 0.0, "lr_schedule": "constant"}
 
 # 3D-Heart_Seg, stage 3: "encoder and bottom layers frozen"; it gives neither patch nor batch
 HEARTSEG = FinetuneConfig(**_PAPER, initial_lr=1e-4, trainable="decoder", augmentation="heartseg")

@@ -7,6 +7,7 @@ contradict each other or are silent, docs/explanation/pretraining.md says what w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nnunet_xlstm.config import OptimizerKeys, SafetyKeys, ScheduleKeys, key
 
@@ -136,7 +137,7 @@ class PretrainingConfig(
 
 # ---- presets: method.md B2 of the papers, and ours for small batches
 
-_RUN = {"num_val_iterations_per_epoch": 5, "save_every": 5, "oversample_foreground_percent": 0.75}
+_RUN: dict[str, Any] = {"num_val_iterations_per_epoch": 5, "save_every": 5, "oversample_foreground_percent": 0.75}
 
 HEARTSEG = PretrainingConfig(
     **_RUN,
@@ -171,7 +172,7 @@ SEGSYNC = PretrainingConfig(
 # one reading of SegSync_Bottom: the pre-training sees features of the bottleneck alone
 SEGSYNC_R1 = replace(SEGSYNC, feature_stages="bottleneck")
 
-_MODERN = {
+_MODERN: dict[str, Any] = {
     **_RUN,
     "num_epochs": 300,
     "optimizer": "adamw",

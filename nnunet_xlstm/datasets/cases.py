@@ -12,7 +12,7 @@ from nnunet_xlstm.datasets.dataset_json import CaseFiles, DatasetFile
 from nnunet_xlstm.errors import DatasetError
 
 APPLE_DOUBLE = "._"  # macOS leaves such a file beside each one that it copies to another file system
-COLOURS = (".png", ".bmp", ".tif")  # nnU-Net's NaturalImage2DIO takes the colours of one file as channels
+COLORS = (".png", ".bmp", ".tif")  # nnU-Net's NaturalImage2DIO takes the colours of one file as channels
 CHANNEL = r"(.+)_(\d{4})"
 
 
@@ -82,6 +82,8 @@ def case_files(folder: Path, images: Images, ending: str) -> dict[str, CaseFiles
 
     Args:
         folder: of the labels.
+        images: of these cases.
+        ending: of label maps.
     """
     labels = os.path.abspath(folder)
     return {
@@ -128,7 +130,7 @@ def numbering_fault(channels: Mapping[int, str]) -> str:
 def count_fault(files: CaseFiles, n: int) -> str:
     """Say that a case has more or fewer images than the `n` channels."""
     text = f"has {len(files.images)} image file{'s' * (len(files.images) != 1)} for the {n} channels of channel_names"
-    if len(files.images) == 1 and files.images[0].lower().endswith(COLOURS):
+    if len(files.images) == 1 and files.images[0].lower().endswith(COLORS):
         text += (
             "; nnU-Net takes the colours of one file as channels, but here each needs a file of its own, "
             "CASE_0000, CASE_0001, ..."

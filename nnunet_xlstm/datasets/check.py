@@ -93,6 +93,7 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
     """Read dataset.json, every image and every label map of a raw data set to its end.
 
     Args:
+        folder: of the raw data set.
         processes: cases at a time.
 
     Raises:
@@ -272,9 +273,10 @@ def _check_together(
     for job, result in zip(jobs, results, strict=True):
         if result.dimension not in (0, usual):
             found.error(job.files.images[0], f"has {result.dimension} dimensions, most other cases have {usual}")
-    if labels is None or not all(result.present is not None for result in train):
+    read = [result.present for result in train if result.present is not None]
+    if labels is None or len(read) < len(train):
         return  # a label may be in a map that could not be read
-    present = {i for result in train for i in result.present}
+    present = frozenset().union(*read)
     for name, group in labels.ids.items():
         if train and not present & set(group) and group != (0,):
             found.warning(NAME, f"labels: no training case has a voxel of {name!r}, {list(group)}")

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xlstm.datasets.case_index import CaseRecord
-from nnunet_xlstm.datasets.items import Item
+from nnunet_xlstm.datasets.items import Item, LabelMaker
 from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.datasets.volumes import Volume, channels_of, find_volumes, sequences
 from nnunet_xlstm.errors import DatasetError
@@ -68,6 +68,7 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     not at all.
 
     Args:
+        item: to read.
         base: name of the case; a stack of a DICOM series that has several gets `_s`, a frame `_t`, and its number.
         folder: of the raw data set.
 
@@ -79,7 +80,7 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     """
     origin = item.origin or tuple(scan.origin for scan in item.scans)
     if item.relabel is not None:
-        return _labelled(item, base, folder, origin)
+        return _labelled(item, item.relabel, base, folder, origin)
     if item.label:
         images = tuple(scan.files[0] for scan in item.scans)
         record = CaseRecord(item.source, item.subject, item.modality, item.frame, item.frames, origin, tags=item.tags)
@@ -89,8 +90,8 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     try:
         found = []
         for scan in item.scans:
-            volumes, reasons = find_volumes(scan, item.modality, item.last_axis_is_time)
-            found.append(volumes)
+            of_scan, reasons = find_volumes(scan, item.modality, item.last_axis_is_time)
+            found.append(of_scan)
             left_out += reasons
         if len(found) > 1 and any(len(volumes) != 1 for volumes in found):
             raise DatasetError("a case of several channels needs one volume for each, without frames and other stacks")
@@ -99,7 +100,7 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     entries: dict[str, Entry] = {}
     refused: Reasons = []
     in_time = item.time.mode != "frames"  # all frames of a stack make one case
-    groups = sequences(found[0]) if in_time else list(zip(*found, strict=True))
+    groups: Sequence[Sequence[Volume]] = sequences(found[0]) if in_time else list(zip(*found, strict=True))
     for volumes in groups:
         case, place = base + volumes[0].suffix(in_time), volumes[0].place(in_time)
         try:
@@ -150,17 +151,19 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
     time = (first.frame, first.frames) if one_frame else (item.frame, item.frames)
     record = CaseRecord(item.source, item.subject, item.modality, *time, origin, tags=first.tags or item.tags)
     if item.time.mode == "channels":
-        record = replace(record, channel_frames=tuple(volume.frame for volume in volumes))
+        record = replace(record, channel_frames=tuple(volume.frame for volume in volumes if volume.frame is not None))
     return Entry(files, label, record, tuple(sorted(remarks)))
 
 
-def _labelled(item: Item, base: str, folder: Path, origin: tuple[str, ...]) -> tuple[dict[str, Entry], Reasons]:
+def _labelled(
+    item: Item, relabel: LabelMaker, base: str, folder: Path, origin: tuple[str, ...]
+) -> tuple[dict[str, Entry], Reasons]:
     """Make a case with a label map of its own; of the images only headers and lengths are read (`check` reads all).
 
     Raises:
         DatasetError: the label map holds a value that is no label: the whole mapping may be wrong.
     """
-    label, valid = item.relabel.make()
+    label, valid = relabel.make()
     try:
         for scan in item.scans:
             check_length(Path(scan.path))
@@ -179,8 +182,10 @@ def _labelled(item: Item, base: str, folder: Path, origin: tuple[str, ...]) -> t
 
 
 def readable_in_place(scan: Scan) -> bool:
-    """Whether nnU-Net reads this 3D file as it is: SimpleITK alone knows its geometry, and no `$` in its path is
-    expanded."""
+    """Whether nnU-Net reads this 3D file as it is.
+
+    SimpleITK alone knows its geometry, and no `$` in its path is expanded.
+    """
     if scan.dicom or scan.path.lower().endswith(TIFF) or os.path.expandvars(scan.path) != scan.path:
         return False
     return not scan.path.lower().endswith(NIFTI) or read_grid(Path(scan.path)).is_orthonormal()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +18,7 @@ from nnunet_xlstm.imaging.checks import check_image
 from nnunet_xlstm.imaging.dicom.series import Reasons, pixel_reader, plan_series, read_volume
 from nnunet_xlstm.imaging.images import TIFF, frame_interval, read_image
 from nnunet_xlstm.imaging.integrity import PICTURES
-from nnunet_xlstm.imaging.single_slice import as_grey, as_volume
+from nnunet_xlstm.imaging.single_slice import as_gray, as_volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     """Find the volumes of a scan, in the order of stacks and time.
 
     Args:
+        scan: a file or a DICOM series.
+        modality: of the scan.
         last_axis_is_time: of a 3D file too, so that every slice is a frame.
 
     Returns:
@@ -70,7 +73,7 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     if scan.dicom:
         return _volumes_of_series(scan, modality)
     stored = read_image(Path(scan.path))
-    image = as_grey(stored)
+    image = as_gray(stored)
     check_image(image)
     dimension = image.GetDimension()
     has_spacing = dimension > 2 or not scan.path.lower().endswith((*PICTURES, *TIFF))
@@ -91,8 +94,8 @@ def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons
     volumes = []
     for i, stack in enumerate(stacks):
         if stack.reason:
-            place = f"{scan.path} (stack {i})" if len(stacks) > 1 else scan.path
-            left_out.append((place, f"series {scan.series}: {stack.reason}"))
+            name = f"{scan.path} (stack {i})" if len(stacks) > 1 else scan.path
+            left_out.append((name, f"series {scan.series}: {stack.reason}"))
         for t, slices in enumerate(stack.frames):
             place = _in_series(i, len(stacks), t, len(stack.frames))
             read_frame, interval = partial(read_volume, slices, read), stack.interval_ms()
@@ -100,9 +103,9 @@ def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons
     return volumes, left_out
 
 
-def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict:
+def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict[str, Any]:
     """Return the fields of a volume that say where in its scan it is."""
-    place = {}
+    place: dict[str, Any] = {}
     if stacks > 1:
         place |= {"stack": stack, "stack_suffix": f"_s{stack:0{len(str(stacks - 1))}d}"}
     if frames > 1:

@@ -120,7 +120,7 @@ def score_pairs(
     }
 
 
-def summarise(
+def summarize(
     pairs: Sequence[Pair],
     results: Sequence[CaseScores],
     classes: Labels,

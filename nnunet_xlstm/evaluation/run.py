@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import ConfigError, DatasetError, failed_text
 from nnunet_xlstm.evaluation.cases import Pair
-from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarise
+from nnunet_xlstm.evaluation.folder import csv_rows, score_pairs, summarize
 from nnunet_xlstm.evaluation.journal import Journal
 from nnunet_xlstm.evaluation.page import build_page
 from nnunet_xlstm.evaluation.score import Settings
@@ -123,7 +123,7 @@ def evaluate(
     if not scores:
         raise DatasetError(failed_text(failed, len(pairs), "scored"))
     scored = [pair for pair in pairs if pair.case in scores]
-    summary = summarise(scored, list(scores.values()), classes, settings, failed)
+    summary = summarize(scored, list(scores.values()), classes, settings, failed)
     kept = _stock_summary(files.summary)
     write_together(
         ({} if kept is None else {files.stock: kept})

@@ -12,7 +12,7 @@ from nnunet_xlstm.figures.style import (
     SOFT,
     WIDTH_INCH,
     clean,
-    colour,
+    color,
     few_ticks,
     labels,
     legend,
@@ -40,8 +40,14 @@ def accuracy_bubbles(
     """Draw one bubble per method: x is a cost, y the score with its interval, the area another cost.
 
     Args:
-        mean: (methods,). interval: (2, methods), NaN where there is none. across, area: (methods,), NaN where unknown;
-            a method without all three is not drawn. label: of the accuracy, with the unit.
+        names: of the methods.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
+        across: (methods,), NaN where unknown; a method without all three is not drawn.
+        area: (methods,), NaN where unknown; a method without all three is not drawn.
+        label: of the accuracy, with the unit.
+        across_label: of the cost along x, with the unit.
+        area_label: of the cost that is the area, with the unit.
 
     Raises:
         ValueError: no method has all three.
@@ -57,7 +63,7 @@ def accuracy_bubbles(
     size = {i: LARGEST * (area[i] / largest) ** 0.5 for i in shown}
     for i in sorted(shown, key=lambda i: -area[i]):  # small ones on top
         ax.plot(
-            across[i], mean[i], "o", color=colour(i), markersize=size[i], alpha=0.75, markeredgecolor="white", zorder=2
+            across[i], mean[i], "o", color=color(i), markersize=size[i], alpha=0.75, markeredgecolor="white", zorder=2
         )
         if np.isfinite(interval[0, i]):
             ax.plot([across[i]] * 2, interval[:, i], color=SOFT, linewidth=1, zorder=3)
@@ -71,7 +77,7 @@ def accuracy_bubbles(
     clean(ax, "both")
     ax.set_xlabel(plain(across_label))
     ax.set_ylabel(plain(label))
-    handles = [Line2D([], [], color=colour(i), marker="o", linestyle="", markersize=7) for i in shown]
+    handles = [Line2D([], [], color=color(i), marker="o", linestyle="", markersize=7) for i in shown]
     legend(figure, handles, texts, loc="outside upper left", ncols=columns)
     text = f"Area of a bubble, and in brackets: {area_label}. Dot and line: mean and 95 % bootstrap interval."
     note(figure, text, WIDTH_INCH)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xlstm.figures.planes import grey_window, patient_array
+from nnunet_xlstm.figures.planes import gray_window, patient_array
 from nnunet_xlstm.figures.style import DPI, new_figure, plain, styled, write_figure
 
 WIDTH_INCH, MAX_ROW_INCH = 10.0, 3.0
@@ -22,7 +22,7 @@ def slice_axis(spacing: Sequence[float]) -> int:
 
 
 def even_slices(n: int, wanted: int) -> list[int]:
-    """Return at most `wanted` of n slices, at equal distances and as far from both ends."""
+    """Choose at most `wanted` of n slices, at equal distances and as far from both ends."""
     wanted = min(n, wanted)
     return [int((i + 0.5) * n / wanted) for i in range(wanted)]
 
@@ -34,17 +34,21 @@ def draw_feature_maps(
     """Write a PNG with a row for the image and one per entry of `maps`, in patient axes with true proportions.
 
     Args:
-        image: 3D. maps: name -> three images on its grid with values in [0, 1]: red, green and blue.
+        path: of the PNG.
+        image: 3D.
+        maps: name -> three images on its grid with values in [0, 1]: red, green and blue.
+        title: printed above.
+        n_slices: columns, at most.
     """
-    grey, spacing = patient_array(image)
-    rows = {"image": grey} | {
+    gray, spacing = patient_array(image)
+    rows = {"image": gray} | {
         name: np.stack([patient_array(channel)[0] for channel in rgb], -1) for name, rgb in maps.items()
     }
     axis = slice_axis(spacing)
     down, across = (i for i in range(3) if i != axis)
-    height, width = grey.shape[down] * spacing[down], grey.shape[across] * spacing[across]
-    places = even_slices(grey.shape[axis], n_slices)
-    low, high = grey_window(grey, None)
+    height, width = gray.shape[down] * spacing[down], gray.shape[across] * spacing[across]
+    places = even_slices(gray.shape[axis], n_slices)
+    low, high = gray_window(gray, None)
     row_inch = min(MAX_ROW_INCH, WIDTH_INCH / len(places) * height / width)
     figure = new_figure(row_inch * width / height * len(places) + 0.4, row_inch * len(rows) + 0.5)
     axes = figure.subplots(len(rows), len(places), squeeze=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from nnunet_xlstm.figures.style import (
     TEXT,
     WIDTH_INCH,
     clean,
-    colour,
+    color,
     few_ticks,
     labels,
     legend,
@@ -37,8 +38,10 @@ class Curve:
     """One way to train, at increasing numbers.
 
     Attributes:
-        x: (points,). mean: (points,). interval: (2, points), NaN where there is none. repeats: of each point the scores
-            of single seeds or folds.
+        x: (points,).
+        mean: (points,).
+        interval: (2, points), NaN where there is none.
+        repeats: of each point the scores of single seeds or folds.
     """
 
     name: str
@@ -52,11 +55,14 @@ class Curve:
 def learning_curve(
     curves: Sequence[Curve], label: str, over: str = "test subjects", unit: str = "", repeats: str = "seeds"
 ) -> Figure:
-    """Draw the figure.
+    """Draw a score against a number of training, or the scores of variants.
 
     Args:
-        label: of the score, with its unit. over: what the intervals are bootstrapped over.
-        unit: what x counts, such as "labelled subject"; empty where variants alone differ. repeats: "seeds" or "folds".
+        curves: one per way to train; the same numbers x for all.
+        label: of the score, with its unit.
+        over: what the intervals are bootstrapped over.
+        unit: what x counts, such as "labelled subject"; empty where variants alone differ.
+        repeats: "seeds" or "folds".
     """
     ticks = sorted({x for curve in curves for x in curve.x})
     means = "of the subjects of all folds" if repeats == "folds" else "of the seeds"
@@ -82,17 +88,17 @@ def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: s
         shift = step ** (i - (len(curves) - 1) / 2)  # so that points of equal height are all seen
         x = np.asarray(curve.x, float) * shift
         low, high = curve.interval
-        ax.fill_between(x, low, high, color=colour(i), alpha=0.13, linewidth=0)
-        ax.plot(x, curve.mean, marker(i), color=colour(i), linestyle="-", linewidth=1.4, markersize=5, zorder=4)
+        ax.fill_between(x, low, high, color=color(i), alpha=0.13, linewidth=0)
+        ax.plot(x, curve.mean, marker(i), color=color(i), linestyle="-", linewidth=1.4, markersize=5, zorder=4)
         for place, values in zip(x, curve.repeats, strict=True):
-            ax.plot([place] * len(values), values, ".", color=colour(i), markersize=3, alpha=0.6, zorder=3)
+            ax.plot([place] * len(values), values, ".", color=color(i), markersize=3, alpha=0.6, zorder=3)
     ax.set_xlim(ticks[0] / step ** (len(curves) + 3), ticks[-1] * step ** (len(curves) + 3))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xlabel(x_label)
     _value_axis(ax, "y", label)
-    handles = [Line2D([], [], color=colour(i), marker=marker(i), markersize=5) for i in range(len(curves))]
+    handles = [Line2D([], [], color=color(i), marker=marker(i), markersize=5) for i in range(len(curves))]
     legend(figure, handles, names, loc="outside upper left", ncols=columns)
     return figure
 
@@ -104,15 +110,15 @@ def _rows(curves: Sequence[Curve], label: str) -> Figure:
         low, high = curve.interval[:, 0]
         if np.isfinite(low):
             ax.plot([low, high], [i, i], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=3)
-        ax.plot(curve.mean[0], i, marker(i), color=colour(i), markersize=6, markeredgecolor=TEXT, zorder=5)
+        ax.plot(curve.mean[0], i, marker(i), color=color(i), markersize=6, markeredgecolor=TEXT, zorder=5)
         for values in curve.repeats:
-            ax.plot(values, [i + 0.24] * len(values), ".", color=colour(i), markersize=4, zorder=4)
+            ax.plot(values, [i + 0.24] * len(values), ".", color=color(i), markersize=4, zorder=4)
     method_axis(ax, [curve.name for curve in curves])
     _value_axis(ax, "x", label)
     return figure
 
 
-def _value_axis(ax: Axes, axis: str, label: str) -> None:
+def _value_axis(ax: Axes, axis: Literal["x", "y"], label: str) -> None:
     few_ticks(ax, axis)
     getattr(ax, f"set_{axis}label")(plain(label))
     clean(ax, axis)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_xlstm.figures.style import DPI, SOFT, clean, colour, new_figure, note, plain, styled, write_figure
+from nnunet_xlstm.figures.style import DPI, SOFT, clean, color, new_figure, note, plain, styled, write_figure
 
 # title, (key, label) of the lines, whether the axis is a share from 0 to 1, what a healthy run looks like
 PANELS = (
@@ -58,6 +58,7 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
 
     Args:
         history: one row per epoch, with `epoch` (-1: before training) and the measures; what a run lacks is left out.
+        path: of the PNG.
     """
     figure = new_figure(10.0, 9.4)
     axes = figure.subplots(4, 2).flatten()
@@ -69,7 +70,7 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
             if any(value is not None for value in values):
                 known = [float("nan") if value is None else value for value in values]
                 style = {"marker": "o", "markersize": 2.5} if len(epochs) < 40 else {}
-                ax.plot(epochs, known, color=colour(i), linewidth=1.3, label=plain(text), **style)
+                ax.plot(epochs, known, color=color(i), linewidth=1.3, label=plain(text), **style)
                 drawn += 1
         ax.set_title(title, loc="left")
         ax.set_xlabel(textwrap.fill(f"epoch   (healthy: {healthy})", 80), fontsize=7, color=SOFT)

@@ -13,7 +13,7 @@ from nnunet_xlstm.figures.style import (
     SOFT,
     TEXT,
     WIDTH_INCH,
-    colour,
+    color,
     labels,
     legend,
     method_axis,
@@ -31,10 +31,15 @@ LARGEST_DOT = 21.0  # points across
 def rank_stability(
     names: Sequence[str], frequency: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray, label: str
 ) -> Figure:
-    """Blob plot: a dot per method and rank, its area the share of resamples; the best method on top.
+    """Draw a blob plot: a dot per method and rank, its area the share of resamples; the best method on top.
 
     Args:
-        frequency: (methods, ranks), rows sum to 1. median, low, high: (methods,). label: what was ranked, and how.
+        names: of the methods.
+        frequency: (methods, ranks), rows sum to 1.
+        median: (methods,), median rank.
+        low: (methods,), lower end of the interval of the rank.
+        high: (methods,), upper end.
+        label: what was ranked, and how.
     """
     models = len(names)
     average = frequency @ np.arange(1, models + 1)
@@ -44,7 +49,7 @@ def rank_stability(
     for y, model in enumerate(order):
         shown = np.flatnonzero(frequency[model])
         size = frequency[model, shown] * LARGEST_DOT**2
-        ax.scatter(shown + 1, np.full(shown.size, y), s=size, color=colour(model), alpha=0.65, linewidths=0, zorder=2)
+        ax.scatter(shown + 1, np.full(shown.size, y), s=size, color=color(model), alpha=0.65, linewidths=0, zorder=2)
         ax.plot([low[model], high[model]], [y, y], color=TEXT, linewidth=1, zorder=3)
         ax.plot(median[model], y, "x", color=TEXT, markersize=6, markeredgewidth=1.4, zorder=4)
     method_axis(ax, [names[i] for i in order])
@@ -66,10 +71,14 @@ def _dot(share: float) -> Line2D:
 
 @styled()
 def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: str, caption: str) -> Figure:
-    """Yellow where the method of the row is significantly better than that of the column, blue where not.
+    """Paint yellow where the method of the row is significantly better than that of the column, else blue.
 
     Args:
-        p: (methods, methods), corrected. caption: the test, the family of the correction, alpha, what is attainable.
+        names: of the methods.
+        p: (methods, methods), corrected.
+        alpha: level of significance.
+        label: what was compared.
+        caption: the test, the family of the correction, alpha, what is attainable.
     """
     models = len(names)
     cell = 0.75 if models <= 4 else 0.5
@@ -106,7 +115,7 @@ def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: s
 
 
 def p_text(p: float) -> str:
-    """Return three decimals, or a bound."""
+    """Write p with three decimals, or as a bound."""
     if p < 0.001:
         return "<.001"
     return "1" if p > 0.9995 else f"{p:.3f}"[1:]

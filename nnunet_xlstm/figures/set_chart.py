@@ -12,7 +12,7 @@ from nnunet_xlstm.figures.style import (
     SOFT,
     WIDTH_INCH,
     clean,
-    colour,
+    color,
     few_ticks,
     labels,
     legend,
@@ -41,8 +41,12 @@ def scores_per_set(
     """Draw one row per data set, one marker with its interval per method.
 
     Args:
-        mean: (sets, methods), NaN where unknown. interval: (2, sets, methods), NaN where there is none.
-        label: of the axis, with the unit. over: what was resampled for the intervals.
+        names: of the methods.
+        sets: names of the data sets.
+        mean: (sets, methods), NaN where unknown.
+        interval: (2, sets, methods), NaN where there is none.
+        label: of the axis, with the unit.
+        over: what was resampled for the intervals.
         overall: what the last row is instead of a data set, such as "mean over the data sets"; a line parts it.
     """
     texts = labels(names, 28, 2)
@@ -55,16 +59,16 @@ def scores_per_set(
         for row, value in enumerate(mean[:, m]):
             low, high = interval[:, row, m]
             if np.isfinite(low):
-                ax.plot([low, high], [row + offset] * 2, color=colour(m), linewidth=1.4, solid_capstyle="butt")
+                ax.plot([low, high], [row + offset] * 2, color=color(m), linewidth=1.4, solid_capstyle="butt")
             if np.isfinite(value):
-                ax.plot(value, row + offset, marker(m), color=colour(m), markersize=5, markeredgecolor="white")
+                ax.plot(value, row + offset, marker(m), color=color(m), markersize=5, markeredgecolor="white")
     if overall:
         ax.axhline(len(sets) - 0.5, color=SOFT, linewidth=0.8)
     method_axis(ax, [*sets, *([overall] if overall else [])])
     few_ticks(ax, "x")
     clean(ax, "x")
     ax.set_xlabel(plain(label))
-    handles = [Line2D([], [], color=colour(m), marker=marker(m), markersize=5) for m in range(len(names))]
+    handles = [Line2D([], [], color=color(m), marker=marker(m), markersize=5) for m in range(len(names))]
     legend(figure, handles, texts, loc="outside upper left", ncols=columns)
     below = f" The last row is the {overall}, each counting the same." if overall else ""
     note(figure, f"Marker and line: mean and 95 % bootstrap interval over {over}.{below}", WIDTH_INCH)

@@ -32,7 +32,7 @@ def as_volume(image: sitk.Image) -> sitk.Image:
     return image
 
 
-def as_grey(image: sitk.Image) -> sitk.Image:
+def as_gray(image: sitk.Image) -> sitk.Image:
     """Return a colour image whose channels are equal as an image of one channel; an opaque fourth one is dropped.
 
     Returns:

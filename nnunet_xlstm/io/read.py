@@ -44,6 +44,7 @@ def read_json(path: Path, kind: type | None = None) -> Any:
     """Return the content of a JSON file.
 
     Args:
+        path: of the file.
         kind: dict or list, where the content must be one.
 
     Raises:
@@ -59,7 +60,7 @@ def read_json(path: Path, kind: type | None = None) -> Any:
     except RecursionError:
         raise DatasetError(f"{path}: not usable JSON (nested too deeply); correct the file") from None
     if kind is not None and not isinstance(content, kind):
-        names = {dict: "an object {...}", list: "a list [...]"}
+        names: dict[type, str] = {dict: "an object {...}", list: "a list [...]"}
         raise DatasetError(f"{path}: holds a {type(content).__name__}; it must hold {names[kind]}")
     return content
 

@@ -42,7 +42,9 @@ class WriteError(UserError):
     def __init__(self, path: Path, error: OSError):
         self.path, self.error = Path(path), error
         reason = error.strerror or str(error)
-        super().__init__(f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno, 'choose another place')}")
+        super().__init__(
+            f"{path}: cannot be written ({reason}); {ADVICE.get(error.errno or 0, 'choose another place')}"
+        )
 
     def __reduce__(self):  # it may come from a process of its own
         return type(self), (self.path, self.error)
@@ -59,6 +61,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
     nothing happens. The body may make a folder instead, for a `path` that is not there yet.
 
     Args:
+        path: of the file or link to put in place.
         ending: of the temporary name, for writers that choose a format by it.
 
     Raises:
@@ -128,7 +131,7 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         WriteError: one cannot be written; all old files are still there.
     """
     with ExitStack() as stack:
-        for path, content in reversed(contents.items()):  # the stack puts the last one in place first
+        for path, content in reversed(list(contents.items())):  # the stack puts the last one in place first
             data = content if isinstance(content, bytes) else _encoded(content)
             if not _holds(path, data):
                 temporary = stack.enter_context(replacing(path))
@@ -143,6 +146,7 @@ def staging(folder: Path, last: Collection[str] = ()) -> Iterator[Path]:
     Until the body has ended without an error, what an earlier run wrote stays as it is.
 
     Args:
+        folder: that the files will be in.
         last: names of files that are put in place after all others, because they speak of them.
 
     Raises:
@@ -191,6 +195,7 @@ def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
     """Check, before work that takes long, that files can be written at these paths; clear what a killed run left there.
 
     Args:
+        paths: of the files.
         nbytes: for which there must be room, all files together.
 
     Raises:

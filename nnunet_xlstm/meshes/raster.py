@@ -10,12 +10,12 @@ DEPTHS = 2**31 - 1
 EDGE = 1e-6  # shares: a pixel on an edge that two triangles have must not fall out of both by rounding
 
 
-def rasterise(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], limit: float = np.inf) -> np.ndarray:
+def rasterize(corners: np.ndarray, colors: np.ndarray, size: tuple[int, int], limit: float = np.inf) -> np.ndarray:
     """Draw opaque triangles; the nearest wins.
 
     Args:
         corners: (t, 3 corners, 3) in pixels: to the right, up, towards the viewer; (0, 0) is the lower left corner.
-        colours: (t, 3 corners, 3) from 0 to 1; linear in between.
+        colors: (t, 3 corners, 3) from 0 to 1; linear in between.
         size: (rows, columns).
         limit: what is nearer to the viewer is cut away.
 
@@ -25,7 +25,7 @@ def rasterise(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], l
     rows, columns = (OVERSAMPLING * n for n in size)
     corners = corners * [OVERSAMPLING, OVERSAMPLING, 1]
     planes, seen = _planes(corners)
-    corners, colours = corners[seen], colours[seen]
+    corners, colors = corners[seen], colors[seen]
     # The pixels whose centres lie in the box round each triangle.
     flat = corners[..., :2]
     first = np.clip(np.ceil(flat.min(1) - 0.5), 0, [columns, rows]).astype(np.int64)
@@ -44,7 +44,7 @@ def rasterise(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], l
     hit = np.flatnonzero(winner >= 0)
     image = np.zeros((rows * columns, 4))
     image[hit] = 1
-    image[hit, :3] = _colour(planes, colours, winner[hit] % (DEPTHS + 1), hit, columns)
+    image[hit, :3] = _color(planes, colors, winner[hit] % (DEPTHS + 1), hit, columns)
     image = image.reshape(rows, columns, 4)[::-1]
     image = image.reshape(size[0], OVERSAMPLING, size[1], OVERSAMPLING, 4).mean((1, 3))
     image[..., :3] /= np.maximum(image[..., 3:], 1e-9)  # the colour of what was hit; alpha is the share that was
@@ -52,7 +52,7 @@ def rasterise(corners: np.ndarray, colours: np.ndarray, size: tuple[int, int], l
 
 
 def _planes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (3 quantities, 3, t): share of corner b, share of corner c and depth as p x + q y + r; who is seen.
+    """Return (3, 3, t): share of corner b, share of corner c and depth, each as p x + q y + r; and who is seen.
 
     Triangles that are seen edge on are left out.
     """
@@ -69,7 +69,7 @@ def _planes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _covered(planes, first, box, chunk, columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels whose centres lie on some triangles: the pixel's number, the triangle and its depth there."""
+    """Find pixels whose centers lie on some triangles: the pixel's number, the triangle and its depth there."""
     count = box[chunk].prod(1)
     triangle = np.repeat(chunk, count)
     step = np.arange(len(triangle)) - np.repeat(np.cumsum(count) - count, count)
@@ -86,8 +86,8 @@ def _at(plane: np.ndarray, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -
     return p[triangle] * (x + 0.5) + q[triangle] * (y + 0.5) + r[triangle]
 
 
-def _colour(planes, colours, triangle, pixel, columns) -> np.ndarray:
+def _color(planes, colors, triangle, pixel, columns) -> np.ndarray:
     y, x = np.divmod(pixel, columns)
     in_b, in_c = (_at(planes[i], triangle, x, y)[:, None] for i in range(2))
-    a, b, c = np.moveaxis(colours[triangle], 1, 0)
+    a, b, c = np.moveaxis(colors[triangle], 1, 0)
     return np.clip(a + in_b * (b - a) + in_c * (c - a), 0, 1)

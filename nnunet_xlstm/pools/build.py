@@ -58,7 +58,7 @@ def _state_disk_use(items: Sequence[Item], folder: Path) -> None:
     Raises:
         OSError: there is less room.
     """
-    need = sum(os.path.getsize(item.relabel.path) for item in items)
+    need = sum(map(os.path.getsize, _label_maps(items)))
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     log.info("%d label maps take about %.1f MB in %s; %.0f MB are free", len(items), need / 1e6, folder, free / 1e6)
@@ -189,8 +189,12 @@ def _is_usable(path: str) -> bool:
     return os.path.expandvars(path) == path
 
 
+def _label_maps(items: Sequence[Item]) -> list[str]:
+    return [item.relabel.path for item in items if item.relabel is not None]
+
+
 def _check_labels(source: Source, items: Sequence[Item], cases: Collection[str]) -> None:
-    if gone := [item.relabel.path for item in items if not os.path.isfile(item.relabel.path)]:
+    if gone := [path for path in _label_maps(items) if not os.path.isfile(path)]:
         raise DatasetError(
             f"source {source.name}: {gone[0]} is missing ({len(gone)} of {len(items)} label maps are); bring the files "
             "back, or leave these subjects out with `exclude`"

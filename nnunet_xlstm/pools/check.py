@@ -76,7 +76,7 @@ def check_pool(path: Path, processes: int = 1) -> PoolReport:
         raise DatasetError(f"{path}: a pool of images without labels; there is nothing to check but what `build` says")
     plan = plan_manifest(pool)
     items, _ = items_of_pool(pool, plan)
-    relabels = [item.relabel for item in items]
+    relabels = [item.relabel for item in items if isinstance(item.relabel, Relabel)]  # all of them
     found = [volume for _, volume in for_each(volumes, relabels, processes, desc="label maps", unit="label map")]
     return report(plan, items, found)
 

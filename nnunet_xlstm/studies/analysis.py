@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyse, means_of_groups
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyze, means_of_groups
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.summary import mean_of_known, read_scores
@@ -200,7 +200,7 @@ def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: 
     for metric in METRICS:
         if np.isnan(models.values[metric]).all():
             continue
-        result = analyse(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
+        result = analyze(models, metric, Settings((metric,), resamples=RESAMPLES), subjects)
         p = _p_values(result, first, others)
         for m, variant in enumerate(models.names):
             own = [row for row in rows if row.run.variant == variant]

@@ -10,10 +10,9 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.run import Outputs
-from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.studies.kind import Kind
-from nnunet_xlstm.studies.request import NAME, Variant
+from nnunet_xlstm.studies.request import Variant
 
 FILE = "study.json"
 MAX_NUMBER = 1_000_000  # of a seed, fold, label or epoch
@@ -237,43 +236,6 @@ class Study:
         content = asdict(self) | {"kind": self.kind.name, "folder": str(self.folder)}
         content["sets"] = [row | {key: str(row[key]) for key in ("raw", "preprocessed")} for row in content["sets"]]
         write_json(self.folder / FILE, content)
-
-
-def read_study(folder: Path, kind: Kind) -> Study | None:
-    """Return the study of a folder; None where there is none yet.
-
-    Raises:
-        ConfigError: its file is not of a study of this kind.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    try:
-        if content.pop("kind") != kind.name:
-            raise ConfigError(f"not of the kind {kind.name}")
-        variants = [Variant(**row) for row in content.pop("variants")]
-        places = ("raw", "preprocessed")
-        sets = [LabelledSet(**row | {key: Path(row[key]) for key in places}) for row in content.pop("sets")]
-        content.pop("folder")  # it may have been moved
-        study = Study(kind=kind, folder=folder, sets=sets, variants=variants, **content)
-        _check_content(study)
-        return study
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: not a study of this version ({error}); give another -o") from error
-
-
-def _check_content(study: Study) -> None:
-    """Check names, which become folders, and numbers, which are counted with."""
-    for data in study.sets:
-        if not NAME.fullmatch(data.name):
-            raise ConfigError(f"data set '{data.name}'")
-    for number in (study.seeds, *study.values, *study.folds):
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_NUMBER:
-            raise ConfigError(f"{number!r} in place of a number")
-    if bool(study.values) != (study.kind.axis is not None):
-        raise ConfigError(f"values {study.values}")
-    study.runs()
 
 
 def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:

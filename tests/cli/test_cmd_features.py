@@ -114,7 +114,7 @@ def test_pool_columns_subjects_and_few_cases(run, copy, tmp_path):
     rows = {case: CaseRecord("ab"[i % 2], f"person_{i // 2}", "CT" if i < 4 else "MR") for i, case in enumerate(CASES)}
     (copy / "pool_cases.json").write_text(json.dumps(PoolCases(rows).to_json()))
     shutil.rmtree(copy / "labelsTr")  # neighbours need no labels
-    options = ["--encoders", "trained", "--knn", "modality", "source", "--cases", "5", "--neighbours", "1"]
+    options = ["--encoders", "trained", "--knn", "modality", "source", "--cases", "5", "--neighbors", "1"]
     assert run(*options, data=copy, test=False) == 0
     found = read(tmp_path)
     assert len(found["cases"]) == 5 and set(found["encoders"]["trained"]["knn"]) == {"modality", "source"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnunet_xlstm.comparison import tables
-from nnunet_xlstm.comparison.analysis import Settings, analyse
+from nnunet_xlstm.comparison.analysis import Settings, analyze
 from nnunet_xlstm.comparison.inputs import ModelScores
 
 NASTY = "a&b_50% {x} #1 \\cmd $m^2$ ~|<script>"
@@ -19,7 +19,7 @@ def model_scores(dice):
 
 @pytest.fixture
 def results(model_scores):
-    return [analyse(model_scores, "Dice", Settings())]
+    return [analyze(model_scores, "Dice", Settings())]
 
 
 def test_numbers():
@@ -64,7 +64,7 @@ def test_one_model_has_no_best(model_scores):
     alone = ModelScores(
         ["a"], model_scores.cases, model_scores.classes, {"Dice": model_scores.values["Dice"][:1]}, {}, {}
     )
-    text = tables.markdown(tables.paper_tables(alone, [analyse(alone, "Dice", Settings())]), [])
+    text = tables.markdown(tables.paper_tables(alone, [analyze(alone, "Dice", Settings())]), [])
     assert "**" not in text and "bold" not in text
 
 
@@ -75,7 +75,7 @@ def test_fewer_cases_are_shown_and_not_compared(dice):
     model_scores = ModelScores(
         list("abc"), [f"case{i}" for i in range(12)], {"1": "LV", "2": "RV"}, {"NSD": dice} | sizes, {}, {}
     )
-    found = analyse(model_scores, "NSD", Settings())
+    found = analyze(model_scores, "NSD", Settings())
     assert [tables.best_marks(found, c).tolist() for c in range(3)] == [[False] * 3, [True, False, False], [False] * 3]
     (caption, _, rows), (_, _, per_class) = tables.paper_tables(model_scores, [found])
     assert caption == "Average over the classes: mean ± SD over the 12 cases, or the n that have a value."

@@ -46,7 +46,7 @@ def excluded(dataset):
     return {os.path.basename(path): reason for path, reason in table[1:]}
 
 
-def grey(seed=0, shape=(20, 24)):
+def gray(seed=0, shape=(20, 24)):
     return np.random.default_rng(seed).integers(0, 200, shape).astype(np.uint8)
 
 
@@ -62,21 +62,21 @@ def picture(path, array):
 def test_pictures_are_volumes_of_one_slice(tmp_path, nnunet_folders, caplog):
     """Grey, or colour with equal channels; their dots per inch are no pixel size."""
     for i, name in enumerate(("a.png", "b.tif", "c.bmp", "d.jpg")):
-        picture(tmp_path / "in" / name, grey(i))
-    picture(tmp_path / "in" / "e.png", np.stack([grey(4)] * 3, -1))
+        picture(tmp_path / "in" / name, gray(i))
+    picture(tmp_path / "in" / "e.png", np.stack([gray(4)] * 3, -1))
     picture(
-        tmp_path / "in" / "f.png", np.concatenate([np.stack([grey(5)] * 3, -1), np.full((20, 24, 1), 255, np.uint8)], 2)
+        tmp_path / "in" / "f.png", np.concatenate([np.stack([gray(5)] * 3, -1), np.full((20, 24, 1), 255, np.uint8)], 2)
     )
-    picture(tmp_path / "in" / "g.png", grey(6).astype(np.uint16) * 100)
-    picture(tmp_path / "in" / "h.png", np.stack([grey(1), grey(2), grey(3)], -1))
-    picture(tmp_path / "in" / "i.png", (grey(1) > 100).astype(np.uint8))
+    picture(tmp_path / "in" / "g.png", gray(6).astype(np.uint16) * 100)
+    picture(tmp_path / "in" / "h.png", np.stack([gray(1), gray(2), gray(3)], -1))
+    picture(tmp_path / "in" / "i.png", (gray(1) > 100).astype(np.uint8))
     dataset, summary = make(tmp_path / "in")
     found = cases(dataset)
     assert list(found) == list("abcdefg") and summary.single_slices == 7
     for i, (case, image) in enumerate(found.items()):
         assert image.GetSize() == (24, 20, 1) and image.GetSpacing() == (1, 1, 1)
         if case != "d":
-            expected = grey(i).astype(np.uint16) * (100 if case == "g" else 1)
+            expected = gray(i).astype(np.uint16) * (100 if case == "g" else 1)
             np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], expected)
     assert excluded(dataset) == {
         "h.png": "3 values per voxel (colour or vector image)", "i.png": "a label map: no more than 16 distinct values",
@@ -152,9 +152,9 @@ def test_2d_and_time(tmp_path, nnunet_folders):
 
 def test_slices_and_volumes_in_one_set_are_counted(tmp_path, nnunet_folders):
     write(tmp_path / "in" / "volume.nii.gz")
-    picture(tmp_path / "in" / "picture.png", grey())
+    picture(tmp_path / "in" / "picture.png", gray())
     assert "1 of the cases are single slices, 1 are not" in "\n".join(summary_lines(*make(tmp_path / "in"), 7))
-    picture(tmp_path / "in" / "picture2.png", grey(2))
+    picture(tmp_path / "in" / "picture2.png", gray(2))
     assert "-c 2d" in "\n".join(summary_lines(*make(tmp_path / "in"), 7))
     dataset, summary = make(tmp_path / "in", min_slices=4)
     assert (summary.cases, summary.single_slices) == (1, 0)
@@ -165,7 +165,7 @@ def test_slices_and_volumes_in_one_set_are_counted(tmp_path, nnunet_folders):
 
 def test_nnunet_plans_and_preprocesses_slices_and_volumes(tmp_path, nnunet_folders, plan_and_preprocess, monkeypatch):
     for i in range(3):
-        picture(tmp_path / "in" / f"p{i}.png", np.pad(grey(i, (60, 64)), 2))
+        picture(tmp_path / "in" / f"p{i}.png", np.pad(gray(i, (60, 64)), 2))
     write(tmp_path / "in" / "cine.nii.gz", np.stack([body_image(t, (1, 64, 64)) for t in range(2)]), isVector=False)
     write(tmp_path / "in" / "volume.nii.gz", body_image(9, (6, 64, 64)), spacing=(1, 1, 10))
     make(tmp_path / "in")
@@ -298,8 +298,8 @@ def test_a_pool_keeps_tags_and_takes_2d_images_with_their_labels(tmp_path, nnune
     write_series(tmp_path / "in", volume(shape=(1, 12, 14)), modality="MR")
     unlabelled, _ = make(tmp_path / "in", dicom=True)
     source = tmp_path / "Dataset001_A"
-    picture(source / "imagesTr" / "a_0000.png", grey())
-    picture(source / "labelsTr" / "a.png", (grey() > 100).astype(np.uint8))
+    picture(source / "imagesTr" / "a_0000.png", gray())
+    picture(source / "labelsTr" / "a.png", (gray() > 100).astype(np.uint8))
     labels = {"background": 0, "x": 1}
     content = {"channel_names": {"0": "MR"}, "labels": labels, "numTraining": 1, "file_ending": ".png"}
     (source / "dataset.json").write_text(json.dumps(content))
@@ -314,7 +314,7 @@ def test_a_pool_keeps_tags_and_takes_2d_images_with_their_labels(tmp_path, nnune
     dataset, summary = build_pool(tmp_path / "LABELS.json", 10, "Labels")
     label = sitk.ReadImage(str(dataset.folder / "labelsTr" / "Dataset001_A_a.nii.gz"))
     assert label.GetSize() == cases(dataset)["Dataset001_A_a"].GetSize() == (24, 20, 1) and summary.cases == 1
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(label)[0] > 0, grey() > 100)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label)[0] > 0, gray() > 100)
 
 
 def test_folders_that_cannot_be_read_are_listed(tmp_path, nnunet_folders, monkeypatch):

@@ -19,8 +19,8 @@ def brute_force(reference, prediction, spacing):
         padded = np.pad(mask, 1)
         points = []
         for index in np.argwhere(mask):
-            neighbours = [index + 1 + step * axis for axis in np.eye(mask.ndim, dtype=int) for step in (-1, 1)]
-            if not all(padded[tuple(n)] for n in neighbours):
+            neighbors = [index + 1 + step * axis for axis in np.eye(mask.ndim, dtype=int) for step in (-1, 1)]
+            if not all(padded[tuple(n)] for n in neighbors):
                 points.append(index * np.asarray(spacing))
         sets.append(np.array(points))
     pairs = np.linalg.norm(sets[0][:, None] - sets[1][None], axis=-1)

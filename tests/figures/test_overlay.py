@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from matplotlib.image import imread
 
 from nnunet_xlstm.figures.overlay import Case, draw_overlay, draw_sheet
-from nnunet_xlstm.figures.planes import ERRORS, PALETTE, cut_planes, label_colour
+from nnunet_xlstm.figures.planes import ERRORS, PALETTE, cut_planes, label_color
 
 
 def volume(array: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> sitk.Image:
@@ -20,9 +20,9 @@ def ball(shape, radius=6.0) -> np.ndarray:
     return (np.sqrt((grid**2).sum(0)) < radius).astype(np.uint8)
 
 
-def shows(path, colour: str) -> bool:
+def shows(path, color: str) -> bool:
     pixels = (imread(path)[..., :3] * 255).round()
-    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    rgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     return bool((np.abs(pixels - rgb).max(-1) <= 2).any())
 
 
@@ -108,9 +108,9 @@ def test_flat_images(tmp_path, noise):
     label = ball(noise.shape[1:])
     flat = draw_overlay(tmp_path / "2d.png", volume(noise[0]), volume(label), volume(label))
     slab = draw_overlay(tmp_path / "slab.png", volume(noise[:1]), volume(label[None]), volume(label[None]))
-    colour = sitk.GetImageFromArray(np.stack([noise[0]] * 3, -1), isVector=True)
+    color = sitk.GetImageFromArray(np.stack([noise[0]] * 3, -1), isVector=True)
     assert all(
-        shows(path, PALETTE[0]) for path in (flat, slab, draw_overlay(tmp_path / "rgb.png", colour, volume(label)))
+        shows(path, PALETTE[0]) for path in (flat, slab, draw_overlay(tmp_path / "rgb.png", color, volume(label)))
     )
 
 
@@ -135,10 +135,10 @@ def test_many_labels(tmp_path):
 
 
 def test_colours_are_fixed_and_differ():
-    colours = [label_colour(i) for i in range(1, 40)]
-    assert len(set(colours)) == len(colours)
-    assert colours == [label_colour(i) for i in range(1, 40)]
-    assert all(len(colour) == 7 and colour[0] == "#" for colour in colours)
+    colors = [label_color(i) for i in range(1, 40)]
+    assert len(set(colors)) == len(colors)
+    assert colors == [label_color(i) for i in range(1, 40)]
+    assert all(len(color) == 7 and color[0] == "#" for color in colors)
 
 
 def test_patient_axes_do_not_depend_on_storage(tmp_path, noise):

@@ -188,7 +188,7 @@ def test_labels():
 
 
 def test_colours_and_markers_differ():
-    assert len({(style.colour(i), style.marker(i)) for i in range(20)}) == 20
+    assert len({(style.color(i), style.marker(i)) for i in range(20)}) == 20
 
 
 def test_files(tmp_path):

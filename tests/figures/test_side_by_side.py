@@ -21,11 +21,11 @@ def case(title="one"):
     return ModelsCase(image, box(), {"A $x$": box(shift=4), "B": box(label=2)}, title, {"B": "Dice 0.1"})
 
 
-def columns_with(path, colour, columns):
+def columns_with(path, color, columns):
     """The columns of the picture, without its legend, that show a colour laid over black."""
     pixels = (imread(path)[..., :3] * 255).round()
     pixels = pixels[: int(len(pixels) * 0.8)]
-    rgb = 0.55 * np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    rgb = 0.55 * np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     hits = (np.abs(pixels - rgb).max(-1) <= 3).any(0)
     return {int(x * columns / len(hits)) for x in np.flatnonzero(hits)}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xlstm.imaging.single_slice import as_grey, as_volume
+from nnunet_xlstm.imaging.single_slice import as_gray, as_volume
 
 
 def image(shape, spacing, **options):
@@ -51,10 +51,10 @@ def test_what_has_several_slices_stays(shape):
 
 
 def test_grey_in_colours():
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    for channels in ([grey] * 3, [grey] * 3 + [np.full_like(grey, 255)]):
-        made = as_grey(sitk.GetImageFromArray(np.stack(channels, -1), isVector=True))
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(made), grey)
-    for channels in ([grey, grey, grey + 1], [grey] * 4, [grey] * 2):  # colour; a mask as alpha; two channels
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for channels in ([gray] * 3, [gray] * 3 + [np.full_like(gray, 255)]):
+        made = as_gray(sitk.GetImageFromArray(np.stack(channels, -1), isVector=True))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(made), gray)
+    for channels in ([gray, gray, gray + 1], [gray] * 4, [gray] * 2):  # colour; a mask as alpha; two channels
         made = sitk.GetImageFromArray(np.stack(channels, -1), isVector=True)
-        assert as_grey(made) is made
+        assert as_gray(made) is made

@@ -9,10 +9,10 @@ from matplotlib.image import imread
 from support.mesh_shapes import shells
 
 from nnunet_xlstm.choices import RENDERERS
-from nnunet_xlstm.figures.planes import label_colour
+from nnunet_xlstm.figures.planes import label_color
 from nnunet_xlstm.meshes import render
 from nnunet_xlstm.meshes.mesh import cut
-from nnunet_xlstm.meshes.raster import rasterise
+from nnunet_xlstm.meshes.raster import rasterize
 from nnunet_xlstm.meshes.render import choose_renderer, draw_mesh
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 
@@ -31,9 +31,9 @@ def square(x0, x1, y0, y1, z):
     return np.array([[a, b, c], [a, c, d]], float)
 
 
-def flat(*colours):
+def flat(*colors):
     """The same colour at the corners of the two triangles of each square."""
-    return np.repeat([c for c in colours for _ in range(2)], 3, axis=0).reshape(-1, 3, 3)
+    return np.repeat([c for c in colors for _ in range(2)], 3, axis=0).reshape(-1, 3, 3)
 
 
 def mm(labels):
@@ -43,8 +43,8 @@ def mm(labels):
 
 def test_the_nearest_wins_whatever_the_order():
     near, far = square(2, 6, 2, 6, 5), square(0, 8, 0, 8, 1)
-    for corners, colours in (((near, far), (RED, BLUE)), ((far, near), (BLUE, RED))):
-        image = rasterise(np.concatenate(corners), flat(*colours), (8, 8))
+    for corners, colors in (((near, far), (RED, BLUE)), ((far, near), (BLUE, RED))):
+        image = rasterize(np.concatenate(corners), flat(*colors), (8, 8))
         assert (image[2:6, 2:6] == [1, 0, 0, 1]).all()
         assert (image[[0, 1, 6, 7]] == [0, 0, 1, 1]).all()
         assert image.shape == (8, 8, 4)
@@ -52,7 +52,7 @@ def test_the_nearest_wins_whatever_the_order():
 
 def test_rows_and_edges():
     """A square in the lower left corner; half a pixel counts half."""
-    image = rasterise(square(0, 2.5, 0, 1, 0), flat(RED), (4, 6))
+    image = rasterize(square(0, 2.5, 0, 1, 0), flat(RED), (4, 6))
     assert image[3, :2, 3].tolist() == [1, 1] and image[3, 2, 3] == 0.5
     assert (image[3, 2, :3] == RED).all()
     assert image[:3].max() == 0 and image[3, 3:].max() == 0
@@ -60,17 +60,17 @@ def test_rows_and_edges():
 
 def test_limit_cuts_and_colours_are_linear():
     scene = np.concatenate([square(0, 4, 0, 4, 3), square(0, 4, 0, 4, 1)])
-    assert (rasterise(scene, flat(RED, BLUE), (4, 4), limit=2)[..., :3] == BLUE).all()
+    assert (rasterize(scene, flat(RED, BLUE), (4, 4), limit=2)[..., :3] == BLUE).all()
     slope = np.array([[(0, 0, 0), (8, 0, 8), (0, 8, 0)]], float)
-    assert (rasterise(slope, flat(RED)[:1], (8, 8), limit=4)[7, :, 3] == [1, 1, 1, 1, 0, 0, 0, 0]).all()
-    ramp = rasterise(square(0, 8, 0, 8, 0), np.array([[RED, BLUE, BLUE], [RED, BLUE, RED]]), (8, 8))
+    assert (rasterize(slope, flat(RED)[:1], (8, 8), limit=4)[7, :, 3] == [1, 1, 1, 1, 0, 0, 0, 0]).all()
+    ramp = rasterize(square(0, 8, 0, 8, 0), np.array([[RED, BLUE, BLUE], [RED, BLUE, RED]]), (8, 8))
     assert np.allclose(ramp[..., 2], (np.arange(8) + 0.5) / 8) and np.allclose(ramp[..., :3].sum(-1), 1)
 
 
 def test_outside_edge_on_and_empty():
     scene = np.concatenate([square(-50, -40, 0, 4, 0), square(2, 2, 0, 4, 0), square(-1, 20, -1, 20, 0)])
-    assert (rasterise(scene, flat(RED, RED, BLUE), (4, 4))[..., :3] == BLUE).all()
-    assert rasterise(np.empty((0, 3, 3)), np.empty((0, 3, 3)), (3, 5)).max() == 0
+    assert (rasterize(scene, flat(RED, RED, BLUE), (4, 4))[..., :3] == BLUE).all()
+    assert rasterize(np.empty((0, 3, 3)), np.empty((0, 3, 3)), (3, 5)).max() == 0
 
 
 def sheet(grid):
@@ -85,7 +85,7 @@ def test_no_holes_in_a_fine_mesh():
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(np.arange(13.0), np.arange(13.0), indexing="ij"), -1) * 2.5 - 2
     corners = sheet(grid + rng.uniform(-0.8, 0.8, grid.shape))
-    image = rasterise(corners, np.ones((len(corners), 3, 3)), (22, 22))
+    image = rasterize(corners, np.ones((len(corners), 3, 3)), (22, 22))
     assert (image[..., 3] == 1).all()
 
 
@@ -94,13 +94,13 @@ def test_no_holes_where_edges_meet_pixels(step, start):
     """Middles of pixels on the edges of triangles: rounding must not put them beside both."""
     ticks = np.arange(np.ceil(38 / step)) * step + start
     corners = sheet(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1))
-    image = rasterise(corners, np.ones((len(corners), 3, 3)), (35, 35))
+    image = rasterize(corners, np.ones((len(corners), 3, 3)), (35, 35))
     assert (image[..., 3] == 1).all()
 
 
-def has_colour(image, label):
+def has_color(image, label):
     """Whether some pixels have the label's hue (they are shaded)."""
-    rgb = np.array([int(label_colour(label)[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    rgb = np.array([int(label_color(label)[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     pixels = image[image[..., :3].max(-1) > 0.2][:, :3]
     return (np.abs(pixels / pixels.max(-1, keepdims=True) - rgb / rgb.max()).max(-1) < 0.03).sum() > 50
 
@@ -117,13 +117,13 @@ def test_picture(tmp_path, renderer):
     image = imread(path)[:-60]  # without the legend
     thirds = np.array_split(image, 3, axis=1)
     for view in thirds[:2]:
-        assert has_colour(view, 4) and not any(has_colour(view, label) for label in (1, 2, 3))
-    assert all(has_colour(thirds[2], label) for label in (1, 2, 4))
+        assert has_color(view, 4) and not any(has_color(view, label) for label in (1, 2, 3))
+    assert all(has_color(thirds[2], label) for label in (1, 2, 4))
 
 
 def test_chosen_labels_only(tmp_path):
     image = imread(draw_mesh(tmp_path / "a.png", mm(shells()), [2]))[:-60]
-    assert has_colour(image, 2) and not has_colour(image, 4) and not has_colour(image, 1)
+    assert has_color(image, 2) and not has_color(image, 4) and not has_color(image, 1)
 
 
 def test_many_and_no_labels(tmp_path):

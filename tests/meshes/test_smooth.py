@@ -5,7 +5,7 @@ import pytest
 from support.mesh_shapes import checkerboard, is_closed, noise, radius, seven_touching, shells, thin
 
 from nnunet_xlstm.meshes.mesh import Mesh, cut, volume_and_area
-from nnunet_xlstm.meshes.smooth import REACH, _mean_of_neighbours, _volume_gradient, _volumes, restore_volumes, smooth
+from nnunet_xlstm.meshes.smooth import REACH, _mean_of_neighbors, _volume_gradient, _volumes, restore_volumes, smooth
 from nnunet_xlstm.meshes.surface_nets import surface_nets
 
 
@@ -160,7 +160,7 @@ def test_neighbours_by_hand():
     """Two voxels with one wall: the 4 points of the wall are a seam and hear their 2 neighbours on it; others all 3."""
     labels = np.array([[[1, 2]]], np.uint8)
     net = surface_nets(labels)
-    weights = _mean_of_neighbours(net.quads, len(net.points)).toarray()
+    weights = _mean_of_neighbors(net.quads, len(net.points)).toarray()
     assert np.allclose(weights.sum(1), 1)
     for row, point in zip(weights, net.points, strict=True):
         heard = net.points[row > 0]

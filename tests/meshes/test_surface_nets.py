@@ -83,9 +83,9 @@ def test_quads_are_the_faces_between_different_voxels(name):
     a, b, c, _ = (net.points[column] for column in net.quads.T)
     normals = np.cross(b - a, c - a)
     found = {}
-    for centre, normal, pair in zip(net.points[net.quads].mean(1), normals, net.pairs.tolist(), strict=True):
+    for center, normal, pair in zip(net.points[net.quads].mean(1), normals, net.pairs.tolist(), strict=True):
         axis = int(np.abs(normal).argmax())
-        found[tuple(centre), axis] = tuple(pair) if normal[axis] > 0 else tuple(pair[::-1])
+        found[tuple(center), axis] = tuple(pair) if normal[axis] > 0 else tuple(pair[::-1])
     assert found == expected
 
 

@@ -9,7 +9,7 @@ from support.fake_study import DATASET, PLANS, TRAINER, fail
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.studies.kinds import CROSS_VALIDATION
-from nnunet_xlstm.studies.study import read_study
+from nnunet_xlstm.studies.study_json import read_study
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 BASE, FULL = f"base:{TRAINER}", f"full:nnUNetTrainer@{PLANS}"  # ours, and nnU-Net's own
@@ -135,7 +135,7 @@ def test_changed_folds_are_refused(study, folds, capsys):
         (None, [], "make folds that keep subjects together: nnunet_xlstm split -d Dataset321_Balls --folds 5"),
         ([{"train": ["patient0_ED"], "val": ["patient0_ES"]}], [], "subject 'patient0' is in the training and the"),
         ([{"train": ["patient0_ED"], "val": ["who"]}], [], "'who' has no label map"),
-        ([{"train": ["patient0_ED"], "val": "x"}], [], "must hold a list of"),
+        ([{"train": ["patient0_ED"], "val": "x"}], [], 'folds[0].val is "x"; give a list'),
         ([fold(0), fold(0, 1)], [], "is a validation case of the folds 0 and 1"),
         ([fold(0)], ["--folds", 1], "--folds 1: "),
         ([fold(0)], ["--labels", 1], "'labels' is not a setting of study cross_validation"),

@@ -87,9 +87,9 @@ def write_data(raw: Path) -> None:
         for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir(parents=True)
         for i in range(CASES):
-            centre = [n / 2 + rng.uniform(-1, 1) for n in shape]
+            center = [n / 2 + rng.uniform(-1, 1) for n in shape]
             grid = np.indices(shape)
-            distance = sum(((g - c) / (0.35 * n)) ** 2 for g, c, n in zip(grid, centre, shape, strict=True))
+            distance = sum(((g - c) / (0.35 * n)) ** 2 for g, c, n in zip(grid, center, shape, strict=True))
             label = (distance < 1).astype(np.uint8) + (distance < 0.4)
             image = (label + rng.normal(0, 0.3, shape)).astype(np.float32)
             if "ignore" in labels:

@@ -15,9 +15,9 @@ PLANS = "nnUNetXLSTMUNetTinyPlans"
 TRAINER = "nnUNetTrainerXLSTMUNetShort"
 
 
-def ball(radius: float, centre: int = 6) -> np.ndarray:
+def ball(radius: float, center: int = 6) -> np.ndarray:
     """(12, 12, 12): two halves of a ball, labels 1 and 2."""
-    z, y, x = np.indices((12, 12, 12)) - centre
+    z, y, x = np.indices((12, 12, 12)) - center
     inside = z**2 + y**2 + x**2 < radius**2
     return (inside * np.where(z < 0, 1, 2)).astype(np.uint8)
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 
-def radius(shape, centre=None) -> np.ndarray:
+def radius(shape, center=None) -> np.ndarray:
     """Distance of every voxel from a centre, in voxels."""
-    centre = (np.array(shape) - 1) / 2 if centre is None else np.array(centre)
-    return np.sqrt(((np.indices(shape) - centre.reshape(3, 1, 1, 1)) ** 2).sum(0))
+    center = (np.array(shape) - 1) / 2 if center is None else np.array(center)
+    return np.sqrt(((np.indices(shape) - center.reshape(3, 1, 1, 1)) ** 2).sum(0))
 
 
 def shells() -> np.ndarray:
@@ -17,10 +17,10 @@ def shells() -> np.ndarray:
 
 def seven_touching() -> np.ndarray:
     """Seven balls that run into each other; every voxel belongs to the nearest."""
-    centres = np.array([16, 24, 24]) + [
+    centers = np.array([16, 24, 24]) + [
         (0, 0, 0), (5, 9, 0), (-5, -9, 2), (0, 7, 11), (2, -7, -11), (9, 0, 3), (-9, 2, 0),
     ]  # fmt: skip
-    depth = np.stack([radius((34, 48, 48), c) - r for c, r in zip(centres, (8, 7, 7, 6, 6, 6, 7), strict=True)])
+    depth = np.stack([radius((34, 48, 48), c) - r for c, r in zip(centers, (8, 7, 7, 6, 6, 6, 7), strict=True)])
     return np.where(depth.min(0) < 0, depth.argmin(0) + 1, 0).astype(np.uint8)
 
 

@@ -69,7 +69,7 @@ class Plan:
     stages: Sequence[int] | None = None
     each_stage: bool = False
     voxels: int = 20_000
-    neighbours: int = 5
+    neighbors: int = 5
     seed: int = 0
     device: str = "cpu"
 
@@ -123,11 +123,11 @@ class Study:
             if plan.train:
                 self._probe(encoder_name, encoder, seen, drawn)
             if plan.shown:
-                for case, colours in self._colours(encoder, seen, drawn).items():
-                    pictures[case][encoder_name] = colours
+                for case, colors in self._colors(encoder, seen, drawn).items():
+                    pictures[case][encoder_name] = colors
         if plan.labels:
             vectors = torch.stack([probe.intensity_histogram(self.cases.load(case).image) for case in plan.cases])
-            self.numbers[HISTOGRAM] = {"knn": self._neighbours({HISTOGRAM: vectors})}
+            self.numbers[HISTOGRAM] = {"knn": self._neighbors({HISTOGRAM: vectors})}
         for case, of_encoders in pictures.items():
             self._draw_picture(case, of_encoders)
         return self.numbers
@@ -199,16 +199,16 @@ class Study:
             "dimensions": pooled[-1].shape[1],
         }
         if self.plan.labels:
-            numbers["knn"] = self._neighbours({"bottleneck": pooled[-1], "all": torch.cat(pooled, 1)})
+            numbers["knn"] = self._neighbors({"bottleneck": pooled[-1], "all": torch.cat(pooled, 1)})
         return numbers
 
-    def _neighbours(self, vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float | None]]:
+    def _neighbors(self, vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float | None]]:
         """Return label -> kind of vector -> accuracy; vectors are in the order of the plan's cases."""
         cases = self.plan.cases
         groups = [self.plan.subjects[case] for case in cases]
         return {
             name: {
-                kind: knn_accuracy(x, [table[case] for case in cases], groups, self.plan.neighbours)
+                kind: knn_accuracy(x, [table[case] for case in cases], groups, self.plan.neighbors)
                 for kind, x in vectors.items()
             }
             for name, table in self.plan.labels.items()
@@ -258,7 +258,7 @@ class Study:
 
     # ---- the picture
 
-    def _colours(self, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> dict[str, np.ndarray]:
+    def _colors(self, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> dict[str, np.ndarray]:
         """Return three channels in [0, 1] of each shown case, (3, D, H, W): one fit and one scale for all of them."""
         shown = self.plan.shown
         x = torch.cat([seen[case].points[len(drawn.voxels.get(case, ())) :] for case in shown])
@@ -272,11 +272,11 @@ class Study:
             for case in shown
         }
 
-    def _draw_picture(self, case: str, colours: Mapping[str, np.ndarray]) -> None:
+    def _draw_picture(self, case: str, colors: Mapping[str, np.ndarray]) -> None:
         prepared = self.cases.load(case)
         maps = {
             encoder_name: [self.cases.as_image(channel, prepared) for channel in rgb]
-            for encoder_name, rgb in colours.items()
+            for encoder_name, rgb in colors.items()
         }
         image = self.cases.as_image(prepared.image[0], prepared)
         draw_feature_maps(self.out / f"pca_{case}.png", image, maps, title=case, n_slices=self.plan.slices)

@@ -45,7 +45,7 @@ class FeaturesRequest:
         layers: ["all"], or "bottleneck" and numbers of stages.
         each_layer: also probe every stage alone.
         voxels: that fit the probe.
-        neighbours: for knn.
+        neighbors: for knn.
         slices: for pictures.
         spacing: in mm, in the order of plans; None: of the pre-training.
         channel: of the data set, for an encoder of one channel.
@@ -68,7 +68,7 @@ class FeaturesRequest:
     layers: Sequence[str]
     each_layer: bool
     voxels: int
-    neighbours: int
+    neighbors: int
     slices: int
     spacing: Sequence[float] | None
     channel: int | None
@@ -104,7 +104,7 @@ def run_features(asked: FeaturesRequest) -> list[str]:
         "settings": {
             "layers": list(asked.layers),
             "voxels": asked.voxels,
-            "neighbours": asked.neighbours,
+            "neighbors": asked.neighbors,
             "channel": asked.channel,
             "spacing": list(pretrained.configuration.spacing),
         },
@@ -137,7 +137,7 @@ def _plan(asked: FeaturesRequest, dataset: RawImages, subjects: Mapping[str, str
         stages=_stages(asked.layers),
         each_stage=asked.each_layer,
         voxels=asked.voxels,
-        neighbours=asked.neighbours,
+        neighbors=asked.neighbors,
         seed=asked.seed,
         device=asked.device,
     )

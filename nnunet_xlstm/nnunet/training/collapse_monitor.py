@@ -17,7 +17,7 @@ from nnunet_xlstm.pretraining.collapse.diagnosis import CollapseWarning, diagnos
 from nnunet_xlstm.pretraining.collapse.metrics import CollapseMetrics, StepStatistics, knn_accuracy
 from nnunet_xlstm.pretraining.early_stopping import has_stopped_falling
 
-KNN_NEIGHBOURS = 5
+KNN_NEIGHBORS = 5
 
 
 class CollapseMonitor:
@@ -90,6 +90,6 @@ class CollapseMonitor:
         rows = [self.pool.cases[key] for key in keys]
         subjects = [row.subject for row in rows]
         return {
-            f"knn_{name}": knn_accuracy(features, [getattr(row, name) for row in rows], subjects, KNN_NEIGHBOURS)
+            f"knn_{name}": knn_accuracy(features, [getattr(row, name) for row in rows], subjects, KNN_NEIGHBORS)
             for name in ("modality", "source")
         }

@@ -107,7 +107,7 @@ class LikePlanner(ExperimentPlanner):
         row["patch_size"] = self._patch(shape)
         row["architecture"] = self._architecture(row["patch_size"])
         row["batch_size"] = self._batch(row["patch_size"], shape)
-        self._normalise_alike(plans, row)
+        self._normalize_alike(plans, row)
         if self.mode == "no_resample":
             row |= {f"resampling_fn_{kind}": no_resampling_hack.__name__ for kind in ("data", "seg", "probabilities")}
             row |= {f"resampling_fn_{kind}_kwargs": {} for kind in ("data", "seg", "probabilities")}
@@ -152,7 +152,7 @@ class LikePlanner(ExperimentPlanner):
         most = round(SHARE_OF_DATASET * n * math.prod(shape) / math.prod(patch))
         return max(LEAST_BATCH, min(voxels // math.prod(patch), most))
 
-    def _normalise_alike(self, plans: dict[str, Any], row: dict[str, Any]) -> None:
+    def _normalize_alike(self, plans: dict[str, Any], row: dict[str, Any]) -> None:
         names = DatasetFile(self.file.parent / "dataset.json", self.dataset_json).channels()
         schemes = self.there.row["normalization_schemes"]
         mapping = channel_map(self.there.channel_names, names)

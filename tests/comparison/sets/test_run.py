@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.comparison import run
-from nnunet_xlstm.comparison.analysis import Settings, analyse
+from nnunet_xlstm.comparison.analysis import Settings, analyze
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.comparison.sets import run as sets_run
 from nnunet_xlstm.comparison.sets.analysis import ModelSet, over_sets
@@ -43,14 +43,14 @@ def sets(summary, no_drawing, monkeypatch):
     return make
 
 
-def analysed(sets, settings, metric="Dice", subjects=(None, None)):
+def analyzed(sets, settings, metric="Dice", subjects=(None, None)):
     read = [read_models(one.models) for one in sets]
-    results = [analyse(m, metric, settings, s) for m, s in zip(read, subjects, strict=True)]
+    results = [analyze(m, metric, settings, s) for m, s in zip(read, subjects, strict=True)]
     return over_sets(["A", "B"], [m.names for m in read], results, settings)
 
 
 def test_every_set_counts_the_same(sets):
-    r = analysed(sets(), Settings(resamples=200))
+    r = analyzed(sets(), Settings(resamples=200))
     means = np.array([ONE.mean((1, 2)), TWO.mean((1, 2))])
     np.testing.assert_allclose(r.mean, means)
     np.testing.assert_allclose(r.overall, means.mean(0))
@@ -64,7 +64,7 @@ def test_every_set_counts_the_same(sets):
 
 def test_subjects_are_drawn_within_each_set_and_apart_from_the_other(sets):
     """The bootstrap against a naive loop with draws of its own, and against the variance that theory gives."""
-    r = analysed(sets(), Settings(resamples=4000))
+    r = analyzed(sets(), Settings(resamples=4000))
     rng = np.random.default_rng(1)
     naive = []
     for _ in range(4000):
@@ -77,14 +77,14 @@ def test_subjects_are_drawn_within_each_set_and_apart_from_the_other(sets):
     paired = [np.array(naive)[:, 0] - np.array(naive)[:, 1]]
     np.testing.assert_allclose(r.difference_interval[:, 0, 1], np.percentile(paired, (2.5, 97.5)), atol=0.008)
     # sets of the same size must not get the same draws: equal sets would then not average out
-    same = analysed(sets(ONE, ONE), Settings(resamples=4000))
+    same = analyzed(sets(ONE, ONE), Settings(resamples=4000))
     widths = np.diff(same.overall_interval, axis=0) / np.diff(same.interval[:, 0], axis=0)
     np.testing.assert_allclose(widths, np.sqrt(0.5), atol=0.05)
 
 
 def test_subjects_with_several_cases(sets):
     subjects = [["x", "x", "x", "x", "y", "y"], None]
-    r = analysed(sets(), Settings(resamples=50), subjects=subjects)
+    r = analyzed(sets(), Settings(resamples=50), subjects=subjects)
     by_subject = ONE[:, :, 0][:, :4].mean(1) / 2 + ONE[:, :, 0][:, 4:].mean(1) / 2
     np.testing.assert_allclose(r.mean[0], by_subject)
     assert r.n.tolist() == [[2, 2], [4, 4]]
@@ -96,7 +96,7 @@ def test_a_failure_costs_the_rank_but_not_the_mean(sets):
     content = json.loads(files[0].models[1][1].read_text())
     content["metric_per_case"][0]["metrics"]["1"]["HD95"] = None
     files[0].models[1][1].write_text(json.dumps(content))
-    r = analysed(files, Settings(resamples=50), "HD95")
+    r = analyzed(files, Settings(resamples=50), "HD95")
     assert r.overall[1] < r.overall[0] and r.overall_rank.tolist() == [1, 2]
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nnunet_xlstm.config.pretraining import PretrainingConfig
-from nnunet_xlstm.datasets.case_index import CaseRow, PoolCases
+from nnunet_xlstm.datasets.case_index import CaseRecord, PoolCases
 from nnunet_xlstm.errors import CheckpointError
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.training.random_state import random_state
@@ -49,9 +49,9 @@ class Network(nn.Module):
 def state():
     network = Network()
     cases = {
-        "a_0": CaseRow("A", "1", "MR"),
-        "a_1": CaseRow("A", "1", "MR"),
-        "b_0": CaseRow("B", "2", "MR"),
+        "a_0": CaseRecord("A", "1", "MR"),
+        "a_1": CaseRecord("A", "1", "MR"),
+        "b_0": CaseRecord("B", "2", "MR"),
     }
     return checkpoints.PretrainingState(
         stock={"init_args": {"plans": PLANS}, "current_epoch": 3, "trainer_name": "nnUNetTrainerDINO"},
