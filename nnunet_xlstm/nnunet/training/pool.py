@@ -36,6 +36,7 @@ class PoolTrainer(BaseTrainer):
     recipe = PoolConfig()
 
     def prepare(self) -> None:
+        """Read the pool's side-car."""
         super().prepare()
         self.targets = [name for name in self.dataset_json["labels"] if name not in ("background", "ignore")]
         self.pool = self._read_pool()
@@ -105,12 +106,14 @@ class PoolTrainer(BaseTrainer):
         return torch.tensor([[target in row for target in self.targets] for row in rows])
 
     def train_step(self, batch: dict) -> dict:
+        """Tell the loss what it counts, and take the step."""
         self.loss.set_valid(self.in_loss(batch["keys"]))
         return super().train_step(batch)
 
     # ---- data
 
     def get_tr_and_val_datasets(self):
+        """Return nnU-Net's data sets, whose cases are drawn as the pool or the config says."""
         datasets = super().get_tr_and_val_datasets()
         scheme = None if self.config.case_sampling == "pool" else self.config.case_sampling
         for dataset, name in zip(datasets, ("training", "validation"), strict=True):
@@ -160,6 +163,7 @@ class PoolTrainer(BaseTrainer):
         return {"loss": loss, "counts": by_source}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
+        """Log the loss, and Dice of each source's own targets."""
         loss = float(np.mean(read_scalars(output["loss"] for output in val_outputs)))
         counts = torch.stack([output["counts"] for output in val_outputs]).sum(0).cpu().numpy()
         if self.is_ddp:
@@ -175,6 +179,7 @@ class PoolTrainer(BaseTrainer):
         self.log_validation(loss, mean_dice, [_mean(column, math.nan) for column in dice.T])
 
     def perform_actual_validation(self, save_probabilities: bool = False):
+        """Validate as nnU-Net does, and write summary_by_source.json."""
         super().perform_actual_validation(save_probabilities)
         path = Path(self.output_folder) / "validation" / "summary.json"
         if self.local_rank != 0 or not path.is_file():
@@ -212,6 +217,8 @@ def summary_by_source(summary: Mapping, pool: PoolCases, keys: Mapping[str, str]
     """Sort nnU-Net's summary.json of a validation by data set: mean Dice over cases, of annotated targets only.
 
     Args:
+        summary: content of the file.
+        pool: the cases, and what is annotated in each.
         keys: target -> what summary.json calls it.
 
     Returns:
