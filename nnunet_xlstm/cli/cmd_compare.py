@@ -9,6 +9,7 @@ from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Compares models that were evaluated on the same cases: means, bootstrap intervals, paired Wilcoxon tests with "
         "Holm's correction, rankings and their stability. Writes tables (CSV, Markdown, LaTeX), figures (PNG, SVG), "
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.comparison.analysis import Settings
     from nnunet_xlstm.comparison.run import Comparison, compare
     from nnunet_xlstm.comparison.sets.run import SetsComparison, compare_sets

@@ -19,9 +19,9 @@ def draw_counts(
     As many clusters as there are are drawn with replacement; the units of a cluster are drawn together.
 
     Args:
-        units: their number.
-        resamples: their number.
-        seed: of what is drawn.
+        units: number of cases, or of classes of cases.
+        resamples: number of draws.
+        seed: of the draws.
         clusters: (units,) the subject of each unit; default: each unit is its own.
 
     Raises:
@@ -44,10 +44,10 @@ def draw_counts(
 
 
 def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return means of every resample, (resamples, rows); NaN is left out, an infinite value makes the mean infinite.
+    """Return means of every resample, (resamples, rows).
 
     Args:
-        values: (rows, units).
+        values: (rows, units). A NaN is left out, an infinite value makes the mean infinite.
         counts: (resamples, units), see `draw_counts`.
     """
     known = ~np.isnan(values)
@@ -84,9 +84,9 @@ def mean_interval(
     Args:
         values: (rows, units); NaN is missing. A row known in fewer than two clusters has no interval: NaN.
         clusters: (units,) the subject of each unit; default: each unit is its own.
-        resamples: their number.
-        seed: of what is drawn.
-        level: share of the resamples that lie within.
+        resamples: number of draws.
+        seed: of the draws.
+        level: share of the resamples that the interval holds.
     """
     values = np.asarray(values, float)
     bounds = interval(resampled_means(values, draw_counts(values.shape[1], resamples, seed, clusters)), level)

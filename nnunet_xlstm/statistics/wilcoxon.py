@@ -42,8 +42,8 @@ def wilcoxon_greater(x: np.ndarray, y: np.ndarray) -> PairedTest:
     """Test whether x is greater than y.
 
     Args:
-        x: (n,); a pair with a NaN is left out.
-        y: (n,), paired.
+        x: (n,).
+        y: (n,), paired with x; a pair with a NaN is left out.
 
     Raises:
         ValueError: other shapes.
@@ -98,7 +98,7 @@ def units_needed(alpha: float, comparisons: int) -> int:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm-adjusted p values (Holm 1979), any shape; the family is the whole array.
+    """Adjust p values after Holm (1979), any shape; the family is the whole array.
 
     Raises:
         ValueError: a p value is NaN or outside [0, 1].
@@ -130,7 +130,7 @@ class PairwiseTests:
 
     @property
     def comparisons(self) -> int:
-        """Count the tests."""
+        """Number of tests."""
         return len(self.tests)
 
     def smallest_p(self) -> float:
