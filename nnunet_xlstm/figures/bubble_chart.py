@@ -40,8 +40,14 @@ def accuracy_bubbles(
     """Draw one bubble per method: x is a cost, y the score with its interval, the area another cost.
 
     Args:
-        mean: (methods,). interval: (2, methods), NaN where there is none. across, area: (methods,), NaN where unknown;
-            a method without all three is not drawn. label: of the accuracy, with the unit.
+        names: of the methods.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
+        across: (methods,), NaN where unknown; a method without all three is not drawn.
+        area: (methods,), NaN where unknown; a method without all three is not drawn.
+        label: of the accuracy, with the unit.
+        across_label: of the cost along x, with the unit.
+        area_label: of the cost that is the area, with the unit.
 
     Raises:
         ValueError: no method has all three.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,8 +38,10 @@ class Curve:
     """One way to train, at increasing numbers.
 
     Attributes:
-        x: (points,). mean: (points,). interval: (2, points), NaN where there is none. repeats: of each point the scores
-            of single seeds or folds.
+        x: (points,).
+        mean: (points,).
+        interval: (2, points), NaN where there is none.
+        repeats: of each point the scores of single seeds or folds.
     """
 
     name: str
@@ -52,11 +55,14 @@ class Curve:
 def learning_curve(
     curves: Sequence[Curve], label: str, over: str = "test subjects", unit: str = "", repeats: str = "seeds"
 ) -> Figure:
-    """Draw the figure.
+    """Draw a score against a number of training, or the scores of variants.
 
     Args:
-        label: of the score, with its unit. over: what the intervals are bootstrapped over.
-        unit: what x counts, such as "labelled subject"; empty where variants alone differ. repeats: "seeds" or "folds".
+        curves: one per way to train; the same numbers x for all.
+        label: of the score, with its unit.
+        over: what the intervals are bootstrapped over.
+        unit: what x counts, such as "labelled subject"; empty where variants alone differ.
+        repeats: "seeds" or "folds".
     """
     ticks = sorted({x for curve in curves for x in curve.x})
     means = "of the subjects of all folds" if repeats == "folds" else "of the seeds"
@@ -112,7 +118,7 @@ def _rows(curves: Sequence[Curve], label: str) -> Figure:
     return figure
 
 
-def _value_axis(ax: Axes, axis: str, label: str) -> None:
+def _value_axis(ax: Axes, axis: Literal["x", "y"], label: str) -> None:
     few_ticks(ax, axis)
     getattr(ax, f"set_{axis}label")(plain(label))
     clean(ax, axis)

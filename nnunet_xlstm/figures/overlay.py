@@ -67,9 +67,13 @@ def draw_overlay(
     Volumes are shown in patient axes (radiological view) with true proportions.
 
     Args:
-        image, reference, prediction, title: as in `Case`.
+        path: of the PNG.
+        image: 2D or 3D, as in `Case`.
+        reference: label map on the image's grid, or None.
+        prediction: likewise.
         names: label id -> name, for the legend.
-        ct_window: (centre, width) in HU; default: the 1st to 99th percentile of the image.
+        title: printed above.
+        ct_window: (center, width) in HU; default: the 1st to 99th percentile of the image.
         style: "outline" (reference solid, prediction dashed), "filled" (reference beside prediction) or "errors"
             (right, false positive, false negative, wrong label).
         focus: "structure", or "errors": the slices with the most wrong voxels.
@@ -102,8 +106,12 @@ def draw_sheet(
     """Write a contact sheet, one row of planes per case, and return its path.
 
     Args:
+        path: of the PNG.
         cases: each gives its case when called, so that one image at a time is in memory.
-        names, ct_window, style, focus: as in `draw_overlay`; "filled" shows the prediction.
+        names: label id -> name, for the legend.
+        ct_window: as in `draw_overlay`.
+        style: as in `draw_overlay`; "filled" shows the prediction.
+        focus: as in `draw_overlay`.
 
     Raises:
         DatasetError: no case, or as `draw_overlay`.
@@ -137,8 +145,10 @@ _MARKS = {
 }
 
 
-def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane], list[int], tuple[float, float]]:
-    """Planes, label ids and grey window of a case, after all checks."""
+def _prepare(
+    case: Case, style: str, ct_window: tuple[float, float] | None, focus: str
+) -> tuple[list[Plane], list[int], tuple[float, float]]:
+    """Return planes, label ids and gray window of a case, after all checks."""
     for name, value, valid in (("style", style, STYLES), ("focus", focus, FOCUSES)):
         if value not in valid:
             raise DatasetError(f"Unknown {name} '{value}'. Valid are {list(valid)}.")
@@ -155,13 +165,13 @@ def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane]
 
 
 def _row_height(planes: list[Plane]) -> float:
-    """Inches that a row of planes takes at full width, within limits."""
+    """Return the inches that a row of planes takes at full width, within limits."""
     heights, widths = zip(*(plane.size_mm for plane in planes), strict=True)
     return min(max(WIDTH_INCH * max(heights) / sum(widths), SHEET_ROW_INCH), MAX_ROW_INCH) + 0.3
 
 
 def _canvas(planes: list[Plane], columns: list[str]) -> tuple[Figure, dict[tuple[Plane, str], Axes]]:
-    """Axes per (plane, column): one column in one row, several with one row per plane."""
+    """Make axes per (plane, column): one column in one row, several with one row per plane."""
     heights, widths = zip(*(plane.size_mm for plane in planes), strict=True)
     one_row = len(columns) == 1
     width_mm = sum(widths) if one_row else len(columns) * max(widths)

@@ -31,10 +31,15 @@ LARGEST_DOT = 21.0  # points across
 def rank_stability(
     names: Sequence[str], frequency: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray, label: str
 ) -> Figure:
-    """Blob plot: a dot per method and rank, its area the share of resamples; the best method on top.
+    """Draw a blob plot: a dot per method and rank, its area the share of resamples; the best method on top.
 
     Args:
-        frequency: (methods, ranks), rows sum to 1. median, low, high: (methods,). label: what was ranked, and how.
+        names: of the methods.
+        frequency: (methods, ranks), rows sum to 1.
+        median: (methods,), median rank.
+        low: (methods,), lower end of the interval of the rank.
+        high: (methods,), upper end.
+        label: what was ranked, and how.
     """
     models = len(names)
     average = frequency @ np.arange(1, models + 1)
@@ -66,10 +71,14 @@ def _dot(share: float) -> Line2D:
 
 @styled()
 def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: str, caption: str) -> Figure:
-    """Yellow where the method of the row is significantly better than that of the column, blue where not.
+    """Paint yellow where the method of the row is significantly better than that of the column, else blue.
 
     Args:
-        p: (methods, methods), corrected. caption: the test, the family of the correction, alpha, what is attainable.
+        names: of the methods.
+        p: (methods, methods), corrected.
+        alpha: level of significance.
+        label: what was compared.
+        caption: the test, the family of the correction, alpha, what is attainable.
     """
     models = len(names)
     cell = 0.75 if models <= 4 else 0.5
@@ -106,7 +115,7 @@ def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: s
 
 
 def p_text(p: float) -> str:
-    """Return three decimals, or a bound."""
+    """Write p with three decimals, or as a bound."""
     if p < 0.001:
         return "<.001"
     return "1" if p > 0.9995 else f"{p:.3f}"[1:]

@@ -44,11 +44,17 @@ def volume_agreement(
     limits: tuple[float, float] | None = None,
     reach: float | None = None,
 ) -> Figure:
-    """Predicted against reference volume with the identity line, and Bland-Altman.
+    """Draw predicted against reference volume with the identity line, and Bland-Altman.
 
     Args:
-        model: number of the method, for its colour. reference, prediction: (cases,).
-        limits, reach: range of the volumes and largest |difference| shown, to give several methods the same axes.
+        name: of the method.
+        model: number of the method, for its colour.
+        reference: (cases,), in `unit`.
+        prediction: (cases,), in `unit`.
+        unit: of the volumes.
+        label: of the structure.
+        limits: range of the volumes shown, to give several methods the same axes.
+        reach: largest |difference| shown, likewise.
     """
     found = agreement(prediction, reference)
     both = np.concatenate([reference, prediction])
@@ -103,10 +109,12 @@ def _number(value: float) -> str:
 
 @styled()
 def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
-    """Draw one axis per method, one outline per group (modality). The limits of the axes are printed.
+    """Draw one axis per method, one outline per group (modality); print the limits of the axes.
 
     Args:
+        names: of the methods.
         groups: name -> (methods,), NaN where unknown.
+        label: of the score, with the unit.
 
     Raises:
         ValueError: fewer than three methods.
@@ -124,8 +132,8 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
     for ring in np.arange(1, rings + 1) / rings:
         ax.add_patch(Polygon(points * ring, fill=False, edgecolor=GRID, linewidth=0.8))
         box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-        style = {"fontsize": 6.5, "color": SOFT, "ha": "right", "va": "center", "bbox": box}
-        ax.annotate(f"{low + ring * (high - low):.3g}", (-0.02, ring), zorder=1, **style)
+        text = f"{low + ring * (high - low):.3g}"
+        ax.annotate(text, (-0.02, ring), zorder=1, fontsize=6.5, color=SOFT, ha="right", va="center", bbox=box)
     for point, text in zip(points, labels(names, 16, 3), strict=True):
         ax.plot([0, point[0]], [0, point[1]], color=GRID, linewidth=0.8)
         ax.annotate(text, point * 1.07, ha=_side(point[0], "right", "left"), va=_side(point[1], "top", "bottom"))
@@ -134,8 +142,9 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
         ring = (values - low) / (high - low)
         shown = points * ring[:, None]
         closed = np.concatenate([shown, shown[:1]])
-        style = {"color": color(i), "marker": marker(i), "markersize": 5, "linestyle": ("-", "--", ":", "-.")[i % 4]}
-        handles += ax.plot(closed[:, 0], closed[:, 1], linewidth=1.6, **style)
+        line = ("-", "--", ":", "-.")[i % 4]
+        x, y = closed.T
+        handles += ax.plot(x, y, marker=marker(i), markersize=5, linestyle=line, linewidth=1.6, color=color(i))
         if np.isfinite(values).all():
             ax.add_patch(Polygon(shown, facecolor=color(i), alpha=0.12, edgecolor="none"))
     ax.set_axis_off()
@@ -151,15 +160,17 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
     """Draw one row per method, one marker per group (modality): for fewer methods than a radar needs.
 
     Args:
-        groups: name -> (methods,), NaN where unknown. label: of the axis, with the unit.
+        names: of the methods.
+        groups: name -> (methods,), NaN where unknown.
+        label: of the axis, with the unit.
     """
     figure = new_figure(5.6, 1.2 + 0.4 * len(names))
     ax = figure.subplots()
     offsets = np.linspace(-0.2, 0.2, len(groups)) if len(groups) > 1 else [0.0]
     handles = []
     for i, (values, offset) in enumerate(zip(groups.values(), offsets, strict=True)):
-        style = {"color": color(i), "marker": marker(i), "markersize": 6, "linestyle": ""}
-        handles += ax.plot(values, np.arange(len(names)) + offset, **style)
+        places = np.arange(len(names)) + offset
+        handles += ax.plot(values, places, color=color(i), marker=marker(i), markersize=6, linestyle="")
     ax.margins(x=0.1)
     method_axis(ax, names)
     few_ticks(ax, "x")
@@ -175,7 +186,7 @@ def _side(value: float, negative: str, positive: str) -> str:
 
 
 def _radar_limits(values: np.ndarray) -> tuple[float, float, float]:
-    """Round numbers below the smallest (with room, so that no point lies in the centre) and above the largest."""
+    """Return round numbers below the smallest (with room: no point lies in the center) and above the largest."""
     values = values[np.isfinite(values)]
     if values.size == 0:
         return 0.0, 1.0, 0.25
@@ -200,10 +211,14 @@ class Cost:
 def accuracy_against_cost(
     names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Sequence[Cost], label: str
 ) -> Figure:
-    """Draw a panel per kind of cost: a marker per method with the interval of its mean. Logarithmic over a decade.
+    """Draw a panel per cost: a marker per method with the interval of its mean; logarithmic over a decade.
 
     Args:
-        mean: (methods,). interval: (2, methods), NaN where there is none. label: of the accuracy, with the unit.
+        names: of the methods.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
+        costs: one panel each.
+        label: of the accuracy, with the unit.
     """
     shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
     texts = labels([names[i] for i in shown], 28, 2)

@@ -38,8 +38,10 @@ class Panel:
     """One metric of every method.
 
     Attributes:
-        label: of the axis, with the unit. values: (methods, cases), NaN where unknown.
-        mean: (methods,). interval: (2, methods), NaN where there is none.
+        label: of the axis, with the unit.
+        values: (methods, cases), NaN where unknown.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
     """
 
     label: str
@@ -52,9 +54,12 @@ class Panel:
 def scores_per_method(
     names: Sequence[str], panels: Sequence[Panel], level: float = 0.95, over: str = "cases"
 ) -> Figure:
-    """Draw a panel per metric (two per row): a dot per case, the mean and its interval, one row per method.
+    """Draw a panel per metric (two per row): a dot per case, mean and interval, one row per method.
 
     Args:
+        names: of the methods.
+        panels: one per metric.
+        level: of the intervals.
         over: what the dots are, such as "subjects".
     """
     rows = math.ceil(len(panels) / 2)
@@ -79,8 +84,8 @@ def _draw_scores(ax: Axes, panel: Panel) -> None:
     for model, row in enumerate(panel.values):
         row = row[np.isfinite(row)]
         jitter = rng.uniform(-0.22, 0.22, row.size)
-        style = {"s": 9 if cases <= 100 else 4, "alpha": 0.45 if cases <= 100 else 0.25, "linewidths": 0}
-        ax.scatter(row, model + jitter, color=color(model), **style)
+        size, alpha = (9, 0.45) if cases <= 100 else (4, 0.25)
+        ax.scatter(row, model + jitter, s=size, alpha=alpha, color=color(model), linewidths=0)
         mean = panel.mean[model]
         if not np.isfinite(mean):
             continue
@@ -92,7 +97,7 @@ def _draw_scores(ax: Axes, panel: Panel) -> None:
 
 
 def _long_tail(ax: Axes, values: np.ndarray, axis: str) -> None:
-    """A few far outliers (an empty prediction) would press all others together: then the axis is logarithmic.
+    """Make the axis logarithmic where a few far outliers (an empty prediction) would press all others together.
 
     Shares such as Dice end at 1 and stay as they are: 0.01 and 0.1 are both failures, however far apart.
     """
@@ -116,8 +121,11 @@ def boxes_per_class(
     """Draw a box per class and method with N under it; where nothing is known there is a gap.
 
     Args:
-        values: (methods, cases, classes), NaN where unknown. label: of the axis, with the unit. over: what the
-            values are of, such as "subjects".
+        names: of the methods.
+        classes: names of the classes.
+        values: (methods, cases, classes), NaN where unknown.
+        label: of the axis, with the unit.
+        over: what the values are of, such as "subjects".
     """
     models = len(names)
     per_row = max(1, min(len(classes), BOXES_PER_ROW // (models + 1)))

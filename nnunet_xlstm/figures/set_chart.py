@@ -41,8 +41,12 @@ def scores_per_set(
     """Draw one row per data set, one marker with its interval per method.
 
     Args:
-        mean: (sets, methods), NaN where unknown. interval: (2, sets, methods), NaN where there is none.
-        label: of the axis, with the unit. over: what was resampled for the intervals.
+        names: of the methods.
+        sets: names of the data sets.
+        mean: (sets, methods), NaN where unknown.
+        interval: (2, sets, methods), NaN where there is none.
+        label: of the axis, with the unit.
+        over: what was resampled for the intervals.
         overall: what the last row is instead of a data set, such as "mean over the data sets"; a line parts it.
     """
     texts = labels(names, 28, 2)

@@ -14,8 +14,6 @@ from nnunet_xlstm.imaging.images import quiet
 from nnunet_xlstm.io.paths import as_utf8
 from nnunet_xlstm.io.write import WriteError, replacing
 
-# Writing --------------------------------------------------------------------------------------------------------------
-
 
 def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     """Write an image whole or not at all; the format follows the name; makes the folder.
@@ -24,7 +22,8 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     that are not at right angles become the nearest that are, because SimpleITK could not read the file again.
 
     Raises:
-        WriteError: it cannot be written. DatasetError: its name is not UTF-8.
+        WriteError: it cannot be written.
+        DatasetError: its name is not UTF-8.
     """
     path = Path(path)
     grid = Grid.of(image)
@@ -42,7 +41,10 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     """Write a temporary file and read it to its end.
 
     Args:
+        image: that is written.
+        temporary: path of the file.
         path: what it will become, for the message.
+        compress: zip the voxels where the format can.
 
     Raises:
         WriteError: it cannot be written, or is not whole.
@@ -59,6 +61,7 @@ def check_written(temporary: Path, path: Path) -> None:
     """Read an image that was just written to its end.
 
     Args:
+        temporary: path of the file.
         path: what it will become, for the message.
 
     Raises:

@@ -145,28 +145,36 @@ def _pairs(col: Tensor, row: Tensor) -> Tensor:
 def chunkwise(
     q: Tensor, k: Tensor, v: Tensor, igate: Tensor, logf: Tensor, length: int, eps: float, product: torch.dtype
 ) -> Tensor:
-    """The chunkwise form of the cell, differentiable where a gradient is wanted.
+    """Run the chunkwise form of the cell, differentiable where a gradient is wanted.
 
     Args:
-        q, k, v: (B, NH, S, DQK), (B, NH, S, DQK), (B, NH, S, DV).
-        igate, logf: Input gate and log of the forget gate (B, NH, S), in the dtype of the states.
-        length: L. product: Dtype of the factors of products with q, k and v.
+        q: Queries (B, NH, S, DQK).
+        k: Keys (B, NH, S, DQK).
+        v: Values (B, NH, S, DV).
+        igate: Input gate (B, NH, S), in the dtype of the states.
+        logf: Log of the forget gate (B, NH, S), likewise.
+        length: L, tokens per chunk.
+        eps: Added to the stabilized denominator.
+        product: Dtype of the factors of products with q, k and v.
 
     Returns:
         Hidden states (B, NH, S, DV) in the dtype of the states. Plain operations without a gradient where none is
         wanted, and while torch exports or traces: what it writes down shall run without this library.
     """
-    inputs = q, k, v, igate, logf
     if _writes_down():
-        inputs = tuple(x.detach() for x in inputs)
+        q, k, v, igate, logf = (x.detach() for x in (q, k, v, igate, logf))
+    inputs = q, k, v, igate, logf
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         return ChunkwiseMLSTM.apply(*inputs, length, eps, product)
     return _forward(*inputs, length, eps, product)
 
 
 def _forward(q, k, v, igate, logf, length, eps, product, saved: list[Tensor] | None = None) -> Tensor:
-    """Hidden states; what the backward pass needs besides is put in `saved`: the denominators, then for every span the
-    weights that are kept and the states that enter its chunks."""
+    """Return the hidden states.
+
+    `saved` gets what the backward pass needs besides: the denominators, then for every span the weights that are kept
+    and the states that enter its chunks.
+    """
     dtype = igate.dtype
     out = igate.new_empty(v.shape)
     w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
@@ -213,6 +221,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, igate, logf, length, eps, product):
+        """Return the hidden states; arguments as in `chunkwise`."""
         saved: list[Tensor] = []
         out = _forward(q, k, v, igate, logf, length, eps, product, saved)
         ctx.save_for_backward(q, k, v, igate, logf, out, *saved)
@@ -222,6 +231,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
+        """Return the gradients of the five tensors, and None for the settings; grad: (B, NH, S, DV)."""
         q, k, v, igate, logf, h, dens, *saved = ctx.saved_tensors
         length, eps, product = ctx.settings
         dtype = igate.dtype

@@ -38,7 +38,7 @@ def read_scalars(scalars: Iterable[Tensor | np.ndarray | float]) -> list[float]:
 
 
 def run(module: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """module(x). With `recompute`, in training, only x is kept and the backward pass computes the rest again."""
+    """Run module(x); with `recompute`, in training, keep only x and let the backward pass compute the rest again."""
     if recompute and module.training and torch.is_grad_enabled():
         return checkpoint(module, x, use_reentrant=False)
     return module(x)

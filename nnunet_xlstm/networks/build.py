@@ -22,11 +22,10 @@ def build_network(
     deep_supervision: bool = False,
     strides: Sequence[Sequence[int]] | None = None,
 ) -> nn.Module:
-    """Return the preset's network for a patch of `patch_size` voxels per axis (2 or 3 axes), initialised as nnU-Net
-    does.
+    """Build a preset's network for a patch of `patch_size` voxels per axis (2 or 3), initialized as nnU-Net does.
 
     Raises:
-        ValueError: unknown preset, or strides that do not divide the patch.
+        ConfigError: unknown preset, or strides that do not divide the patch.
     """
     dim = len(patch_size)
     row = get_preset(preset)

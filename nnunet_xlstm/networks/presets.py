@@ -23,9 +23,12 @@ class Preset:
 
     Attributes:
         summary: one line for people.
-        base_features, max_features_3d, max_features_2d: features are min(base * 2^stage, max).
+        base_features: features are min(base * 2^stage, max).
+        max_features_3d: features are min(base * 2^stage, max).
+        max_features_2d: features are min(base * 2^stage, max).
         max_stages: stages kept of the topology nnU-Net finds; None keeps all.
-        blocks_encoder, blocks_decoder: residual (or convolution) blocks per stage.
+        blocks_encoder: residual (or convolution) blocks per stage.
+        blocks_decoder: residual (or convolution) blocks per stage.
         arch_kwargs: our own keys of the network.
         network_class: dotted path, resolved by nnU-Net.
         control_of: name of the preset that this one is the control of.
@@ -112,7 +115,7 @@ TSFM_STAGES = 6
 
 
 def _tsfm(text: str, base: int, depth: int, dim: int, heads: int, widest: int = 16, recompute: bool = False) -> Preset:
-    """base * [1, 2, 4, 8, 16, 16] features (widest: the last factor), `depth` blocks per stage and a transformer."""
+    """Return base * [1, 2, 4, 8, 16, widest] features, `depth` blocks per stage and a transformer."""
     kwargs = {"vit": {"dim": dim, "layers": 12, "heads": heads}, "block": "preact", "recompute": recompute}
     top = base * widest
     return Preset(text, base, top, top, TSFM_STAGES, depth, depth, kwargs, TSFM, patch_3d=TSFM_PATCH)
@@ -163,7 +166,7 @@ def get_preset(name: str) -> Preset:
     """Return the preset called `name`.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ConfigError: unknown name; the message lists the known ones.
     """
     if name not in PRESETS:
         raise ConfigError(f"preset '{name}' is unknown; use one of {', '.join(PRESETS)}")
@@ -171,10 +174,12 @@ def get_preset(name: str) -> Preset:
 
 
 def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[int]) -> dict:
-    """Return the plan's `arch_kwargs` changed to the preset: stages limited, features, blocks and our keys set.
+    """Fit the plan's `arch_kwargs` to a preset: limit stages, set features, blocks and our keys.
 
     Args:
-        arch_kwargs: as nnU-Net's planner makes them. patch_size: of the plan, voxels per axis.
+        preset: that the network becomes.
+        arch_kwargs: as nnU-Net's planner makes them.
+        patch_size: of the plan, voxels per axis.
     """
     result = dict(arch_kwargs)
     dim = len(patch_size)
@@ -201,8 +206,8 @@ def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[i
 
 
 def _that_divide(patch: Sequence[int], stages: Sequence[tuple]) -> list[tuple]:
-    """(kernel, stride) of each stage, without strides that would not divide `patch` and stages left without any."""
-    rest, result = list(patch), []
+    """Return (kernel, stride) of each stage, without strides that do not divide `patch` and stages left without any."""
+    rest, result = list(patch), list[tuple]()
     for kernel, stride in stages:
         own = [int(t) if size % int(t) == 0 else 1 for size, t in zip(rest, stride, strict=True)]
         if max(own) > 1 or not result:

@@ -17,10 +17,11 @@ FEW_CORES = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_WAIT_POLICY
 
 
 def child_variables(folders: Mapping[str, Path], config: Path) -> dict[str, str]:
-    """What the children get beside the environment.
+    """Return the variables that children get beside the environment.
 
     Args:
-        folders: "raw", "preprocessed" and "results" of nnU-Net. config: JSON with keys of the trainer.
+        folders: "raw", "preprocessed" and "results" of nnU-Net.
+        config: JSON with keys of the trainer.
     """
     variables = {f"nnUNet_{name}": str(folder) for name, folder in folders.items()}
     variables |= {"nnUNet_xlstm_config": str(config), "PYTHONUNBUFFERED": "1"}
@@ -31,27 +32,27 @@ def child_variables(folders: Mapping[str, Path], config: Path) -> dict[str, str]
 
 
 def is_registered(kind: str) -> bool:
-    """Whether stock commands find our "trainers" or "planners"; a shim of another version serves as well."""
+    """Return whether stock commands find our "trainers" or "planners"; a shim of another version serves as well."""
     return registration.shim_state(registration.shim_paths()[kind]) in ("registered", "outdated")
 
 
 def plan_command() -> list[str]:
-    """The stock planning command, or ours where the planners are not registered."""
+    """Return the stock planning command, or ours where the planners are not registered."""
     if is_registered("planners"):
         return [stock_command("nnUNetv2_plan_and_preprocess")]
     return own_command("plan_and_preprocess")
 
 
 def own_command(name: str) -> list[str]:
-    """One of our commands, by this Python."""
+    """Return one of our commands, run by this Python."""
     return [sys.executable, "-m", "nnunet_xlstm", name]
 
 
 def stock_command(name: str) -> str:
-    """Path of an nnU-Net command, of this Python's environment before any other.
+    """Return the path of an nnU-Net command, of this Python's environment before any other.
 
     Raises:
-        FileNotFoundError: nnU-Net is not installed here.
+        UserError: nnU-Net is not installed here.
     """
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:

@@ -36,7 +36,7 @@ class _Row:
         return self.row.get(name) is not None and self.row[name] < limit
 
     def grown(self, name: str) -> bool:
-        """Tell whether it is half as much again as in the first epoch."""
+        """Return whether a measure is half as much again as in the first epoch."""
         return self.above(name, 1.5 * self.first.get(name, float("inf")))
 
     def halved(self, name: str) -> bool:
@@ -117,12 +117,12 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
 
 
 def diagnose(history: Sequence[Mapping], config: GuardKeys) -> list[CollapseWarning]:
-    """Return the warnings that hold at the end of `history` and have held for `collapse_patience` epochs in a row.
+    """Return warnings that hold at the end of `history` and have for `collapse_patience` epochs in a row.
 
     Args:
-        history: one row per epoch, oldest first, with the measures of `CollapseMetrics.epoch` (missing or None:
-            not judged). Low spread is compared with the first row that has the measure, so begin with the start of the
-            run.
+        history: one row per epoch, oldest first, with the measures of `CollapseMetrics.epoch` (missing or None: not
+            judged). Low spread is compared with the first row that has the measure, so begin with the start of the run.
+        config: keys of the guard.
     """
     first: dict[str, float] = {}
     for row in history:
