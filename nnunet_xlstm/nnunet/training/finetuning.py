@@ -20,6 +20,7 @@ class FinetuneTrainer(BaseTrainer):
     """
 
     recipe = FinetuneConfig()
+    config: FinetuneConfig
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Choose what learns, and make its optimizer.
@@ -106,7 +107,7 @@ class FinetuneTrainer(BaseTrainer):
         self._set_trainable(which)
         if self.is_ddp and before != [p.requires_grad for p in self.bare_network().parameters()]:
             # DDP notes at its start which parameters will bring gradients
-            self.network = self.distributed(self.network.module)
+            self.network = self.distributed(self.network.get_submodule("module"))
 
     def _keep_still(self, which: str) -> None:
         """Run frozen stages as in prediction: no dropout, no dropped paths."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.write import write_json
@@ -146,7 +147,9 @@ class PretrainTrainer(StudentTeacherTrainer):
             return self.parallel(view_batch(batch, self.device))
 
     def _without_sync(self, active: bool) -> AbstractContextManager:
-        return self.parallel.no_sync() if active and self.is_ddp else nullcontext()
+        return (
+            self.parallel.no_sync() if active and isinstance(self.parallel, DistributedDataParallel) else nullcontext()
+        )
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
         """Log the mean loss of all ranks."""

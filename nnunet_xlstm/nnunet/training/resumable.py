@@ -139,7 +139,7 @@ class ResumableTrainer(nnUNetTrainer):
         """
         if isinstance(filename_or_checkpoint, (str, Path)):
             filename_or_checkpoint = str(self._choose_checkpoint(Path(filename_or_checkpoint)))
-            arguments = read_header(Path(filename_or_checkpoint))["init_args"]
+            arguments = (read_header(Path(filename_or_checkpoint)) or {})["init_args"]
             self._agree_with(arguments.get(EXTRAS, {}).get("config"), arguments["plans"])
         super().load_checkpoint(filename_or_checkpoint)
         extras = self.my_init_kwargs.pop(EXTRAS, None)

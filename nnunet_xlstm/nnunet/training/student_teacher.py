@@ -41,7 +41,9 @@ class StudentTeacherTrainer(BaseTrainer):
     parallel: nn.Module
     monitor: CollapseMonitor
 
-    recipe = PretrainingConfig()
+    # keys of its own, in place of those of a segmentation
+    recipe = PretrainingConfig()  # type: ignore[assignment]
+    config: PretrainingConfig  # type: ignore[assignment]
     self_supervised = True
     steps_between_checks = 1  # a step of many batches is long, and waits for the device anyway
 
