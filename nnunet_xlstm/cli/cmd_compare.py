@@ -60,13 +60,15 @@ def run(args: argparse.Namespace) -> int:
     found: Comparison | SetsComparison
     sets = parse_models(args.models, args.subjects)
     if not sets[0].name:
-        found = compare(sets[0].models, args.out, settings, sets[0].subjects, args.modality, args.cost)
+        one = compare(sets[0].models, args.out, settings, sets[0].subjects, args.modality, args.cost)
+        lines, page = one.lines(), one.page
     elif args.modality is not None:
         raise ConfigError("--modality is of one data set; compare each by itself for that")
     else:
         inputs = [Path(text) for text in args.models if "=" not in text]
-        found = compare_sets(sets, args.out, settings, args.cost, inputs)
-    print("\n".join([*found.lines(), "", f"page: {found.page}"]))
+        several = compare_sets(sets, args.out, settings, args.cost, inputs)
+        lines, page = several.lines(), several.page
+    print("\n".join([*lines, "", f"page: {page}"]))
     return 0
 
 
