@@ -52,12 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nnunet_xlstm.comparison.analysis import Settings
-    from nnunet_xlstm.comparison.run import Comparison, compare
-    from nnunet_xlstm.comparison.sets.run import SetsComparison, compare_sets
+    from nnunet_xlstm.comparison.run import compare
+    from nnunet_xlstm.comparison.sets.run import compare_sets
     from nnunet_xlstm.comparison.sets.sources import parse_models
 
     settings = Settings(tuple(args.metrics), args.alpha, args.na, args.unit, args.bootstrap, args.seed, args.common)
-    found: Comparison | SetsComparison
     sets = parse_models(args.models, args.subjects)
     if not sets[0].name:
         one = compare(sets[0].models, args.out, settings, sets[0].subjects, args.modality, args.cost)
