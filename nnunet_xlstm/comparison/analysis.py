@@ -209,7 +209,7 @@ def analyze(
             "rank, then mean": ranking.rank_then_aggregate(tested, kind.better),
             "test, then rank": ranking.test_then_rank(tests.p_holm, settings.alpha),
         },
-        ranking.bootstrap_ranks(tested, kind.better, "mean", drawn, settings.resamples, settings.seed),
+        ranking.bootstrap_ranks(tested, kind.better, drawn, settings.resamples, settings.seed),
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import FOCUSES, STYLES
@@ -126,7 +125,6 @@ def draw_sheet(
         rows.append((case.title, planes, present, window))
     heights = [_row_height(planes) for _, planes, _, _ in rows]
     figure = Figure(figsize=(WIDTH_INCH, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (title, planes, present, window) in zip(parts, rows, strict=True):
         part.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
@@ -178,7 +176,6 @@ def _canvas(planes: list[Plane], columns: list[str]) -> tuple[Figure, dict[tuple
     height_mm = max(heights) if one_row else sum(heights)
     scale = min(WIDTH_INCH / width_mm, MAX_HEIGHT_INCH / height_mm)
     figure = Figure(figsize=(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
     if one_row:
         grid = figure.add_gridspec(1, len(planes), width_ratios=widths)
         cells = {(i, columns[0]): grid[0, i] for i in range(len(planes))}
