@@ -16,9 +16,15 @@ from nnunet_xlstm.comparison.inputs import COSTS, ModelScores
 from nnunet_xlstm.comparison.narrative import significance_text
 from nnunet_xlstm.comparison.tables import directed
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
-from nnunet_xlstm.figures.bubble_chart import accuracy_bubbles
 from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
-from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, modality_dots, radar, volume_agreement
+from nnunet_xlstm.figures.relation_charts import (
+    Cost,
+    accuracy_against_cost,
+    accuracy_bubbles,
+    modality_dots,
+    radar,
+    volume_agreement,
+)
 from nnunet_xlstm.figures.score_charts import Panel, boxes_per_class, scores_per_method
 from nnunet_xlstm.figures.style import save
 

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from nnunet_xlstm.figures.style import (
     TEXT,
     WIDTH_INCH,
-    clean,
     color,
-    few_ticks,
+    figure_with_legend,
+    key,
     labels,
-    legend,
-    legend_shape,
     marker,
     method_axis,
     new_figure,
     note,
-    plain,
     styled,
+    value_axis,
 )
 
 HEIGHT_INCH = 3.4
@@ -70,17 +65,16 @@ def learning_curve(
     caption = f"Marker: mean {means}{dots}. {{}}: 95 % bootstrap interval over {over}."
     if len(ticks) > 1:
         figure = _lines(curves, label, ticks, f"{unit}s")
-        note(figure, caption.format("Band"), WIDTH_INCH)
+        note(figure, caption.format("Band"))
     else:
         figure = _rows(curves, f"{label}, {ticks[0]} {unit}{'s' * (ticks[0] > 1)}" if unit else label)
-        note(figure, caption.format("Line"), WIDTH_INCH)
+        note(figure, caption.format("Line"))
     return figure
 
 
 def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: str) -> Figure:
-    names = labels([curve.name for curve in curves])
-    columns, legend_height = legend_shape(names, WIDTH_INCH)
-    figure = new_figure(WIDTH_INCH, HEIGHT_INCH + legend_height)
+    handles = [key(i, markersize=5) for i in range(len(curves))]
+    figure = figure_with_legend(labels([curve.name for curve in curves]), handles, HEIGHT_INCH)
     ax = figure.subplots()
     ax.set_xscale("log")
     step = (ticks[-1] / ticks[0]) ** SPREAD
@@ -97,9 +91,7 @@ def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: s
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xlabel(x_label)
-    _value_axis(ax, "y", label)
-    handles = [Line2D([], [], color=color(i), marker=marker(i), markersize=5) for i in range(len(curves))]
-    legend(figure, handles, names, loc="outside upper left", ncols=columns)
+    value_axis(ax, "y", label)
     return figure
 
 
@@ -114,11 +106,5 @@ def _rows(curves: Sequence[Curve], label: str) -> Figure:
         for values in curve.repeats:
             ax.plot(values, [i + 0.24] * len(values), ".", color=color(i), markersize=4, zorder=4)
     method_axis(ax, [curve.name for curve in curves])
-    _value_axis(ax, "x", label)
+    value_axis(ax, "x", label)
     return figure
-
-
-def _value_axis(ax: Axes, axis: Literal["x", "y"], label: str) -> None:
-    few_ticks(ax, axis)
-    getattr(ax, f"set_{axis}label")(plain(label))
-    clean(ax, axis)

@@ -110,7 +110,7 @@ def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: s
     ax.set_xticks(range(models), above, rotation=45, ha="left", rotation_mode="anchor", va="center")
     ax.xaxis.tick_top()
     ax.set_title(plain(label), loc="left")
-    note(figure, caption, width)
+    note(figure, caption)
     return figure
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from nnunet_xlstm.figures.style import (
@@ -20,17 +19,20 @@ from nnunet_xlstm.figures.style import (
     clean,
     color,
     few_ticks,
+    figure_with_legend,
+    key,
     labels,
     legend,
-    legend_shape,
     marker,
     method_axis,
     new_figure,
     note,
-    plain,
     styled,
+    value_axis,
 )
 from nnunet_xlstm.statistics.agreement import Agreement, agreement
+
+LARGEST_BUBBLE = 34.0  # points across, of the bubble of the largest cost
 
 
 @styled()
@@ -85,7 +87,6 @@ def volume_agreement(
         figure,
         "Dashed: identity. R² about the identity line, r: Pearson. Right: bias (line) and limits of agreement "
         "(dotted: bias ± 1.96 SD).",
-        WIDTH_INCH,
     )
     return figure
 
@@ -151,7 +152,7 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
     ax.set(xlim=(reach[0][0], reach[1][0]), ylim=(reach[0][1], reach[1][1]), aspect="equal")
     legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     start = "the axes do not begin at 0" if low > 0 else "the axes begin at 0"
-    note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
+    note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).")
     return figure
 
 
@@ -173,8 +174,7 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
         handles += ax.plot(values, places, color=color(i), marker=marker(i), markersize=6, linestyle="")
     ax.margins(x=0.1)
     method_axis(ax, names)
-    few_ticks(ax, "x")
-    ax.set_xlabel(plain(label))
+    value_axis(ax, "x", label)
     legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     return figure
 
@@ -221,9 +221,8 @@ def accuracy_against_cost(
         label: of the accuracy, with the unit.
     """
     shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
-    texts = labels([names[i] for i in shown], 28, 2)
-    columns, legend_height = legend_shape(texts, WIDTH_INCH)
-    figure = new_figure(WIDTH_INCH, 2.7 + legend_height)
+    handles = [key(i, linestyle="", markersize=7) for i in shown]
+    figure = figure_with_legend(labels([names[i] for i in shown], 28, 2), handles, 2.7, "outside lower left")
     axes = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
     for ax, cost in zip(axes, costs, strict=True):
         for i in shown:
@@ -232,15 +231,64 @@ def accuracy_against_cost(
                     ax.plot([cost.values[i]] * 2, interval[:, i], color=color(i), linewidth=1, zorder=2)
                 style = {"color": color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
                 ax.plot(cost.values[i], mean[i], marker(i), zorder=3, **style)
-        known = cost.values[np.isfinite(cost.values)]
-        if known.size and known.min() > 0 and known.max() > 10 * known.min():
-            ax.set_xscale("log")
         ax.margins(x=0.15)
-        few_ticks(ax, "x", 4)
-        ax.set_xlabel(plain(cost.label))
-        clean(ax, "both")
-    axes[0].set_ylabel(plain(label))
-    few_ticks(axes[0], "y")
-    handles = [Line2D([], [], color=color(i), marker=marker(i), linestyle="", markersize=7) for i in shown]
-    legend(figure, handles, texts, loc="outside lower left", ncols=columns)
+        _cost_axis(ax, cost.values, cost.label, 4)
+        clean(ax, "y")
+    value_axis(axes[0], "y", label)
+    return figure
+
+
+def _cost_axis(ax: Axes, costs: np.ndarray, label: str, ticks: int) -> None:
+    """Put a cost along x; logarithmic over a decade."""
+    known = costs[np.isfinite(costs)]
+    if known.size and known.min() > 0 and known.max() > 10 * known.min():
+        ax.set_xscale("log")
+    value_axis(ax, "x", label, ticks)
+
+
+@styled()
+def accuracy_bubbles(
+    names: Sequence[str],
+    mean: np.ndarray,
+    interval: np.ndarray,
+    across: np.ndarray,
+    area: np.ndarray,
+    label: str,
+    across_label: str,
+    area_label: str,
+) -> Figure:
+    """Draw one bubble per method: x is a cost, y the score with its interval, the area another cost.
+
+    Args:
+        names: of the methods.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
+        across: (methods,), NaN where unknown; a method without all three is not drawn.
+        area: (methods,), NaN where unknown; a method without all three is not drawn.
+        label: of the accuracy, with the unit.
+        across_label: of the cost along x, with the unit.
+        area_label: of the cost that is the area, with the unit.
+
+    Raises:
+        ValueError: no method has all three.
+    """
+    shown = [i for i in range(len(names)) if np.isfinite([mean[i], across[i], area[i]]).all() and area[i] > 0]
+    if not shown:
+        raise ValueError("no method has a score and both costs; draw one of the costs alone")
+    texts = labels([f"{names[i]} ({area[i]:.3g})" for i in shown], 28, 2)
+    figure = figure_with_legend(texts, [key(i, marker="o", linestyle="", markersize=7) for i in shown], 3.9)
+    ax = figure.subplots()
+    size = LARGEST_BUBBLE * np.sqrt(area / area[shown].max())
+    for i in sorted(shown, key=lambda i: -area[i]):  # small ones on top
+        ax.plot(
+            across[i], mean[i], "o", color=color(i), markersize=size[i], alpha=0.75, markeredgecolor="white", zorder=2
+        )
+        if np.isfinite(interval[0, i]):
+            ax.plot([across[i]] * 2, interval[:, i], color=SOFT, linewidth=1, zorder=3)
+        ax.plot(across[i], mean[i], ".", color="black", markersize=3, zorder=4)
+    ax.margins(x=0.15, y=0.18)
+    _cost_axis(ax, across[shown], across_label, 5)
+    value_axis(ax, "y", label)
+    text = f"Area of a bubble, and in brackets: {area_label}. Dot and line: mean and 95 % bootstrap interval."
+    note(figure, text)
     return figure

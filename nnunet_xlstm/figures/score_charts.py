@@ -1,10 +1,11 @@
-"""Charts of scores: every case, mean and interval per method; boxes per class."""
+"""Charts of scores: every case, mean and interval per method; boxes per class; means per data set."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,21 +16,21 @@ from nnunet_xlstm.figures.style import (
     SOFT,
     TEXT,
     WIDTH_INCH,
-    clean,
     color,
-    few_ticks,
+    figure_with_legend,
+    key,
     labels,
-    legend,
-    legend_shape,
     marker,
     method_axis,
     new_figure,
     note,
     plain,
     styled,
+    value_axis,
 )
 
 BOXES_PER_ROW = 30
+SPREAD = 0.62  # of the height of a row, for the markers of its methods
 LONG_TAIL = 6.0  # largest value / median from which an axis is logarithmic
 
 
@@ -72,9 +73,8 @@ def scores_per_method(
             continue
         _draw_scores(ax, panels[i])
         method_axis(ax, names, show=i % 2 == 0)
-        few_ticks(ax, "x")
-        ax.set_xlabel(plain(panels[i].label))
-    note(figure, f"Dots: {over}. Marker and line: mean and {level:.0%} bootstrap interval of the mean.", WIDTH_INCH)
+        value_axis(ax, "x", panels[i].label)
+    note(figure, f"Dots: {over}. Marker and line: mean and {level:.0%} bootstrap interval of the mean.")
     return figure
 
 
@@ -131,24 +131,18 @@ def boxes_per_class(
     per_row = max(1, min(len(classes), BOXES_PER_ROW // (models + 1)))
     rows = math.ceil(len(classes) / per_row)
     names = labels(names, 28, 2)
-    columns, legend_height = legend_shape(names, WIDTH_INCH)
-    height = 2.1 * rows + legend_height + 0.4
-    figure = new_figure(WIDTH_INCH, height)
+    handles = [Patch(facecolor=color(i), edgecolor=TEXT, linewidth=0.6) for i in range(models)]
+    figure = figure_with_legend(names, handles if models > 1 else [], 2.1 * rows + 0.4)
     axes = figure.subplots(rows, 1, squeeze=False, sharey=True)[:, 0]
     for row, ax in enumerate(axes):
         shown = range(row * per_row, min((row + 1) * per_row, len(classes)))
         _draw_boxes(ax, [classes[c] for c in shown], values[:, :, list(shown)], per_row)
-        ax.set_ylabel(plain(label))
-        few_ticks(ax, "y")
-    handles = [Patch(facecolor=color(i), edgecolor=TEXT, linewidth=0.6) for i in range(models)]
-    if models > 1:
-        legend(figure, handles, names, loc="outside upper left", ncols=columns)
+        value_axis(ax, "y", label)
     note(
         figure,
         f"Under each box: the number of {over} with a value; a gap where there is none. Box: quartiles and median; "
         "whiskers: up to 1.5 interquartile ranges; diamond: mean."
         + (" From left to right in the order of the legend." if models > 1 else f" {plain(names[0])}."),
-        WIDTH_INCH,
     )
     return figure
 
@@ -156,39 +150,23 @@ def boxes_per_class(
 def _draw_boxes(ax: Axes, classes: Sequence[str], values: np.ndarray, per_row: int) -> None:
     models = len(values)
     step = models + 1.0
+    below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top"}
+    below["xycoords"] = ax.get_xaxis_transform()
     for c, name in enumerate(classes):
         for model in range(models):
             known = values[model, :, c]
             known = known[np.isfinite(known)]
             x = c * step + model
-            ax.annotate(
-                str(known.size),
-                (x, 0),
-                (0, -3),
-                xycoords=ax.get_xaxis_transform(),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=6,
-                color=SOFT,
-            )
+            ax.annotate(str(known.size), (x, 0), (0, -3), fontsize=6, color=SOFT, **below)
             if known.size:
                 _box(ax, known, x, color(model))
-        ax.annotate(
-            "\n".join(labels([name], max(8, int(100 / per_row)))),
-            (c * step + (models - 1) / 2, 0),
-            (0, -13),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-        )
+        text = "\n".join(labels([name], max(8, int(100 / per_row))))
+        ax.annotate(text, (c * step + (models - 1) / 2, 0), (0, -13), **below)
         if c:
             ax.axvline(c * step - 1, color=SOFT, linewidth=0.4, linestyle=":")
     spare = max(0.0, 8 - per_row * step) / 2  # a single box need not fill the width
     ax.set_xlim(-1 - spare, per_row * step - 1 + spare)
     ax.set_xticks([])
-    clean(ax, "y")
     _long_tail(ax, values, "y")
 
 
@@ -207,3 +185,45 @@ def _box(ax: Axes, known: np.ndarray, x: float, fill: str) -> None:
         meanprops={"marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgecolor": TEXT},
         flierprops={"marker": ".", "markersize": 2.5, "markerfacecolor": TEXT, "markeredgecolor": "none"},
     )
+
+
+@styled()
+def scores_per_set(
+    names: Sequence[str],
+    sets: Sequence[str],
+    mean: np.ndarray,
+    interval: np.ndarray,
+    label: str,
+    over: str,
+    overall: str = "",
+) -> Figure:
+    """Draw one row per data set, one marker with its interval per method.
+
+    Args:
+        names: of the methods.
+        sets: names of the data sets.
+        mean: (sets, methods), NaN where unknown.
+        interval: (2, sets, methods), NaN where there is none.
+        label: of the axis, with the unit.
+        over: what was resampled for the intervals.
+        overall: what the last row is instead of a data set, such as "mean over the data sets"; a line parts it.
+    """
+    handles = [key(m, markersize=5) for m in range(len(names))]
+    row_inch = max(0.34, 0.13 * len(names) + 0.12)
+    figure = figure_with_legend(labels(names, 28, 2), handles, 0.9 + row_inch * len(mean))
+    ax = figure.subplots()
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(names)) if len(names) > 1 else [0.0]
+    for m, offset in enumerate(offsets):
+        for row, value in enumerate(mean[:, m]):
+            low, high = interval[:, row, m]
+            if np.isfinite(low):
+                ax.plot([low, high], [row + offset] * 2, color=color(m), linewidth=1.4, solid_capstyle="butt")
+            if np.isfinite(value):
+                ax.plot(value, row + offset, marker(m), color=color(m), markersize=5, markeredgecolor="white")
+    if overall:
+        ax.axhline(len(sets) - 0.5, color=SOFT, linewidth=0.8)
+    method_axis(ax, [*sets, *([overall] if overall else [])])
+    value_axis(ax, "x", label)
+    below = f" The last row is the {overall}, each counting the same." if overall else ""
+    note(figure, f"Marker and line: mean and 95 % bootstrap interval over {over}.{below}")
+    return figure

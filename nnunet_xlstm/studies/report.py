@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.tables import title
 from nnunet_xlstm.figures.learning_curve import Curve, learning_curve
-from nnunet_xlstm.figures.set_chart import scores_per_set
+from nnunet_xlstm.figures.score_charts import scores_per_set
 from nnunet_xlstm.figures.style import save
 from nnunet_xlstm.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.tables import write_csv

@@ -30,7 +30,7 @@ from nnunet_xlstm.comparison.sets.analysis import (
 from nnunet_xlstm.comparison.tables import directed, latex, markdown
 from nnunet_xlstm.datasets.subjects import safe_name
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.set_chart import scores_per_set
+from nnunet_xlstm.figures.score_charts import scores_per_set
 from nnunet_xlstm.html import Block, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.read import read_json
