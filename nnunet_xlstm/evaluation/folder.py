@@ -82,7 +82,6 @@ def score_pairs(
     classes: Labels,
     settings: Settings,
     processes: int = 1,
-    progress: bool = False,
     journal: Journal | None = None,
 ) -> tuple[dict[str, CaseScores], dict[str, str]]:
     """Score all cases but those that a journal knows, which is told of each one that is done.
@@ -102,7 +101,6 @@ def score_pairs(
         processes,
         desc="evaluate",
         done=len(scores),
-        progress=progress,
         in_order=False,
         caught=(UserError, MemoryError),
         hint=" (what is scored is kept)",

@@ -216,7 +216,7 @@ def _distances(
     found = surface_distances(masks[0], masks[1], spacing)
     return {
         "HD": found.hd(),
-        "HD95": found.hd_percentile(95, pooled=settings.hd95 == "pooled"),
+        "HD95": found.hd95(settings.hd95 == "pooled"),
         "ASSD": found.assd(),
         "NSD": found.nsd(settings.nsd_tolerance),
     }

@@ -39,11 +39,11 @@ class SurfaceDistances:
         """Return the Hausdorff distance in mm."""
         return float(max(self.from_reference.max(), self.from_prediction.max()))
 
-    def hd_percentile(self, percentile: float = 95.0, pooled: bool = False) -> float:
-        """Return the larger directed percentile in mm, or the percentile of both sets together (`pooled`, MedPy)."""
+    def hd95(self, pooled: bool = False) -> float:
+        """Return the larger directed 95th percentile in mm, or that of both sets together (`pooled`, MedPy)."""
         if pooled:
-            return float(np.percentile(np.concatenate((self.from_reference, self.from_prediction)), percentile))
-        return float(max(np.percentile(d, percentile) for d in (self.from_reference, self.from_prediction)))
+            return float(np.percentile(np.concatenate((self.from_reference, self.from_prediction)), 95))
+        return float(max(np.percentile(d, 95) for d in (self.from_reference, self.from_prediction)))
 
     def assd(self) -> float:
         """Return the average symmetric surface distance in mm: the mean over both sets together."""

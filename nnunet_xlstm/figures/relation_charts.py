@@ -35,33 +35,30 @@ from nnunet_xlstm.statistics.agreement import Agreement, agreement
 LARGEST_BUBBLE = 34.0  # points across, of the bubble of the largest cost
 
 
+@dataclass(frozen=True, kw_only=True)
+class Volumes:
+    """Volumes of one structure by several methods, (methods, cases), in `unit`; `label` names the structure."""
+
+    reference: np.ndarray
+    prediction: np.ndarray
+    unit: str
+    label: str
+
+
 @styled()
-def volume_agreement(
-    name: str,
-    model: int,
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    unit: str,
-    label: str,
-    limits: tuple[float, float] | None = None,
-    reach: float | None = None,
-) -> Figure:
-    """Draw predicted against reference volume with the identity line, and Bland-Altman.
+def volume_agreement(name: str, model: int, volumes: Volumes) -> Figure:
+    """Draw predicted against reference volume with the identity line, and Bland-Altman, with the same axes for all.
 
     Args:
         name: of the method.
-        model: number of the method, for its colour.
-        reference: (cases,), in `unit`.
-        prediction: (cases,), in `unit`.
-        unit: of the volumes.
-        label: of the structure.
-        limits: range of the volumes shown, to give several methods the same axes.
-        reach: largest |difference| shown, likewise.
+        model: number of the method.
+        volumes: of all methods.
     """
+    reference, prediction, unit = volumes.reference[model], volumes.prediction[model], volumes.unit
     found = agreement(prediction, reference)
-    both = np.concatenate([reference, prediction])
+    both = np.concatenate([volumes.reference.ravel(), volumes.prediction.ravel()])
     both = both[np.isfinite(both)]
-    low, high = limits or ((float(both.min()), float(both.max())) if both.size else (0.0, 1.0))
+    low, high = (float(both.min()), float(both.max())) if both.size else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.5
     figure = new_figure(WIDTH_INCH, 3.5)
     scatter, bland = figure.subplots(1, 2)
@@ -73,8 +70,7 @@ def volume_agreement(
     scatter.set_title(f"N = {found.n},  R² = {_number(found.r2)},  r = {_number(found.r)}", loc="left")
     bland.scatter((reference + prediction) / 2, prediction - reference, **style)
     _limits_of_agreement(bland, found, unit)
-    difference = prediction - reference
-    far = reach if reach is not None else np.nanmax(np.abs(difference), initial=0.0)
+    far = np.nanmax(np.abs(volumes.prediction - volumes.reference), initial=0.0)
     far = 1.15 * max(far, *(abs(v) for v in (found.low, found.high) if math.isfinite(v)), 1e-9)
     bland.set(xlim=(low - margin, high + margin), ylim=(-far, far))
     bland.set(xlabel=f"mean of the two ({unit})", ylabel=f"prediction - reference ({unit})")
@@ -82,7 +78,7 @@ def volume_agreement(
         clean(ax, "both")
         few_ticks(ax, "x", 5)
         few_ticks(ax, "y", 5)
-    figure.suptitle(labels([f"{name}: {label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
+    figure.suptitle(labels([f"{name}: {volumes.label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
     note(
         figure,
         "Dashed: identity. R² about the identity line, r: Pearson. Right: bias (line) and limits of agreement "

@@ -52,15 +52,12 @@ class Panel:
 
 
 @styled()
-def scores_per_method(
-    names: Sequence[str], panels: Sequence[Panel], level: float = 0.95, over: str = "cases"
-) -> Figure:
+def scores_per_method(names: Sequence[str], panels: Sequence[Panel], over: str = "cases") -> Figure:
     """Draw a panel per metric (two per row): a dot per case, mean and interval, one row per method.
 
     Args:
         names: of the methods.
         panels: one per metric.
-        level: of the intervals.
         over: what the dots are, such as "subjects".
     """
     rows = math.ceil(len(panels) / 2)
@@ -74,7 +71,7 @@ def scores_per_method(
         _draw_scores(ax, panels[i])
         method_axis(ax, names, show=i % 2 == 0)
         value_axis(ax, "x", panels[i].label)
-    note(figure, f"Dots: {over}. Marker and line: mean and {level:.0%} bootstrap interval of the mean.")
+    note(figure, f"Dots: {over}. Marker and line: mean and 95% bootstrap interval of the mean.")
     return figure
 
 

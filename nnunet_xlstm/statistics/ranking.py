@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from nnunet_xlstm.statistics.bootstrap import draw_counts, resampled_means
+from nnunet_xlstm.statistics.bootstrap import draw_counts, means, resampled_means
 
 TIE = 1e-12  # relative; sums in another order differ by less
 
@@ -45,18 +45,14 @@ def replace_missing(values: np.ndarray, better: str) -> np.ndarray:
 def aggregate_then_rank(values: np.ndarray, better: str, statistic: Literal["mean", "median"] = "mean") -> np.ndarray:
     """Return mean (or median) over the units, then rank, (models,). NaN entries are left out."""
     if statistic == "mean":
-        return ranks(_means(values), better)
+        return ranks(means(values), better)
     known = [row[~np.isnan(row)] for row in values]
     return ranks(np.array([np.median(row) if row.size else np.nan for row in known]), better)
 
 
 def rank_then_aggregate(values: np.ndarray, better: str) -> np.ndarray:
     """Rank within every unit, then rank the mean ranks, (models,). NaN entries are left out."""
-    return ranks(_means(ranks(values.T, better).T), "low")
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    return resampled_means(values, np.ones((1, values.shape[1])))[0]
+    return ranks(means(ranks(values.T, better).T), "low")
 
 
 def test_then_rank(p: np.ndarray, alpha: float) -> np.ndarray:

@@ -218,7 +218,7 @@ def _settings(study: Study) -> Table:
     for seed, order in study.orders.items():
         rows.append((f"drawn, seed {seed}", ", ".join(order[: max(study.values)])))
     rows += [(name, version) for name, version in study.versions.items()]
-    return Table(["setting", "value"], [list(row) for row in rows])
+    return Table(["setting", "value"], rows)
 
 
 def _length(study: Study) -> str:

@@ -129,8 +129,11 @@ def test_significance_map_colours():
 @pytest.mark.parametrize("reference", [np.linspace(50, 150, 9), np.array([80.0]), np.full(3, 70.0), np.full(2, np.nan)])
 def test_volume_agreement(reference):
     prediction = reference + np.resize([3.0, -2, 1], reference.size)
+    volumes = relation_charts.Volumes(
+        reference=reference[None], prediction=prediction[None], unit="mL", label="volume of all 7 classes"
+    )
     for name in NAMES[1:6:4]:
-        figure = relation_charts.volume_agreement(name, 0, reference, prediction, "mL", "volume of all 7 classes")
+        figure = relation_charts.volume_agreement(name, 0, volumes)
         assert_readable(figure)
     scatter, bland = figure.axes
     assert scatter.get_xlim() == scatter.get_ylim() and bland.get_ylim()[0] == -bland.get_ylim()[1]
