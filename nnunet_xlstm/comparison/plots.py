@@ -58,7 +58,7 @@ def jobs(analysis: Analysis) -> Iterator[Job]:
         yield Job(f"boxes_{r.metric}", "boxes", f"{label} per class, every {over[:-1]}", draw_boxes)
         if len(names) > 1:
             text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {r.tested}"
-            yield Job(f"ranks_{r.metric}", "ranks", text, partial(_ranks, names, r, text))
+            yield Job(f"ranks_{r.metric}", "ranks", text, partial(rank_stability, names, r.stability, text))
             caption = significance_text(r, settings)
             draw_map = partial(significance_map, names, r.tests.p_holm, settings.alpha, r.metric, caption)
             yield Job(f"significance_{r.metric}", "significance", f"{r.metric}: significance", draw_map)
@@ -103,11 +103,6 @@ def bubbles(
         ends = text.partition(";")[0], COSTS["gmac"], COSTS["params_m"]
         draw_one = partial(accuracy_bubbles, names, mean, interval, across, area, *ends)
         yield Job(f"bubbles_{metric}", "cost", caption, draw_one)
-
-
-def _ranks(names: Sequence[str], r: MetricResult, text: str) -> Figure:
-    s = r.stability
-    return rank_stability(names, s.frequency, s.median, s.low, s.high, text)
 
 
 def modality_means(

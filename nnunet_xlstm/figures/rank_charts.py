@@ -22,26 +22,23 @@ from nnunet_xlstm.figures.style import (
     plain,
     styled,
 )
+from nnunet_xlstm.statistics.ranking import RankStability
 
 YELLOW, BLUE, EMPTY = "#ffd92f", "#3b5b92", "#eceff2"
 LARGEST_DOT = 21.0  # points across
 
 
 @styled()
-def rank_stability(
-    names: Sequence[str], frequency: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray, label: str
-) -> Figure:
+def rank_stability(names: Sequence[str], stability: RankStability, label: str) -> Figure:
     """Draw a blob plot: a dot per method and rank, its area the share of resamples; the best method on top.
 
     Args:
         names: of the methods.
-        frequency: (methods, ranks), rows sum to 1.
-        median: (methods,), median rank.
-        low: (methods,), lower end of the interval of the rank.
-        high: (methods,), upper end.
+        stability: of their ranks.
         label: what was ranked, and how.
     """
     models = len(names)
+    frequency, median = stability.frequency, stability.median
     average = frequency @ np.arange(1, models + 1)
     order = np.lexsort((average, median))
     figure = new_figure(min(WIDTH_INCH, 3.6 + 0.4 * models), 1.15 + 0.37 * models)
@@ -50,7 +47,7 @@ def rank_stability(
         shown = np.flatnonzero(frequency[model])
         size = frequency[model, shown] * LARGEST_DOT**2
         ax.scatter(shown + 1, np.full(shown.size, y), s=size, color=color(model), alpha=0.65, linewidths=0, zorder=2)
-        ax.plot([low[model], high[model]], [y, y], color=TEXT, linewidth=1, zorder=3)
+        ax.plot([stability.low[model], stability.high[model]], [y, y], color=TEXT, linewidth=1, zorder=3)
         ax.plot(median[model], y, "x", color=TEXT, markersize=6, markeredgewidth=1.4, zorder=4)
     method_axis(ax, [names[i] for i in order])
     ax.set_xlim(0.4, models + 0.6)
