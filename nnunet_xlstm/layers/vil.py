@@ -120,13 +120,7 @@ class MLSTM(nn.Module):
 
 
 def mlstms(
-    dim: int,
-    orders: tuple[str, ...],
-    share_weights: bool,
-    n_heads: int,
-    qkv_block: int,
-    snake: bool,
-    backend: str,
+    dim: int, orders: tuple[str, ...], share_weights: bool, n_heads: int, qkv_block: int, snake: bool, backend: str
 ) -> Sequence[MLSTM]:
     """Return a module list of one mLSTM for all orders, or one for each; arguments as in ViLBlock."""
     groups = [orders] if share_weights else [(order,) for order in orders]
