@@ -25,8 +25,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: cases in the data set, those of them that are single slices, that are new; subjects, inputs left
-    out, folds."""
+    """What a run did.
+
+    Attributes:
+        cases: in the data set.
+        single_slices: of these cases.
+        new: cases of this run.
+        subjects: in the data set.
+        excluded: inputs that were left out.
+        folds: by subject.
+        sources: source -> subjects, cases.
+        changed: the data set is not as before.
+    """
 
     cases: int
     single_slices: int
@@ -34,7 +44,7 @@ class Summary:
     subjects: int
     excluded: int
     folds: int
-    sources: Mapping[str, tuple[int, int]]  # source -> subjects, cases
+    sources: Mapping[str, tuple[int, int]]
     changed: bool
 
 
@@ -55,8 +65,11 @@ def build(
     fewer cases, none with labels of another meaning.
 
     Args:
+        dataset: to make or to extend.
         header: what dataset.json says beside the cases: channel_names and so on.
+        items: what becomes cases.
         left_out: (path, reason) of what never became an item.
+        sampling: for pool_cases.json: how often cases are drawn.
         keep_others: cases of earlier runs that are not among the items stay; else they go.
         processes: items at a time.
         make: from an item, its case name and the folder to cases, as `ingest.process`; sent to other processes.

@@ -60,6 +60,8 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     """Find the volumes of a scan, in the order of stacks and time.
 
     Args:
+        scan: a file or a DICOM series.
+        modality: of the scan.
         last_axis_is_time: of a 3D file too, so that every slice is a frame.
 
     Returns:

@@ -34,12 +34,6 @@ class Target(StepState):
         """
         return torch.log_softmax(logits / temperature, -1)
 
-    def end_step(self) -> None:
-        """Do nothing: there is no state."""
-
-    def discard_step(self) -> None:
-        """Do nothing: there is no state."""
-
 
 class PerVectorCenter(Target):
     """Subtracts each vector's own mean: no effect, and nothing against collapse."""

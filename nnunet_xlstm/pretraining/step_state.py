@@ -16,12 +16,10 @@ class StepState(nn.Module):
     """
 
     def end_step(self) -> None:
-        """Take over what was remembered, from all ranks, and forget it: the optimizer has stepped."""
-        raise NotImplementedError
+        """Take over what was accumulated, from all ranks, and forget it: the optimizer has stepped."""
 
     def discard_step(self) -> None:
-        """Forget what was remembered and change nothing: the optimizer did not step."""
-        raise NotImplementedError
+        """Forget what was accumulated, and change nothing: the optimizer did not step."""
 
 
 class VectorQueue(StepState):

@@ -123,7 +123,8 @@ def bootstrap_ranks(
 
 def _resampled_medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return median of every resample, (resamples, models): sort each model once, then find where half of the weight
-    lies."""
+    lies.
+    """
     medians = np.full((len(counts), len(values)), np.nan)
     for model, row in enumerate(values):
         order = np.argsort(row, kind="stable")[: int((~np.isnan(row)).sum())]  # NaN sorts last

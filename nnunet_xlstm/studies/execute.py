@@ -60,10 +60,12 @@ class Workers:
             raise
 
     def do(self, run: Run) -> None:
+        """Do what is left of a run."""
         with self.commands(run.folder, steps.variables(self.study, run, self.device)) as commands:
             steps.do_run(self.study, run, self.device, commands)
 
     def stop(self) -> None:
+        """End the commands that run, and start no further one."""
         self.stopped = True
         for commands in list(self.running):
             commands.stop()
@@ -73,6 +75,8 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     """Do what is left of the runs; a run that fails does not keep others from running.
 
     Args:
+        study: the study.
+        runs: of it.
         device: "cpu" or "cuda".
         jobs: runs at a time.
 
@@ -128,8 +132,7 @@ def _finished(futures: dict[Future, Run]) -> Iterator[tuple[Run, BaseException |
 
 
 def split_cores(jobs: int) -> list[list[int] | None]:
-    """Return the cores of this process dealt out to jobs; None (all) where the system cannot say or there are too
-    few."""
+    """Deal the cores of this process out to jobs; None (all) where the system cannot say or there are too few."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * jobs
     cores = sorted(os.sched_getaffinity(0))

@@ -38,7 +38,7 @@ class Variant:
     """One way to train.
 
     Attributes:
-        plans: None: the only ones that there are.
+        plans: "" for the only ones that there are.
         checkpoint: what the network starts from; None: from scratch.
         config: keys of its trainer, beside the study's.
         adapt: more options of `nnunet_xlstm adapt`.
@@ -46,7 +46,7 @@ class Variant:
 
     name: str
     trainer: str
-    plans: str | None = None
+    plans: str = ""
     checkpoint: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     adapt: list[str] = field(default_factory=list)
@@ -62,18 +62,18 @@ class Variant:
             )
 
 
-def parse_variant(text: str) -> Variant:
+def _parse_variant(text: str) -> Variant:
     """Return a variant as the command line has it.
 
     Raises:
-        ValueError: not of that form.
+        ConfigError: not of that form.
     """
     left, colon, right = text.rpartition(":")
     name, equals, checkpoint = left.partition("=")
     trainer, at, plans = right.partition("@")
     if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
         raise ConfigError(f"variant '{text}': give {VARIANT_RULE}")
-    return Variant(name, trainer, plans or None, checkpoint or None)
+    return Variant(name, trainer, plans, checkpoint or None)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Request:
         """
         values = {field.name: options[field.name] for field in dataclasses.fields(cls)}
         if values["variants"] is not None:
-            values["variants"] = [parse_variant(text) for text in values["variants"]]
+            values["variants"] = [_parse_variant(text) for text in values["variants"]]
         if values["config"] is not None:
             values["config"] = read_json(values["config"], dict)
         return cls(**values)
@@ -184,6 +184,6 @@ def read_preset(path: Path) -> Request:
         values["dataset"] = str(values["dataset"])
     if "variants" in values:
         values["variants"] = [
-            parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
+            _parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
         ]
     return Request(**values)

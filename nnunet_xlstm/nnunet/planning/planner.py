@@ -22,7 +22,7 @@ SHARE_OF_PARAMETERS = 0.5  # of the memory, at most, goes to weights, gradients 
 
 
 def _plans_name(planner_name: str) -> str:
-    """nnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans."""
+    """NnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans."""
     return "nnUNet" + planner_name.removeprefix("nnUNetPlanner") + "Plans"
 
 
@@ -60,7 +60,8 @@ class PresetPlanner(ExperimentPlanner):
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """Name of the preprocessed data. 2d and 3d_fullres share stock nnU-Net's where they are equal; data at an
-        overwritten spacing or of another preprocessor have that in their name, and are shared among our planners."""
+        overwritten spacing or of another preprocessor have that in their name, and are shared among our planners.
+        """
         if configuration_name not in ("2d", "3d_fullres"):
             return f"{self.plans_identifier}_{configuration_name}"
         parts = ["nnUNetPlans"]

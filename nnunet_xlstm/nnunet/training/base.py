@@ -2,7 +2,7 @@
 
 It overrides hooks and never `build_network_architecture`: the plans alone decide the network, so any plans (also
 `nnUNetPlans`) train under our recipes. Each duty beside the loop has a file of its own: config and checkpoints
-(`resumable`), precision, memory, steps that are not finite (`finite_guard`), requests to stop (`stop_requests`).
+(`resumable`), precision, steps that are not finite (`finite_guard`), requests to stop (`stop_requests`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.config.augmentation import augmentation_values
-from nnunet_xlstm.layers.device import read_scalars
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.device import read_scalars, use_channels_last_on_cpu
+from nnunet_xlstm.networks.memory import estimate_memory
 from nnunet_xlstm.nnunet.checkpoints.resume import read_header
 from nnunet_xlstm.nnunet.checkpoints.write import LATEST
 from nnunet_xlstm.nnunet.loading import augmentation
 from nnunet_xlstm.nnunet.loading.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
-from nnunet_xlstm.nnunet.training.memory import memory_line, use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.training.optim import IterationSchedule, make_optimizer
 from nnunet_xlstm.nnunet.training.precision import Precision
 from nnunet_xlstm.nnunet.training.pretrained_weights import check_pretrained_weights
@@ -132,15 +133,19 @@ class BaseTrainer(ResumableTrainer):
 
     def memory_line(self) -> str:
         """Say what a step will hold on the device, for the log."""
-        return memory_line(
-            self.bare_network(),
-            self.configuration_manager.patch_size,
-            self.batch_size,
-            self.label_manager.num_segmentation_heads,
-            self.precision.name,
-            self.optimizer,
-            self.self_supervised,
-        )
+        try:
+            memory = estimate_memory(
+                self.bare_network(),
+                self.configuration_manager.patch_size,
+                self.batch_size,
+                self.label_manager.num_segmentation_heads,
+                precision=self.precision.name,
+                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
+                self_supervised=self.self_supervised,
+            )
+        except ConfigError as error:  # such as a network of another package
+            return f"memory: no estimate, {error}"
+        return f"memory, by arithmetic: {memory}"
 
     def on_epoch_start(self):
         self.keep_checkpoint()

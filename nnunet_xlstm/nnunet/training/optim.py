@@ -85,7 +85,8 @@ class IterationSchedule:
 
 class StagedSchedule(IterationSchedule):
     """First a rise and a fall in which the decoder alone learns, then the schedule of the config for all (nnssl's
-    "sawtooth")."""
+    "sawtooth").
+    """
 
     def __init__(self, optimizer, config: OptimizerKeys, total_iterations: int, first_iterations: int):
         self.first = first_iterations

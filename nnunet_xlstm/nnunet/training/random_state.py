@@ -26,7 +26,8 @@ def random_state() -> dict:
 
 def restore_random_state(state: dict) -> None:
     """Restore what `random_state` returned; CUDA states are restored where the number of devices is the same."""
-    random.setstate(state["python"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))  # a checkpoint may hold lists
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())

@@ -17,11 +17,10 @@ from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.datasets.case_index import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.device import use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.training.base import BaseTrainer
 from nnunet_xlstm.nnunet.training.collapse_monitor import CollapseMonitor
-from nnunet_xlstm.nnunet.training.earlier_stage import start_from
-from nnunet_xlstm.nnunet.training.memory import use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.training.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.training.random_state import random_states
 from nnunet_xlstm.nnunet.training.run_config import refuse_cascade
@@ -118,7 +117,17 @@ class StudentTeacherTrainer(BaseTrainer):
         if (self.continuing or self._loading) and not path.is_file():
             self._missing_start = str(path)  # the run's own checkpoint is about to be loaded
             return
-        self.lineage = start_from(path, self.method, self.config.keep_heads)
+        content = checkpoints.read(path)
+        own = content[checkpoints.KEY]
+        try:
+            self.method.load_teacher(own["method"], keep_heads=self.config.keep_heads)
+        except (RuntimeError, KeyError) as error:
+            raise ConfigError(
+                f"init_checkpoint {path}: its encoder ({own['architecture']['network_class_name']}, {own['dataset']}) "
+                f"does not fit this network: {str(error).splitlines()[0]}; plan both stages with one planner, and use "
+                "the plans of the first (nnUNetv2_move_plans_between_datasets)"
+            ) from error
+        self.lineage = [*own["lineage"], checkpoints.lineage_entry(path, content)]
         self.print_to_log_file(f"starting from the teacher of {path} (stage {self.lineage[-1]['stage']})")
 
     @cached_property
@@ -206,5 +215,5 @@ class StudentTeacherTrainer(BaseTrainer):
         self.current_epoch = content["current_epoch"]
         self.logger.load_checkpoint(content["logging"])
         self.monitor.history, self.lineage = own["metrics"], own["lineage"]
-        self._resume_states = checkpoints.random_states_of(own.get("random_states", ()))
+        self._resume_states = own.get("random_states")
         self._resumed = True

@@ -212,7 +212,7 @@ def _per_channel(value: Any, channels: int) -> Any:
 
 
 def _without_owner(weights: Mapping[str, Tensor], key_to_encoder: str) -> dict[str, Tensor]:
-    """nnssl's SimCLR, VoCo and SwinUNETR keep a Primus below `encoder.`: the network has its tensors at the top."""
+    """Nnssl's SimCLR, VoCo and SwinUNETR keep a Primus below `encoder.`: the network has its tensors at the top."""
     owner = key_to_encoder.removesuffix("eva")
     return {name if owner == key_to_encoder else name.removeprefix(owner): tensor for name, tensor in weights.items()}
 
@@ -238,7 +238,8 @@ def _of_state_dict(path: Path, content: Mapping, origin: dict, branch: str | Non
 
 def _clean(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the prefixes of wrappers, and without the encoder's second name below the decoder, which may hold older
-    tensors and would win over the first when loaded (nnU-Net's load_state_dict keeps the last)."""
+    tensors and would win over the first when loaded (nnU-Net's load_state_dict keeps the last).
+    """
     result = {}
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor):
