@@ -68,7 +68,7 @@ class MLSTM(nn.Module):
         qkv_block: size of the blocks of the block-diagonal projections.
 
     Raises:
-        ValueError: n_heads or qkv_block does not divide E.
+        ConfigError: n_heads or qkv_block does not divide E.
     """
 
     def __init__(self, dim: int, orders: tuple[str, ...], n_heads: int, qkv_block: int, snake: bool, backend: str):
@@ -156,6 +156,9 @@ class ViLBlock(nn.Module):
         n_blocks: blocks in the network, for the scale of the down-projection's initialisation.
         norm_bias: version 1 has no bias in its layer norm, version 2 has.
 
+    Raises:
+        ConfigError: unknown conv, or what MLSTM refuses.
+
     Parameters with `causal1d` and C divisible by 4: 6 C^2 + 87 C + 8.
     """
 
@@ -241,7 +244,7 @@ class ChannelTokens(nn.Module):
         """Map (B, C, *grid) to (B, C, *grid).
 
         Raises:
-            ValueError: another grid than the one built for.
+            ConfigError: another grid than the one built for.
         """
         if tuple(x.shape[2:]) != self.grid:
             raise ConfigError(
