@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnunet_xlstm.datasets.ingest import ONE_SLICE, Entry, process
-from nnunet_xlstm.datasets.items import Item
+from nnunet_xlstm.datasets.items import Job
 from nnunet_xlstm.datasets.raw_dataset import RawDataset
 from nnunet_xlstm.datasets.subjects import CaseNames
 from nnunet_xlstm.errors import DatasetError
@@ -19,7 +19,8 @@ from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.parallel import for_each
 
 SAVE_SECONDS = 20.0  # what a kill may cost
-Make = Callable[[Item, str, Path], tuple[dict[str, Entry], Reasons]]
+JobT = TypeVar("JobT", bound=Job)
+Make = Callable[[JobT, str, Path], tuple[dict[str, Entry], Reasons]]
 log = logging.getLogger(__name__)
 
 
@@ -51,13 +52,13 @@ class Summary:
 def build(
     dataset: RawDataset,
     header: Mapping[str, Any],
-    items: Sequence[Item],
+    items: Sequence[JobT],
     left_out: Sequence[tuple[str, str]] = (),
     *,
     sampling: str = "sqrt",
     keep_others: bool = True,
     processes: int = 1,
-    make: Make = process,
+    make: Make[JobT] = process,  # type: ignore[assignment]  # of Item, the default of what items are
 ) -> Summary:
     """Add what is new or has changed, leave everything else as it is, and write the files of the data set.
 
@@ -84,8 +85,8 @@ def build(
     items = list({item.key: item for item in items}.values())
     gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
     fingerprints = {item.key: item.fingerprint() for item in items}
-    known: list[Item] = []
-    fresh: list[Item] = []
+    known: list[JobT] = []
+    fresh: list[JobT] = []
     for item in items:
         (known if _is_known(dataset, entries, inputs.get(item.key), fingerprints[item.key]) else fresh).append(item)
     for item in known:
@@ -180,7 +181,7 @@ def _forget(entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -
     return [entries.pop(case) for case in cases if case in entries]
 
 
-def _make_one(make: Make, folder: Path, job: tuple[Item, str]) -> tuple[dict[str, Entry], Reasons]:
+def _make_one(make: Make[JobT], folder: Path, job: tuple[JobT, str]) -> tuple[dict[str, Entry], Reasons]:
     return make(*job, folder)
 
 

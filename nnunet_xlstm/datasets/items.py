@@ -33,6 +33,33 @@ class LabelMaker(Protocol):
         """Return the label map, and the targets that are annotated in it."""
 
 
+class Job(Protocol):
+    """What `build.build` needs of an item: a name, whose it is, and what tells it and its changes."""
+
+    @property
+    def name(self) -> str:
+        """Name that the case begins with."""
+
+    @property
+    def source(self) -> str:
+        """Data set that it comes from."""
+
+    @property
+    def subject(self) -> str:
+        """Whose it is."""
+
+    @property
+    def modality(self) -> str:
+        """CT, MR or PET."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from others in later runs."""
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes when a file does, or what it means."""
+
+
 @dataclass(frozen=True)
 class Item:
     """What becomes one case, or one per frame: a scan, or one scan per channel.

@@ -115,7 +115,7 @@ def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict[
 
 
 def _frame(image: sitk.Image, t: int) -> sitk.Image:
-    return image[(*[slice(None)] * (image.GetDimension() - 1), t)]
+    return image[tuple([*[slice(None)] * (image.GetDimension() - 1), t])]
 
 
 def sequences(volumes: Sequence[Volume]) -> list[list[Volume]]:

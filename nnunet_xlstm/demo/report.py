@@ -1,4 +1,4 @@
-"""What came out: Dice, the intensity baseline on the same cases, and pictures."""
+"""The results of the demo: Dice, the intensity baseline on the same cases, and pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scores:
-    """What nnU-Net's evaluation wrote, and the cases it is of: `part` is "Tr" (validation) or "Ts"."""
+    """The scores that nnU-Net's evaluation wrote, and their cases: `part` is "Tr" (validation) or "Ts"."""
 
     content: dict[str, Any]
     part: str
@@ -78,8 +78,8 @@ def intensity_baseline(dataset: Dataset, scores: Scores, preprocessed: Path) -> 
 
 def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for case in cases:
-        image, label = read_image(dataset.image(case, part)), read_label_map(dataset.label(case, part))
-        image, label = sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(label)
+        image = sitk.GetArrayFromImage(read_image(dataset.image(case, part))).astype(np.float32)
+        label = sitk.GetArrayFromImage(read_label_map(dataset.label(case, part)))
         if image.shape != label.shape:
             raise DatasetError(f"case '{case}': image {image.shape} and label map {label.shape} differ in shape")
         yield image, label

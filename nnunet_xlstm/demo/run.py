@@ -75,6 +75,7 @@ def run_demo(
         out: new, empty, or of an earlier demo, which is replaced.
         data: a raw nnU-Net dataset; None makes the phantoms.
         device: "cpu", "cuda" or "mps", as in nnU-Net's -device.
+        seed: of phantoms and training.
         epochs: of 50 iterations; default 7 for phantoms, 10 for data.
         cases: phantoms to train on, at least 10; default 40.
         progress: show progress bars on stderr.
@@ -100,12 +101,13 @@ def run_demo(
     configuration = dataset.configuration()
     with stages("plan"):
         plans = _plan(commands, dataset, configuration, check=given is not None)
-    config = TRAINING | {"num_epochs": epochs or (PHANTOM_EPOCHS if data is None else DATA_EPOCHS), "seed": seed}
+    n_epochs = epochs or (PHANTOM_EPOCHS if data is None else DATA_EPOCHS)
+    config: dict[str, Any] = TRAINING | {"num_epochs": n_epochs, "seed": seed}
     if device != "cuda":
         voxels = PHANTOM_PATCH_VOXELS if data is None else DATA_PATCH_VOXELS
         config |= cpu_sizes(plans["configurations"][configuration], voxels)
     write_json(out / "config.json", config)
-    with stages("train"), EpochBar(config["num_epochs"], progress) as bar:
+    with stages("train"), EpochBar(n_epochs, progress) as bar:
         options = [dataset.number, configuration, "0", "-tr", TRAINER, "-p", PLANS, "-device", device]
         commands.run("train", [stock_command("nnUNetv2_train"), *options], bar.update_from)
     scores = _score(commands, stages, dataset, configuration, device)

@@ -98,7 +98,7 @@ def make_folder(path: Path) -> Path:
     return Path(path)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all; leave it untouched where its content is the same.
 
     Raises:
@@ -224,7 +224,7 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _holds(path: Path, data: bytes) -> bool:
+def _holds(path: Path, data: bytes | memoryview) -> bool:
     """Whether `path` is a file, no link, with this content."""
     path = Path(path)
     try:

@@ -225,7 +225,7 @@ def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: 
 
 
 def repeated(study: Study) -> str:
-    """What the SD is over: "seeds", or "folds" where there is one seed."""
+    """Say what the SD is over: "seeds", or "folds" where there is one seed."""
     return "folds" if study.folds and study.seeds == 1 else "seeds"
 
 

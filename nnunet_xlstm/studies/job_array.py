@@ -18,7 +18,7 @@ from nnunet_xlstm.io.write import write_text
 
 @dataclass(frozen=True)
 class Limits:
-    """What a task may use; at_once: how many run at the same time."""
+    """The resources of a task; `at_once`: how many run at the same time."""
 
     hours: int = 24
     memory_gb: int = 16

@@ -24,7 +24,7 @@ class Axis:
     unit: str
 
     def text(self, value: int) -> str:
-        """Such as "5 labelled subjects"."""
+        """Return a value with its unit, such as "5 labelled subjects"."""
         return f"{value} {self.unit}{'s' * (value != 1)}"
 
 

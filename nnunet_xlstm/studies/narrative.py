@@ -1,4 +1,4 @@
-"""What a study says of its numbers: the conclusion on top, how to read the table, what is missing."""
+"""A study in sentences: the conclusion on top, how to read the table, what is missing."""
 
 from __future__ import annotations
 

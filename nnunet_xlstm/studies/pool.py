@@ -110,7 +110,7 @@ def _channels(source: Source, wanted: tuple[str, ...], dataset: RawImages) -> li
 
 
 def _unscored(name: str, labels: SourceMapping) -> list[str]:
-    """Ids that the pool cannot make, or cannot tell apart: they would count against it, whatever it has learnt."""
+    """List ids that the pool cannot make or tell apart: they would count against it, whatever it has learnt."""
     made = {number for ids in labels.targets.values() for number in ids}
     lost = {number for number in labels.labels.values() if number and number not in made}
     lost |= {number for group in labels.same_targets() for number in group}

@@ -1,4 +1,4 @@
-"""What a study has found: tables (CSV, Markdown), a figure and a page."""
+"""The report of a study: tables (CSV, Markdown), a figure and a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user asks of a study: flags and a preset file, checked in themselves; None stands for what was not said."""
+"""Settings that a user gives to a study: flags and a preset file, checked in themselves; None: it was not said."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Variant:
     config: dict[str, Any] = field(default_factory=dict)
     adapt: list[str] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ConfigError(
                 f"variant '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
@@ -94,7 +94,7 @@ class Request:
     subjects: Path | None = None
     subject: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in (("seeds", self.seeds), ("iterations", self.iterations)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value}: give 1 or more")
@@ -127,11 +127,11 @@ class Request:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that were said."""
+        """Return the settings that were said."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def over(self, other: Request) -> Request:
-        """What this one says, and the other where this one says nothing."""
+        """Return what this one says, and the other where this one says nothing."""
         if {"subjects", "subject"} & set(self.given):  # two ways to say one thing
             other = dataclasses.replace(other, subjects=None, subject=None)
         return dataclasses.replace(other, **self.given)

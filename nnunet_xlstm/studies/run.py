@@ -31,7 +31,7 @@ PRESET = "preset.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What this call does with the study.
+    """Options of one call.
 
     Attributes:
         only: names or patterns of runs; empty: all, and a report.

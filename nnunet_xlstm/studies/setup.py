@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nnunet_xlstm.studies.datasets import chosen_folds, is_scored_on_folds
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import Request, Variant
 from nnunet_xlstm.studies.study import LabelledSet, Study
-from nnunet_xlstm.studies.study_json import read_study
+from nnunet_xlstm.studies.study_json import check_same, read_study
 from nnunet_xlstm.studies.trainer_config import schedule, trainer_config, trains_on_pools
 
 PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
@@ -58,7 +58,7 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
     )
     study = kind.completed(replace(study, hashes=_hashes(study)))
     if stored is not None:
-        _check_same(stored, study)
+        check_same(stored, study)
     _check_names(study)
     runs = study.runs()
     for run in runs:
@@ -71,42 +71,6 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
             }
             _check_preprocessed(study, variant, data, needed)
     return study
-
-
-def _check_same(stored: Study, wanted: Study) -> None:
-    """A study goes on with the settings that it was begun with; variants, values, folds and seeds may be added.
-
-    Raises:
-        ConfigError: names the first difference.
-    """
-    for variant in stored.variants:
-        for name, was in asdict(variant).items():
-            if name != "checkpoint":  # where it lies does not matter, its hash is compared below
-                _check_setting(f"variant '{variant.name}': {name}", was, getattr(wanted.variant(variant.name), name))
-    _check_setting("data sets", [d.dataset for d in stored.sets], [d.dataset for d in wanted.sets])
-    for name in ("configuration", "iterations", "epoch", "config"):
-        _check_setting(name, getattr(stored, name), getattr(wanted, name))
-    for was, now in zip(stored.sets, wanted.sets, strict=True):
-        for case in {**was.subjects, **now.subjects}:
-            _check_setting(f"subjects of {case}", was.subjects.get(case), now.subjects.get(case))
-        for name in ("test_cases", "folds", "channels", "unscored"):
-            _check_setting(name.replace("_", " "), getattr(was, name), getattr(now, name))
-    for name in ("hashes", "orders"):
-        for key, was in getattr(stored, name).items():
-            _check_setting(f"{name} of {key}", was, getattr(wanted, name).get(key))
-
-
-def _check_setting(what: str, was: Any, now: Any) -> None:
-    if was != now:
-        raise ConfigError(
-            f"this study was begun with another setting; {what}: was {_short(was)}, is {_short(now)}. Leave it as it "
-            "was (variants, folds, seeds, labels and epochs may be added), or give another -o"
-        )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _variants(request: Request, stored: Study | None, sets: Sequence[LabelledSet]) -> tuple[list[Variant], list[str]]:
@@ -149,7 +113,7 @@ def _is_plans(content: Any) -> bool:
 
 
 def _hashes(study: Study) -> dict[str, str]:
-    """Of every checkpoint, and of the plans of every data set that is trained on."""
+    """Return SHA-256 of every checkpoint, and of the plans of every data set that is trained on."""
     hashes: dict[str, str] = {}
     for variant in study.variants:
         files = {}
@@ -166,14 +130,14 @@ def _hashes(study: Study) -> dict[str, str]:
 
 
 def _check_names(study: Study) -> None:
-    """Runs, and the parts that they are scored on, become folders."""
+    """Check that no two runs have one name, also where case does not count: they become folders."""
     runs = [run.id.casefold() for run in study.runs()]
     if twice := sorted({name for name in runs if runs.count(name) > 1}):
         raise ConfigError(f"two runs would be called {twice[0]}; rename a variant")
 
 
 def _check_preprocessed(study: Study, variant: Variant, data: LabelledSet, cases: set[str]) -> None:
-    """The plans have the configuration, and every case that will be read is there."""
+    """Check that the plans have the configuration, and that every case that will be read is there."""
     configurations = read_json(data.preprocessed / f"{variant.plans}.json").get("configurations", {})
     row = configurations.get(study.configuration)
     if row is None:

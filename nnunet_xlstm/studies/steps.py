@@ -35,7 +35,7 @@ def adapt_variables(study: Study, run: Run) -> dict[str, str]:
 
 
 def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
-    """What is left to do of a run.
+    """Do what is left to do of a run.
 
     Raises:
         CommandFailed: see `Commands`.
@@ -116,7 +116,7 @@ def _fold_folder(study: Study, run: Run) -> Path:
 
 
 def adapted(study: Study, run: Run) -> Path:
-    """What `nnunet_xlstm adapt` makes of the variant's checkpoint; its seed draws what the checkpoint does not have."""
+    """Return where `nnunet_xlstm adapt` puts the variant's checkpoint; the seed draws what that does not have."""
     label = study.label(study.variant(run.variant), study.data(run.trained_on))
     return study.folder / "adapted" / f"{label}_s{run.seed}" / "adapted.pth"
 
@@ -146,7 +146,7 @@ def _train(study: Study, run: Run, device: str) -> list[str]:
 
 
 def _train_command(study: Study, run: Run, device: str) -> list[str]:
-    """Starts, or continues where there is a checkpoint."""
+    """Return the command that starts, or continues where there is a checkpoint."""
     command = _train(study, run, device)
     if any(_fold_folder(study, run).glob("checkpoint_*.pth")):
         return [*command, "--c"]
@@ -177,7 +177,7 @@ def _number(data: LabelledSet) -> str:
 
 
 def _write_inputs(study: Study, run: Run) -> None:
-    """The run's config, and the preprocessed data with folds of its own: everything but the folds is links."""
+    """Write the run's config, and the preprocessed data with folds of its own: everything but the folds is links."""
     config = trainer_config(study.variant(run.variant), study.config, study.length(run), run.seed)
     write_json(run.folder / "config.json", config)
     data = study.data(run.trained_on)
@@ -208,7 +208,7 @@ def link_scored_cases(study: Study) -> None:
 
 
 def link_models(study: Study) -> None:
-    """All finished folds of a variant as one model of nnU-Net: models/VARIANT serves stock commands as nnUNet_results.
+    """Link all finished folds of a variant as one model: models/VARIANT serves stock commands as nnUNet_results.
 
     Of several seeds the first, of several values the largest.
     """

@@ -218,7 +218,7 @@ class Study:
         return [{"train": cases, "val": cases[:1]}], 0
 
     def length(self, run: Run) -> tuple[int, int] | None:
-        """Epochs and iterations per epoch; None: those of the trainer's recipe."""
+        """Return epochs and iterations per epoch; None: those of the trainer's recipe."""
         if self.epoch is None:
             return None
         if self.kind.length == "epochs":

@@ -37,7 +37,7 @@ VARIANT = Record(
     {
         "name": Key(FOLDER_NAME),
         "trainer": Key(ANY_TEXT),
-        "plans": Key(null_or(ANY_TEXT)),
+        "plans": Key(ANY_TEXT),
         "checkpoint": Key(null_or(ANY_TEXT)),
         "config": Key(OBJECT),
         "adapt": Key(TEXTS),

@@ -1,4 +1,4 @@
-"""What the trainers of a study get: how long a run is, a seed, and the keys of study and variant."""
+"""Settings that a study gives to its trainers: how long a run is, a seed, and the keys of study and variant."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def trains_on_pools(variant: Variant) -> bool:
 
 
 def _recipe_of(variant: Variant) -> SegmentationConfig:
-    """The recipe of the variant's trainer, which must be ours and train with labels."""
+    """Return the recipe of the variant's trainer, which must be ours and train with labels."""
     fix = (
         "the plans decide the network, so use one of ours over them, such as "
         f"{variant.name}:nnUNetTrainerXLSTMUNet@{variant.plans}"

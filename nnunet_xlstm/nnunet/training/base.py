@@ -45,10 +45,11 @@ class BaseTrainer(ResumableTrainer):
 
     self_supervised = False
     steps_between_checks = 5  # of requests to stop, under DDP
+    network: nn.Module  # this and the guard are there from `initialize` on
+    guard: FiniteGuard
 
     def prepare(self) -> None:
-        """Set up the guard's and the loop's state."""
-        self.guard: FiniteGuard | None = None
+        """Set up the state of the loop."""
         self.stops = StopRequests(self.steps_between_checks)
         self._iteration = 0
 
@@ -60,6 +61,11 @@ class BaseTrainer(ResumableTrainer):
     # ---- network, optimizer, augmentation
 
     def initialize(self):
+        """Build network, optimizer and loss.
+
+        Raises:
+            ConfigError: the recipe's patch does not fit the plans.
+        """
         if self._misfit is not None:
             raise self._misfit
         super().initialize()
@@ -67,6 +73,7 @@ class BaseTrainer(ResumableTrainer):
             use_channels_last_on_cpu(self.network, self.device, len(self.configuration_manager.patch_size))
 
     def configure_optimizers(self):
+        """Make optimizer and schedule, and guard the optimizer's steps."""
         optimizer = self.make_optimizer()
         self.guard = FiniteGuard(optimizer, self.config.max_nonfinite_steps)
         return optimizer, self.make_schedule(optimizer)
@@ -92,6 +99,7 @@ class BaseTrainer(ResumableTrainer):
         return getattr(network, "_orig_mod", network)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        """Return nnU-Net's choices, changed by the config."""
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -115,11 +123,13 @@ class BaseTrainer(ResumableTrainer):
 
     @staticmethod
     def get_validation_transforms(*args, **kwargs):
+        """Make nnU-Net's, with generators that each worker seeds anew."""
         return ReseedPerWorker(nnUNetTrainer.get_validation_transforms(*args, **kwargs))
 
     # ---- the loop
 
     def on_train_start(self):
+        """Prepare precision, loaders and random states, and handle signals from now on."""
         self.stops.begin()
         if not self.was_initialized:
             self.initialize()
@@ -148,17 +158,19 @@ class BaseTrainer(ResumableTrainer):
         return f"memory, by arithmetic: {memory}"
 
     def on_epoch_start(self):
+        """Keep what a stop within the epoch writes."""
         self.keep_checkpoint()
         super().on_epoch_start()
 
     def on_train_epoch_start(self):
+        """Seed by epoch, so that a resumed run draws what an unbroken one would."""
         if self.config.seed is not None:
-            # by epoch, so that a resumed run draws what an unbroken one would
             seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
 
     def train_step(self, batch: dict) -> dict:
+        """Take nnU-Net's step at the rate of this iteration, and stop if asked."""
         if isinstance(self.lr_scheduler, IterationSchedule):
             self.lr_scheduler.set(self.current_epoch * self.num_iterations_per_epoch + self._iteration)
         result = super().train_step(batch)
@@ -168,11 +180,13 @@ class BaseTrainer(ResumableTrainer):
         return result
 
     def validation_step(self, batch: dict) -> dict:
+        """Take nnU-Net's step, and stop if asked."""
         result = super().validation_step(batch)
         self.stop_if_asked()
         return result
 
     def run_training(self):
+        """Train, unless all epochs are done."""
         final = Path(self.output_folder) / "checkpoint_final.pth"
         if self.continuing and self.current_epoch >= self.num_epochs and read_header(final) is not None:
             self.print_to_log_file(f"all {self.num_epochs} epochs of this run are done: there is nothing to train")
@@ -185,6 +199,7 @@ class BaseTrainer(ResumableTrainer):
             self.stops.end()
 
     def on_train_epoch_end(self, train_outputs: list[dict]):
+        """Log the mean loss of the finite steps."""
         if self.guard.total:
             self.print_to_log_file(f"steps skipped so far because of NaN or infinite values: {self.guard.total}")
         losses = read_scalars(output["loss"] for output in train_outputs)
@@ -201,6 +216,7 @@ class BaseTrainer(ResumableTrainer):
         self.logger.log("val_losses", loss, self.current_epoch)
 
     def on_train_end(self):
+        """Write the final checkpoint, and end the process if a signal came meanwhile."""
         super().on_train_end()
         request = self.stops.look(self.device)
         self.stops.signals.remove()
@@ -231,6 +247,11 @@ class BaseTrainer(ResumableTrainer):
     # ---- data
 
     def do_split(self):
+        """Return nnU-Net's split, of a file that is checked or written whole.
+
+        Raises:
+            DatasetError: as `check_splits`.
+        """
         folder = self.preprocessed_dataset_folder
         cases = (self.dataset_class or infer_dataset_class(folder)).get_identifiers(folder)
         path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"

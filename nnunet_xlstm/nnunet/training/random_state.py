@@ -15,7 +15,9 @@ def random_state() -> dict:
 
     In plain types and tensors: `adapt` reads no others from a checkpoint without --allow-pickle.
     """
-    name, keys, *rest = np.random.get_state()
+    state = np.random.get_state()
+    assert isinstance(state, tuple)  # a dictionary only if asked for
+    name, keys, *rest = state
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),

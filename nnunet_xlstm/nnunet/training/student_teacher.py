@@ -31,23 +31,29 @@ class StudentTeacherTrainer(BaseTrainer):
     """Holds student and teacher (`method`) around the encoder of the plans' network, and what their checkpoint records.
 
     Attributes:
+        method: student, teacher and objectives; this and the next two are there from `initialize` on.
         parallel: the method, under DDP where there is more than one GPU.
         monitor: what the epochs showed.
         lineage: of the stages before.
     """
 
-    recipe = PretrainingConfig()
+    method: StudentTeacher
+    parallel: nn.Module
+    monitor: CollapseMonitor
+
+    # keys of its own, in place of those of a segmentation
+    recipe = PretrainingConfig()  # type: ignore[assignment]
+    config: PretrainingConfig  # type: ignore[assignment]
     self_supervised = True
     steps_between_checks = 1  # a step of many batches is long, and waits for the device anyway
 
     def check_plans(self, plans: dict, configuration: str) -> None:
+        """Refuse the second stage of a cascade."""
         refuse_cascade(plans, configuration)
 
     def prepare(self) -> None:
+        """Set up what is built later."""
         super().prepare()
-        self.method: StudentTeacher | None = None
-        self.parallel: nn.Module | None = None
-        self.monitor: CollapseMonitor | None = None
         self.lineage: list[dict] = []
         self._missing_start = ""
         self._loading = self._resumed = False
@@ -55,6 +61,7 @@ class StudentTeacherTrainer(BaseTrainer):
         self._best_ema = math.inf
 
     def initialize(self):
+        """Build the method, and wrap it for DDP."""
         super().initialize()
         if super()._do_i_compile():
             self.print_to_log_file("pre-training runs without torch.compile; nnUNet_compile changes nothing here")
@@ -64,6 +71,11 @@ class StudentTeacherTrainer(BaseTrainer):
             self.parallel = self.distributed(self.method, broadcast_buffers=False)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
+        """Build student and teacher around the encoder, and make the student's optimizer.
+
+        Raises:
+            ConfigError: a network without encoder, or an init_checkpoint of another network.
+        """
         network = self.bare_network()
         encoder = getattr(network, "encoder", None)
         if encoder is None:
@@ -80,6 +92,7 @@ class StudentTeacherTrainer(BaseTrainer):
         return make_optimizer(self.method, self.config)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer) -> PretrainingSchedule:
+        """Make the schedule by optimizer step."""
         # the plans' batch is that of all GPUs together: nnU-Net splits it
         images = self.configuration_manager.batch_size * self.config.gradient_accumulation
         return PretrainingSchedule(optimizer, self.config, self.total_steps, images)
@@ -144,6 +157,7 @@ class StudentTeacherTrainer(BaseTrainer):
     # ---- checkpoints
 
     def write_checkpoint(self, file: str | BinaryIO) -> None:
+        """Write the method's checkpoint into a file, on rank 0; all ranks must call this."""
         if self.disable_checkpointing:
             return
         generators = random_states()
