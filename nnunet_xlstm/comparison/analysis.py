@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -118,27 +117,6 @@ class MetricResult:
     def points(self) -> np.ndarray:
         """Return `averages` of the units, (models, units)."""
         return self.units[:, :, -1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Analysis:
-    """All that tables, figures and sentences are made from.
-
-    Attributes:
-        sources: (name of the model, its summary.json).
-        models: their scores.
-        results: of each metric.
-        subjects, modality: of each case, or None.
-        costs: key of inputs.COSTS -> (models,), or None.
-    """
-
-    sources: Sequence[tuple[str, Path]]
-    models: ModelScores
-    results: Sequence[MetricResult]
-    settings: Settings
-    subjects: Sequence[str] | None = None
-    modality: Sequence[str] | None = None
-    costs: dict[str, np.ndarray] | None = None
 
 
 def choose_metrics(models: ModelScores, asked: Sequence[str]) -> list[str]:

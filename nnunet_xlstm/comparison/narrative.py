@@ -6,33 +6,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_xlstm.comparison.analysis import Analysis, MetricResult, Settings
-from nnunet_xlstm.comparison.inputs import ModelScores
-from nnunet_xlstm.comparison.tables import FEW, best_marks, count, number, title
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings
+from nnunet_xlstm.comparison.compared import Compared
+from nnunet_xlstm.comparison.tables import best_marks, number, title
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.statistics.wilcoxon import units_needed
 
 LISTED = 3
+FEW = 10  # units up to which the intervals are said to be too narrow
 
 
-def units_text(r: MetricResult) -> str:
+def units_text(compared: Compared) -> str:
     """Say what one pair of a test is."""
-    of_cases = r.over == "cases"
-    if r.tested == r.over:
-        return "cases, averaged over the classes" if of_cases else "subjects, averaged over cases and classes"
-    whole = "of every case" if of_cases else "of every subject, averaged over its cases"
+    subjects = compared.subjects
+    if compared.settings.unit == "case":
+        return "cases, averaged over the classes" if subjects is None else "subjects, averaged over cases and classes"
+    whole = "of every case" if subjects is None else "of every subject, averaged over its cases"
     return f"classes {whole}: they are not independent, so that p is too small"
 
 
-def significance_text(result: MetricResult, settings: Settings) -> str:
+def significance_text(compared: Compared, result: MetricResult) -> str:
     """Describe the test, its units, the family of the correction, alpha, and whether it can show anything."""
-    tests = result.tests
+    tests, settings = result.tests, compared.settings
     methods = sorted({t.method for t in tests.tests.values()} - {"identical"})
     how = {"exact": "exact p", "normal": "normal approximation"}
     text = (
         f"One-sided paired Wilcoxon signed-rank test ({', '.join(how[m] for m in methods) or 'no differences'}) of "
-        f"{count(tests.units, 'pair')} ({units_text(result)}); numbers: p after Holm's correction over "
+        f"{count(tests.units, 'pair')} ({units_text(compared)}); numbers: p after Holm's correction over "
         f"the {tests.comparisons} ordered pairs of models; alpha {settings.alpha:g}."
     )
     return f"{text} {_underpowered_text(result, settings)}".strip()
@@ -52,10 +53,10 @@ def _underpowered_text(result: MetricResult, settings: Settings) -> str:
     )
 
 
-def notes(analysis: Analysis) -> list[str]:
+def notes(compared: Compared) -> list[str]:
     """List what a reader must know about the numbers of the tables."""
-    models, results = analysis.models, analysis.results
-    found = [text for r in results if (text := _missing_text(models, r, analysis.settings))]
+    models, results = compared.models, compared.results
+    found = [text for r in results if (text := _missing_text(compared, r))]
     known = [int(n) for r in results for n in r.n[:, -1] if n > 1]
     if known and min(known) <= FEW:
         over = results[0].over
@@ -74,9 +75,9 @@ def notes(analysis: Analysis) -> list[str]:
     return found
 
 
-def _missing_text(models: ModelScores, r: MetricResult, settings: Settings) -> str:
-    names = ", ".join(f"{name} {n}" for name, n in zip(models.names, r.failed, strict=True) if n)
-    if settings.na == "drop":
+def _missing_text(compared: Compared, r: MetricResult) -> str:
+    names = ", ".join(f"{name} {n}" for name, n in zip(compared.models.names, r.failed, strict=True) if n)
+    if compared.settings.na == "drop":
         values = f"{r.dropped} value{'s' if r.dropped != 1 else ''} (a class of a case)"
         why = f"failures, which so cost nothing: {names}" if names else "reference and prediction are both empty"
         text = f"{r.metric}: {values} that not all models have are left out for all of them ({why})."
@@ -90,12 +91,12 @@ def _missing_text(models: ModelScores, r: MetricResult, settings: Settings) -> s
     )
 
 
-def conclusion(analysis: Analysis) -> str:
+def conclusion(compared: Compared) -> str:
     """Say who ranks first by the first metric, whether that is more than chance, and where another model does."""
-    models, settings, subjects = analysis.models, analysis.settings, analysis.subjects
+    models, settings, subjects = compared.models, compared.settings, compared.subjects
     of = f" of {count(len(set(subjects)), 'subject')}" if subjects is not None else ""
     start = f"{count(len(models.names), 'model')} on {count(len(models.cases), 'case')}{of}."
-    r = analysis.results[0]
+    r = compared.results[0]
     mean = r.mean[:, -1]
     if len(models.names) == 1:
         return f"{start} Mean {title(r.metric)}: {number(mean[0], r.metric)}."
@@ -112,7 +113,7 @@ def conclusion(analysis: Analysis) -> str:
         names = ", ".join(models.names[i] for i in first[:LISTED])
         names += f" and {len(first) - LISTED} more" if len(first) > LISTED else ""
         what = f"share the {kind} mean {r.metric}" if by_mean else f"share the first rank by {r.metric}"
-        return f"{start} {names} {what}{brackets}{_however(analysis, first)}."
+        return f"{start} {names} {what}{brackets}{_however(compared, first)}."
     i = int(first[0])
     what = f"has the {kind} mean {r.metric}" if by_mean else f"ranks first by {r.metric}"
     text = f"{start} {models.names[i]} {what}{brackets}"
@@ -126,24 +127,27 @@ def conclusion(analysis: Analysis) -> str:
     else:
         who = {0: f"none of the {others}", others: "both" if others == 2 else f"all {others}"}
         text += f" and is significantly better than {who.get(wins, f'{wins} of the {others}')} others"
-    return f"{text}{_however(analysis, first)}."
+    return f"{text}{_however(compared, first)}."
 
 
-def _however(analysis: Analysis, first: np.ndarray) -> str:
+def _however(compared: Compared, first: np.ndarray) -> str:
     """Say by which of the other metrics none of the first models ranks first, and which model does."""
     groups: dict[tuple[int, ...], list[MetricResult]] = {}
-    for r in analysis.results[1:]:
+    for r in compared.results[1:]:
         leaders = tuple(np.flatnonzero(r.rankings["mean, then rank"] == 1).tolist())
         if leaders and not set(leaders) & set(first.tolist()):
             groups.setdefault(leaders, []).append(r)
     parts = []
     for leaders, found in groups.items():
-        alpha = analysis.settings.alpha
-        sure = [r.metric for r in found if (r.tests.p_holm[np.ix_(np.array(leaders), first)] < alpha).all()]
+        sure = [
+            r.metric
+            for r in found
+            if (r.tests.p_holm[np.ix_(np.array(leaders), first)] < compared.settings.alpha).all()
+        ]
         how = (
             "" if not sure else ", significantly" if len(sure) == len(found) else f", by {_joined(sure)} significantly"
         )
-        who = f"{_joined([analysis.models.names[i] for i in leaders])} {'ranks' if len(leaders) == 1 else 'rank'} first"
+        who = f"{_joined([compared.models.names[i] for i in leaders])} {'ranks' if len(leaders) == 1 else 'rank'} first"
         parts.append(f"by {_joined([r.metric for r in found])} {who}{how}")
     return f"; however, {'; '.join(parts)}" if parts else ""
 
@@ -151,3 +155,8 @@ def _however(analysis: Analysis, first: np.ndarray) -> str:
 def _joined(names: Sequence[str]) -> str:
     """Join names as in "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def count(n: int, what: str) -> str:
+    """Return a number of things, as in "1 case" and "2 cases"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
-from nnunet_xlstm.comparison.analysis import Analysis, MetricResult, Settings, analyze, choose_metrics
-from nnunet_xlstm.comparison.inputs import ModelScores, read_costs, read_models
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings
+from nnunet_xlstm.comparison.compared import Compared, compare_models
+from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.plots import draw, jobs, modality_means, remove_earlier, total_volumes
-from nnunet_xlstm.datasets.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS, finite, summary_file
 from nnunet_xlstm.io.protect import protect_inputs
@@ -35,7 +35,7 @@ class Comparison:
     """The outcome of `compare`; `conclusion` says it in a sentence or two."""
 
     models: ModelScores
-    results: list[MetricResult]
+    results: Sequence[MetricResult]
     conclusion: str
     notes: list[str]
     page: Path
@@ -72,28 +72,17 @@ def compare(
     check_folder(out)
     tables_given = [path for path in (subjects_file, modality_file, cost_file) if path]
     protect_inputs([out / name for name in OUTPUTS], [*(summary_file(path) for _, path in sources), *tables_given])
-    models = read_models(sources, settings.common)
-    subjects = read_case_table(subjects_file, "subject", models.cases) if subjects_file else None
-    modality = read_case_table(modality_file, "modality", models.cases) if modality_file else None
-    results = [analyze(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
-    analysis = Analysis(
-        sources=sources,
-        models=models,
-        results=results,
-        settings=settings,
-        subjects=subjects,
-        modality=modality,
-        costs=read_costs(cost_file, models.names) if cost_file else None,
-    )
-    columns = {"subject": subjects, "modality": modality}
+    compared = compare_models(sources, settings, subjects_file, modality_file, cost_file)
+    models, results = compared.models, compared.results
+    columns = {"subject": compared.subjects, "modality": compared.modality}
     known = {key: column for key, column in columns.items() if column is not None}
-    remarks = notes(analysis)
+    remarks = notes(compared)
     paper = tables.paper_tables(models, results)
     with staging(out, last=LAST) as fresh:
-        todo = list(jobs(analysis))
+        todo = list(jobs(compared))
         with tqdm(todo, desc="figures", disable=None) as bar:
             files = [draw(job, fresh / "figures") for job in bar]
-        write_json(fresh / "comparison.json", _record(analysis))
+        write_json(fresh / "comparison.json", _record(compared))
         write_csv(fresh / "scores.csv", *tables.score_rows(models, results, known))
         write_csv(fresh / "table.csv", *tables.table_rows(models, results))
         write_csv(fresh / "p_values.csv", *tables.p_value_rows(models, results, settings.alpha))
@@ -101,26 +90,30 @@ def compare(
         write_text(fresh / "table.md", tables.markdown(paper, remarks))
         write_text(fresh / "table.tex", tables.latex(paper, remarks))
         shown = [(job, paths[0]) for job, paths in zip(todo, files, strict=True)]
-        build_page(analysis, shown).write(fresh / "index.html")
+        build_page(compared, shown).write(fresh / "index.html")
     remove_earlier(out / "figures", {path.name for paths in files for path in paths})
-    return Comparison(models, results, conclusion(analysis), remarks, out / "index.html")
+    return Comparison(models, results, conclusion(compared), remarks, out / "index.html")
 
 
 def check_folder(out: Path) -> None:
-    """Raise DatasetError where there is a file in place of the folder of results."""
+    """Check that results do not take the place of a file.
+
+    Raises:
+        DatasetError: there is a file of that name.
+    """
     if out.exists() and not out.is_dir():
         raise DatasetError(f"-o {out} is a file; give a folder.")
 
 
-def _record(analysis: Analysis) -> dict[str, Any]:
+def _record(compared: Compared) -> dict[str, Any]:
     """Return the content of comparison.json: every number of the comparison. What is unknown is null."""
-    models, subjects, modality = analysis.models, analysis.subjects, analysis.modality
+    models, subjects, modality = compared.models, compared.subjects, compared.modality
     volumes = total_volumes(models, subjects)
     content: dict[str, Any] = {
         "version": __version__,
-        "models": [{"name": name, "file": str(path)} for name, path in analysis.sources],
-        "conclusion": conclusion(analysis),
-        "notes": notes(analysis),
+        "models": [{"name": name, "file": str(path)} for name, path in compared.sources],
+        "conclusion": conclusion(compared),
+        "notes": notes(compared),
         "cases": models.cases,
         "left_out": models.left_out,
         "failed_cases": models.failed,
@@ -128,8 +121,8 @@ def _record(analysis: Analysis) -> dict[str, Any]:
         "modality": None if modality is None else dict(zip(models.cases, modality, strict=True)),
         "classes": models.classes,
         "definition": models.definition,
-        "settings": asdict(analysis.settings) | {"interval": LEVEL},
-        "metrics": {r.metric: _metric_record(analysis, r) for r in analysis.results},
+        "settings": asdict(compared.settings) | {"interval": LEVEL},
+        "metrics": {r.metric: _metric_record(compared, r) for r in compared.results},
         "volumes": None,
     }
     if volumes is not None:
@@ -142,8 +135,8 @@ def _record(analysis: Analysis) -> dict[str, Any]:
     return strict(content)
 
 
-def _metric_record(analysis: Analysis, r: MetricResult) -> dict[str, Any]:
-    models, alpha = analysis.models, analysis.settings.alpha
+def _metric_record(compared: Compared, r: MetricResult) -> dict[str, Any]:
+    models, alpha = compared.models, compared.settings.alpha
     by_model = {}
     for m, name in enumerate(models.names):
         columns = [
@@ -163,8 +156,8 @@ def _metric_record(analysis: Analysis, r: MetricResult) -> dict[str, Any]:
                 "frequency": r.stability.frequency[m].tolist(),
             },
         }
-        if analysis.modality is not None:
-            means = modality_means(r, analysis.modality, analysis.subjects)
+        if compared.modality is not None:
+            means = modality_means(r, compared.modality, compared.subjects)
             by_model[name]["modality"] = {kind: values[m] for kind, values in means.items()}
     tests = r.tests
     return {
@@ -172,7 +165,7 @@ def _metric_record(analysis: Analysis, r: MetricResult) -> dict[str, Any]:
         "better": METRICS[r.metric].better,
         "models": by_model,
         "test": {
-            "text": significance_text(r, analysis.settings),
+            "text": significance_text(compared, r),
             "units": tests.units,
             "comparisons": tests.comparisons,
             "smallest_p": tests.smallest_p() if tests.comparisons else None,

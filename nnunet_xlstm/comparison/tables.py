@@ -14,7 +14,6 @@ from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.html import DASH
 
 DIGITS = {"": 3, "mm": 2, "mL": 2, "voxels": 0}
-FEW = 10  # units up to which the intervals are said to be too narrow
 OF_SUBJECTS = {"cases": "", "subjects": " and the cases of a subject"}
 NOT_ALL = ", where all models have a value for the same cases"
 ARROW = {"high": "↑", "low": "↓"}
@@ -41,11 +40,6 @@ def cell(r: MetricResult, model: int, column: int) -> str:
     text = mean_sd(r.mean[model, column], r.sd[model, column], r.metric)
     n = int(r.n[model, column])
     return f"{text} (n {n})" if 0 < n < r.points.shape[1] else text
-
-
-def count(n: int, what: str) -> str:
-    """Return how many of what, as in "1 case"."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def title(metric: str) -> str:

@@ -14,7 +14,7 @@ from nnunet_xlstm.evaluation.cases import Pair
 from nnunet_xlstm.evaluation.score import CaseScores, Settings
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.imaging.images import spacing_files
-from nnunet_xlstm.io.validate import ANY_TEXT, Key, Record, TableOf, Value, breaks
+from nnunet_xlstm.io.validate import ANY_TEXT, Constraint, Key, Record, TableOf, Value, breaks
 from nnunet_xlstm.io.write import WriteError, write_text
 
 ANY_NUMBER = Value("a number", lambda value: isinstance(value, (int, float)))  # also NaN and infinity
@@ -37,7 +37,7 @@ class Journal:
     def __init__(self, path: Path, pairs: Sequence[Pair], classes: Labels, settings: Settings):
         self.path = path
         metrics = Record({name: Key(ANY_NUMBER) for name in METRICS})
-        tables = {"metrics": metrics, "flags": TableOf(ANY_TEXT, "an object metric -> why")}
+        tables: dict[str, Constraint] = {"metrics": metrics, "flags": TableOf(ANY_TEXT, "an object metric -> why")}
         columns = {name: Key(Record(dict.fromkeys(classes.scored, Key(table)))) for name, table in tables.items()}
         self._schema = Record({"case": Key(ANY_TEXT), "key": Key(ANY_TEXT)} | columns)
         self._keys = {pair.case: _key(pair, classes, settings) for pair in pairs}

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import PLANES
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import SAVED
 from nnunet_xlstm.figures.planes import Plane, cut_case, draw_filled, draw_image, draw_legend, draw_marks
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 
 CELL_INCH, MAX_WIDTH_INCH = 2.4, 14.0
 LEAST_ROW_INCH, MOST_ROW_INCH = 0.9, 3.4
@@ -143,7 +142,7 @@ def _draw(
     heights = [
         np.clip(cell * row.plane.size_mm[0] / row.plane.size_mm[1], LEAST_ROW_INCH, MOST_ROW_INCH) + 0.2 for row in rows
     ]
-    figure = Figure(figsize=(cell * columns + 0.3, sum(heights) + 0.8), layout="constrained")
+    figure = new_figure(cell * columns + 0.3, sum(heights) + 0.8)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     for i, row in enumerate(rows):
         for j in range(columns):

@@ -37,17 +37,16 @@ class EncoderStages:
             ConfigError: the network has no encoder of this kind.
         """
         root = getattr(network, "key_to_encoder", "encoder.stages")
-        try:
-            encoder = network.get_submodule(root)
-        except AttributeError as error:
+        modules = dict(network.named_modules(remove_duplicate=False))
+        if root not in modules:
             raise ConfigError(
                 f"{type(network).__name__} has no module named {root}; transfer needs a network with encoder.stages, "
                 "or one that names its encoder in key_to_encoder"
-            ) from error
+            )
         stem = getattr(network, "key_to_stem", "encoder.stem")
-        prefixes = [f"{stem}."] if _has(network, stem) and not stem.startswith(f"{root}.") else []
-        inner = f"{root}.blocks" if hasattr(encoder, "blocks") else root
-        prefixes += [f"{inner}.{name}." for name, _ in network.get_submodule(inner).named_children()]
+        prefixes = [f"{stem}."] if stem in modules and not stem.startswith(f"{root}.") else []
+        inner = f"{root}.blocks" if hasattr(modules[root], "blocks") else root
+        prefixes += [f"{inner}.{name}." for name, _ in modules[inner].named_children()]
         embedding = getattr(network, "key_to_lpe", None)
         return cls(tuple(prefixes), f"{root}.", tuple(getattr(network, "keys_to_in_proj", ())), embedding)
 
@@ -69,13 +68,6 @@ class EncoderStages:
         """Return the stage's name for people: "encoder.stages.2", or "decoder"."""
         index = self.index(name)
         return "decoder" if index is None else self.prefixes[index].removesuffix(".")
-
-
-def _has(network: nn.Module, name: str) -> bool:
-    try:
-        return network.get_submodule(name) is not None
-    except AttributeError:
-        return False
 
 
 def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:

@@ -41,6 +41,12 @@ def write_dataset(
         seed: of the whole set; the subjects' own seeds follow from it.
         phases: times in the cardiac cycle, from 0 to 1.
         n_folds: of the cross-validation, by subject.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatasetError: fewer training subjects than folds.
     """
     n_train_subjects = -(-n_train // len(phases))
     if n_train_subjects < n_folds:

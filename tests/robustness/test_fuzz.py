@@ -184,7 +184,8 @@ def evaluated_dataset(folder: Path) -> Path:
 
 def analyze_summary(folder: Path) -> None:
     """All of `compare` but its pictures, which take seconds."""
-    from nnunet_xlstm.comparison.analysis import Analysis, Settings, analyze, choose_metrics
+    from nnunet_xlstm.comparison.analysis import Settings, analyze, choose_metrics
+    from nnunet_xlstm.comparison.compared import Compared
     from nnunet_xlstm.comparison.inputs import read_models
     from nnunet_xlstm.comparison.narrative import conclusion, notes
     from nnunet_xlstm.comparison.run import _record, strict
@@ -193,10 +194,10 @@ def analyze_summary(folder: Path) -> None:
     models = [(name, folder / "pred" / "summary.json") for name in "AB"]
     model_scores, settings = read_models(models), Settings(resamples=20)
     results = [analyze(model_scores, metric, settings) for metric in choose_metrics(model_scores, ())]
-    analysis = Analysis(sources=models, models=model_scores, results=results, settings=settings)
-    json.dumps(strict(_record(analysis)), allow_nan=False)
+    compared = Compared(sources=models, models=model_scores, results=results, settings=settings)
+    json.dumps(strict(_record(compared)), allow_nan=False)
     paper_tables(model_scores, results), table_rows(model_scores, results)
-    notes(analysis), conclusion(analysis)
+    notes(compared), conclusion(compared)
 
 
 def evaluated_map(folder: Path) -> Path:
