@@ -74,14 +74,6 @@ class Dataset:
             return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
 
-    def structures(self) -> dict[str, str]:
-        """Key in nnU-Net's summary.json -> name, for every label or region that is scored."""
-        return dict(self.classes.names)
-
-    def label_names(self) -> dict[int, str]:
-        """Label id -> name; regions (lists of ids) have no id of their own."""
-        return self.classes.plain_names()
-
     def has_plain_labels(self) -> bool:
         """Return whether every structure is one label id and every voxel is annotated."""
         return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.scored.values())

@@ -46,7 +46,7 @@ class Scores:
 
 def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -> dict[str, Any]:
     """Return the part of the summary about quality; a Dice is None where no scored case holds the structure."""
-    names = dataset.structures()
+    names = dataset.classes.names  # by key of nnU-Net's summary.json
     if baseline is not None:
         per_name = {name: _finite(baseline["per_structure"].get(int(key))) for key, name in names.items()}
         baseline = {"mean": _finite(baseline["mean"]), "per_structure": per_name, "rule": baseline["rule"]}
@@ -98,7 +98,7 @@ def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[
                 read_image(dataset.image(case, scores.part)),
                 read_label_map(dataset.label(case, scores.part)),
                 read_label_map(prediction),
-                names=dataset.label_names(),
+                names=dataset.classes.plain_names(),
                 title=caption,
                 ct_window=CT_WINDOW if is_ct else None,
             )
