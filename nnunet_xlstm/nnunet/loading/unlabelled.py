@@ -48,12 +48,17 @@ class MaskFromImage:
         self.transform = transform
 
     def __call__(self, image: torch.Tensor, segmentation: torch.Tensor, **more) -> dict:
+        """Apply the pipeline to an image (C, *size) and its empty segmentation (1, *size), outside marked by -1."""
         outside = (image == 0).all(0, keepdim=True)
         return self.transform(image=image, segmentation=segmentation.masked_fill(outside, -1), **more)
 
 
 def unlabelled_batches(
-    labelled: Iterator[dict], cases: UnlabelledCases, batch_size: int, masked: bool, pin_memory: bool
+    labelled: SingleThreadedAugmenter | NonDetMultiThreadedAugmenter,
+    cases: UnlabelledCases,
+    batch_size: int,
+    masked: bool,
+    pin_memory: bool,
 ) -> Iterator[dict]:
     """Make the augmenter of unlabelled batches: the loader of the labelled ones, with other cases.
 

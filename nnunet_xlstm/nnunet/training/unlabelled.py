@@ -44,6 +44,7 @@ def find_unlabelled(name: str | None, labelled: Preprocessed) -> nnUNetBaseDatas
 
     Args:
         name: id or name of their data set; None for the labelled set's own cases outside of the fold.
+        labelled: what is trained on with labels, and validated on.
 
     Raises:
         ConfigError: no such data set, or none that is preprocessed with the labelled set's plans.
