@@ -14,12 +14,11 @@ import SimpleITK as sitk
 from nnunet_xlstm.datasets.case_index import CaseRecord
 from nnunet_xlstm.datasets.ingest import ENDING, Entry, readable_in_place
 from nnunet_xlstm.datasets.items import fingerprint_of
-from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.imaging.grid import Grid, check_same_grid
 from nnunet_xlstm.imaging.images import as_label_map, read_grid, read_image
-from nnunet_xlstm.imaging.integrity import check_length, check_whole
+from nnunet_xlstm.imaging.integrity import check_whole, has_full_length
 from nnunet_xlstm.imaging.label_look_up import look_up
 from nnunet_xlstm.imaging.write import write_image
 from nnunet_xlstm.io.write import replacing
@@ -178,7 +177,7 @@ def _volume(image: sitk.Image) -> sitk.Image:
 
 
 def _in_place(path: str) -> bool:
-    return readable_in_place(Scan((path,), path, "", path)) and read_grid(Path(path)).dimension == 3
+    return readable_in_place(path) and read_grid(Path(path)).dimension == 3
 
 
 def _converted(path: str, folder: Path, name: str | Path) -> str:
@@ -205,13 +204,7 @@ def _is_newer(target: Path, sources: Sequence[str]) -> bool:
     if target.is_symlink():
         return [os.readlink(target)] == list(sources) and target.is_file()
     newest = max(os.stat(path).st_mtime_ns for path in sources)
-    if not target.is_file() or target.stat().st_mtime_ns < newest:
-        return False
-    try:
-        check_length(target)
-    except DatasetError:
-        return False
-    return True
+    return target.is_file() and target.stat().st_mtime_ns >= newest and has_full_length(target)
 
 
 # Labels -------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ GZIP_MAX_RATIO = 1032  # deflate cannot do better (zlib.net/zlib_tech.html)
 MAX_TRAILING = 1 << 20  # bytes after the voxels that are read for the checksum's sake
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 TIME_UNITS = {8: 1e3, 16: 1.0, 24: 1e-3}  # code in xyzt_units -> ms
+ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")  # of bytes
 UNSAID_MS = 1e3  # ITK and others write 1 s where they know of no interval
 GEOMETRY = ((76, 108), (123, 124), (252, 328))  # pixdim; units; codes, quaternion, offsets and affine, of NIfTI-1
 
@@ -188,7 +189,7 @@ def _fields(path: Path, start: bytes) -> tuple[dict[str, Any], str]:
     """Return the fields of a NIfTI-1 or NIfTI-2 header by their names in the standard, and the order of its bytes."""
     from nibabel import nifti1, nifti2
 
-    for order, kind in itertools.product("<>", (nifti1.header_dtype, nifti2.header_dtype)):
+    for order, kind in itertools.product(ORDERS, (nifti1.header_dtype, nifti2.header_dtype)):
         if start[:4] == struct.pack(f"{order}i", kind.itemsize) and len(start) >= kind.itemsize:
             record = np.frombuffer(start, kind.newbyteorder(order), 1)[0]
             return {name: record[name].tolist() for name in kind.names or ()}, order
