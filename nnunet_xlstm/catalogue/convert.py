@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.catalogue.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
+from nnunet_xlstm.catalogue.convert_case import CaseJob, consecutive_ids, convert_case, convert_test_case
 from nnunet_xlstm.catalogue.entries import DataSet, count_sets, load_dataset, read_dataset, shipped
 from nnunet_xlstm.catalogue.layout import NativeCase, find_native
 from nnunet_xlstm.datasets.build import Summary, build
@@ -68,13 +68,16 @@ def convert(
     header = dataset_header(entry)
     if (other := dataset.earlier_header().get("name", entry.name)) != entry.name:
         raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
+    declared = entry.channels[0]["modality"]
+    modality = declared if isinstance(declared, str) else declared[0]
     dataset.read()  # refuses a data set that another command made
 
-    def jobs(cases: Sequence[NativeCase]) -> list[CaseJob]:
-        return [_job(case, entry, dataset, subject_of(pattern, case.case) if pattern else case.case) for case in cases]
+    def job(case: NativeCase) -> CaseJob:
+        person = subject_of(pattern, case.case) if pattern else case.case
+        return CaseJob(case.name, dataset.folder.name, person, modality, case.images, case.labels, entry)
 
-    train = jobs(files.train)
-    tests = _named_apart(jobs(files.test), train)
+    train = [job(case) for case in files.train]
+    tests = _named_apart([job(case) for case in files.test], train)
     _compare_counts(entry, train, tests)
     _check_room(train, tests, dataset)
     for note in entry.notes:
@@ -147,19 +150,8 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
         },
         "channel_names": dict(zip(map(str, range(len(names))), names, strict=True)),
         "image_channels": [c["name"] for c in entry.channels],
-        "labels": {"background": 0} | _table(entry).own,
+        "labels": {"background": 0} | consecutive_ids(entry),
     }
-
-
-def _table(entry: DataSet) -> LabelTable:
-    label_aliases = {int(value): label for value, label in (entry.label_aliases or {}).items()}
-    return LabelTable(entry.name, entry.labels, label_aliases, frozenset(entry.optional_labels))
-
-
-def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) -> CaseJob:
-    modality = entry.channels[0]["modality"]
-    first = modality if isinstance(modality, str) else modality[0]
-    return CaseJob(case.name, dataset.folder.name, subject, first, case.images, case.labels, _table(entry))
 
 
 def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[CaseJob]) -> None:

@@ -56,11 +56,6 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     @property
-    def patterns(self) -> dict[str, Any]:
-        """The layout; empty where it is not known."""
-        return self.layout or {}
-
-    @property
     def modalities(self) -> set[str]:
         """Those of all channels and cases."""
         return {

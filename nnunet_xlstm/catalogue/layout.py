@@ -68,7 +68,7 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
         raise DatasetError(f"-i {root}: no such folder")
     top = absolute(root)
     files = sorted(file for path in files_below(top) if "__MACOSX" not in (file := path.relative_to(top).as_posix()))
-    patterns = entry.patterns
+    patterns = entry.layout or {}
     left_out: Reasons = []
 
     def match(pattern: str) -> Matches:

@@ -66,8 +66,10 @@ def split_dataset(
             raise ConfigError("nothing to make: give a number of folds, or a share to hold out or to test")
         contents = dict.fromkeys(files, made)
         rows = _fold_rows(made, subjects, sources)
-    if not overwrite:
-        check_replaced(contents)
+    if not overwrite and (other := [path for path in contents if path.is_file() and read_json(path) != contents[path]]):
+        raise ConfigError(
+            f"{other[0]}: holds other folds or subjects, which trainings may rest on; --overwrite replaces them"
+        )
     write_together({path: json_text(content) for path, content in contents.items()})
     lines += [*text_table(rows), "", *(f"written: {path}" for path in contents)]
     if test is not None:
@@ -115,12 +117,3 @@ def split_files(dataset: Path) -> list[Path]:
     if not files:
         raise ConfigError(f"{dataset} may not be written, and {preprocessed} is not there; plan the data set first")
     return files
-
-
-def check_replaced(contents: Mapping[Path, Any]) -> None:
-    """Raise ConfigError where a JSON file holds something else than what would be written."""
-    for path, content in contents.items():
-        if path.is_file() and read_json(path) != content:
-            raise ConfigError(
-                f"{path}: holds other folds or subjects, which trainings may rest on; --overwrite replaces them"
-            )
