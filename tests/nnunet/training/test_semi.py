@@ -24,7 +24,7 @@ QUICK = {
     "batch_size": 2,
     "mirroring": False,
     "seed": 7,
-    "oversample_foreground_percent": 1.0,  # elsewhere patches are cut from what is annotated, if there is an ignore label
+    "oversample_foreground_percent": 1.0,  # else an ignore label asks for annotated places, which the tree lacks
     "unlabelled": "907",
     "pretrain_fraction": 0.0,
     "ramp_fraction": 0.0,
@@ -45,10 +45,11 @@ def preprocess(number, configuration):
 @pytest.fixture(scope="session")
 def unlabelled(nnunet_tree):
     """Three images with body masks, preprocessed as docs/how-to/semi-supervised.md says it."""
-    from nnunet_xlstm.cli.main import main
     from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import (
         move_plans_between_datasets,
     )
+
+    from nnunet_xlstm.cli.main import main
 
     images = nnunet_tree / "scans"
     images.mkdir()
