@@ -50,7 +50,8 @@ if __name__ == "__main__":
         ],
         extras_require={
             "test": [
-                *("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "ruff>=0.6"),
+                *("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100"),
+                *("ruff>=0.6", "mypy>=1.11"),
                 *("monai>=1.4", "statsmodels>=0.14", "trimesh>=4"),
                 *("onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"),
                 "PyYAML>=6",  # docs/claims.yaml

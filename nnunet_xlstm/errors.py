@@ -34,7 +34,10 @@ def failed_text(failed: Mapping[str, str], total: int, done: str, what: str = "c
     """Say which of many could not be dealt with: the first with the reasons, of the others the names.
 
     Args:
-        failed: name -> why. total: how many were tried. done: such as "scored". what: such as "subjects".
+        failed: name -> why.
+        total: how many were tried.
+        done: such as "scored".
+        what: such as "subjects".
     """
     names = list(failed)
     lines = [f"{len(failed)} of {total} {what} could not be {done}:"]

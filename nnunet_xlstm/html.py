@@ -55,18 +55,24 @@ WHOLE_ROWS = 16  # tables up to this length stay on one printed page
 
 @dataclass(frozen=True)
 class Heading:
+    """Heading of a section."""
+
     text: str
 
     def html(self) -> str:
+        """Return the tags."""
         return f"<h2>{escape(self.text)}</h2>"
 
 
 @dataclass(frozen=True)
 class Text:
+    """Paragraph; `soft`: in a lighter color."""
+
     text: str
     soft: bool = False
 
     def html(self) -> str:
+        """Return the tags."""
         return f"<p{' class=soft' if self.soft else ''}>{escape(self.text)}</p>"
 
 
@@ -82,10 +88,14 @@ Cell = str | float | int | Meter | None
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers are right-aligned: integers as they are, others with `digits` decimals; None is a dash.
+    """Table of texts and numbers.
 
     Attributes:
+        header: one text per column.
+        rows: numbers are right-aligned, integers as they are; None is a dash.
+        caption: above the table.
         total_rows: how many rows at the end are printed bold.
+        digits: decimals of numbers that are no integers.
     """
 
     header: Sequence[str]
@@ -95,6 +105,7 @@ class Table:
     digits: int = 3
 
     def html(self) -> str:
+        """Return the tags."""
         numeric = [self._is_numeric(column) for column in range(len(self.header))]
         head = "".join(f"<th{_number(n)}>{escape(text)}</th>" for text, n in zip(self.header, numeric, strict=True))
         body = []
@@ -138,6 +149,11 @@ class Picture:
     caption: str
 
     def html(self) -> str:
+        """Return the tags.
+
+        Raises:
+            DatasetError: the file is no picture that pages show.
+        """
         kind = MEDIA.get(Path(self.path).suffix.lower())
         if kind is None:
             raise DatasetError(f"{self.path}: a report shows {', '.join(MEDIA)}; save the picture as one of these")
@@ -153,14 +169,18 @@ class Gallery:
     pictures: Sequence[Picture]
 
     def html(self) -> str:
+        """Return the tags."""
         return f'<div class="gallery">{"".join(picture.html() for picture in self.pictures)}</div>'
 
 
 @dataclass(frozen=True)
 class Code:
+    """Text in lines as they are."""
+
     text: str
 
     def html(self) -> str:
+        """Return the tags."""
         return f"<pre>{escape(self.text)}</pre>"
 
 
@@ -177,6 +197,7 @@ class Page:
     footer: str = ""
 
     def html(self) -> str:
+        """Return the tags."""
         title = escape(self.title)
         parts = [f"<h1>{title}</h1>", f'<p class="lead">{escape(self.lead)}</p>' if self.lead else ""]
         parts += [block.html() for block in self.sections]

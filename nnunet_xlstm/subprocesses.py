@@ -19,14 +19,13 @@ from typing import Any, BinaryIO
 from nnunet_xlstm.errors import CommandFailed
 from nnunet_xlstm.io.write import WriteError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 LAST_LINES = 15
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: between fork and exec it is too late
+if sys.platform == "linux":
+    libc = ctypes.CDLL(None)  # loaded here: between fork and exec it is too late
 logger = logging.getLogger(__name__)
 
 
@@ -36,20 +35,22 @@ class Stopped(RuntimeError):
 
 @dataclass(eq=False)
 class Commands:
-    """Runs commands one after the other and remembers what ran: `done` has stage, command and seconds of each."""
+    """Commands one after the other; `done` has stage, command and seconds of each that ran."""
 
     folder: Path  # working directory, and logs/ in it
     variables: dict[str, str]  # set for the commands beside the environment
     cores: Collection[int] | None = None  # that the commands may use; None: all of this process (Linux alone)
     own_session: bool = False  # Ctrl-C in a terminal reaches this process alone, which then calls `stop`
     done: list[dict[str, Any]] = field(default_factory=list)
-    _process: subprocess.Popen | None = None
+    _process: subprocess.Popen[str] | None = None
     _stopped: bool = False
 
     def run(self, stage: str, command: list[str], on_line: Callable[[str], None] | None = None) -> None:
         """Run to the end; every line of output is added to logs/STAGE.log.
 
         Args:
+            stage: name of the log.
+            command: program and arguments.
             on_line: called with each line.
 
         Raises:
@@ -83,7 +84,7 @@ class Commands:
                     os.sched_setaffinity(process.pid, self.cores)  # its threads start later and inherit it
                 if self._stopped:  # in between
                     process.terminate()
-                for line in process.stdout:
+                for line in process.stdout or ():
                     _append(file, line, log)
                     last.append(line.rstrip())
                     if on_line is not None:
@@ -102,7 +103,7 @@ class Commands:
         self.done.append({"stage": stage, "command": command, "seconds": round(time.perf_counter() - start, 1)})
 
     def stop(self) -> None:
-        """From another thread: start no further command, and ask the running one to end (it may write a checkpoint)."""
+        """Start no further command, and ask the running one to end (it may write a checkpoint); for another thread."""
         self._stopped = True
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
@@ -121,7 +122,7 @@ def _lock(file: BinaryIO, log: Path) -> None:
     The child inherits the lock. Where this process is killed, and the child still writes a checkpoint, the next run of
     the stage waits for that.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,7 +138,7 @@ def _end_with_parent() -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     """End a process that still runs, after an interrupt or an error of ours."""
     if process.poll() is None:
         process.terminate()

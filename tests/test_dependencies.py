@@ -16,7 +16,7 @@ OWN = {"nnunet_xlstm"} | {path.stem for folder in TESTS for path in (ROOT / fold
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "vtk": "vtkmodules", "PyYAML": "yaml"}
 ORACLES = {"lightly"}  # tests compare with it where it is installed
 # declared and not imported by name
-TOOLS = {"setuptools", "pytest-xdist", "ruff", "onnx", "onnxscript"}  # the last two: by torch.onnx
+TOOLS = {"setuptools", "pytest-xdist", "ruff", "mypy", "onnx", "onnxscript"}  # the last two: by torch.onnx
 
 
 def declared() -> dict[str, list[str]]:

@@ -53,9 +53,11 @@ def convert(
     Args:
         name: an entry of the catalogue, or the path of a file like its files.
         root: folder that the official download unpacks to.
-        number, dataset_name: of DatasetXXX_Name; the name is that of the entry by default.
+        number: of the data set, from 1 to 999.
+        dataset_name: of DatasetXXX_Name; None takes the name of the entry.
         subject: regular expression that finds the subject in a case's name; default: the entry's, else the case.
         test: also imagesTs, and labelsTs where the labels are public.
+        processes: cases at a time.
 
     Raises:
         ValueError, OSError: another converter serves; nothing is found; a value that is no label; no room.

@@ -57,6 +57,8 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
     """Find the cases of a data set below `root`. A training case has a label.
 
     Args:
+        entry: with a layout.
+        root: folder that the official download unpacks to.
         test: also the test cases: those of the entry's `test_image`, else the images without a label.
 
     Raises:

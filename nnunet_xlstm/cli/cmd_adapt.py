@@ -8,6 +8,7 @@ from nnunet_xlstm.cli.options import add_dataset, add_output, add_seed, add_trus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Fits the encoder of a checkpoint to the network of a plans file and says what was loaded, adapted, skipped "
         "and missing. Takes checkpoints of our pre-training, of nnU-Net, of nnssl, and bare state dicts. The result "
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.transfer import adapt
     from nnunet_xlstm.nnunet.transfer.source import read_source
     from nnunet_xlstm.nnunet.transfer.target import Target

@@ -8,6 +8,7 @@ from nnunet_xlstm.cli.options import add_dataset_json, add_input, add_output, ad
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Measures hearts that are segmented at end diastole (ED) and end systole (ES): volumes of both ventricles, "
         "stroke volume, ejection fraction, and the mass of the left ventricle. Writes one JSON file and a CSV with a "
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.evaluation.cardiac.run import measure_folder, text_lines
 
     out = args.out or args.input / "cardiac.json"

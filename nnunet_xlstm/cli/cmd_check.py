@@ -6,6 +6,7 @@ from nnunet_xlstm.cli.options import add_dataset, add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Reads every image and label map of a raw data set to its end, and says what is wrong, a line for each: files "
         "that are missing or cut off, NaN, unknown label ids, grids that differ, a wrong number of channels or cases, "
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.datasets.check import check_dataset, find_dataset
 
     report = check_dataset(find_dataset(args.dataset), args.processes)

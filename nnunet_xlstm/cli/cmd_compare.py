@@ -9,6 +9,7 @@ from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Compares models that were evaluated on the same cases: means, bootstrap intervals, paired Wilcoxon tests with "
         "Holm's correction, rankings and their stability. Writes tables (CSV, Markdown, LaTeX), figures (PNG, SVG), "
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.comparison.analysis import Settings
     from nnunet_xlstm.comparison.run import compare
     from nnunet_xlstm.comparison.sets.run import compare_sets
@@ -57,13 +59,15 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(tuple(args.metrics), args.alpha, args.na, args.unit, args.bootstrap, args.seed, args.common)
     sets = parse_models(args.models, args.subjects)
     if not sets[0].name:
-        found = compare(sets[0].models, args.out, settings, sets[0].subjects, args.modality, args.cost)
+        one = compare(sets[0].models, args.out, settings, sets[0].subjects, args.modality, args.cost)
+        lines, page = one.lines(), one.page
     elif args.modality is not None:
         raise ConfigError("--modality is of one data set; compare each by itself for that")
     else:
         inputs = [Path(text) for text in args.models if "=" not in text]
-        found = compare_sets(sets, args.out, settings, args.cost, inputs)
-    print("\n".join([*found.lines(), "", f"page: {found.page}"]))
+        several = compare_sets(sets, args.out, settings, args.cost, inputs)
+        lines, page = several.lines(), several.page
+    print("\n".join([*lines, "", f"page: {page}"]))
     return 0
 
 

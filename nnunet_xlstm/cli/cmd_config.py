@@ -5,11 +5,13 @@ import json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("--trainer", metavar="NAME", help="show the keys of this trainer with the values of its recipe")
     parser.add_argument("--markdown", action="store_true", help="print the reference page of the documentation")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.config import SegmentationConfig
     from nnunet_xlstm.config.page import rows
     from nnunet_xlstm.nnunet.training.run_config import load_recipe

@@ -7,6 +7,7 @@ from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Makes nnUNet_raw/DatasetXXX_NAME from a public data set as it is downloaded, for the sets that nnU-Net has no "
         "converter for. Images stay where they are, labels get consecutive ids, every grid and value is checked. "
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.catalogue.convert import catalogue_lines, check_served, convert, find_entry
     from nnunet_xlstm.datasets.build import summary_lines
 

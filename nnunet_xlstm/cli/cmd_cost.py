@@ -7,6 +7,7 @@ from nnunet_xlstm.cli.options import add_allow_import, add_device, at_least, res
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Parameters, multiply-accumulates (GFLOP is twice GMAC) and activations kept for the backward pass, of one "
         "image of one patch. Counted on fake tensors: nothing is allocated, so any size is counted on any machine. "
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.planning.cost_table import CostRequest, cost_rows, text_lines
 
     request = CostRequest(

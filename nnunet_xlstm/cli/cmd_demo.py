@@ -7,6 +7,7 @@ from nnunet_xlstm.cli.options import add_device, add_output, add_seed, at_least,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Makes beating-heart phantoms and runs the stock nnU-Net commands on them with the tiny xLSTM-UNet: plan, "
         "train, predict, evaluate. Needs no data, no download and no GPU; about 4 minutes on 2 quiet CPU cores. "
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from nnunet_xlstm.demo.page import text_lines

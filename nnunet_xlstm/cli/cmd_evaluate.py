@@ -9,6 +9,7 @@ from nnunet_xlstm.errors import DatasetError, failed_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Scores every prediction against the reference of the same name: Dice, IoU, HD, HD95, ASSD, NSD and volumes "
         "per case and class. Writes summary.json in nnU-Net's layout with more keys, and a CSV and an HTML page of "
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.datasets.dataset_json import DatasetFile
     from nnunet_xlstm.evaluation.folder import find_pairs
     from nnunet_xlstm.evaluation.run import Outputs, evaluate, text_lines

@@ -18,6 +18,7 @@ from nnunet_xlstm.cli.options import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Measures frozen features of a pre-training checkpoint on a raw data set, beside the same network untrained "
         "and with its weights shuffled: effective rank and spread; with --probe Dice of a linear classifier of voxels; "
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.probing.run import FeaturesRequest, run_features
 
     given = {key: value for key, value in vars(args).items() if key not in ("cases", "device", "debug")}

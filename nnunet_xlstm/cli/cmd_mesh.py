@@ -7,6 +7,7 @@ from nnunet_xlstm.cli.options import add_dataset_json, add_input, add_output, ad
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Makes one closed surface per label; touching labels share their wall exactly. The label map's origin, "
         "direction and spacing are applied. Writes OUT/CASE/ID_NAME.stl and OUT/meshes.json with the volume of every "
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.meshes.run import Settings, label_names, mesh_files, text_lines
 
     settings = Settings(

@@ -2,6 +2,7 @@
 
 
 def run(arguments: list[str]) -> int:
+    """Run the stock command; return the exit code."""
     from nnunet_xlstm.nnunet.install import registration
 
     registration.nnunetv2_folder()  # a clear error if nnunetv2 is not installed

@@ -8,6 +8,7 @@ from nnunet_xlstm.cli.options import add_dataset, add_trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Plans a data set after a checkpoint, so that its weights fit: same network, patch (cut to the images), "
         "normalisation, and spacing as chosen. Needs the data set's fingerprint (nnUNetv2_extract_fingerprint)."
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.transfer.plan_like import plan_like
     from nnunet_xlstm.nnunet.transfer.source import read_source
 

@@ -8,6 +8,7 @@ from nnunet_xlstm.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "pool build POOL.json writes nnUNet_raw/DatasetXXX_NAME from the data sets and folders that POOL.json names: "
         "images stay where they are, test subjects stay out, folds are by subject. Where the file names targets, their "
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.datasets.build import summary_lines
     from nnunet_xlstm.pools.build import build_pool
     from nnunet_xlstm.pools.check import check_pool

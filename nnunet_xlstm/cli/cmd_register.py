@@ -4,6 +4,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Copies one small file into the trainer and the planner folder of the installed nnunetv2. It names our "
         "classes to nnU-Net and imports nothing before one of them is asked for. Repeating it is harmless; repeat it "
@@ -13,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.install import registration
 
     paths = registration.shim_paths()

@@ -7,6 +7,7 @@ from nnunet_xlstm.cli.options import add_input, add_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Takes what nnUNetv2_predict wrote with a model trained on a pool, best with --save_probabilities. With "
         "--source it writes label maps with the ids of that data set; else one mask per target, a merged map and a "
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.pools.restrict.folder import LEGEND, REPORT, TABLE, restrict_folder
     from nnunet_xlstm.pools.restrict.painting import Request
     from nnunet_xlstm.pools.restrict.report import MASKS, text_lines

@@ -6,6 +6,7 @@ from nnunet_xlstm.cli.options import add_dataset, add_seed, add_subjects
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Writes splits_final.json, which nnUNetv2_train follows, so that all cases of a subject are on one side of "
         "every fold, and sources (of a pool) are spread evenly. Subjects of test_subjects.json are in no fold. Or "
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.datasets.split_files import SplitRequest, split_dataset
     from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 

@@ -4,6 +4,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Checks versions, registration, folders and device, and says how to mend what is wrong. "
         "The exit code is 0 if nnunet_xlstm is usable and 1 if there is a problem."
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.install.status import collect
 
     checks = collect(with_torch=not args.no_torch)

@@ -17,6 +17,7 @@ from nnunet_xlstm.cli.options import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Trains every variant (a way to train) under the same conditions, predicts and scores, and writes tables, "
         "statistics, a figure and a page. Call it again to go on, or to add variants, labels, epochs, folds and seeds. "
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.studies.kinds import KINDS
     from nnunet_xlstm.studies.request import Request
     from nnunet_xlstm.studies.run import Options, run_study

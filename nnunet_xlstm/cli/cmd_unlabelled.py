@@ -7,6 +7,7 @@ from nnunet_xlstm.cli.options import add_input, add_new_dataset, add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Makes nnUNet_raw/DatasetXXX_NAME from images of one modality, or adds new images to it: 3D files are left "
         "where they are, 2D images become volumes of one slice, 4D images one case per frame, DICOM series are "
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.datasets.build import summary_lines
     from nnunet_xlstm.datasets.time_modes import TimeMode
     from nnunet_xlstm.datasets.unlabelled import make_unlabelled

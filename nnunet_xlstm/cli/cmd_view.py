@@ -8,6 +8,7 @@ from nnunet_xlstm.cli.options import add_dataset_json, add_input, add_output, ad
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = (
         "Draws each case in three planes with true proportions: one PNG per case. With --worst K, only the K worst "
         "cases and _sheet.png, a contact sheet of them. A label has one colour in all pictures. With several models, "
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
     from nnunet_xlstm.view.run import ViewRequest, view
 
     request = ViewRequest(

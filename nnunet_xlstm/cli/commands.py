@@ -23,10 +23,10 @@ class Command:
     passthrough: bool = False
     module: str = ""
 
-    def load(self) -> tuple[Callable | None, Callable]:
-        """Import the command: (add_arguments or None, run)."""
+    def load(self) -> tuple[Callable, Callable]:
+        """Import the command: (add_arguments, run); one with `passthrough` adds no arguments."""
         module = importlib.import_module(self.module or f"nnunet_xlstm.cli.cmd_{self.name}")
-        return getattr(module, "add_arguments", None), module.run
+        return getattr(module, "add_arguments", lambda parser: None), module.run
 
 
 _TABLE = {

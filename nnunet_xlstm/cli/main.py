@@ -59,7 +59,8 @@ def _run(command: Command, arguments: list[str]) -> int:
     if command.passthrough:
         return run(arguments)
     parser = argparse.ArgumentParser(prog=f"nnunet_xlstm {command.name}", description=f"{command.summary}.")
-    add_arguments(parser)
+    if add_arguments is not None:
+        add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("nnunet_xlstm").setLevel(logging.INFO)

@@ -31,7 +31,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Settings:
-    """What a comparison leaves open.
+    """Choices of a comparison.
 
     Attributes:
         metrics: to compare; empty: those of DEFAULT_METRICS that the summaries have.
@@ -51,7 +51,7 @@ class Settings:
     seed: int = 0
     common: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise DatasetError(f"alpha {self.alpha}: give a probability between 0 and 1, such as 0.05.")
         if self.na not in MISSING_VALUES or self.unit not in UNITS:

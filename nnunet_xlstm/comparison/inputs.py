@@ -1,4 +1,4 @@
-"""What a comparison works on: summaries that fit together, and what is known about the cases and the models."""
+"""Inputs of a comparison: summaries that fit together, and what is known about the cases and the models."""
 
 from __future__ import annotations
 

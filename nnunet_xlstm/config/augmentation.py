@@ -36,8 +36,11 @@ _OWN_RANGES: dict[str, float | list[float]] = {
 
 @dataclass(frozen=True)
 class AugmentationKeys:
-    """Random changes of training patches. `null` keeps what `augmentation` says, and where it is silent, nnU-Net's own
-    value (in brackets). Probabilities are per patch; a range is [least, greatest], drawn uniformly."""
+    """Random changes of training patches.
+
+    `null` keeps what `augmentation` says, and where it is silent, nnU-Net's own value (in brackets). Probabilities are
+    per patch; a range is [least, greatest], drawn uniformly.
+    """
 
     augmentation: str = key(
         "nnunet",
@@ -85,8 +88,10 @@ class AugmentationKeys:
 
 
 def augmentation_values(config: AugmentationKeys) -> dict[str, float | list[float] | None]:
-    """Return every key of AugmentationKeys but `augmentation`, as the config sets it: its own value, else the value of
-    its named augmentation, else None, which is nnU-Net's."""
+    """Return every key of AugmentationKeys but `augmentation`, as the config sets it.
+
+    That is its own value, else the value of its named augmentation, else None, which is nnU-Net's.
+    """
     named = AUGMENTATIONS[config.augmentation]
     values: dict[str, float | list[float] | None] = {}
     for name in (f.name for f in dataclasses.fields(AugmentationKeys) if f.name != "augmentation"):

@@ -24,8 +24,13 @@ def key(
     """Declare a config key: its default, one line of text, and the values it may have.
 
     Args:
-        at_least, at_most: bounds of the value, or of every entry of a list.
-        interval: the value is [least, greatest]. contains: a number that lies in it.
+        default: of the key.
+        text: what the key is, one line.
+        choices: texts that it may have; None allows all.
+        at_least: lowest value, or lowest entry of a list.
+        at_most: highest value, or highest entry of a list.
+        interval: the value is [least, greatest].
+        contains: a number that lies in that interval.
     """
     rules = {"choices": choices, "at_least": at_least, "at_most": at_most, "interval": interval, "contains": contains}
     return field(default=default, metadata={"text": text, **rules})
@@ -45,8 +50,8 @@ def constraint_of(annotation: Any, rules: Mapping[str, Any]) -> Constraint:
     """Return the constraint of a key.
 
     Args:
-        annotation: its type: int, float, bool, str, list of numbers, or one of these or None. rules: as `key` keeps
-            them.
+        annotation: its type: int, float, bool, str, list of numbers, or one of these or None.
+        rules: as `key` keeps them.
     """
     if isinstance(annotation, types.UnionType):
         (inner,) = (option for option in typing.get_args(annotation) if option is not types.NoneType)

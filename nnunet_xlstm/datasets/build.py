@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnunet_xlstm.datasets.ingest import ONE_SLICE, Entry, process
-from nnunet_xlstm.datasets.items import Item
+from nnunet_xlstm.datasets.items import Job
 from nnunet_xlstm.datasets.raw_dataset import RawDataset
 from nnunet_xlstm.datasets.subjects import CaseNames
 from nnunet_xlstm.errors import DatasetError
@@ -19,14 +19,25 @@ from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.parallel import for_each
 
 SAVE_SECONDS = 20.0  # what a kill may cost
-Make = Callable[[Item, str, Path], tuple[dict[str, Entry], Reasons]]
+JobT = TypeVar("JobT", bound=Job)
+Make = Callable[[JobT, str, Path], tuple[dict[str, Entry], Reasons]]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: cases in the data set, those of them that are single slices, that are new; subjects, inputs left
-    out, folds."""
+    """What a run did.
+
+    Attributes:
+        cases: in the data set.
+        single_slices: of these cases.
+        new: cases of this run.
+        subjects: in the data set.
+        excluded: inputs that were left out.
+        folds: by subject.
+        sources: source -> subjects, cases.
+        changed: the data set is not as before.
+    """
 
     cases: int
     single_slices: int
@@ -34,20 +45,20 @@ class Summary:
     subjects: int
     excluded: int
     folds: int
-    sources: Mapping[str, tuple[int, int]]  # source -> subjects, cases
+    sources: Mapping[str, tuple[int, int]]
     changed: bool
 
 
 def build(
     dataset: RawDataset,
     header: Mapping[str, Any],
-    items: Sequence[Item],
+    items: Sequence[JobT],
     left_out: Sequence[tuple[str, str]] = (),
     *,
     sampling: str = "sqrt",
     keep_others: bool = True,
     processes: int = 1,
-    make: Make = process,
+    make: Make[JobT] = process,  # type: ignore[assignment]  # of Item, the default of what items are
 ) -> Summary:
     """Add what is new or has changed, leave everything else as it is, and write the files of the data set.
 
@@ -55,8 +66,11 @@ def build(
     fewer cases, none with labels of another meaning.
 
     Args:
+        dataset: to make or to extend.
         header: what dataset.json says beside the cases: channel_names and so on.
+        items: what becomes cases.
         left_out: (path, reason) of what never became an item.
+        sampling: for pool_cases.json: how often cases are drawn.
         keep_others: cases of earlier runs that are not among the items stay; else they go.
         processes: items at a time.
         make: from an item, its case name and the folder to cases, as `ingest.process`; sent to other processes.
@@ -71,8 +85,8 @@ def build(
     items = list({item.key: item for item in items}.values())
     gone = [] if keep_others else _forget(entries, inputs, set(inputs) - {item.key for item in items})
     fingerprints = {item.key: item.fingerprint() for item in items}
-    known: list[Item] = []
-    fresh: list[Item] = []
+    known: list[JobT] = []
+    fresh: list[JobT] = []
     for item in items:
         (known if _is_known(dataset, entries, inputs.get(item.key), fingerprints[item.key]) else fresh).append(item)
     for item in known:
@@ -167,7 +181,7 @@ def _forget(entries: dict[str, Entry], inputs: dict[str, Any], keys: set[str]) -
     return [entries.pop(case) for case in cases if case in entries]
 
 
-def _make_one(make: Make, folder: Path, job: tuple[Item, str]) -> tuple[dict[str, Entry], Reasons]:
+def _make_one(make: Make[JobT], folder: Path, job: tuple[JobT, str]) -> tuple[dict[str, Entry], Reasons]:
     return make(*job, folder)
 
 

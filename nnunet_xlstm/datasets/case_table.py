@@ -20,11 +20,16 @@ SUBJECTS = ListOf(ANY_TEXT)
 
 
 def case_subjects(cases: Sequence[str], dataset: Path, file: Path | None, pattern: str | None) -> dict[str, str]:
-    """Case -> subject: from a file (`read_case_table`), else by a pattern in the case's name, else from the data
-    set's pool_cases.json, else every case is a subject.
+    """Return case -> subject.
+
+    By a file (`read_case_table`), else by a pattern in the case's name, else by the data set's pool_cases.json; else
+    every case is a subject.
 
     Args:
+        cases: names.
         dataset: folder of the raw data set.
+        file: JSON or CSV.
+        pattern: regular expression for the name of a case.
 
     Raises:
         ValueError: the file lacks a case, or the pattern finds no subject.

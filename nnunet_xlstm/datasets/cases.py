@@ -82,6 +82,8 @@ def case_files(folder: Path, images: Images, ending: str) -> dict[str, CaseFiles
 
     Args:
         folder: of the labels.
+        images: of these cases.
+        ending: of label maps.
     """
     labels = os.path.abspath(folder)
     return {

@@ -93,6 +93,7 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
     """Read dataset.json, every image and every label map of a raw data set to its end.
 
     Args:
+        folder: of the raw data set.
         processes: cases at a time.
 
     Raises:

@@ -69,7 +69,9 @@ def reader_of(wanted: Any, ending: str, first: str | None) -> str:
     """Return which of nnU-Net's readers serves a data set: the one it names, else the first that reads its first image.
 
     Args:
-        wanted: the key overwrite_image_reader_writer of dataset.json. first: path of the first image.
+        wanted: the key overwrite_image_reader_writer of dataset.json.
+        ending: file_ending of dataset.json.
+        first: path of the first image; None without one.
     """
     if isinstance(wanted, str) and wanted != "None":
         return wanted.removesuffix("WithReorient")

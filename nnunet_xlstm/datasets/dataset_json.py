@@ -202,6 +202,7 @@ def parse_labels(rows: Any, where: str = NAME) -> Labels:
     """Return labels from the value of the key `labels`.
 
     Args:
+        rows: the value.
         where: the file, for messages.
 
     Raises:

@@ -68,6 +68,7 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     not at all.
 
     Args:
+        item: to read.
         base: name of the case; a stack of a DICOM series that has several gets `_s`, a frame `_t`, and its number.
         folder: of the raw data set.
 
@@ -181,8 +182,10 @@ def _labelled(
 
 
 def readable_in_place(scan: Scan) -> bool:
-    """Whether nnU-Net reads this 3D file as it is: SimpleITK alone knows its geometry, and no `$` in its path is
-    expanded."""
+    """Whether nnU-Net reads this 3D file as it is.
+
+    SimpleITK alone knows its geometry, and no `$` in its path is expanded.
+    """
     if scan.dicom or scan.path.lower().endswith(TIFF) or os.path.expandvars(scan.path) != scan.path:
         return False
     return not scan.path.lower().endswith(NIFTI) or read_grid(Path(scan.path)).is_orthonormal()

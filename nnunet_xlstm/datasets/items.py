@@ -33,6 +33,33 @@ class LabelMaker(Protocol):
         """Return the label map, and the targets that are annotated in it."""
 
 
+class Job(Protocol):
+    """What `build.build` needs of an item: a name, whose it is, and what tells it and its changes."""
+
+    @property
+    def name(self) -> str:
+        """Name that the case begins with."""
+
+    @property
+    def source(self) -> str:
+        """Data set that it comes from."""
+
+    @property
+    def subject(self) -> str:
+        """Whose it is."""
+
+    @property
+    def modality(self) -> str:
+        """CT, MR or PET."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from others in later runs."""
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes when a file does, or what it means."""
+
+
 @dataclass(frozen=True)
 class Item:
     """What becomes one case, or one per frame: a scan, or one scan per channel.
@@ -68,8 +95,10 @@ class Item:
         return " | ".join(scan.key for scan in self.scans)
 
     def fingerprint(self) -> str:
-        """Return a hash of modality, options, paths, sizes and times of change: it changes when a file does, or what it
-        means."""
+        """Return a hash that changes when a file does, or what it means.
+
+        It is of modality, options, paths, sizes and times of change.
+        """
         files = [name for scan in self.scans for file in scan.files for name in (file, *companions(file))]
         meaning = self.modality
         if (self.min_slices, self.last_axis_is_time) != (1, False):
@@ -103,6 +132,10 @@ def items_of_scans(
     """Make one item per scan. The subject: by the pattern in the relative path, else as DICOM says, else the scan.
 
     Args:
+        scans: images.
+        source: name of the data set.
+        modality: of all images.
+        pattern: finds the subject; None without one.
         options: of Item: min_slices, last_axis_is_time and time.
 
     Raises:
@@ -128,6 +161,10 @@ def items_of_channels(
     Without pattern and DICOM, files of one folder belong together.
 
     Args:
+        scans: images.
+        source: name of the data set.
+        modality: of all images.
+        pattern: finds the subject; None without one.
         channels: name -> shell pattern that the relative path, or its last part, matches.
         options: as in items_of_scans.
 

@@ -226,7 +226,10 @@ def open_dataset(number: int, name: str | None, default: str, created_by: str) -
     """Return the data set DatasetXXX_Name below nnUNet_raw; nothing is written yet.
 
     Args:
+        number: from 1 to 999.
         name: None takes the name of an existing data set of this number, else `default`.
+        default: name of a new data set.
+        created_by: the command that makes the data set.
 
     Raises:
         ValueError: a variable is not set, or the number or name is wrong or in use.
@@ -254,8 +257,10 @@ def open_dataset(number: int, name: str | None, default: str, created_by: str) -
 
 
 def channel_names(names: Sequence[str], all_ct: bool) -> dict[str, str]:
-    """dataset.json's channel_names: `CT` for every channel where all images are CT, so that nnU-Net takes its CT
-    normalisation; else the names, which must not choose one of the others.
+    """Return dataset.json's channel_names.
+
+    `CT` for every channel where all images are CT, so that nnU-Net takes its CT normalisation; else the names, which
+    must not choose one of the others.
 
     Raises:
         ValueError: a name that nnU-Net gives a meaning.

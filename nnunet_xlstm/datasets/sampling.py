@@ -15,14 +15,16 @@ NEAR_FRAMES = 8  # the partner of a frame is at most an eighth of the sequence a
 
 
 def sampling_probabilities(cases: Mapping[str, CaseRecord], keys: Sequence[str], scheme: str = "sqrt") -> np.ndarray:
-    """How likely each of `keys` is drawn.
+    """Return how likely each of `keys` is drawn.
 
     `sqrt`: p(source) ~ n^0.5 with n its subjects, equal over the subjects of a source, equal over a subject's cases, so
     neither a large source nor a long cine rules. `modality`: modalities equal, within each as `sqrt`. `uniform`:
     all cases equal.
 
     Args:
+        cases: case -> its record.
         keys: cases that can be drawn, each once.
+        scheme: one of SAMPLING.
 
     Returns:
         (len(keys),) float64, in the order of `keys`, sum 1.
@@ -80,6 +82,7 @@ class FramePartner:
         }
 
     def __call__(self, case: str) -> str:
+        """Draw the partner of a case."""
         partners = self.partners.get(case)
         return partners[np.random.randint(len(partners))] if partners else case
 

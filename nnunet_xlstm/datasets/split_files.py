@@ -59,8 +59,10 @@ def split_dataset(
         lines += [f"{len(tested)} test subjects of {test} are in no fold"] if tested else []
         if request.folds is not None:
             folds = make_folds(subjects, sources, request.folds, request.seed)
-        else:
+        elif request.holdout is not None:
             folds = [fold_without(subjects, held_out(subjects, sources, request.holdout, request.seed))]
+        else:
+            raise ConfigError("nothing to make: give a number of folds, or a share to hold out or to test")
         contents = dict.fromkeys(files, folds)
         rows = _fold_rows(folds, subjects, sources)
     if not request.overwrite:

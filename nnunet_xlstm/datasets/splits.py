@@ -18,7 +18,9 @@ def check_folds(folds: Sequence[Mapping[str, Sequence[str]]], subjects: Mapping[
     """Raise DatasetError for an empty part, a case that is unknown, or a subject on both sides of a fold.
 
     Args:
-        subjects: of every labelled case. where: what the folds come from, for the message.
+        folds: each with the cases of `train` and `val`.
+        subjects: of every labelled case.
+        where: what the folds come from, for the message.
     """
     for number, fold in enumerate(folds):
         if not (fold["train"] and fold["val"]):
@@ -34,11 +36,13 @@ def check_folds(folds: Sequence[Mapping[str, Sequence[str]]], subjects: Mapping[
 
 
 def make_folds(subjects: Mapping[str, str], groups: Mapping[str, str], n: int, seed: int) -> list[Fold]:
-    """Folds in which all cases of a subject are on one side; groups are spread evenly.
+    """Make folds in which all cases of a subject are on one side; groups are spread evenly.
 
     Args:
-        subjects, groups: of every case; a group is such as a source or a modality. n: folds. seed: of the order in
-            which the subjects of a group are dealt out.
+        subjects: case -> subject.
+        groups: case -> group, such as a source or a modality.
+        n: folds.
+        seed: of the order in which the subjects of a group are dealt out.
 
     Raises:
         ConfigError: fewer than two folds, or fewer subjects than folds.
@@ -50,10 +54,13 @@ def make_folds(subjects: Mapping[str, str], groups: Mapping[str, str], n: int, s
 
 
 def held_out(subjects: Mapping[str, str], groups: Mapping[str, str], share: float, seed: int) -> list[str]:
-    """Subjects drawn to be left out of training: this share of all, spread over the groups as evenly as it can be.
+    """Draw subjects to be left out of training: this share of all, spread over the groups as evenly as it can be.
 
     Args:
-        as `make_folds`. share: of the subjects; at least one is drawn and one stays.
+        subjects: case -> subject.
+        groups: case -> group.
+        share: of the subjects; at least one is drawn and one stays.
+        seed: of the draw.
 
     Raises:
         ConfigError: a share outside (0, 1), or a single subject.

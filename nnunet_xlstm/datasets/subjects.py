@@ -83,13 +83,14 @@ def folds_by_subject(
     n: int = N_FOLDS,
     seed: int | None = None,
 ) -> list[dict[str, list[str]]]:
-    """Folds; all cases of a subject are in the validation part of one of them.
+    """Make folds; all cases of a subject are in the validation part of one of them.
 
     A subject stays in the fold it is in already. New ones go where their source has fewest subjects, then where there
     are fewest at all: sources are spread evenly.
 
     Args:
-        subjects, sources: of every case.
+        subjects: case -> subject.
+        sources: case -> source.
         previous: folds of an earlier run.
         n: how many folds.
         seed: of the order in which the subjects of a source are dealt out; None takes that of their names.

@@ -52,8 +52,9 @@ FRAMES = TimeMode()
 
 
 def choose_frames(frames: int, n: int) -> list[int]:
-    """Return `n` frames, even over a cycle: floor(k * frames / n). The last frame of a cycle is next to the first, so
-    it is no end point.
+    """Return `n` frames, even over a cycle: floor(k * frames / n).
+
+    The last frame of a cycle is next to the first, so it is no end point.
 
     Raises:
         DatasetError: there are fewer; a frame twice would be two equal channels.
@@ -64,6 +65,8 @@ def choose_frames(frames: int, n: int) -> list[int]:
 
 
 def time_spacing(interval_ms: float, pixel: float) -> float:
-    """Return the spacing in mm that stands for an interval (0: not known), at least the size of a pixel: nnU-Net takes
-    the axis with the largest spacing for the one between slices."""
+    """Return the spacing in mm that stands for an interval (0: not known), at least the size of a pixel.
+
+    nnU-Net takes the axis with the largest spacing for the one between slices.
+    """
     return max((interval_ms or USUAL_INTERVAL_MS) * MM_PER_MS, pixel)

@@ -38,12 +38,15 @@ def make_unlabelled(
     Args:
         inputs: see find_scans.
         modality: of all images: "CT", "MR" or "PET".
-        number, name: of DatasetXXX_Name.
+        number: of DatasetXXX_Name.
+        name: of DatasetXXX_Name; None takes Unlabelled, or that of the data set of this number.
+        dicom: the inputs hold DICOM series.
         subject: regular expression for the path below the input.
         channels: NAME=GLOB of every channel; empty for images of one channel.
         min_slices: images with fewer are left out; 1 takes 2D images.
         last_axis_is_time: of a 3D file too (2D+t).
         time: what becomes of sequences; in other modes than "frames", what is none is left out.
+        processes: images at a time.
 
     Raises:
         ConfigError: a wrong option.

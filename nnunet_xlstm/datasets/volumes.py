@@ -60,6 +60,8 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     """Find the volumes of a scan, in the order of stacks and time.
 
     Args:
+        scan: a file or a DICOM series.
+        modality: of the scan.
         last_axis_is_time: of a 3D file too, so that every slice is a frame.
 
     Returns:
@@ -113,7 +115,7 @@ def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict[
 
 
 def _frame(image: sitk.Image, t: int) -> sitk.Image:
-    return image[(*[slice(None)] * (image.GetDimension() - 1), t)]
+    return image[tuple([*[slice(None)] * (image.GetDimension() - 1), t])]
 
 
 def sequences(volumes: Sequence[Volume]) -> list[list[Volume]]:

@@ -1,4 +1,4 @@
-"""What the demo works on: checks of the user's dataset and of the output folder, before anything is written."""
+"""Inputs of the demo: checks of the user's dataset and of the output folder, before anything is written."""
 
 from __future__ import annotations
 
@@ -31,23 +31,27 @@ class Dataset:
 
     @property
     def folder(self) -> Path:
+        """Return its folder."""
         return self.file.folder
 
     @cached_property
     def table(self) -> dict[str, CaseFiles] | None:
-        """The files of the training cases where dataset.json lists them."""
+        """Return the files of the training cases where dataset.json lists them."""
         return self.file.table()
 
     @property
     def classes(self) -> Labels:
+        """Return the labels or regions that are scored."""
         return self.file.scored_labels()
 
     @property
     def number(self) -> str:
+        """Return its number, as nnU-Net's commands take it."""
         return self.folder.name[len("Dataset") :][:3]
 
     @property
     def ending(self) -> str:
+        """Return the ending of its files, such as ".nii.gz"."""
         return self.file.file_ending()
 
     def cases(self, part: str) -> list[str]:
@@ -65,24 +69,17 @@ class Dataset:
         return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
 
     def label(self, case: str, part: str) -> Path:
+        """Return the label map of a case."""
         if part == "Tr" and self.table is not None:
             return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
-
-    def structures(self) -> dict[str, str]:
-        """Key in nnU-Net's summary.json -> name, for every label or region that is scored."""
-        return dict(self.classes.names)
-
-    def label_names(self) -> dict[int, str]:
-        """Label id -> name; regions (lists of ids) have no id of their own."""
-        return self.classes.plain_names()
 
     def has_plain_labels(self) -> bool:
         """Return whether every structure is one label id and every voxel is annotated."""
         return self.classes.ignore is None and all(len(ids) == 1 for ids in self.classes.scored.values())
 
     def configuration(self) -> str:
-        """3d_fullres, or 2d for flat images."""
+        """Return the configuration: 3d_fullres, or 2d for flat images."""
         size = read_grid(self.image(self.cases("Tr")[0], "Tr")).size
         return "3d_fullres" if len(size) >= 3 and min(size[:3]) > 1 else "2d"
 

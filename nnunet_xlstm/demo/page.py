@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.html import DASH, Code, Gallery, Heading, Meter, Page, Picture, Table
+from nnunet_xlstm.html import DASH, Block, Code, Gallery, Heading, Meter, Page, Picture, Table
 from nnunet_xlstm.io.tables import text_table
 
 
@@ -18,7 +18,7 @@ def build_page(summary: Mapping[str, Any], pictures: Sequence[tuple[str, Path]])
         summary: what `run_demo` writes to summary.json.
         pictures: (caption, PNG file) in the order shown.
     """
-    sections = [Heading("Dice per structure"), _dice_table(summary)]
+    sections: list[Block] = [Heading("Dice per structure"), _dice_table(summary)]
     if pictures:
         sections += [Heading("Pictures"), Gallery([Picture(path, caption) for caption, path in pictures])]
     lines = [f"export {name}={shlex.quote(value)}" for name, value in summary["environment"].items()]
@@ -67,7 +67,7 @@ def _dice_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _facts(summary: Mapping[str, Any]) -> Table:
-    """Seconds per stage, settings and versions."""
+    """Return seconds per stage, settings and versions."""
     rows = [(f"{stage}, seconds", f"{seconds:.0f}") for stage, seconds in summary["seconds"].items()]
     rows += [(key.replace("_", " "), str(summary[key])) for key in ("device", "seed", "trainer", "plans", "finished")]
     rows += [("training", ", ".join(f"{key} {value}" for key, value in summary["config"].items()))]

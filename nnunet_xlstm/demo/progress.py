@@ -22,6 +22,7 @@ class Stages:
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Time a stage, and move the bar at its end."""
         start = time.perf_counter()
         self._bar.set_description_str(name)
         try:
@@ -49,7 +50,7 @@ class EpochBar:
         self._bar.close()
 
     def update_from(self, line: str) -> None:
-        """One more epoch is done when its mean training loss is in the log."""
+        """Move on when a line has the mean training loss, with which an epoch ends."""
         loss = epoch_loss(line)
         if loss is not None:
             self._bar.update()

@@ -1,4 +1,4 @@
-"""What came out: Dice, the intensity baseline on the same cases, and pictures."""
+"""The results of the demo: Dice, the intensity baseline on the same cases, and pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scores:
-    """What nnU-Net's evaluation wrote, and the cases it is of: `part` is "Tr" (validation) or "Ts"."""
+    """The scores that nnU-Net's evaluation wrote, and their cases: `part` is "Tr" (validation) or "Ts"."""
 
     content: dict[str, Any]
     part: str
@@ -46,7 +46,7 @@ class Scores:
 
 def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -> dict[str, Any]:
     """Return the part of the summary about quality; a Dice is None where no scored case holds the structure."""
-    names = dataset.structures()
+    names = dataset.classes.names  # by key of nnU-Net's summary.json
     if baseline is not None:
         per_name = {name: _finite(baseline["per_structure"].get(int(key))) for key, name in names.items()}
         baseline = {"mean": _finite(baseline["mean"]), "per_structure": per_name, "rule": baseline["rule"]}
@@ -78,8 +78,8 @@ def intensity_baseline(dataset: Dataset, scores: Scores, preprocessed: Path) -> 
 
 def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for case in cases:
-        image, label = read_image(dataset.image(case, part)), read_label_map(dataset.label(case, part))
-        image, label = sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(label)
+        image = sitk.GetArrayFromImage(read_image(dataset.image(case, part))).astype(np.float32)
+        label = sitk.GetArrayFromImage(read_label_map(dataset.label(case, part)))
         if image.shape != label.shape:
             raise DatasetError(f"case '{case}': image {image.shape} and label map {label.shape} differ in shape")
         yield image, label
@@ -98,7 +98,7 @@ def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[
                 read_image(dataset.image(case, scores.part)),
                 read_label_map(dataset.label(case, scores.part)),
                 read_label_map(prediction),
-                names=dataset.label_names(),
+                names=dataset.classes.plain_names(),
                 title=caption,
                 ct_window=CT_WINDOW if is_ct else None,
             )

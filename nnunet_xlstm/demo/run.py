@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from nnunet_xlstm.nnunet.install.environment import (
     is_registered,
     plan_command,
     stock_command,
+    versions,
 )
 from nnunet_xlstm.phantoms.dataset import write_dataset
 from nnunet_xlstm.subprocesses import Commands
@@ -46,7 +45,6 @@ TRAINING = {
 PHANTOM_EPOCHS, DATA_EPOCHS = 7, 10
 # On a CPU a step costs as much as its voxels; a GPU keeps the plans' patch and batch.
 PHANTOM_PATCH_VOXELS, DATA_PATCH_VOXELS, BATCH_VOXELS = 35_000, 100_000, 200_000
-PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +73,7 @@ def run_demo(
         out: new, empty, or of an earlier demo, which is replaced.
         data: a raw nnU-Net dataset; None makes the phantoms.
         device: "cpu", "cuda" or "mps", as in nnU-Net's -device.
+        seed: of phantoms and training.
         epochs: of 50 iterations; default 7 for phantoms, 10 for data.
         cases: phantoms to train on, at least 10; default 40.
         progress: show progress bars on stderr.
@@ -100,12 +99,13 @@ def run_demo(
     configuration = dataset.configuration()
     with stages("plan"):
         plans = _plan(commands, dataset, configuration, check=given is not None)
-    config = TRAINING | {"num_epochs": epochs or (PHANTOM_EPOCHS if data is None else DATA_EPOCHS), "seed": seed}
+    n_epochs = epochs or (PHANTOM_EPOCHS if data is None else DATA_EPOCHS)
+    config: dict[str, Any] = TRAINING | {"num_epochs": n_epochs, "seed": seed}
     if device != "cuda":
         voxels = PHANTOM_PATCH_VOXELS if data is None else DATA_PATCH_VOXELS
         config |= cpu_sizes(plans["configurations"][configuration], voxels)
     write_json(out / "config.json", config)
-    with stages("train"), EpochBar(config["num_epochs"], progress) as bar:
+    with stages("train"), EpochBar(n_epochs, progress) as bar:
         options = [dataset.number, configuration, "0", "-tr", TRAINER, "-p", PLANS, "-device", device]
         commands.run("train", [stock_command("nnUNetv2_train"), *options], bar.update_from)
     scores = _score(commands, stages, dataset, configuration, device)
@@ -126,7 +126,7 @@ def run_demo(
         "environment": commands.variables,
         "commands": commands.done,
         "pictures": [path.relative_to(out).as_posix() for _, path in pictures],
-        "versions": _versions(),
+        "versions": versions(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(out / "summary.json", summary)
@@ -203,8 +203,3 @@ def _score(commands: Commands, stages: Stages, dataset: Dataset, configuration: 
         files = ["-djfile", str(predictions / "dataset.json"), "-pfile", str(predictions / "plans.json")]
         commands.run("evaluate", [*command, *files, "-o", str(out / "evaluation.json"), "-np", "1"])
     return Scores(read_json(out / "evaluation.json"), "Ts", predictions)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    return versions | {name: metadata.version(name) for name in PACKAGES}

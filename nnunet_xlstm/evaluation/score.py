@@ -38,7 +38,7 @@ class Settings:
     both_empty: str = BOTH_EMPTY[0]
     one_empty: str = ONE_EMPTY[0]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, valid in (("hd95", HD95), ("both_empty", BOTH_EMPTY), ("one_empty", ONE_EMPTY)):
             if getattr(self, name) not in valid:
                 raise DatasetError(f"{name} '{getattr(self, name)}' is unknown; use {' or '.join(valid)}")

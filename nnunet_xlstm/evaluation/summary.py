@@ -25,7 +25,7 @@ from nnunet_xlstm.io.read import read_json
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means.
+    """The meaning of a number.
 
     Attributes:
         what: in words.

@@ -22,7 +22,7 @@ def slice_axis(spacing: Sequence[float]) -> int:
 
 
 def even_slices(n: int, wanted: int) -> list[int]:
-    """Return at most `wanted` of n slices, at equal distances and as far from both ends."""
+    """Choose at most `wanted` of n slices, at equal distances and as far from both ends."""
     wanted = min(n, wanted)
     return [int((i + 0.5) * n / wanted) for i in range(wanted)]
 
@@ -34,7 +34,11 @@ def draw_feature_maps(
     """Write a PNG with a row for the image and one per entry of `maps`, in patient axes with true proportions.
 
     Args:
-        image: 3D. maps: name -> three images on its grid with values in [0, 1]: red, green and blue.
+        path: of the PNG.
+        image: 3D.
+        maps: name -> three images on its grid with values in [0, 1]: red, green and blue.
+        title: printed above.
+        n_slices: columns, at most.
     """
     gray, spacing = patient_array(image)
     rows = {"image": gray} | {

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import FOCUSES, STYLES
@@ -25,7 +24,7 @@ from nnunet_xlstm.figures.planes import (
     gray_window,
     patient_array,
 )
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.imaging.grid import check_same_grid
 
 WIDTH_INCH, MAX_HEIGHT_INCH = 10.0, 16.0
@@ -67,9 +66,13 @@ def draw_overlay(
     Volumes are shown in patient axes (radiological view) with true proportions.
 
     Args:
-        image, reference, prediction, title: as in `Case`.
+        path: of the PNG.
+        image: 2D or 3D, as in `Case`.
+        reference: label map on the image's grid, or None.
+        prediction: likewise.
         names: label id -> name, for the legend.
-        ct_window: (centre, width) in HU; default: the 1st to 99th percentile of the image.
+        title: printed above.
+        ct_window: (center, width) in HU; default: the 1st to 99th percentile of the image.
         style: "outline" (reference solid, prediction dashed), "filled" (reference beside prediction) or "errors"
             (right, false positive, false negative, wrong label).
         focus: "structure", or "errors": the slices with the most wrong voxels.
@@ -102,8 +105,12 @@ def draw_sheet(
     """Write a contact sheet, one row of planes per case, and return its path.
 
     Args:
+        path: of the PNG.
         cases: each gives its case when called, so that one image at a time is in memory.
-        names, ct_window, style, focus: as in `draw_overlay`; "filled" shows the prediction.
+        names: label id -> name, for the legend.
+        ct_window: as in `draw_overlay`.
+        style: as in `draw_overlay`; "filled" shows the prediction.
+        focus: as in `draw_overlay`.
 
     Raises:
         DatasetError: no case, or as `draw_overlay`.
@@ -117,8 +124,7 @@ def draw_sheet(
         labels.update(present)
         rows.append((case.title, planes, present, window))
     heights = [_row_height(planes) for _, planes, _, _ in rows]
-    figure = Figure(figsize=(WIDTH_INCH, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH_INCH, sum(heights) + 0.8)
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (title, planes, present, window) in zip(parts, rows, strict=True):
         part.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
@@ -137,8 +143,10 @@ _MARKS = {
 }
 
 
-def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane], list[int], tuple[float, float]]:
-    """Planes, label ids and grey window of a case, after all checks."""
+def _prepare(
+    case: Case, style: str, ct_window: tuple[float, float] | None, focus: str
+) -> tuple[list[Plane], list[int], tuple[float, float]]:
+    """Return planes, label ids and gray window of a case, after all checks."""
     for name, value, valid in (("style", style, STYLES), ("focus", focus, FOCUSES)):
         if value not in valid:
             raise DatasetError(f"Unknown {name} '{value}'. Valid are {list(valid)}.")
@@ -155,20 +163,19 @@ def _prepare(case: Case, style: str, ct_window, focus: str) -> tuple[list[Plane]
 
 
 def _row_height(planes: list[Plane]) -> float:
-    """Inches that a row of planes takes at full width, within limits."""
+    """Return the inches that a row of planes takes at full width, within limits."""
     heights, widths = zip(*(plane.size_mm for plane in planes), strict=True)
     return min(max(WIDTH_INCH * max(heights) / sum(widths), SHEET_ROW_INCH), MAX_ROW_INCH) + 0.3
 
 
 def _canvas(planes: list[Plane], columns: list[str]) -> tuple[Figure, dict[tuple[Plane, str], Axes]]:
-    """Axes per (plane, column): one column in one row, several with one row per plane."""
+    """Make axes per (plane, column): one column in one row, several with one row per plane."""
     heights, widths = zip(*(plane.size_mm for plane in planes), strict=True)
     one_row = len(columns) == 1
     width_mm = sum(widths) if one_row else len(columns) * max(widths)
     height_mm = max(heights) if one_row else sum(heights)
     scale = min(WIDTH_INCH / width_mm, MAX_HEIGHT_INCH / height_mm)
-    figure = Figure(figsize=(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6)
     if one_row:
         grid = figure.add_gridspec(1, len(planes), width_ratios=widths)
         cells = {(i, columns[0]): grid[0, i] for i in range(len(planes))}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -27,7 +28,7 @@ ERRORS = {"right": "#4d9de0", "false positive": "#ffb000", "false negative": "#d
 
 
 def label_color(label: int) -> str:
-    """Return the colour of a label id, the same in every picture, as "#rrggbb"."""
+    """Return the color of a label id, the same in every picture, as "#rrggbb"."""
     if 1 <= label <= len(PALETTE):
         return PALETTE[label - 1]
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618033988749895 % 1, 0.55 + 0.45 * (label % 2), 0.95)
@@ -45,12 +46,19 @@ class Plane:
 
     @property
     def size_mm(self) -> tuple[float, float]:
+        """(height, width)."""
         rows, columns = self.image.shape
         return rows * self.pixel_mm[0], columns * self.pixel_mm[1]
 
 
 def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Array ([z,] y, x) with z to the head, y to the back, x to the left, and its spacing in mm in that order."""
+    """Turn an image into an array ([z,] y, x) in patient axes, and its spacing in mm in that order.
+
+    z goes to the head, y to the back, x to the left.
+
+    Raises:
+        DatasetError: the image is neither 2D nor 3D.
+    """
     if image.GetDimension() not in (2, 3):
         raise DatasetError(f"An image of {image.GetDimension()} dimensions was given; use 2D or 3D (one frame of 4D).")
     if image.GetDimension() == 3:
@@ -62,6 +70,7 @@ def patient_array(image: sitk.Image) -> tuple[np.ndarray, tuple[float, ...]]:
 
 
 def gray_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the values shown as black and white; ct_window: (center, width), None for percentiles 1 and 99."""
     if ct_window is not None:
         center, width = ct_window
         return center - width / 2, center + width / 2
@@ -71,8 +80,11 @@ def gray_window(pixels: np.ndarray, ct_window: tuple[float, float] | None) -> tu
 
 
 def _center(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], focus: str) -> tuple[int, ...]:
-    """Return where the planes cross: in the middle of the first map that is not empty, or on each axis in the slice
-    with the most voxels that differ (`focus` "errors")."""
+    """Return where the planes cross.
+
+    In the middle of the first map that is not empty; with `focus` "errors" on each axis in the slice with the most
+    voxels that differ.
+    """
     reference = arrays.get("reference")
     others = [array for kind, array in arrays.items() if kind != "reference" and array is not None]
     if focus == "errors" and reference is not None and others:
@@ -92,8 +104,11 @@ def cut_planes(
     arrays: Mapping[str, np.ndarray | None],
     focus: str = "structure",
 ) -> list[Plane]:
-    """Return the planes through the middle of the structure, or through the most errors; a single slice gives one
-    plane."""
+    """Cut planes through the middle of the structure, or through the most errors; a single slice gives one plane.
+
+    Raises:
+        DatasetError: no plane has two axes of 2 or more voxels.
+    """
     if pixels.ndim == 2:
         return [Plane("", pixels, dict(arrays), (spacing[0], spacing[1]))]
     center = _center(pixels.shape, arrays, focus)
@@ -103,13 +118,11 @@ def cut_planes(
         if min(pixels.shape[rows], pixels.shape[columns]) == 1:
             continue
 
-        def cut(array: np.ndarray | None, axis: int = axis) -> np.ndarray | None:
-            if array is None:
-                return None
+        def cut(array: np.ndarray, axis: int = axis) -> np.ndarray:
             section = np.take(array, center[axis], axis)
             return section[::-1] if axis else section  # head up
 
-        masks = {kind: cut(array) for kind, array in arrays.items()}
+        masks = {kind: None if array is None else cut(array) for kind, array in arrays.items()}
         planes.append(Plane(name, cut(pixels), masks, (spacing[rows], spacing[columns])))
     if not planes:
         raise DatasetError(
@@ -119,6 +132,7 @@ def cut_planes(
 
 
 def draw_image(ax: Axes, plane: Plane, low: float, high: float) -> None:
+    """Draw the image of a plane in gray, in mm; low and high are black and white."""
     height, width = plane.size_mm
     ax.imshow(plane.image, cmap="gray", vmin=low, vmax=high, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_aspect("equal")
@@ -126,6 +140,7 @@ def draw_image(ax: Axes, plane: Plane, low: float, high: float) -> None:
 
 
 def draw_outlines(ax: Axes, plane: Plane, labels: list[int]) -> None:
+    """Draw the outlines of labels: reference solid, prediction dashed."""
     rows, columns = (np.arange(-1, n + 1) + 0.5 for n in plane.image.shape)
     x, y = columns * plane.pixel_mm[1], rows * plane.pixel_mm[0]
     for kind, line in (("reference", "solid"), ("prediction", "dashed")):
@@ -137,13 +152,14 @@ def draw_outlines(ax: Axes, plane: Plane, labels: list[int]) -> None:
 
 
 def draw_filled(ax: Axes, plane: Plane, kind: str, labels: list[int]) -> None:
+    """Fill the labels of "reference" or "prediction"."""
     mask = plane.masks[kind]
     if mask is not None:
         _draw_masks(ax, plane, [(mask == label, label_color(label)) for label in labels])
 
 
 def draw_errors(ax: Axes, plane: Plane) -> None:
-    """Agreement and the three kinds of error of the prediction."""
+    """Fill agreement and the three kinds of error of the prediction."""
     reference, prediction = plane.masks["reference"], plane.masks["prediction"]
     if reference is None or prediction is None:
         return
@@ -167,12 +183,18 @@ def _draw_masks(ax: Axes, plane: Plane, masks: list[tuple[np.ndarray, str]]) -> 
 def draw_legend(
     figure: Figure, names: Mapping[int, str], labels: list[int], style: str, with_labels: bool = False
 ) -> None:
-    """All named labels where they fit, else those of this case; longer lists are cut. The errors have their own.
+    """Draw a legend of all named labels where they fit, else of this case; the errors have their own.
 
     Args:
-        with_labels: the labels too where the style is "errors".
+        figure: that gets it.
+        names: label id -> name.
+        labels: ids that the pictures show.
+        style: of choices.STYLES.
+        with_labels: show the labels too where the style is "errors".
     """
-    handles = [Patch(color=color, label=kind) for kind, color in ERRORS.items()] if style == "errors" else []
+    handles: list[Artist] = []
+    if style == "errors":
+        handles += [Patch(color=color, label=kind) for kind, color in ERRORS.items()]
     if style != "errors" or with_labels:
         shown = sorted(set(names) - {0} | set(labels))
         shown = shown if len(shown) <= MAX_IN_LEGEND else labels
@@ -182,9 +204,12 @@ def draw_legend(
     if style == "outline":
         lines = (("reference", "solid"), ("prediction", "dashed"))
         handles += [Line2D([], [], color="0.3", ls=ls, label=kind) for kind, ls in lines]
+    legend_below(figure, handles, min(len(handles), 5))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """Draw a legend of labels below the axes; none without handles."""
     if handles:
-        legend = figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(len(handles), 5), fontsize=8, frameon=False
-        )
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)  # names may hold anything

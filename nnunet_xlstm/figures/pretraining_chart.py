@@ -58,6 +58,7 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
 
     Args:
         history: one row per epoch, with `epoch` (-1: before training) and the measures; what a run lacks is left out.
+        path: of the PNG.
     """
     figure = new_figure(10.0, 9.4)
     axes = figure.subplots(4, 2).flatten()

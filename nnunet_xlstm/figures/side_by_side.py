@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import PLANES
 from nnunet_xlstm.errors import DatasetError
@@ -26,7 +24,7 @@ from nnunet_xlstm.figures.planes import (
     gray_window,
     patient_array,
 )
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 
 CELL_INCH, MAX_WIDTH_INCH = 2.4, 14.0
 LEAST_ROW_INCH, MOST_ROW_INCH = 0.9, 3.4
@@ -38,7 +36,9 @@ class ModelsCase:
     """A case as all models see it; the label maps lie on the image's grid.
 
     Attributes:
-        predictions: model -> label map. title: of the case. notes: model -> what is said above its picture.
+        predictions: model -> label map.
+        title: of the case.
+        notes: model -> what is said above its picture.
     """
 
     image: sitk.Image
@@ -73,8 +73,12 @@ def draw_models(
     All columns show the same planes; the first shows the reference, or the image without one.
 
     Args:
-        names, ct_window, style: as `draw_overlay`. focus: "structure", or "errors": the slices with the most wrong
-            voxels of all models together.
+        path: of the PNG.
+        case: image, reference and predictions.
+        names: label id -> name, for the legend.
+        ct_window: as in `draw_overlay`.
+        style: as in `draw_overlay`.
+        focus: "structure", or "errors": the slices with the most wrong voxels of all models together.
 
     Raises:
         DatasetError: the image is neither 2D nor 3D, or style "errors" without a reference.
@@ -96,8 +100,13 @@ def draw_models_sheets(
     """Write _sheet.png with a row per case and a column per model; further sheets after 20 cases.
 
     Args:
+        folder: that gets the sheets.
         cases: each gives its case when called, so that one image at a time is in memory; all have the same models.
-        plane: "axial", "coronal" or "sagittal"; a case without it shows its first. The others as `draw_models`.
+        plane: "axial", "coronal" or "sagittal"; a case without it shows its first.
+        names: label id -> name, for the legend.
+        ct_window: as in `draw_overlay`.
+        style: as in `draw_overlay`.
+        focus: as in `draw_models`.
 
     Raises:
         DatasetError: no case, an unknown plane, or as `draw_models`.
@@ -120,7 +129,7 @@ def draw_models_sheets(
     return paths
 
 
-def _rows(case: ModelsCase, style: str, ct_window, focus: str) -> list[_Row]:
+def _rows(case: ModelsCase, style: str, ct_window: tuple[float, float] | None, focus: str) -> list[_Row]:
     if style == "errors" and case.reference is None:
         raise DatasetError("Style 'errors' compares with a reference; give one, or use 'outline'.")
     pixels, spacing = patient_array(case.image)
@@ -132,34 +141,36 @@ def _rows(case: ModelsCase, style: str, ct_window, focus: str) -> list[_Row]:
     return [_Row(case.title, plane, labels, window, case.notes) for plane in planes]
 
 
-def _draw(path: Path, rows: Sequence[_Row], models: Sequence[str], names, style: str, title: str) -> Path:
+def _draw(
+    path: Path,
+    rows: Sequence[_Row],
+    models: Sequence[str],
+    names: Mapping[int, str] | None,
+    style: str,
+    title: str,
+) -> Path:
     columns = len(models) + 1
     cell = min(CELL_INCH, MAX_WIDTH_INCH / columns)
     heights = [
         np.clip(cell * row.plane.size_mm[0] / row.plane.size_mm[1], LEAST_ROW_INCH, MOST_ROW_INCH) + 0.2 for row in rows
     ]
-    figure = Figure(figsize=(cell * columns + 0.3, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(cell * columns + 0.3, sum(heights) + 0.8)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     for i, row in enumerate(rows):
         for j in range(columns):
             ax = figure.add_subplot(grid[i, j])
             draw_image(ax, row.plane, *row.window)
             _mark(ax, row, j - 1, style)
-            head = (
-                "reference"
-                if j == 0 and row.plane.masks["reference"] is not None
-                else "image"
-                if j == 0
-                else models[j - 1]
-            )
-            note = row.notes.get(models[j - 1], "") if j else ""
+            first = "image" if row.plane.masks["reference"] is None else "reference"
+            head, note = (models[j - 1], row.notes.get(models[j - 1], "")) if j else (first, "")
             text = "\n".join(word for word in (head if i == 0 else "", note) if word)
             ax.set_title(text, fontsize=8, parse_math=False)
             if j == 0:
                 short = row.title if len(row.title) <= 28 else f"{row.title[:13]}…{row.title[-13:]}"
-                place = {"rotation": 90, "ha": "right", "va": "center", "transform": ax.transAxes}
-                ax.text(-0.03, 0.5, short, fontsize=8, parse_math=False, **place)
+                at = ax.transAxes
+                ax.text(
+                    -0.03, 0.5, short, fontsize=8, rotation=90, ha="right", va="center", transform=at, parse_math=False
+                )
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     labels = sorted({label for row in rows for label in row.labels})
@@ -168,7 +179,7 @@ def _draw(path: Path, rows: Sequence[_Row], models: Sequence[str], names, style:
 
 
 def _mark(ax: Axes, row: _Row, model: int, style: str) -> None:
-    """The reference alone in the first column, a model's prediction in the others."""
+    """Draw the reference alone in the first column, a model's prediction in the others."""
     masks = {
         "reference": row.plane.masks["reference"],
         "prediction": row.plane.masks[str(model)] if model >= 0 else None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -39,21 +40,24 @@ STYLE = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Draw an empty white figure of so many inches, drawn without a display."""
+    """Return an empty white figure of so many inches, drawn without a display."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def styled() -> AbstractContextManager:
-    """Context (and decorator) in which charts are made and saved, whatever style others have set (nnU-Net does)."""
-    return style.context(["default", STYLE])
+@contextmanager
+def styled() -> Iterator[None]:
+    """Make and save charts in our style, whatever others have set (nnU-Net does); also a decorator."""
+    with style.context(["default", STYLE]):
+        yield
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write the figure beside each other as PNG and SVG.
 
     Args:
+        figure: that is written.
         path: without ending.
 
     Raises:
@@ -81,22 +85,22 @@ def write_figure(figure: Figure, path: Path, **options) -> Path:
 
 
 def color(model: int) -> str:
+    """Return the color of a method, by its number."""
     return COLORS[model % len(COLORS)]
 
 
 def marker(model: int) -> str:
-    """Also the second round of the colours differs from the first."""
+    """Return the marker of a method; the second round of the colors has other ones than the first."""
     return MARKERS[(model + model // len(COLORS)) % len(MARKERS)]
 
 
 def plain(text: str) -> str:
-    """Return text in which matplotlib finds no mathematics, and no line end or other control character is left."""
+    """Return text without control characters and line ends, in which matplotlib finds no mathematics."""
     return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
 
 
 def labels(names: Sequence[str], width: int = 24, lines: int = 2) -> list[str]:
-    """Return names wrapped to so many lines of so many characters; longer ones lose their middle, but stay
-    different."""
+    """Wrap names to so many lines of so many characters; longer ones lose their middle, but stay different."""
     wrapped = [_wrap(name, width, lines) for name in names]
     for i, text in enumerate(wrapped):
         if wrapped.count(text) > 1 and len(set(names)) == len(names):
@@ -115,22 +119,22 @@ def _wrap(name: str, width: int, lines: int) -> str:
 
 
 def method_axis(ax: Axes, names: Sequence[str], show: bool = True) -> None:
-    """One row per method on the y axis, the first on top."""
+    """Put one row per method on the y axis, the first on top."""
     ax.set_ylim(len(names) - 0.45, -0.55)
     ax.set_yticks(range(len(names)), labels(names) if show else [""] * len(names))
     ax.tick_params(axis="y", length=0)
     clean(ax, "x")
 
 
-def clean(ax: Axes, grid: str) -> None:
-    """No frame on top and right, a light grid behind."""
+def clean(ax: Axes, grid: Literal["x", "y", "both"]) -> None:
+    """Take off the frame on top and right, and put a light grid behind."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
 
 
-def few_ticks(ax: Axes, axis: str, most: int = 6) -> None:
-    """At most so many ticks; a logarithmic axis gets plain numbers at 1, 2, 5 or only 1 per decade."""
+def few_ticks(ax: Axes, axis: Literal["x", "y"], most: int = 6) -> None:
+    """Set at most so many ticks; a logarithmic axis gets plain numbers at 1, 2, 5 or only 1 per decade."""
     the_axis = getattr(ax, f"{axis}axis")
     if the_axis.get_scale() == "linear":
         the_axis.set_major_locator(MaxNLocator(most, min_n_ticks=2))
@@ -147,8 +151,7 @@ def few_ticks(ax: Axes, axis: str, most: int = 6) -> None:
 
 
 def legend(figure: Figure, handles: Sequence, names: Sequence[str], **options) -> Legend:
-    """Draw a legend outside the axes. The texts are set afterwards because matplotlib hides those that begin with
-    "_"."""
+    """Draw a legend outside the axes; set its texts afterwards, since matplotlib hides those that begin with "_"."""
     made = figure.legend(handles, [str(i) for i in range(len(names))], frameon=False, **options)
     for text, name in zip(made.get_texts(), names, strict=True):
         text.set_text(name)
@@ -156,13 +159,13 @@ def legend(figure: Figure, handles: Sequence, names: Sequence[str], **options) -
 
 
 def note(figure: Figure, text: str, width_inch: float) -> None:
-    """A caption below the axes, at 7 points."""
+    """Write a caption below the axes, at 7 points."""
     lines = textwrap.fill(plain(text), max(20, int(width_inch * 19)), break_on_hyphens=False)
     figure.supxlabel(lines, fontsize=7, color=SOFT, x=0.02, ha="left")
 
 
 def legend_shape(texts: Sequence[str], width_inch: float) -> tuple[int, float]:
-    """Columns that fit side by side, and the height in inches of a legend of these labels."""
+    """Return how many columns fit side by side, and the height in inches, of a legend of these labels."""
     longest = max((len(line) for text in texts for line in text.split("\n")), default=0)
     columns = max(1, min(len(texts), 4, int(width_inch / (0.6 + 0.065 * longest))))
     lines = max((1 + text.count("\n") for text in texts), default=0)

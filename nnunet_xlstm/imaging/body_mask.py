@@ -12,7 +12,7 @@ N_BINS = 256
 
 
 def body_mask(image: np.ndarray, modality: str) -> np.ndarray:
-    """Voxels of the body: above a threshold, in the largest component (and those at least a tenth of it), holes filled.
+    """Find the body: above a threshold, the largest component and those of at least a tenth of it, holes filled.
 
     CT in Hounsfield units is cut at -500 HU, everything else by Otsu's threshold (IEEE Trans. SMC 9, 1979) of the
     square root of the intensity: air and body part better there, since bright fat, contrast agent or uptake count less.
@@ -38,7 +38,7 @@ def body_mask(image: np.ndarray, modality: str) -> np.ndarray:
 
 
 def threshold(image: np.ndarray, modality: str) -> float:
-    """Between air and body, in the image's unit.
+    """Choose a threshold between air and body, in the image's unit.
 
     A CT without negative values is not in Hounsfield units; one that ends above -500 HU shows the body alone.
     """
@@ -51,7 +51,7 @@ def threshold(image: np.ndarray, modality: str) -> float:
 
 
 def otsu(values: np.ndarray) -> float:
-    """The threshold of most variance between the two classes, from a histogram of 256 bins."""
+    """Find the threshold of most variance between the two classes, from a histogram of 256 bins (Otsu 1979)."""
     counts, edges = np.histogram(values, N_BINS)
     centers = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1].astype(np.float64)
@@ -65,8 +65,10 @@ def otsu(values: np.ndarray) -> float:
 
 
 def _connected(mask: np.ndarray) -> np.ndarray:
-    """The large components, their holes filled in 3D and then slice by slice along every axis: lungs that the field of
-    view opens are closed in some slices at least."""
+    """Keep the large components, and fill their holes in 3D and then slice by slice along every axis.
+
+    Lungs that the field of view opens are closed in some slices at least.
+    """
     labels, n = ndimage.label(mask)
     if n == 0:
         return mask

@@ -1,4 +1,4 @@
-"""Whether a file is an image that can be learnt from; the reason where it is not."""
+"""Checks that a file is an image that can be learnt from; the reason where it is not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_frame(image: sitk.Image, path: Path) -> None:
 
 
 def _few_values(array: np.ndarray, most: int) -> bool:
-    """No more than `most` distinct values; looks at a part first, since few images have that few there."""
+    """Return whether there are no more than `most` distinct values; a part is enough to refuse most images."""
     flat = array.reshape(-1)
     if len(np.unique(flat[:: max(1, flat.size // SAMPLE)])) > most:
         return False

@@ -37,6 +37,7 @@ class Grid:
 
     @property
     def dimension(self) -> int:
+        """Number of axes."""
         return len(self.size)
 
     @property
@@ -45,7 +46,7 @@ class Grid:
         return np.array(self.direction).reshape(self.dimension, self.dimension)
 
     def is_orthonormal(self) -> bool:
-        """Whether the axes are at right angles: SimpleITK reads no other NIfTI file."""
+        """Return whether the axes are at right angles: SimpleITK reads no other NIfTI file."""
         return bool(np.abs(self.matrix @ self.matrix.T - np.eye(self.dimension)).max() < ORTHONORMAL)
 
     def set_on(self, image: sitk.Image) -> sitk.Image:
@@ -70,6 +71,8 @@ def check_same_grid(
     """Check that both have one size, and that every corner of one lies on that of the other.
 
     Args:
+        reference: an image or its grid.
+        prediction: likewise.
         names: what they are, for the message.
 
     Raises:

@@ -16,7 +16,11 @@ CHUNK = 1 << 18  # bytes; larger ones cost page faults
 
 
 def unzipped(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unzipped. Twice as fast as the gzip module, which copies more."""
+    """Yield the bytes of a file, unzipped; twice as fast as the gzip module, which copies more.
+
+    Raises:
+        EOFError: the compressed data end too early.
+    """
     with open(path, "rb") as file:
         zipped = file.peek(2)[:2] == GZIP_MAGIC
         unpack = zlib.decompressobj(wbits=31)
@@ -36,7 +40,7 @@ def unzipped(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """The bytes of a file, unzipped: for a few of them."""
+    """Open a file, unzipped: for a few of its bytes."""
     with named_errors(path), open(path, "rb") as file:
         if file.peek(2)[:2] != GZIP_MAGIC:
             yield file
@@ -47,7 +51,11 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn what zlib and the system find wrong into an error that names the file."""
+    """Turn what zlib and the system find wrong into an error that names the file.
+
+    Raises:
+        DatasetError: in place of their errors inside.
+    """
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

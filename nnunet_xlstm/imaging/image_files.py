@@ -27,7 +27,7 @@ COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image, by its ending."""
+    """Return whether a file is an image, by its ending."""
     return path.name.lower().endswith(ENDINGS)
 
 
@@ -38,7 +38,7 @@ def stem(name: str) -> str:
 
 
 def is_half_of_a_pair(file: Path) -> bool:
-    """Whether it holds the voxels of a header beside it, which stands for both."""
+    """Return whether a file holds the voxels of a header beside it, which stands for both."""
     return file.suffix.lower() == ".img" and file.with_suffix(".hdr").is_file()
 
 
@@ -52,6 +52,7 @@ def files_below(folder: Path, unreadable: Reasons | None = None) -> Iterator[Pat
     """Yield all files but the hidden ones, also behind links, each folder once.
 
     Args:
+        folder: whose files are wanted, at any depth.
         unreadable: gets the folders that cannot be read; without it they are errors.
 
     Raises:

@@ -140,7 +140,7 @@ def _read_with_itk(path: Path) -> sitk.Image:
 
 
 def _fitted(path: Path, voxels: np.ndarray, grid: Grid) -> np.ndarray:
-    """The voxels in ITK's shape, which drops last axes of one."""
+    """Return the voxels in ITK's shape, which drops last axes of one."""
     if voxels.size != math.prod(grid.size):
         raise DatasetError(
             f"{path}: {voxels.shape[::-1]} voxels by its header, {grid.size} by SimpleITK; convert the file"
@@ -149,10 +149,12 @@ def _fitted(path: Path, voxels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _sheared_grid(path: Path) -> Grid:
-    """The grid of a 3D or 4D NIfTI file whose axes are not at right angles, in ITK's coordinates (LPS)."""
+    """Return the grid of a 3D or 4D NIfTI file with axes not at right angles, in ITK's coordinates (LPS)."""
     import nibabel
+    from nibabel.spatialimages import SpatialImage
 
     image = nibabel.load(path)
+    assert isinstance(image, SpatialImage)  # by its ending
     size = tuple(int(n) for n in image.shape)
     while len(size) > 3 and size[-1] == 1:  # as ITK
         size = size[:-1]
@@ -185,7 +187,7 @@ def spacing_files(path: Path) -> list[Path]:
 
 
 def _tiff_spacing(path: Path) -> tuple[float, ...]:
-    """Spacing (x, y, z) from a JSON file beside it, which holds {"spacing": [z, y, x]}."""
+    """Read the spacing (x, y, z) from a JSON file beside it, which holds {"spacing": [z, y, x]}."""
     for beside in spacing_files(path):
         if beside.is_file():
             try:
@@ -210,7 +212,7 @@ def _check_label_grid(path: Path, grid: Grid) -> None:
 
 
 def _whole_numbers(slices: Iterable[np.ndarray], shape: tuple[int, ...], path: Path) -> np.ndarray:
-    """The slices as one array (shape) of the smallest integer type that holds them.
+    """Join slices to one array (shape) of the smallest integer type that holds them.
 
     Raises:
         DatasetError: a value that is no label.
@@ -236,7 +238,7 @@ def _whole_numbers(slices: Iterable[np.ndarray], shape: tuple[int, ...], path: P
 
 
 def _reason(path: Path, error: RuntimeError) -> str:
-    """What ITK says, in its last line, or what is plainly wrong."""
+    """Return what ITK says, in its last line, or what is plainly wrong."""
     if not path.exists():
         return "no such file"
     text = str(error).strip().splitlines()[-1]

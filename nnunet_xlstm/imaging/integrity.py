@@ -1,4 +1,4 @@
-"""Whether an image file is whole, in the formats whose readers do not say it.
+"""Checks that image files are whole, in the formats whose readers do not say it.
 
 Found by cutting and flipping bytes (SimpleITK 2.5): of MetaImage, GIPL, BMP, JPEG, TIFF and zipped NRRD files ITK
 returns zeros, old memory or the slices that are left, or blames a missing file. NIfTI has a module of its own.
@@ -16,10 +16,13 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging import nifti
+
+if TYPE_CHECKING:
+    Unpack = zlib._Decompress | bz2.BZ2Decompressor
 
 PICTURES = (".png", ".bmp", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
@@ -70,7 +73,7 @@ def check_length(path: Path) -> None:
 
 
 def _meta(path: Path) -> None:
-    """MetaImage: lines `Key = value`, the last of them ElementDataFile."""
+    """Check MetaImage: lines `Key = value`, the last of them ElementDataFile."""
     fields, start = {}, 0
     with open(path, "rb") as file:
         for line in iter(lambda: file.readline(MAX_HEADER), b""):
@@ -101,7 +104,7 @@ def _meta(path: Path) -> None:
 
 
 def _nrrd(path: Path) -> None:
-    """NRRD: lines `field: value` up to an empty one; then the data, or the name of their file."""
+    """Check NRRD: lines `field: value` up to an empty one; then the data, or the name of their file."""
     fields = {}
     with open(path, "rb") as file:
         if not file.readline(MAX_HEADER).startswith(b"NRRD"):
@@ -137,7 +140,7 @@ def _nrrd(path: Path) -> None:
 
 
 def _gipl(path: Path) -> None:
-    """GIPL: 256 bytes of header, big-endian; four edges, then the type."""
+    """Check GIPL: 256 bytes of header, big-endian; four edges, then the type."""
     with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
         header = file.read(256)
         if len(header) < 256:
@@ -175,10 +178,13 @@ def _tiff(path: Path) -> None:
 
     log = logging.getLogger("tifffile")
     found: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())
-    log.addHandler(handler)
-    propagate, log.propagate = log.propagate, False
+
+    def keep(record: logging.LogRecord) -> bool:
+        """Keep a message from handlers."""
+        found.append(record.getMessage())
+        return False
+
+    log.addFilter(keep)
     try:
         with tifffile.TiffFile(path) as file:
             size = os.path.getsize(path)
@@ -192,8 +198,7 @@ def _tiff(path: Path) -> None:
     except Exception as error:  # tifffile and its codecs raise whatever a damaged file leads to
         raise DatasetError(f"{path}: is damaged or cut off ({error}); get it again") from error
     finally:
-        log.removeHandler(handler)
-        log.propagate = propagate
+        log.removeFilter(keep)
     if wrong := [text for text in found if re.search("TiffFileError|invalid|corrupt", text)]:
         raise DatasetError(f"{path}: is damaged or cut off ({wrong[0]}); get it again")
 
@@ -212,7 +217,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Path], None]], ...] = (
 
 
 def _beside(path: Path, name: str) -> Path:
-    """The file that holds the voxels of a detached header; it must lie in the header's folder or below."""
+    """Return the file that holds the voxels of a detached header; it must lie in the header's folder or below."""
     if name.upper().startswith("LIST") or "%" in name:
         raise DatasetError(f"{path}: its voxels are spread over several files ({name}); convert it to one .nii.gz")
     data = path.parent / name
@@ -225,8 +230,8 @@ def _beside(path: Path, name: str) -> Path:
     return data
 
 
-def _check_length(path: Path, data: Path, skip: int, need: int, unpack) -> None:
-    """`need` bytes follow after `skip`; `unpack`: a decompressor, None for raw data."""
+def _check_length(path: Path, data: Path, skip: int, need: int, unpack: Unpack | None) -> None:
+    """Check that `need` bytes follow after `skip`; `unpack`: a decompressor, None for raw data."""
     size = os.path.getsize(data) - skip
     if unpack is None:
         if size < need:
@@ -239,8 +244,8 @@ def _check_length(path: Path, data: Path, skip: int, need: int, unpack) -> None:
         _cut_off(path, got, need)
 
 
-def _unpacked(file: BinaryIO, unpack, need: int) -> int:
-    """Bytes that a stream unpacks to, at most a little more than `need`; its checksum is looked at."""
+def _unpacked(file: BinaryIO, unpack: Unpack, need: int) -> int:
+    """Count the bytes that a stream unpacks to, up to a little more than `need`; its checksum is looked at."""
     got, rest = 0, b""
     while not unpack.eof and got <= need:
         if isinstance(unpack, bz2.BZ2Decompressor):

@@ -7,9 +7,10 @@ NIfTI-1.1, NIfTI-2 and Analyze 7.5 standards (nifti.nimh.nih.gov).
 
 from __future__ import annotations
 
+import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class NiftiHeader:
     Attributes:
         shape: voxels per axis (x, y, z, t, ...), as the file says.
         dtype: of one voxel on disk; None for colour, complex and other values that are no single number.
-        bits: of one voxel. offset: bytes from the start of `voxels` to the first voxel.
+        bits: of one voxel.
+        offset: bytes from the start of `voxels` to the first voxel.
         scale: (slope, intercept) of the true values; None where the values on disk are the true ones.
         voxels: the file that holds them: the file itself, or the .img beside a .hdr.
         interval_ms: from frame to frame, of a 4D file; 0 where the header does not say it.
@@ -50,11 +52,8 @@ class NiftiHeader:
 
     @property
     def nbytes(self) -> int:
-        """Of all voxels on disk."""
-        count = 1
-        for n in self.shape:
-            count *= n
-        return (count * self.bits + 7) // 8
+        """Bytes of all voxels on disk."""
+        return (math.prod(self.shape) * self.bits + 7) // 8
 
 
 def read_header(path: Path) -> NiftiHeader:
@@ -93,7 +92,7 @@ def read_voxels(path: Path, header: NiftiHeader) -> np.ndarray:
     raw = np.empty(header.shape[::-1], header.dtype)
     flat = raw.reshape(-1).view(np.uint8)
     position = 0
-    for chunk in stream_bytes(path, header):
+    for chunk in _stream_bytes(path, header):
         flat[position : position + len(chunk)] = np.frombuffer(chunk, np.uint8)
         position += len(chunk)
     return _true_values(raw, header)
@@ -108,17 +107,16 @@ def iterate_slices(path: Path, header: NiftiHeader) -> Iterator[np.ndarray]:
     shape = header.shape[::-1]
     skip = next((i for i, n in enumerate(shape) if n > 1), 0)
     slice_shape = shape[skip + 1 :]
-    count = int(np.prod(slice_shape, dtype=np.int64))
-    nbytes = count * header.dtype.itemsize
+    nbytes = math.prod(slice_shape) * header.bits // 8
     rest = bytearray()
-    for chunk in stream_bytes(path, header):
+    for chunk in _stream_bytes(path, header):
         rest += chunk
         while len(rest) >= nbytes > 0:
             yield _true_values(np.frombuffer(bytes(rest[:nbytes]), header.dtype).reshape(slice_shape), header)
             del rest[:nbytes]
 
 
-def stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
+def _stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
     """Yield the voxels as they lie on disk, piece by piece; then read on to the checksum.
 
     Raises:
@@ -142,7 +140,7 @@ def stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
 
 
 def ends_as_claimed(header: NiftiHeader) -> bool:
-    """Whether gzip's last word, the length of what was packed (modulo 2^32), is that of header and voxels."""
+    """Return whether gzip's last word, the length of what was packed modulo 2^32, is that of header and voxels."""
     size = os.path.getsize(header.voxels)
     with open(header.voxels, "rb") as file:
         if file.read(2) != GZIP_MAGIC:
@@ -157,7 +155,7 @@ def check_whole(path: Path) -> None:
     Raises:
         DatasetError: damaged, cut off, or with a spacing that is zero or not finite.
     """
-    for _ in stream_bytes(path, read_header(path)):
+    for _ in _stream_bytes(path, read_header(path)):
         pass
 
 
@@ -180,7 +178,7 @@ def _header_file(path: Path) -> Path:
 
 
 def _sibling(path: Path, old: str, new: str) -> Path:
-    """The other file of a pair, zipped or not."""
+    """Return the other file of a pair, zipped or not."""
     name = path.name.removesuffix(".gz")
     base = name[: -len(old)]
     for candidate in (f"{base}{new}", f"{base}{new}.gz", f"{base}{new.upper()}"):
@@ -216,7 +214,7 @@ def _nifti2(path: Path, start: bytes, order: str) -> NiftiHeader:
 
 
 def _check_affine(path: Path, start: bytes, codes: str, at: int, quaternion: str, then: int, matrix: str) -> None:
-    """The codes of qform and sform, the fields of the quaternion and offsets, and the matrix, one after the other."""
+    """Check the codes of qform and sform, the fields of quaternion and offsets, and the matrix, which follow them."""
     in_use = struct.unpack_from(codes, start, at)
     qform = struct.unpack_from(quaternion, start, then)
     sform = struct.unpack_from(matrix, start, then + struct.calcsize(quaternion))
@@ -228,7 +226,17 @@ def _check_affine(path: Path, start: bytes, codes: str, at: int, quaternion: str
             )
 
 
-def _header(path, order, single, dims, kind, pixdim, offset, scale, units) -> NiftiHeader:
+def _header(
+    path: Path,
+    order: str,
+    single: bool,
+    dims: Sequence[int],
+    kind: tuple[int, int],
+    pixdim: Sequence[float],
+    offset: float,
+    scale: tuple[float, float],
+    units: int,
+) -> NiftiHeader:
     code, bits = kind
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1:
         raise DatasetError(
@@ -248,8 +256,8 @@ def _header(path, order, single, dims, kind, pixdim, offset, scale, units) -> Ni
         raise DatasetError(f"{path}: its header says datatype = {code} with bitpix = {bits}; it is damaged")
     identity = not all(np.isfinite(scale)) or scale[0] == 0 or scale == (1, 0)
     voxels = path if single else _sibling(_header_file(path), ".hdr", ".img")
-    scale = None if identity else tuple(map(float, scale))
-    return NiftiHeader(shape, dtype, bits, int(offset), scale, voxels, _interval_ms(pixdim[4], units))
+    true_scale = None if identity else (float(scale[0]), float(scale[1]))
+    return NiftiHeader(shape, dtype, bits, int(offset), true_scale, voxels, _interval_ms(pixdim[4], units))
 
 
 def _interval_ms(step: float, units: int) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,6 @@ from nnunet_xlstm.imaging.images import quiet
 from nnunet_xlstm.io.paths import as_utf8
 from nnunet_xlstm.io.write import WriteError, replacing
 
-# Writing --------------------------------------------------------------------------------------------------------------
-
 
 def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     """Write an image whole or not at all; the format follows the name; makes the folder.
@@ -24,7 +25,8 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     that are not at right angles become the nearest that are, because SimpleITK could not read the file again.
 
     Raises:
-        WriteError: it cannot be written. DatasetError: its name is not UTF-8.
+        WriteError: it cannot be written.
+        DatasetError: its name is not UTF-8.
     """
     path = Path(path)
     grid = Grid.of(image)
@@ -42,7 +44,10 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
     """Write a temporary file and read it to its end.
 
     Args:
+        image: that is written.
+        temporary: path of the file.
         path: what it will become, for the message.
+        compress: zip the voxels where the format can.
 
     Raises:
         WriteError: it cannot be written, or is not whole.
@@ -51,7 +56,7 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
         with quiet():
             sitk.WriteImage(image, as_utf8(temporary), compress)
     except RuntimeError as error:
-        raise WriteError(path, full_or_failed(path, error)) from error
+        raise WriteError(path, _full_or_failed(path, error)) from error
     check_written(temporary, path)
 
 
@@ -59,6 +64,7 @@ def check_written(temporary: Path, path: Path) -> None:
     """Read an image that was just written to its end.
 
     Args:
+        temporary: path of the file.
         path: what it will become, for the message.
 
     Raises:
@@ -67,15 +73,11 @@ def check_written(temporary: Path, path: Path) -> None:
     try:
         integrity.check_whole(temporary)
     except DatasetError as error:
-        raise WriteError(path, full_or_failed(path, error)) from error
+        raise WriteError(path, _full_or_failed(path, error)) from error
 
 
-def full_or_failed(path: Path, error: Exception) -> OSError:
+def _full_or_failed(path: Path, error: Exception) -> OSError:
     """Return the likely reason of a write that ITK made badly: no room, else what it says."""
-    import errno
-    import os
-    import shutil
-
     if shutil.disk_usage(path.parent).free < 1 << 20:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return OSError(str(error).strip().splitlines()[-1])

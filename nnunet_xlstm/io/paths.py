@@ -59,6 +59,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
     The last part may be a link, which is then replaced or deleted itself; the folders above it may not lead out.
 
     Args:
+        folder: that the path may not leave.
         name: relative to `folder`.
         where: what names it, for the message.
 

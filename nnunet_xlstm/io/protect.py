@@ -15,7 +15,9 @@ def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str 
     """Refuse to replace a file that is read, also where a link or another spelling of its path leads to it.
 
     Args:
-        outputs, inputs: files, there or not. option: the one that names the outputs, for the message.
+        outputs: files, there or not.
+        inputs: files that are read.
+        option: the one that names the outputs, for the message.
 
     Raises:
         ConfigError: an output is an input.
@@ -37,7 +39,9 @@ def protect_other_json(path: Path, key: str, option: str = "-o") -> None:
     """Refuse to replace a JSON file of another kind, such as a dataset.json or plans.json.
 
     Args:
+        path: of the file to write.
         key: that every file of this kind has.
+        option: the one that names it, for the message.
 
     Raises:
         ConfigError: the file is there, is not empty, and does not have the key.

@@ -44,6 +44,7 @@ def read_json(path: Path, kind: type | None = None) -> Any:
     """Return the content of a JSON file.
 
     Args:
+        path: of the file.
         kind: dict or list, where the content must be one.
 
     Raises:

@@ -30,11 +30,7 @@ class Constraint(Protocol):
         """Finish the sentence "give ..."; also the column "type" of generated pages."""
 
     def faults(self, value: Any, path: str = "") -> Iterator[str]:
-        """Yield a sentence for each thing that is wrong.
-
-        Args:
-            path: of keys that leads to the value, such as `targets[0].name`; empty for a whole file.
-        """
+        """Yield a sentence for each thing that is wrong; `path` leads to the value, such as `targets[0].name`."""
 
 
 def check(value: Any, schema: Constraint, where: str, error: type[UserError] = DatasetError, path: str = "") -> None:
@@ -46,8 +42,8 @@ def refuse(faults: Iterable[str], where: str, error: type[UserError] = DatasetEr
     """Raise `error` with the first MAX_FAULTS sentences; do nothing where there is none."""
     found = list(islice(faults, MAX_FAULTS))
     if len(found) > 1:
-        more = " or more" * (len(found) == MAX_FAULTS)
-        raise error("\n- ".join([f"{where}: {len(found)} faults{more}", *found]))
+        head = f"{where}: {len(found)} faults{' or more' * (len(found) == MAX_FAULTS)}"
+        raise error("\n- ".join([head, *found]))
     if found:
         raise error(f"{where}: {found[0]}")
 
@@ -99,6 +95,7 @@ class Value:
     holds: Callable[[Any], bool]
 
     def faults(self, value: Any, path: str = "") -> Iterator[str]:
+        """Yield what is wrong."""
         if not self.holds(value):
             yield fault(path, value, self.rule)
 
@@ -138,9 +135,11 @@ class Either:
 
     @property
     def rule(self) -> str:
+        """Say what to give."""
         return f"{self.plain.rule}, or {self.other.rule}"
 
     def faults(self, value: Any, path: str = "") -> Iterator[str]:
+        """Yield what is wrong."""
         if breaks(self.plain, value):
             if isinstance(value, (list, tuple, Mapping)):
                 yield from self.other.faults(value, path)
@@ -164,21 +163,20 @@ class ListOf:
 
     @property
     def rule(self) -> str:
+        """Say what to give."""
         size = " or ".join(map(str, self.lengths)) or (f"at least {self.least}" if self.least else "")
         kind = " different" * self.distinct + " entries" * bool(size or self.distinct)
         return f"a list{' of' * bool(kind)}{f' {size}' * bool(size)}{kind}, each entry {self.item.rule}"
 
     def faults(self, value: Any, path: str = "") -> Iterator[str]:
+        """Yield what is wrong."""
         is_list = isinstance(value, (list, tuple))
         if not is_list or len(value) < self.least or (self.lengths and len(value) not in self.lengths):
             yield fault(path, value, self.rule)
             return
-        sound = True
         for i, entry in enumerate(value):
-            for text in self.item.faults(entry, f"{path}[{i}]"):
-                sound = False
-                yield text
-        if sound and self.distinct and len(set(map(repr, value))) < len(value):
+            yield from self.item.faults(entry, f"{path}[{i}]")
+        if self.distinct and len(set(map(repr, value))) < len(value):
             yield fault(path, value, self.rule)
 
 
@@ -193,6 +191,7 @@ class TableOf:
     distinct: bool = False  # no two keys have the same value
 
     def faults(self, value: Any, path: str = "") -> Iterator[str]:
+        """Yield what is wrong."""
         if not isinstance(value, Mapping) or len(value) < self.least:
             yield fault(path, value, self.rule)
             return
@@ -226,9 +225,11 @@ class Record:
 
     @property
     def rule(self) -> str:
+        """Say what to give."""
         return f"an object with {', '.join(self.keys)}"
 
     def faults(self, value: Any, path: str = "") -> Iterator[str]:
+        """Yield what is wrong."""
         if not isinstance(value, Mapping):
             yield fault(path, value, self.rule)
             return

@@ -61,6 +61,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
     nothing happens. The body may make a folder instead, for a `path` that is not there yet.
 
     Args:
+        path: of the file or link to put in place.
         ending: of the temporary name, for writers that choose a format by it.
 
     Raises:
@@ -97,7 +98,7 @@ def make_folder(path: Path) -> Path:
     return Path(path)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all; leave it untouched where its content is the same.
 
     Raises:
@@ -145,6 +146,7 @@ def staging(folder: Path, last: Collection[str] = ()) -> Iterator[Path]:
     Until the body has ended without an error, what an earlier run wrote stays as it is.
 
     Args:
+        folder: that the files will be in.
         last: names of files that are put in place after all others, because they speak of them.
 
     Raises:
@@ -193,6 +195,7 @@ def try_writing(paths: Iterable[Path], nbytes: int = 0) -> None:
     """Check, before work that takes long, that files can be written at these paths; clear what a killed run left there.
 
     Args:
+        paths: of the files.
         nbytes: for which there must be room, all files together.
 
     Raises:
@@ -221,7 +224,7 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _holds(path: Path, data: bytes) -> bool:
+def _holds(path: Path, data: bytes | memoryview) -> bool:
     """Whether `path` is a file, no link, with this content."""
     path = Path(path)
     try:

@@ -7,14 +7,14 @@ which nnU-Net runs in fp16 whatever the training ran in. bf16 has the range of f
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 
-def no_autocast(x: Tensor):
-    """Autocast off for the device of x, where that device has it."""
+def no_autocast(x: Tensor) -> AbstractContextManager:
+    """Turn autocast off for the device of x, where that device has it."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
@@ -26,16 +26,16 @@ def _autocast_to_fp16(x: Tensor) -> bool:
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in fp32 where autocast computes in fp16, so that a sum with it stays in range; else x."""
+    """Return x in fp32 where autocast computes in fp16, so that a sum with it stays in range; else x."""
     return x.float() if x.dtype == torch.float16 and _autocast_to_fp16(x) else x
 
 
 def narrow(x: Tensor) -> Tensor:
-    """x in fp16 where autocast computes in it, behind a norm of what `wide` made: half the memory; else x."""
+    """Return x in fp16 where autocast computes in it: half the memory, behind a norm of what `wide` made; else x."""
     return x.half() if x.dtype == torch.float32 and _autocast_to_fp16(x) else x
 
 
 def in_range(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """layer(x) for an x that `wide` may have made: in fp32 where autocast would cut it to fp16."""
+    """Run a layer on an x that `wide` may have made: in fp32 where autocast would cut it to fp16."""
     with no_autocast(x) if x.dtype == torch.float32 and _autocast_to_fp16(x) else nullcontext():
         return layer(x)

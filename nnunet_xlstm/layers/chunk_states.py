@@ -11,7 +11,7 @@ Level = tuple[Tensor, Tensor]
 
 
 def chunk_decays(decay: Tensor) -> list[Level]:
-    """Decay of the state from chunk to chunk of a span, from log decays (H, n) of the chunks.
+    """Compute the decay of the state from chunk to chunk of a span, from log decays (H, n) of the chunks.
 
     A level is a pair (G, n + 1, n), (G, n + 1). The first holds the weight of chunk s's own update in the state that
     enters chunk c (c = n: that leaves the span), the second that of the span's incoming state: sums of non-positive
@@ -51,7 +51,7 @@ def advance(own: Tensor, before: Tensor | None, decays: list[Level]) -> tuple[Te
 
 
 def retreat(grad: Tensor, after: Tensor | None, decays: list[Level]) -> tuple[Tensor, Tensor]:
-    """Transpose of `advance`: from gradients of its results to those of `own` (H, n, X) and `before` (H, X)."""
+    """Apply the transpose of `advance`: gradients of its results to those of `own` (H, n, X) and `before` (H, X)."""
     (pair, first), *outer = decays
     part = grad.view(pair.shape[0], -1, grad.shape[-1])
     own, before = torch.bmm(pair[:, :-1].mT, part), torch.bmm(first[:, None, :-1], part)[:, 0]

@@ -47,10 +47,10 @@ def mlstm(
         v: Values (B, NH, S, DV).
         igate: Input gate pre-activations (B, NH, S).
         fgate: Forget gate pre-activations (B, NH, S).
-        backend: One of `BACKENDS`. `auto`: parallel up to `PARALLEL_UP_TO` tokens (fewer on a CPU), chunkwise above
-            (on CUDA the optional package `mlstm_kernels` for inference, where installed and the widths suit it).
+        backend: One of `BACKENDS`. `auto`: parallel up to `PARALLEL_UP_TO` tokens (fewer on a CPU), chunkwise above (on
+            CUDA the optional package `mlstm_kernels` for inference, where installed and the widths suit it).
         chunk_size: Tokens per chunk of the chunkwise form; None: 64 on CPU, 128 elsewhere.
-        eps: Added to the stabilised denominator.
+        eps: Added to the stabilized denominator.
 
     Returns:
         Hidden states (B, NH, S, DV), float32 (float64 for float64 input) whatever autocast says.
@@ -74,8 +74,8 @@ def mlstm(
     return form(q, k, v, igate, fgate, chunk_size=chunk_size, eps=eps)
 
 
-def mlstm_recurrent(q, k, v, igate, fgate, *, eps: float = 1e-6) -> Tensor:
-    """Token by token: the oracle of the other forms. Arguments and result as in `mlstm`."""
+def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Run token by token: the oracle of the other forms. Arguments and result as in `mlstm`."""
     _check(q, k, v, igate, fgate)
     dtype = _state_dtype(q)
     with no_autocast(q):
@@ -97,14 +97,20 @@ def mlstm_recurrent(q, k, v, igate, fgate, *, eps: float = 1e-6) -> Tensor:
         return torch.stack(out, 2)
 
 
-def mlstm_parallel(q, k, v, igate, fgate, *, eps: float = 1e-6) -> Tensor:
-    """All pairs of tokens at once, O(S^2): one chunk as long as the sequence. As `mlstm`."""
+def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Run all pairs of tokens at once, O(S^2): one chunk as long as the sequence. As `mlstm`."""
     _check(q, k, v, igate, fgate)
     return _chunked(q, k, v, igate, fgate, q.shape[2], eps)
 
 
-def mlstm_chunkwise(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: float = 1e-6) -> Tensor:
-    """Pairs inside chunks, states between them: O(S) in time and memory, also backward. As `mlstm`."""
+def mlstm_chunkwise(
+    q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, *, chunk_size: int | None = None, eps: float = 1e-6
+) -> Tensor:
+    """Run pairs inside chunks and states between them: O(S) in time and memory, also backward. As `mlstm`.
+
+    Raises:
+        ValueError: For chunks of less than one token.
+    """
     _check(q, k, v, igate, fgate)
     if chunk_size is None:
         chunk_size = 64 if q.device.type == "cpu" else 128
@@ -113,7 +119,7 @@ def mlstm_chunkwise(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps
     return _chunked(q, k, v, igate, fgate, min(chunk_size, q.shape[2]), eps)
 
 
-def _chunked(q, k, v, igate, fgate, length: int, eps: float) -> Tensor:
+def _chunked(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, length: int, eps: float) -> Tensor:
     dtype = _state_dtype(q)
     product = _product_dtype(q)
     with no_autocast(q):
@@ -121,8 +127,8 @@ def _chunked(q, k, v, igate, fgate, length: int, eps: float) -> Tensor:
         return chunkwise(q, k, v, igate.to(dtype), logf, length, eps, product)
 
 
-def _nxai_suits(q, k, v, igate, fgate) -> bool:
-    """Whether `auto` may take the Triton kernels: eager on real CUDA tensors, widths they suit, no gradient wanted."""
+def _nxai_suits(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor) -> bool:
+    """Return whether `auto` may take the Triton kernels: eager, real CUDA tensors, fitting widths, no gradient."""
     if not _HAS_NXAI or q.device.type != "cuda" or torch.compiler.is_compiling() or type(q) is not Tensor:
         return False
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, igate, fgate)):
@@ -130,8 +136,10 @@ def _nxai_suits(q, k, v, igate, fgate) -> bool:
     return q.dtype != torch.float64 and all(w >= 16 and w & (w - 1) == 0 for w in (q.shape[-1], v.shape[-1]))
 
 
-def _mlstm_nxai(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: float = 1e-6) -> Tensor:
-    """The optional `mlstm_kernels` (NXAI Community Licence): Triton on CUDA, its plain PyTorch form elsewhere.
+def _mlstm_nxai(
+    q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, *, chunk_size: int | None = None, eps: float = 1e-6
+) -> Tensor:
+    """Run the optional `mlstm_kernels` (NXAI Community Licence): Triton on CUDA, its plain PyTorch form elsewhere.
 
     Its m leaves out m_0 = 0, so results differ by up to 3e-6. The backward pass of its Triton kernels leaves out the
     denominator, which is right only where a norm over each head's width follows; so `auto` does not train with it.
@@ -159,7 +167,7 @@ def _mlstm_nxai(q, k, v, igate, fgate, *, chunk_size: int | None = None, eps: fl
     return h[:, :, :tokens].to(dtype)
 
 
-def _check(q, k, v, igate, fgate) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor) -> None:
     tokens = q.shape[:3]
     if q.ndim != 4 or k.shape != q.shape or v.ndim != 4 or v.shape[:3] != tokens:
         rule = "q and k must be (B, NH, S, DQK) and v (B, NH, S, DV); split the heads and move them before the tokens"
@@ -178,7 +186,7 @@ def _state_dtype(q: Tensor) -> torch.dtype:
 
 
 def _product_dtype(q: Tensor) -> torch.dtype:
-    """Type of the products with q, k and v: bfloat16 where they or autocast have it, else that of the states.
+    """Return the type of products with q, k and v: bfloat16 where they or autocast have it, else that of the states.
 
     Not float16: products of q and k pass its 65504 long before the normaliser brings them down. Not on a CPU: without
     special instructions bfloat16 products take ten times as long there as float32.

@@ -20,13 +20,13 @@ class ResidualBlock(nn.Module):
     Args:
         kind: `preact`: (norm, activation, convolution) twice, nothing after the sum, and a shortcut with a convolution
             starts behind the first activation (He et al. 2016, Identity Mappings). `post_noact`: (convolution, norm,
-            activation) twice, nothing after the sum. `post`: the second activation comes after the sum (He et al.
-            2015; the block of STU-Net, Huang et al. 2023).
+            activation) twice, nothing after the sum. `post`: the second activation comes after the sum (He et al. 2015;
+            the block of STU-Net, Huang et al. 2023).
         conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs: as in
             nnU-Net; dropout follows the first convolution.
 
     Raises:
-        ValueError: unknown kind, no norm or no activation.
+        ConfigError: unknown kind, no norm or no activation.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = conv_op(input_channels, output_channels, 1, stride, bias=conv_bias) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, *size) -> (B, C_out, *(size / stride))."""
+        """Map (B, C_in, *size) to (B, C_out, *(size / stride))."""
         if self.kind == "preact":
             y = self.nonlin(narrow(self.norm1(x)))
             shortcut = x if self.shortcut is None else self.shortcut(y)

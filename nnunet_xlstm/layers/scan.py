@@ -8,6 +8,7 @@ direction (`+` or `-`). In nnU-Net the first axis is the one of lowest resolutio
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
@@ -20,14 +21,14 @@ SHUFFLED = "shuffled"
 SETS = ("forward", "reverse", "pair", "six", "shuffled")
 
 
-def resolve_orders(orders: str | list[str] | tuple[str, ...], dim: int) -> tuple[str, ...]:
+def resolve_orders(orders: str | Sequence[str], dim: int) -> tuple[str, ...]:
     """Expand a named set of orders for a grid of `dim` axes; a list of orders is checked and returned.
 
     `forward`, `reverse`: one direction of the natural order. `pair`: both. `six`: both directions of every rotation
     (six in 3D, four in 2D). `shuffled`: both directions of the fixed permutation.
 
     Raises:
-        ValueError: unknown set or order.
+        ConfigError: unknown set or order.
     """
     natural = AXES[dim][0]
     named = {
@@ -51,7 +52,7 @@ def resolve_orders(orders: str | list[str] | tuple[str, ...], dim: int) -> tuple
 
 
 def shuffled_index(length: int, device: torch.device) -> Tensor:
-    """A fixed pseudo-random permutation of `length` positions, (S,) int64: positions sorted by an integer hash.
+    """Return a fixed permutation of `length` positions, (S,) int64: positions sorted by an integer hash.
 
     A hash and not a generator, so that it is the same on every device and traces under torch.compile.
     """
@@ -62,8 +63,10 @@ def shuffled_index(length: int, device: torch.device) -> Tensor:
 
 
 def _snake(x: Tensor, inverse: bool = False) -> Tensor:
-    """Reverse every other line and plane of a permuted grid (B, *grid, F): neighbours in the sequence become
-    neighbours in space. Each step is its own inverse, so the inverse takes the steps backwards."""
+    """Reverse every other line and plane of a permuted grid (B, *grid, F): neighbors in the sequence touch in space.
+
+    Each step is its own inverse, so the inverse takes the steps backwards.
+    """
     steps = range(1, x.ndim - 2)
     for axis in reversed(steps) if inverse else steps:
         lines = x.shape[1 : axis + 1]
@@ -85,7 +88,7 @@ def to_sequence(x: Tensor, order: str, snake: bool = False) -> Tensor:
 
 
 def to_grid(x: Tensor, order: str, grid: tuple[int, ...], snake: bool = False) -> Tensor:
-    """Exact inverse of `to_sequence`: (B, S, F) -> (B, *grid, F)."""
+    """Undo `to_sequence` exactly: (B, S, F) -> (B, *grid, F)."""
     if order[-1] == "-":
         x = x.flip(1)
     if order[:-1] == SHUFFLED:

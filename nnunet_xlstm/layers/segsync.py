@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.layers.vil import CONVS, MLSTM, NORMS, add_all, weight_sets
+from nnunet_xlstm.layers.vil import CONVS, NORMS, add_all, cell_elements, mlstms
 
 
 class SegSyncBlock(nn.Module):
@@ -23,6 +23,11 @@ class SegSyncBlock(nn.Module):
         dim, spatial_dim, orders, share_weights, expansion, n_heads, qkv_block, snake, backend: as in ViLBlock.
         merge: how the gate path and the mLSTM path meet: `mul`, `add` or `concat`.
         cell: False keeps the block's convolution alone, the control without xLSTM.
+        drop_path: probability that the block is skipped for an image, in training.
+        n_blocks: blocks in the network, for the scale of the down-projection's initialization.
+
+    Raises:
+        ConfigError: unknown merge, or what MLSTM refuses.
     """
 
     def __init__(
@@ -56,9 +61,7 @@ class SegSyncBlock(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.gate_proj = nn.Linear(dim, inner, bias=False)
         self.cell_proj = nn.Linear(dim, inner, bias=False)
-        self.mlstm = nn.ModuleList(
-            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in weight_sets(orders, share_weights)
-        )
+        self.mlstm = mlstms(inner, orders, share_weights, n_heads, qkv_block, snake, backend)
         self.proj_down = nn.Linear(inner * (2 if merge == "concat" else 1), dim, bias=False)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         std = math.sqrt(2 / (5 * dim))
@@ -69,7 +72,7 @@ class SegSyncBlock(nn.Module):
             scan.reset_parameters(std)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *grid) -> (B, C, *grid)."""
+        """Map (B, C, *grid) to (B, C, *grid)."""
         u = self.conv(x)
         if not self.has_cell:
             return u
@@ -81,9 +84,8 @@ class SegSyncBlock(nn.Module):
         return u + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(u.dtype)
 
     def activation_elements(self, voxels: int) -> int:
-        """As ViLBlock.activation_elements."""
+        """Count as ViLBlock.activation_elements."""
         if not self.has_cell:
             return voxels * self.dim
         inner = self.gate_proj.out_features
-        cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
-        return voxels * (2 * inner + cell + 2 * self.proj_down.out_features)
+        return voxels * (2 * inner + cell_elements(self.mlstm, inner) + 2 * self.proj_down.out_features)

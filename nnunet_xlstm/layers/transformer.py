@@ -19,7 +19,7 @@ MODES = {1: "linear", 2: "bicubic", 3: "trilinear"}
 
 
 def resize_grid(grid: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, C, *old) -> (B, C, *size): linear in 3D, cubic in 2D; the same tensor where nothing changes."""
+    """Map (B, C, *old) to (B, C, *size): linear in 3D, cubic in 2D; the same tensor where nothing changes."""
     size = tuple(size)
     if tuple(grid.shape[2:]) == size:
         return grid
@@ -39,7 +39,7 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, MLP_RATIO * dim), nn.GELU(), nn.Linear(MLP_RATIO * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, S, dim) -> (B, S, dim)."""
+        """Map (B, S, dim) to (B, S, dim)."""
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b s (n h d) -> n b h s d", n=3, h=self.n_heads)
         heads = F.scaled_dot_product_attention(q, k, v)
         x = wide(x) + self.proj(rearrange(heads, "b h s d -> b s (h d)"))
@@ -53,11 +53,15 @@ class ViT(nn.Module):
     an input of another size gets it interpolated.
 
     Args:
-        channels: of the map. dim, layers, heads: of the transformer. grid: tokens per axis of the planned patch.
+        channels: of the map.
+        dim: of the transformer.
+        layers: of the transformer.
+        heads: of the transformer.
+        grid: tokens per axis of the planned patch.
         recompute: activation checkpointing, block by block.
 
     Raises:
-        ValueError: the heads do not divide dim.
+        ConfigError: the heads do not divide dim.
     """
 
     def __init__(self, channels: int, dim: int, layers: int, heads: int, grid: Sequence[int], recompute: bool = False):
@@ -77,7 +81,7 @@ class ViT(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *size) -> (B, C, *size)."""
+        """Map (B, C, *size) to (B, C, *size)."""
         size = x.shape[2:]
         position = resize_grid(self.position, size)
         tokens = in_range(self.embed, rearrange(x, "b c ... -> b (...) c")) + rearrange(
@@ -88,6 +92,6 @@ class ViT(nn.Module):
         return wide(x) + rearrange(self.out(self.norm(tokens)), "b s c -> b c s").unflatten(2, size)
 
     def activation_elements(self, n_tokens: int) -> int:
-        """Elements per image that the linear layers write for so many tokens."""
+        """Count the elements per image that the linear layers write for so many tokens."""
         widths = [m.out_features for m in self.modules() if isinstance(m, nn.Linear)]
         return n_tokens * sum(widths)

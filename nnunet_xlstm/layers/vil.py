@@ -9,6 +9,7 @@ Glossary: B batch, C channels, E = expansion * C, NH heads, DH = E / NH, S = pro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
@@ -40,7 +41,7 @@ class BlockDiagonal(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim // block, block, block))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., E) -> (..., E)."""
+        """Map (..., E) to (..., E)."""
         blocks, size, _ = self.weight.shape
         return torch.einsum("...ni,nio->...no", x.unflatten(-1, (blocks, size)), self.weight).flatten(-2)
 
@@ -54,7 +55,7 @@ class UnitOffsetNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
+        """Map (..., C) to (..., C)."""
         return F.layer_norm(x, self.weight.shape, 1.0 + self.weight, self.bias, 1e-5)
 
 
@@ -63,10 +64,11 @@ class MLSTM(nn.Module):
 
     Args:
         dim: E, the width of the tokens.
-        n_heads: NH. qkv_block: size of the blocks of the block-diagonal projections.
+        n_heads: NH.
+        qkv_block: size of the blocks of the block-diagonal projections.
 
     Raises:
-        ValueError: n_heads or qkv_block does not divide E.
+        ConfigError: n_heads or qkv_block does not divide E.
     """
 
     def __init__(self, dim: int, orders: tuple[str, ...], n_heads: int, qkv_block: int, snake: bool, backend: str):
@@ -87,6 +89,7 @@ class MLSTM(nn.Module):
         self.norm_weight = nn.Parameter(torch.zeros(dim))  # an offset from 1
 
     def reset_parameters(self, std: float) -> None:
+        """Draw new weights; std: of the projections to q, k and v."""
         for projection in (self.q_proj, self.k_proj, self.v_proj):
             nn.init.normal_(projection.weight, std=std)
         nn.init.zeros_(self.fgate.weight)
@@ -97,7 +100,7 @@ class MLSTM(nn.Module):
         nn.init.normal_(self.igate.bias, std=0.1)
 
     def forward(self, qk_input: Tensor, v_input: Tensor) -> Tensor:
-        """Both (B, *grid, E) -> (B, *grid, E), fp32."""
+        """Map two (B, *grid, E) to (B, *grid, E), fp32."""
         q, k, v = self.q_proj(qk_input), self.k_proj(qk_input), self.v_proj(v_input)
         with no_autocast(q):
             qkv = torch.cat((q, k, v), -1).to(self.igate.weight.dtype)
@@ -116,9 +119,18 @@ class MLSTM(nn.Module):
             return h * (1.0 + self.norm_weight.to(h.dtype))
 
 
-def weight_sets(orders: tuple[str, ...], share_weights: bool) -> list[tuple[str, ...]]:
-    """One set of weights for all orders, or one for each."""
-    return [orders] if share_weights else [(order,) for order in orders]
+def mlstms(
+    dim: int, orders: tuple[str, ...], share_weights: bool, n_heads: int, qkv_block: int, snake: bool, backend: str
+) -> Sequence[MLSTM]:
+    """Return a module list of one mLSTM for all orders, or one for each; arguments as in ViLBlock."""
+    groups = [orders] if share_weights else [(order,) for order in orders]
+    cells = nn.ModuleList(MLSTM(dim, group, n_heads, qkv_block, snake, backend) for group in groups)
+    return cells  # type: ignore[return-value]  # torch's containers do not say what they hold
+
+
+def cell_elements(cells: Sequence[MLSTM], dim: int) -> int:
+    """Count the elements per token of width `dim` that mLSTMs keep for the backward pass."""
+    return sum(4 * len(cell.orders) + 3 for cell in cells) * dim
 
 
 class CausalConv1d(nn.Conv1d):
@@ -128,7 +140,7 @@ class CausalConv1d(nn.Conv1d):
         super().__init__(dim, dim, kernel_size, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, E, *grid) -> (B, E, *grid)."""
+        """Map (B, E, *grid) to (B, E, *grid)."""
         return super().forward(F.pad(x.flatten(2), (self.kernel_size[0] - 1, 0))).reshape(x.shape)
 
 
@@ -136,11 +148,16 @@ class ViLBlock(nn.Module):
     """Vision-LSTM block with residual: gated up-projection, depth-wise convolution, mLSTM, down-projection.
 
     Args:
-        dim: C. spatial_dim: 2 or 3. orders: the scan orders of this block; with several, their outputs are summed.
+        dim: C.
+        spatial_dim: 2 or 3.
+        orders: the scan orders of this block; with several, their outputs are summed.
         share_weights: one set of mLSTM weights for all orders of the block, or one for each.
         conv: `dw` (3^n depth-wise on the grid, before any flip or permutation; gives position), `causal1d`, `none`.
         n_blocks: blocks in the network, for the scale of the down-projection's initialisation.
         norm_bias: version 1 has no bias in its layer norm, version 2 has.
+
+    Raises:
+        ConfigError: unknown conv, or what MLSTM refuses.
 
     Parameters with `causal1d` and C divisible by 4: 6 C^2 + 87 C + 8.
     """
@@ -165,6 +182,7 @@ class ViLBlock(nn.Module):
         inner = expansion * dim
         self.norm = UnitOffsetNorm(dim, norm_bias)
         self.proj_up = nn.Linear(dim, 2 * inner, bias=False)
+        self.conv: nn.Module
         if conv == "dw":
             self.conv = CONVS[spatial_dim](inner, inner, 3, padding=1, groups=inner)
         elif conv == "causal1d":
@@ -173,15 +191,14 @@ class ViLBlock(nn.Module):
             self.conv = nn.Identity()
         else:
             raise ConfigError(f"conv '{conv}' of the ViL block is unknown; use dw, causal1d or none")
-        self.mlstm = nn.ModuleList(
-            MLSTM(inner, part, n_heads, qkv_block, snake, backend) for part in weight_sets(orders, share_weights)
-        )
+        self.mlstm = mlstms(inner, orders, share_weights, n_heads, qkv_block, snake, backend)
         self.skip = nn.Parameter(torch.ones(inner))
         self.proj_down = nn.Linear(inner, dim, bias=False)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.reset_parameters(n_blocks)
 
     def reset_parameters(self, n_blocks: int) -> None:
+        """Draw new weights; n_blocks: blocks in the network."""
         dim = self.proj_up.in_features
         std = math.sqrt(2 / (5 * dim))
         nn.init.normal_(self.proj_up.weight, std=std)
@@ -190,7 +207,7 @@ class ViLBlock(nn.Module):
             cell.reset_parameters(std)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *grid) -> (B, C, *grid)."""
+        """Map (B, C, *grid) to (B, C, *grid)."""
         tokens = self.norm(rearrange(x, "b c ... -> b ... c"))
         values, z = self.proj_up(tokens).chunk(2, -1)
         local = rearrange(F.silu(self.conv(rearrange(values, "b ... e -> b e ..."))), "b e ... -> b ... e")
@@ -199,12 +216,13 @@ class ViLBlock(nn.Module):
         return x + self.drop_path(rearrange(y, "b ... c -> b c ...")).to(x.dtype)
 
     def activation_elements(self, voxels: int) -> int:
-        """Elements per image that the block keeps for the backward pass, counted as outputs of its linear layers,
-        convolution, projections and cell, at `voxels` tokens."""
+        """Count the elements per image that the block keeps for the backward pass at `voxels` tokens.
+
+        Outputs of its linear layers, convolution, projections and cell count.
+        """
         inner = self.proj_down.in_features
         conv = 0 if isinstance(self.conv, nn.Identity) else inner
-        cell = sum(len(c.orders) * 4 * inner for c in self.mlstm) + 3 * inner * len(self.mlstm)
-        return voxels * (2 * inner + conv + cell + self.proj_down.out_features)
+        return voxels * (2 * inner + conv + cell_elements(self.mlstm, inner) + self.proj_down.out_features)
 
 
 class ChannelTokens(nn.Module):
@@ -223,10 +241,10 @@ class ChannelTokens(nn.Module):
         self.block = ViLBlock(width, 1, sequence, **(kwargs | fit | {"conv": "causal1d"}))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *grid) -> (B, C, *grid).
+        """Map (B, C, *grid) to (B, C, *grid).
 
         Raises:
-            ValueError: another grid than the one built for.
+            ConfigError: another grid than the one built for.
         """
         if tuple(x.shape[2:]) != self.grid:
             raise ConfigError(
@@ -237,5 +255,5 @@ class ChannelTokens(nn.Module):
         return rearrange(tokens, "b s c -> b c s").unflatten(2, self.grid)
 
     def activation_elements(self, voxels: int) -> int:
-        """As ViLBlock.activation_elements: the tokens are the channels, whatever the number of voxels."""
+        """Count as ViLBlock.activation_elements: the tokens are the channels, whatever the number of voxels."""
         return self.block.activation_elements(self.dim)

@@ -33,7 +33,11 @@ class PartialLabelLoss(nn.Module):
         smooth: s. With 0 a valid target that is absent has dice 0, whatever is predicted.
         ignore_label: the last channel of the target marks voxels that do not count.
         distributed: gather the counts of all ranks.
-        dice_weight, ce_weight: w_dice and w_ce.
+        dice_weight: w_dice and w_ce.
+        ce_weight: w_dice and w_ce.
+
+    Raises:
+        ValueError: unknown reduction.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class PartialLabelLoss(nn.Module):
     def forward(
         self, logits: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor], valid: Tensor | None = None
     ) -> Tensor:
-        """Return the loss, a scalar in float32.
+        """Compute the loss, a scalar in float32.
 
         Args:
             logits: (B, C, ...), or one such tensor per scale.
@@ -93,7 +97,7 @@ class PartialLabelLoss(nn.Module):
         return torch.stack(weighted).sum()
 
     def _one_scale(self, logits: Tensor, target: Tensor, case: Tensor, channel: Tensor) -> Tensor:
-        """Return the loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
+        """Compute the loss of one output; `case` and `channel` (P,) are the indices of the P valid pairs."""
         z = logits[case, channel].flatten(1).float()  # (P, voxels)
         y = target[case, channel].flatten(1).float()
         bce = F.binary_cross_entropy_with_logits(z, y, reduction="none")

@@ -28,17 +28,18 @@ class Mesh:
         return replace(self, points=points)
 
     def placed(self, matrix: np.ndarray, offset: np.ndarray) -> Mesh:
-        """With points `matrix @ p + offset`; the normals keep their side where the matrix mirrors.
+        """Move the points to `matrix @ p + offset`; the normals keep their side where the matrix mirrors.
 
         Args:
-            matrix: (3, 3). offset: (3,).
+            matrix: (3, 3).
+            offset: (3,).
         """
         mirrors = np.linalg.det(matrix) < 0
         triangles = self.triangles[:, ::-1] if mirrors else self.triangles
         return replace(self, points=self.points @ matrix.T + offset, triangles=triangles)
 
     def labels(self) -> list[int]:
-        """Labels that have a surface, without the background."""
+        """Return the labels that have a surface, without the background."""
         return [int(label) for label in np.unique(self.pairs) if label != 0]
 
     def part(self, *labels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,12 +54,12 @@ class Mesh:
         return compact(self.points, triangles)
 
     def corners(self) -> np.ndarray:
-        """(t, 3 corners, 3 coordinates)."""
+        """Return the corners of the triangles, (t, 3 corners, 3 coordinates)."""
         return self.points[self.triangles]
 
 
 def compact(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without the points that no triangle has; their order stays."""
+    """Drop the points that no triangle has; the order of the others stays."""
     row = np.zeros(len(points), np.int64)
     row[triangles] = 1
     used = np.flatnonzero(row)
@@ -67,7 +68,7 @@ def compact(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def cut(net: Net) -> Mesh:
-    """Return every quad cut along its shorter diagonal; triangles 2 i and 2 i + 1 are the halves of quad i."""
+    """Cut every quad along its shorter diagonal; triangles 2 i and 2 i + 1 are the halves of quad i."""
     a, b, c, d = (net.points[column] for column in net.quads.T)
     other = ((b - d) ** 2).sum(1) < ((a - c) ** 2).sum(1)
     turned = np.where(other[:, None], np.roll(net.quads, -1, axis=1), net.quads)
@@ -76,12 +77,12 @@ def cut(net: Net) -> Mesh:
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross product of rows of (n, 3); several times as fast as np.cross."""
+    """Return the cross products of rows of (n, 3); several times as fast as np.cross."""
     return np.stack([a[:, i] * b[:, j] - a[:, j] * b[:, i] for i, j in ((1, 2), (2, 0), (0, 1))], axis=1)
 
 
 def volume_and_area(points: np.ndarray, triangles: np.ndarray) -> tuple[float, float]:
-    """Of a closed surface; the volume is positive if the normals point to the outside (divergence theorem)."""
+    """Measure a closed surface; the volume is positive if normals point to the outside (divergence theorem)."""
     if not len(triangles):
         return 0.0, 0.0
     a, b, c = np.moveaxis((points - points.mean(0))[triangles], 1, 0)

@@ -52,7 +52,7 @@ def rasterize(corners: np.ndarray, colors: np.ndarray, size: tuple[int, int], li
 
 
 def _planes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (3 quantities, 3, t): share of corner b, share of corner c and depth as p x + q y + r; who is seen.
+    """Return (3, 3, t): share of corner b, share of corner c and depth, each as p x + q y + r; and who is seen.
 
     Triangles that are seen edge on are left out.
     """
@@ -69,7 +69,7 @@ def _planes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _covered(planes, first, box, chunk, columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels whose centres lie on some triangles: the pixel's number, the triangle and its depth there."""
+    """Find pixels whose centers lie on some triangles: the pixel's number, the triangle and its depth there."""
     count = box[chunk].prod(1)
     triangle = np.repeat(chunk, count)
     step = np.arange(len(triangle)) - np.repeat(np.cumsum(count) - count, count)

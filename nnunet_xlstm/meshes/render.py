@@ -11,21 +11,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.planes import label_color
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.planes import label_color, legend_below
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterize
 
 PIXELS = 440  # longest side of a view
 # Name -> the directions to the right, up and towards the viewer in LPS (x to the left, y to the back, z to the head).
-VIEWS = {
+Axes3 = Sequence[Sequence[float]]
+VIEWS: dict[str, Axes3] = {
     "from the front": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
     "from the left": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
     "cut open, from the front": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
@@ -44,7 +43,7 @@ assert plotter.screenshot(None, return_img=True)[16, 16].max() < 128
 
 
 def choose_renderer(wanted: str = "auto", timeout_s: float = 120) -> str:
-    """ "pyvista" or "numpy".
+    """Choose "pyvista" or "numpy".
 
     Pyvista is tried in a process of its own first: where a graphics library is missing it does not raise, it crashes.
 
@@ -86,8 +85,11 @@ def draw_mesh(
     the plane, and what is behind them.
 
     Args:
+        path: of the PNG.
         mesh: in mm, LPS.
         labels: which to show.
+        names: label id -> name.
+        title: printed above.
         renderer: "numpy" or "pyvista", see choose_renderer.
     """
     mesh = only(mesh, labels)
@@ -102,16 +104,13 @@ def draw_mesh(
     inch = 1 / (mm_per_pixel * DPI)
     wide = max(sum(widths) * inch + 0.6, 6)
     entries = legend_entries(labels, names or {})
-    columns = max(
-        1, min(len(entries), int(wide / (0.5 + 0.065 * max((len(e.get_label()) for e in entries), default=1))))
-    )
+    columns = legend_columns(entries, wide)
     tall = height * inch + 1.1 + 0.18 * -(-len(entries) // columns)
-    figure = Figure(figsize=(wide, tall), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide, tall)
     grid = figure.add_gridspec(1, len(VIEWS), width_ratios=widths)
     for i, (view, axes) in enumerate(VIEWS.items()):
         center, size = boxes[view]
-        pixels = tuple(max(round(n / mm_per_pixel), 1) for n in size[::-1])
+        pixels = max(round(size[1] / mm_per_pixel), 1), max(round(size[0] / mm_per_pixel), 1)
         ax = figure.add_subplot(grid[0, i])
         cut = cut_depth([mesh], axes) if is_cut(view) else None
         ax.imshow(
@@ -125,42 +124,39 @@ def draw_mesh(
     title = title if len(mesh.triangles) else f"{title} (no label to draw)".strip()
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
-    if entries:
-        legend = figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # names may hold anything
+    legend_below(figure, entries, columns)
     return write_figure(figure, path, dpi=DPI, facecolor="white")
 
 
 def only(mesh: Mesh, labels: Sequence[int]) -> Mesh:
-    """Return the walls round some labels; every other label counts as background."""
+    """Keep the walls round some labels; every other label counts as background."""
     pairs = np.where(np.isin(mesh.pairs, labels), mesh.pairs, 0)
     own = pairs[:, 0] != pairs[:, 1]
     return Mesh(mesh.points, mesh.triangles[own], pairs[own])
 
 
-def extent(meshes: Sequence[Mesh], axes) -> tuple[np.ndarray, tuple[float, float]]:
-    """Centre (right, up) in mm of all meshes together, and size in mm with a margin."""
+def extent(meshes: Sequence[Mesh], axes: Axes3) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return center (right, up) in mm of all meshes together, and size in mm with a margin."""
     flat = _corners(meshes) @ np.array(axes[:2], float).T
     low, high = flat.min(0), flat.max(0)
     width, height = np.maximum((high - low) * 1.06, 1e-3)
     return (low + high) / 2, (float(width), float(height))
 
 
-def cut_depth(meshes: Sequence[Mesh], axes) -> float:
+def cut_depth(meshes: Sequence[Mesh], axes: Axes3) -> float:
     """Return where a view is cut open: the middle of all meshes together, in mm towards the viewer."""
     depth = _corners(meshes) @ np.array(axes[2], float)
     return float(depth.min() + depth.max()) / 2
 
 
 def _corners(meshes: Sequence[Mesh]) -> np.ndarray:
-    """(n, 3), the origin where there is no triangle."""
+    """Return the corners (n, 3) of all triangles; the origin where there is none."""
     found = [mesh.points[mesh.triangles.ravel()] for mesh in meshes if len(mesh.triangles)]
     return np.concatenate(found) if found else np.zeros((1, 3))
 
 
 def corner_normals(mesh: Mesh) -> np.ndarray:
-    """(t, 3 corners, 3): mean over the triangles there that part the same two labels, so that seams stay sharp."""
+    """Return (t, 3 corners, 3): means over the triangles there that part the same labels, so that seams stay sharp."""
     if not len(mesh.triangles):
         return np.empty((0, 3, 3))
     a, b, c = (mesh.points[column] for column in mesh.triangles.T)
@@ -170,8 +166,8 @@ def corner_normals(mesh: Mesh) -> np.ndarray:
     _, row = np.unique(sheet.reshape(-1, 1) * len(mesh.points) + mesh.triangles, return_inverse=True)
     row = row.ravel()
     sums = np.stack([np.bincount(row, np.repeat(faces[:, i], 3)) for i in range(3)], axis=1)
-    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-30)
-    normals = sums[row].reshape(-1, 3, 3)
+    units = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-30)
+    normals = units[row].reshape(-1, 3, 3)
     return np.where(turned[:, None, None], -normals, normals)
 
 
@@ -183,17 +179,24 @@ def is_cut(view: str) -> bool:
 def render_view(
     mesh: Mesh,
     normals: np.ndarray,
-    axes,
+    axes: Axes3,
     center: np.ndarray,
     mm_per_pixel: float,
     pixels: tuple[int, int],
     cut: float | None,
     renderer: str,
 ) -> np.ndarray:
-    """Return one view on white, (rows, columns, 3) from 0 to 1.
+    """Draw one view on white, (rows, columns, 3) from 0 to 1.
 
     Args:
-        normals: of corner_normals. center: (right, up) in mm. cut: what lies nearer to the viewer is left out, in mm.
+        mesh: in mm, LPS.
+        normals: as from corner_normals.
+        axes: directions to the right, up and towards the viewer, as in VIEWS.
+        center: (right, up) in mm.
+        mm_per_pixel: scale.
+        pixels: (rows, columns).
+        cut: what lies nearer to the viewer is left out, in mm.
+        renderer: "numpy" or "pyvista", as from choose_renderer.
     """
     turn = np.array(axes, float).T
     points = mesh.points @ turn
@@ -218,7 +221,7 @@ def render_view(
 
 
 def _draw_with_pyvista(corners: np.ndarray, colors: np.ndarray, size: tuple[int, int], limit: float) -> np.ndarray:
-    """As rasterise."""
+    """Draw as `rasterize` does."""
     import pyvista
     from vtkmodules.vtkCommonCore import vtkLogger
 
@@ -246,7 +249,7 @@ def _draw_with_pyvista(corners: np.ndarray, colors: np.ndarray, size: tuple[int,
 
 
 def scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
-    """A bar below the view, of a round length up to a third of its width."""
+    """Draw a bar below the view, of a round length up to a third of its width."""
     widest = pixels[1] * mm_per_pixel / 3
     exponent = math.floor(math.log10(widest))
     length = max(n * 10.0**e for n in (1, 2, 5) for e in (exponent - 1, exponent) if n * 10.0**e <= widest)
@@ -254,7 +257,14 @@ def scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
     ax.text(0, pixels[0] + 8, f"{length:g} mm", fontsize=8, va="top")
 
 
+def legend_columns(entries: Sequence[Patch], width_inch: float) -> int:
+    """Return how many entries of a legend fit side by side."""
+    longest = max((len(str(entry.get_label())) for entry in entries), default=1)
+    return max(1, min(len(entries), int(width_inch / (0.5 + 0.065 * longest))))
+
+
 def legend_entries(labels: Sequence[int], names: Mapping[int, str]) -> list[Patch]:
+    """Return the entries of a legend of labels; longer lists are cut."""
     entries = [
         Patch(facecolor=label_color(label), label=f"{label} {names.get(label, '')}".strip())
         for label in labels[:MAX_IN_LEGEND]

@@ -42,8 +42,10 @@ class Settings:
     """How meshes are made and written.
 
     Attributes:
-        labels: ids; empty for all of a case. names: label id -> name.
-        steps: of the smoothing, 0 for the faces of the voxels. render: None, or one of RENDERERS.
+        labels: ids; empty for all of a case.
+        names: label id -> name.
+        steps: of the smoothing, 0 for the faces of the voxels.
+        render: None, or one of RENDERERS.
     """
 
     labels: tuple[int, ...] = ()
@@ -77,6 +79,10 @@ def mesh_files(
     of an earlier run stay until all new ones are written; then those that were not made again are removed.
 
     Args:
+        source: label map, or folder of label maps.
+        out: folder that gets one folder per case.
+        settings: how meshes are made and written.
+        processes: cases at a time.
         inputs: further files that must not be replaced.
 
     Raises:
@@ -144,7 +150,7 @@ def _files_of(out: Path) -> set[Path]:
 
 
 def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]:
-    """Label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
+    """Return label id -> name from a dataset.json; empty without one. Regions have no id and so no name.
 
     Raises:
         DatasetError: the file is not a dataset.json, or it does not have one of `labels`.
@@ -160,7 +166,7 @@ def label_names(path: Path | None, labels: Sequence[int] = ()) -> dict[int, str]
 
 
 def _check_cases(source: Path, labels: Mapping[str, list[int] | str], settings: Settings) -> None:
-    """Before any mesh is made: all label maps can be used, and one has each label that was asked for."""
+    """Check, before any mesh is made, that all label maps can be used, and one has each label that was asked for."""
     failed = {case: found for case, found in sorted(labels.items()) if isinstance(found, str)}
     if failed:
         raise DatasetError(failed_text(failed, len(labels), "used, so no mesh was made"))
@@ -248,7 +254,7 @@ def _write_label(mesh: Mesh, label: int, voxels: int, voxel_ml: float, folder: P
 
 
 def _read(path: Path) -> tuple[np.ndarray, sitk.Image, list[int]]:
-    """Return a label map as an array (z, y, x), the image with its geometry, and the labels that it has."""
+    """Read a label map: the array (z, y, x), the image with its geometry, and the labels that it has."""
     image = read_label_map(path)
     if image.GetDimension() != 3:
         raise DatasetError(f"{path}: {image.GetDimension()} dimensions; a surface mesh needs a label map in 3D")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.planes import legend_below
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.meshes.mesh import Mesh
 from nnunet_xlstm.meshes.render import (
     DPI,
@@ -18,6 +16,7 @@ from nnunet_xlstm.meshes.render import (
     cut_depth,
     extent,
     is_cut,
+    legend_columns,
     legend_entries,
     only,
     render_view,
@@ -41,7 +40,11 @@ def draw_meshes(
     All columns have one camera, scale and cut, so that what differs is the surface.
 
     Args:
-        meshes: title of a column -> mesh in mm, LPS. labels: which to show. names: label id -> name.
+        path: of the PNG.
+        meshes: title of a column -> mesh in mm, LPS.
+        labels: which to show.
+        names: label id -> name.
+        title: printed above.
         renderer: "numpy" or "pyvista", see choose_renderer.
     """
     shown = {column: only(mesh, labels) for column, mesh in meshes.items()}
@@ -55,11 +58,8 @@ def draw_meshes(
     heights = [size[1] * inch + 0.3 for _, size in boxes.values()]
     entries = legend_entries(labels, names or {})
     wide = max(widest * inch * len(shown) + 0.8, 5)
-    columns = max(
-        1, min(len(entries), int(wide / (0.5 + 0.065 * max((len(e.get_label()) for e in entries), default=1))))
-    )
-    figure = Figure(figsize=(wide, sum(heights) + 1.0 + 0.18 * -(-len(entries) // columns)), layout="constrained")
-    FigureCanvasAgg(figure)
+    columns = legend_columns(entries, wide)
+    figure = new_figure(wide, sum(heights) + 1.0 + 0.18 * -(-len(entries) // columns))
     grid = figure.add_gridspec(len(VIEWS), len(shown), height_ratios=heights)
     for i, (view, axes) in enumerate(VIEWS.items()):
         center, (_, height) = boxes[view]
@@ -80,8 +80,5 @@ def draw_meshes(
                     scale_bar(ax, pixels, mm_per_pixel)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
-    if entries:
-        legend = figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # names may hold anything
+    legend_below(figure, entries, columns)
     return write_figure(figure, path, dpi=DPI, facecolor="white")

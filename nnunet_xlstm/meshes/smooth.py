@@ -57,7 +57,7 @@ def smooth(net: Net, steps: int = SMOOTHING_STEPS) -> Mesh:
 
 
 def restore_volumes(mesh: Mesh, home: np.ndarray) -> Mesh:
-    """Return the closest mesh whose labels have the volumes they have with the points `home`, the centres of the cells.
+    """Find the closest mesh whose labels have the volumes they have with the points `home`, the cells' centers.
 
     In rounds, because a point may not leave its cell. A label that has lost most of its volume starts again from its
     voxels: where it collapsed to a thread or a point, its volume no longer depends on its points.
@@ -92,7 +92,7 @@ def _within_cells(points: np.ndarray, home: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_neighbors(quads: np.ndarray, n: int) -> sparse.csr_array:
-    """(n, n): rows sum to 1 over a vertex's neighbours along the sides of the quads.
+    """Return (n, n): rows sum to 1 over a vertex's neighbors along the sides of the quads.
 
     A side where more than two walls meet is part of a seam. A vertex on a seam listens to the seam alone: else the wall
     inside would pull a groove into the surface outside.
@@ -110,7 +110,7 @@ def _mean_of_neighbors(quads: np.ndarray, n: int) -> sparse.csr_array:
 
 
 def _quads_at_points(net: Net) -> sparse.csr_array:
-    """(n, q): where a quad has the vertex 1, or -1 if its normal points to the higher label, so that sheets agree."""
+    """Return (n, q): 1 where a quad has the vertex, -1 if its normal points to the higher label: sheets agree."""
     sign = np.where(net.pairs[:, 0] > net.pairs[:, 1], 1.0, -1.0)
     columns = np.repeat(np.arange(len(net.quads)), 4)
     shape = (len(net.points), len(net.quads))
@@ -118,21 +118,21 @@ def _quads_at_points(net: Net) -> sparse.csr_array:
 
 
 def _normals(quads: np.ndarray, points: np.ndarray, corners: sparse.csr_array) -> np.ndarray:
-    """(n, 3) unit normals of the vertices."""
+    """Return (n, 3) unit normals of the vertices."""
     a, b, c, d = (points[column] for column in quads.T)
     normal = corners @ cross(c - a, d - b)
     return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
 
 
 def _volumes(mesh: Mesh, rows: np.ndarray, n_labels: int) -> np.ndarray:
-    """Volume per label: the sum of a . (b x c) / 6 over its triangles. `rows` are the pairs as indices."""
+    """Return the volume per label: the sum of a . (b x c) / 6 over its triangles. `rows`: the pairs as indices."""
     a, b, c = (mesh.points[column] for column in mesh.triangles.T)
     cone = (a * cross(b, c)).sum(1) / 6
     return np.bincount(rows[:, 0], cone, n_labels) - np.bincount(rows[:, 1], cone, n_labels)
 
 
 def _volume_gradient(mesh: Mesh, rows: np.ndarray, n_labels: int, free: np.ndarray) -> list[sparse.csr_array]:
-    """d volume / d coordinate, 0 for coordinates that are not free: one (labels, points) per axis."""
+    """Return d volume / d coordinate, 0 for coordinates that are not free: one (labels, points) per axis."""
     a, b, c = (mesh.points[column] for column in mesh.triangles.T)
     per_corner = np.stack([cross(b, c), cross(c, a), cross(a, b)], axis=1) / 6 * free[mesh.triangles]
     index = (np.r_[np.repeat(rows[:, 0], 3), np.repeat(rows[:, 1], 3)], np.tile(mesh.triangles.ravel(), 2))

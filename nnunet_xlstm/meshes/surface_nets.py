@@ -32,7 +32,7 @@ class Net:
 
 
 def surface_nets(labels: np.ndarray) -> Net:
-    """Return the walls of a label map, unsmoothed; a structure that touches the edge of the array is closed there.
+    """Extract the walls of a label map, unsmoothed; a structure at the edge of the array is closed there.
 
     Args:
         labels: (z, y, x) whole numbers, 0 is the background.
@@ -61,7 +61,7 @@ def surface_nets(labels: np.ndarray) -> Net:
 
 
 def _walls(padded: np.ndarray, cells: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quads (as flat numbers of cells) and label pairs of the voxels that differ from their neighbour along an axis."""
+    """Return quads (flat numbers of cells) and label pairs of voxels that differ from their neighbor along an axis."""
     rows = np.moveaxis(padded, axis, 0)
     below, above = np.moveaxis(rows[:-1], 0, axis), np.moveaxis(rows[1:], 0, axis)
     where = np.nonzero(below != above)

@@ -11,7 +11,7 @@ from nnunet_xlstm.meshes.surface_nets import Net
 
 
 def mesh_with_vtk(labels: np.ndarray, steps: int) -> Mesh:
-    """Return the walls of a label map.
+    """Extract the walls of a label map.
 
     Args:
         labels: (z, y, x) whole numbers, 0 is the background.

@@ -17,7 +17,7 @@ from nnunet_xlstm.meshes.mesh import cross
 
 
 def write_stl(path: Path, points: np.ndarray, triangles: np.ndarray, space: str, name: str = "") -> None:
-    """Binary STL: 80 bytes of text, the number of triangles, per triangle its normal, corners and an empty word."""
+    """Write binary STL: 80 bytes of text, the number of triangles, of each its normal, corners and an empty word."""
     corners = points.astype(np.float32)[triangles]
     a, b, c = np.moveaxis(corners.astype(float), 1, 0)
     normals = cross(b - a, c - a)
@@ -29,7 +29,7 @@ def write_stl(path: Path, points: np.ndarray, triangles: np.ndarray, space: str,
 
 
 def write_ply(path: Path, points: np.ndarray, triangles: np.ndarray, space: str, name: str = "") -> None:
-    """Binary little-endian PLY."""
+    """Write binary little-endian PLY."""
     header = (
         f"ply\nformat binary_little_endian 1.0\ncomment {_comment(space, name)}\n"
         f"element vertex {len(points)}\nproperty float x\nproperty float y\nproperty float z\n"
@@ -48,7 +48,7 @@ def write_vtp(
     name: str = "",
     cell_data: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """VTK PolyData as XML with base64 arrays. `cell_data`: name -> (t, components) whole numbers per triangle."""
+    """Write VTK PolyData as XML with base64 arrays. `cell_data`: name -> (t, components) whole numbers."""
     ends = np.arange(3, 3 * len(triangles) + 1, 3)
     cells = "".join(_array(key, value.astype("<i4"), "Int32") for key, value in (cell_data or {}).items())
     text = (
@@ -76,7 +76,7 @@ def _comment(space: str, name: str) -> str:
 
 
 def _array(name: str, values: np.ndarray, kind: str) -> str:
-    """Uncompressed inline data: the number of bytes and the bytes, as one base64 text."""
+    """Return uncompressed inline data: the number of bytes and the bytes, as one base64 text."""
     components = values.shape[1] if values.ndim == 2 else 1
     data = values.tobytes()
     text = base64.b64encode(np.uint64(len(data)).astype("<u8").tobytes() + data).decode("ascii")

@@ -24,8 +24,8 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Con
 WARM_UP = 2
 
 
-def _attention_flops(query, key, value, *args, out_shape=None, **kwargs) -> int:
-    """Q K^T and the product with V; the arguments are shapes (B, heads, S, d)."""
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *args, **kwargs) -> int:
+    """Count Q K^T and the product with V; the arguments are shapes (B, heads, S, d)."""
     return 2 * math.prod(query[:3]) * key[2] * (query[3] + value[3])
 
 
@@ -38,8 +38,9 @@ class Cost:
     """Of one image of one patch.
 
     Attributes:
-        params: number of parameters. macs: multiply-accumulates of the forward pass: convolutions and matrix
-            products only (normalisation, exponentials and cumulative sums are not counted).
+        params: number of parameters.
+        macs: multiply-accumulates of the forward pass: convolutions and matrix products only (normalisation,
+            exponentials and cumulative sums are not counted).
         activations: elements kept for the backward pass (saved tensors, each storage once, without parameters), as if
             nothing were computed again (no activation checkpointing).
         activation_bytes: the same in bytes, as saved.
@@ -64,7 +65,7 @@ def count_cost(build: Callable[[], nn.Module], input_shape: Sequence[int]) -> Co
         network = build()
         for module in network.modules():
             if hasattr(module, "recompute"):
-                module.recompute = False
+                module.recompute = False  # type: ignore[assignment]  # to torch it is a tensor or a module
         x = torch.empty(tuple(input_shape))
         parameters = {id(p.untyped_storage()) for p in network.parameters()}
         saved: dict[int, tuple] = {}
@@ -103,7 +104,8 @@ class Measured:
     """Of a forward pass (fp32, no gradient).
 
     Attributes:
-        seconds: median. peak_bytes: the most that tensors held at once, weights included; None on a CPU.
+        seconds: median.
+        peak_bytes: the most that tensors held at once, weights included; None on a CPU.
     """
 
     seconds: float
@@ -114,7 +116,7 @@ def measure(build: Callable[[], nn.Module], input_shape: Sequence[int], repeats:
     """Run `build()` on an input of `input_shape` (B, C, *size): two times that do not count, then `repeats` times.
 
     Raises:
-        ValueError: device cuda without a GPU.
+        ConfigError: device cuda without a GPU.
     """
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -15,8 +14,10 @@ class EncoderStages:
     """The encoder of a network, cut into stages from the image inwards; the last stage is the bottleneck.
 
     Attributes:
-        prefixes: of the tensors' names, one per stage. root: of all tensors of the encoder.
-        input_layers: layers that see the image, by name. position_embedding: its name, or None.
+        prefixes: of the tensors' names, one per stage.
+        root: of all tensors of the encoder.
+        input_layers: layers that see the image, by name.
+        position_embedding: its name, or None.
     """
 
     prefixes: tuple[str, ...]
@@ -26,27 +27,27 @@ class EncoderStages:
 
     @classmethod
     def of(cls, network: nn.Module) -> EncoderStages:
-        """From the names by which networks describe themselves (`key_to_encoder`, ...: dynamic_network_architectures,
-        nnssl), else from `encoder.stem` and `encoder.stages`.
+        """Find the stages by the names with which a network describes itself, else in `encoder`.
+
+        The names are `key_to_encoder`, ... (dynamic_network_architectures, nnssl); else `encoder.stem` and
+        `encoder.stages` count.
 
         Raises:
             ConfigError: the network has no encoder of this kind.
         """
         root = getattr(network, "key_to_encoder", "encoder.stages")
-        try:
-            encoder = network.get_submodule(root)
-        except AttributeError as error:
+        modules = dict(network.named_modules(remove_duplicate=False))
+        if root not in modules:
             raise ConfigError(
                 f"{type(network).__name__} has no module named {root}; transfer needs a network with encoder.stages, "
                 "or one that names its encoder in key_to_encoder"
-            ) from error
+            )
         stem = getattr(network, "key_to_stem", "encoder.stem")
-        prefixes = [f"{stem}."] if _has(network, stem) and not stem.startswith(f"{root}.") else []
-        inner = f"{root}.blocks" if hasattr(encoder, "blocks") else root
-        prefixes += [f"{inner}.{name}." for name, _ in network.get_submodule(inner).named_children()]
-        return cls(
-            tuple(prefixes), f"{root}.", tuple(getattr(network, "keys_to_in_proj", ())), _embedding_name(network)
-        )
+        prefixes = [f"{stem}."] if stem in modules and not stem.startswith(f"{root}.") else []
+        inner = f"{root}.blocks" if hasattr(modules[root], "blocks") else root
+        prefixes += [f"{inner}.{name}." for name, _ in modules[inner].named_children()]
+        embedding = getattr(network, "key_to_lpe", None)
+        return cls(tuple(prefixes), f"{root}.", tuple(getattr(network, "keys_to_in_proj", ())), embedding)
 
     def index(self, name: str) -> int | None:
         """Return the stage that a tensor belongs to; None for the decoder."""
@@ -68,27 +69,16 @@ class EncoderStages:
         return "decoder" if index is None else self.prefixes[index].removesuffix(".")
 
 
-def _has(network: nn.Module, name: str) -> bool:
-    try:
-        return network.get_submodule(name) is not None
-    except AttributeError:
-        return False
-
-
-def _embedding_name(network: nn.Module) -> str | None:
-    return getattr(network, "key_to_lpe", None)
+def _below_decoder(name: str) -> bool:
+    return name.startswith("decoder.")
 
 
 def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
-    """Return every parameter and buffer under one name, with all its names (networks of dynamic_network_architectures
-    list the encoder a second time below the decoder, and each layer twice)."""
+    """Return every parameter and buffer under one name, with all its names.
+
+    Networks of dynamic_network_architectures list the encoder a second time below the decoder, and each layer twice.
+    """
     found: dict[int, tuple[Tensor, list[str]]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
         found.setdefault(id(tensor), (tensor, []))[1].append(name)
-    return {main_name(names): (tensor, names) for tensor, names in found.values()}
-
-
-def main_name(names: Iterable[str]) -> str:
-    """Return the one that is not below the decoder."""
-    names = list(names)
-    return next((name for name in names if not name.startswith("decoder.")), names[0])
+    return {min(names, key=_below_decoder): (tensor, names) for tensor, names in found.values()}

@@ -9,7 +9,7 @@ from nnunet_xlstm.errors import ConfigError
 
 
 def stride_products(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """What each axis of a patch must be divisible by: the product of its strides over all stages."""
+    """Return what each axis of a patch must be divisible by: the product of its strides over all stages."""
     return tuple(math.prod([int(s) for s in axis]) for axis in zip(*strides, strict=True))
 
 
@@ -36,13 +36,12 @@ def default_strides(patch_size: Sequence[int], max_stages: int = 6, min_edge: in
 
 
 def token_grid(strides: Sequence[Sequence[int]], patch_size: Sequence[int]) -> list[int]:
-    """Voxels per axis of the map at the bottleneck, which are a transformer's tokens, for a patch of `patch_size`."""
+    """Return the voxels per axis of the bottleneck's map, a transformer's tokens, for a patch of `patch_size`."""
     return [int(size) // product for size, product in zip(patch_size, stride_products(strides), strict=True)]
 
 
 def at_patch(architecture: Mapping, patch_size: Sequence[int]) -> dict:
-    """Return the `architecture` of plans for a patch of `patch_size`: the grid of its position embedding (`vit_grid`)
-    follows.
+    """Fit the `architecture` of plans to a patch of `patch_size`: the position embedding's grid (`vit_grid`) follows.
 
     A grid of another patch would be interpolated in every pass.
     """
@@ -53,10 +52,14 @@ def at_patch(architecture: Mapping, patch_size: Sequence[int]) -> dict:
 
 
 def check_patch_size(patch_size: Sequence[int], divisors: Sequence[int]) -> None:
-    """Raise a ValueError that names the axis and the nearest valid sizes if `divisors` do not divide `patch_size`.
+    """Check that `divisors` divide `patch_size`.
 
     Args:
-        patch_size: voxels per axis, (D, H, W) or (H, W). divisors: as from `stride_products`.
+        patch_size: voxels per axis, (D, H, W) or (H, W).
+        divisors: as from `stride_products`.
+
+    Raises:
+        ConfigError: they do not; names the axis and the nearest valid sizes.
     """
     for axis, (size, divisor) in enumerate(zip(patch_size, divisors, strict=True)):
         if size % divisor or size < divisor:
@@ -69,7 +72,16 @@ def check_patch_size(patch_size: Sequence[int], divisors: Sequence[int]) -> None
 
 
 def per_stage(value: int | Sequence[int], n: int, name: str) -> list[int]:
-    """Expand a number to a list of `n`; a list is copied after its length is checked."""
+    """Expand a number to a list of `n`; copy a list after its length is checked.
+
+    Args:
+        value: one number, or one per stage.
+        n: stages.
+        name: of the key, for the message.
+
+    Raises:
+        ConfigError: a list of another length.
+    """
     values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
         raise ConfigError(f"{name} {values}: {len(values)} entries for {n} stages; give one number or {n} of them")
@@ -79,16 +91,21 @@ def per_stage(value: int | Sequence[int], n: int, name: str) -> list[int]:
 def blocks_per_stage(
     n_conv: int | Sequence[int] | None, n_blocks: int | Sequence[int] | None, n_stages: int
 ) -> list[int]:
-    """nnU-Net's plans name the blocks of the encoder's stages in one of two ways."""
-    if (n_conv is None) == (n_blocks is None):
+    """Return the blocks of each encoder stage, which nnU-Net's plans name in one of two ways.
+
+    Raises:
+        ConfigError: both are given, or none.
+    """
+    given = [n for n in (n_conv, n_blocks) if n is not None]
+    if len(given) != 1:
         raise ConfigError(
             "the network needs one of n_conv_per_stage and n_blocks_per_stage (two names of the same thing), got "
             f"{n_conv} and {n_blocks}"
         )
-    return per_stage(n_conv if n_blocks is None else n_blocks, n_stages, "n_conv_per_stage")
+    return per_stage(given[0], n_stages, "n_conv_per_stage")
 
 
 def per_stage_and_axis(value: int | Sequence, n: int, dim: int) -> list[tuple[int, ...]]:
-    """Kernels or strides as one tuple of `dim` numbers per stage, from a number or a list of numbers or tuples."""
+    """Return kernels or strides as a tuple of `dim` numbers per stage, from a number or a list of numbers or tuples."""
     values = [value] * n if isinstance(value, int) else value
     return [(v,) * dim if isinstance(v, int) else tuple(int(i) for i in v) for v in values]

@@ -7,8 +7,9 @@ space, CUDA's own context (0.5 GB and more) and gaps between tensors are not in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from torch import nn
 
@@ -28,7 +29,9 @@ class MemoryEstimate:
     """Bytes on the device in training.
 
     Attributes:
-        weights: The network's, and a teacher's. gradients, optimizer: of the same size each, or a multiple.
+        weights: The network's, and a teacher's.
+        gradients: of the same size each, or a multiple.
+        optimizer: of the same size each, or a multiple.
         casts: What autocast keeps of the weights in its own type.
         activations: Maps kept for the backward pass, and the block that is computed again.
         loss: Logits and what the loss makes of them.
@@ -43,11 +46,12 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
+        """Sum of all."""
         return sum(asdict(self).values())
 
     @property
     def parameters(self) -> int:
-        """The share that no smaller patch or batch takes away."""
+        """Weights, gradients and optimizer: the share that no smaller patch or batch takes away."""
         return self.weights + self.gradients + self.optimizer
 
     def __str__(self) -> str:
@@ -90,14 +94,16 @@ def estimate_memory(
     if precision not in KEPT_BYTES:
         raise ConfigError(f"precision '{precision}' is unknown; use {', '.join(KEPT_BYTES)}")
     try:
-        elements = int(network.compute_conv_feature_map_size([int(n) for n in patch_size]))
+        count = cast(Callable[[list[int]], int], network.compute_conv_feature_map_size)  # to torch it is no method
+        elements = int(count([int(n) for n in patch_size]))
     except (AttributeError, NotImplementedError) as error:
         raise ConfigError(f"{type(network).__name__} does not tell the size of its feature maps") from error
-    again = recomputes(network)
     all_bytes, recomputed_bytes = KEPT_BYTES[precision]
+    again = recomputes(network)
     activations = batch_size * elements * (recomputed_bytes if again else all_bytes)
     if again:
-        activations += batch_size * network.largest_block_elements(patch_size) * all_bytes
+        largest = cast(Callable[[Sequence[int]], int], network.largest_block_elements)
+        activations += batch_size * largest(patch_size) * all_bytes
     voxels = math.prod(int(size) for size in patch_size)
     parameters = count_parameters(network) * WEIGHT_BYTES
     return MemoryEstimate(

@@ -23,9 +23,12 @@ class Preset:
 
     Attributes:
         summary: one line for people.
-        base_features, max_features_3d, max_features_2d: features are min(base * 2^stage, max).
+        base_features: features are min(base * 2^stage, max).
+        max_features_3d: features are min(base * 2^stage, max).
+        max_features_2d: features are min(base * 2^stage, max).
         max_stages: stages kept of the topology nnU-Net finds; None keeps all.
-        blocks_encoder, blocks_decoder: residual (or convolution) blocks per stage.
+        blocks_encoder: residual (or convolution) blocks per stage.
+        blocks_decoder: residual (or convolution) blocks per stage.
         arch_kwargs: our own keys of the network.
         network_class: dotted path, resolved by nnU-Net.
         control_of: name of the preset that this one is the control of.
@@ -89,22 +92,16 @@ _WITH_XLSTM = {
 NO_XLSTM = "_no_xlstm"
 
 
+def _control(name: str, preset: Preset, summary: str, **changed) -> Preset:
+    """Return a preset's control: `changed` are the keys of the network that differ."""
+    return replace(preset, summary=f"{name} {summary}", arch_kwargs={**preset.arch_kwargs, **changed}, control_of=name)
+
+
 def _ablation(name: str, preset: Preset) -> Preset:
     if preset.arch_kwargs["xlstm_block"] == "segsync":  # its convolution stays: the xLSTM alone makes the difference
         block = preset.arch_kwargs["xlstm_kwargs"] | {"cell": False}
-        summary, changed = f"{name} with the convolution of its block alone", {"xlstm_kwargs": block}
-    else:
-        summary, changed = f"{name} with the xLSTM blocks left out", {"xlstm_from_stage": None}
-    return replace(preset, summary=summary, arch_kwargs={**preset.arch_kwargs, **changed}, control_of=name)
-
-
-def _shuffled(name: str, preset: Preset) -> Preset:
-    return replace(
-        preset,
-        summary=f"{name} with one fixed random scan order: does the order matter, or only the parameters?",
-        arch_kwargs={**preset.arch_kwargs, "scan_orders": "shuffled"},
-        control_of=name,
-    )
+        return _control(name, preset, "with the convolution of its block alone", xlstm_kwargs=block)
+    return _control(name, preset, "with the xLSTM blocks left out", xlstm_from_stage=None)
 
 
 TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottleneck
@@ -112,7 +109,7 @@ TSFM_STAGES = 6
 
 
 def _tsfm(text: str, base: int, depth: int, dim: int, heads: int, widest: int = 16, recompute: bool = False) -> Preset:
-    """base * [1, 2, 4, 8, 16, 16] features (widest: the last factor), `depth` blocks per stage and a transformer."""
+    """Return base * [1, 2, 4, 8, 16, widest] features, `depth` blocks per stage and a transformer."""
     kwargs = {"vit": {"dim": dim, "layers": 12, "heads": heads}, "block": "preact", "recompute": recompute}
     top = base * widest
     return Preset(text, base, top, top, TSFM_STAGES, depth, depth, kwargs, TSFM, patch_3d=TSFM_PATCH)
@@ -129,22 +126,17 @@ _WITH_VIT = {
     ),
 }  # fmt: skip
 
-NO_VIT = "_novit"
-
-
-def _without_vit(name: str, preset: Preset) -> Preset:
-    return replace(
-        preset,
-        summary=f"{name} with the transformer left out",
-        arch_kwargs={**preset.arch_kwargs, "vit": None},
-        control_of=name,
-    )
-
+NO_VIT, NO_VIT_TEXT = "_novit", "with the transformer left out"
 
 PRESETS: dict[str, Preset] = {
     **_WITH_XLSTM,
     **{name + NO_XLSTM: _ablation(name, preset) for name, preset in _WITH_XLSTM.items()},
-    "small_shuffled": _shuffled("small", _WITH_XLSTM["small"]),
+    "small_shuffled": _control(
+        "small",
+        _WITH_XLSTM["small"],
+        "with one fixed random scan order: does the order matter, or only the parameters?",
+        scan_orders="shuffled",
+    ),
     "small_plain": replace(
         _WITH_XLSTM["small"],
         summary="nnU-Net's own PlainConvUNet with the features and the plan of small",
@@ -155,7 +147,7 @@ PRESETS: dict[str, Preset] = {
         control_of="small",
     ),
     **_WITH_VIT,
-    **{name + NO_VIT: _without_vit(name, preset) for name, preset in _WITH_VIT.items()},
+    **{name + NO_VIT: _control(name, preset, NO_VIT_TEXT, vit=None) for name, preset in _WITH_VIT.items()},
 }
 
 
@@ -163,7 +155,7 @@ def get_preset(name: str) -> Preset:
     """Return the preset called `name`.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ConfigError: unknown name; the message lists the known ones.
     """
     if name not in PRESETS:
         raise ConfigError(f"preset '{name}' is unknown; use one of {', '.join(PRESETS)}")
@@ -171,10 +163,12 @@ def get_preset(name: str) -> Preset:
 
 
 def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[int]) -> dict:
-    """Return the plan's `arch_kwargs` changed to the preset: stages limited, features, blocks and our keys set.
+    """Fit the plan's `arch_kwargs` to a preset: limit stages, set features, blocks and our keys.
 
     Args:
-        arch_kwargs: as nnU-Net's planner makes them. patch_size: of the plan, voxels per axis.
+        preset: that the network becomes.
+        arch_kwargs: as nnU-Net's planner makes them.
+        patch_size: of the plan, voxels per axis.
     """
     result = dict(arch_kwargs)
     dim = len(patch_size)
@@ -201,8 +195,9 @@ def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[i
 
 
 def _that_divide(patch: Sequence[int], stages: Sequence[tuple]) -> list[tuple]:
-    """(kernel, stride) of each stage, without strides that would not divide `patch` and stages left without any."""
-    rest, result = list(patch), []
+    """Return (kernel, stride) of each stage, without strides that do not divide `patch` and stages left without any."""
+    rest = list(patch)
+    result: list[tuple] = []
     for kernel, stride in stages:
         own = [int(t) if size % int(t) == 0 else 1 for size, t in zip(rest, stride, strict=True)]
         if max(own) > 1 or not result:

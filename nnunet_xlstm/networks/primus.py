@@ -19,8 +19,11 @@ class Primus(primus.Primus):
     """The published network, built from nnU-Net plans (`arch_kwargs`) and trained by stock trainers.
 
     Args:
-        input_channels, num_classes, deep_supervision: as in nnU-Net.
-        patch_embed_size: voxels per axis of a token. input_shape: the patch; position embeddings fit no other.
+        input_channels: as in nnU-Net.
+        num_classes: as in nnU-Net.
+        deep_supervision: as in nnU-Net.
+        patch_embed_size: voxels per axis of a token.
+        input_shape: the patch; position embeddings fit no other.
         strides: of `token_strides`, which nnU-Net reads from plans.
         others: as in dynamic_network_architectures.
 
@@ -58,6 +61,11 @@ class Primus(primus.Primus):
         self.decoder = SimpleNamespace(deep_supervision=deep_supervision)  # where nnU-Net's trainers set it
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Map (B, C_in, *input_shape) to logits.
+
+        Raises:
+            ConfigError: an image of another size.
+        """
         if tuple(x.shape[2:]) != self.input_shape:
             raise ConfigError(
                 f"image of {tuple(x.shape[2:])} voxels: the position embedding was made for {self.input_shape}; leave "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from torch import Tensor, nn
@@ -18,12 +19,12 @@ from nnunet_xlstm.layers.device import run
 from nnunet_xlstm.layers.residual import ResidualBlock
 from nnunet_xlstm.layers.transformer import ViT
 from nnunet_xlstm.networks.geometry import blocks_per_stage, per_stage, per_stage_and_axis
-from nnunet_xlstm.networks.unet import UNet, UNetEncoder, build_decoder
+from nnunet_xlstm.networks.unet import Stage, UNet, UNetEncoder, build_decoder
 
 VIT_KEYS = ("dim", "layers", "heads")
 
 
-class TSFMStage(nn.Module):
+class TSFMStage(Stage):
     """Residual blocks, the first one strided, then the transformer (or none)."""
 
     def __init__(self, convs: Sequence[nn.Module], vit: ViT | None, recompute: bool):
@@ -33,12 +34,13 @@ class TSFMStage(nn.Module):
         self.recompute = recompute
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, *size) to (B, C_out, *(size / stride))."""
         for block in self.convs:
             x = run(block, x, self.recompute)
         return x if self.vit is None else self.vit(x)
 
     def output_elements(self, size: tuple[int, ...]) -> int:
-        """Return elements per image that the stage writes at its output size."""
+        """Count the elements per image that the stage writes at its output size."""
         tokens = 0 if self.vit is None else self.vit.activation_elements(math.prod(size))
         return conv_output_elements(self.convs, size) + tokens
 
@@ -52,8 +54,8 @@ class TSFM(UNet):
         n_conv_per_stage (or n_blocks_per_stage): residual blocks per encoder stage.
         n_conv_per_stage_decoder: residual blocks per decoder stage.
         vit: {"dim": 768, "layers": 12, "heads": 12}; None leaves the transformer out: the same network without it.
-        vit_grid: tokens per axis at the bottleneck for the planned patch: of the position embedding. Other patches
-            get it interpolated in each pass.
+        vit_grid: tokens per axis at the bottleneck for the planned patch: of the position embedding. Other patches get
+            it interpolated in each pass.
         block: `preact`, `post_noact` or `post` (`nnunet_xlstm.layers.residual`).
         stem: a 3x3x3 convolution before the first block; False: the first block sees the image.
         recompute: activation checkpointing: in training, only the inputs of blocks are kept.
@@ -61,7 +63,7 @@ class TSFM(UNet):
     Input (B, C_in, *size), every axis divisible by the product of its strides; logits as in UNetDecoder.
 
     Raises:
-        ValueError: lists that do not fit n_stages, a wrong block, or a transformer that is not described.
+        ConfigError: lists that do not fit n_stages, a wrong block, or a transformer that is not described.
     """
 
     def __init__(
@@ -96,23 +98,23 @@ class TSFM(UNet):
         features = per_stage(features_per_stage, n_stages, "features_per_stage")
         strides = per_stage_and_axis(strides, n_stages, dim)
         kernels = per_stage_and_axis(kernel_sizes, n_stages, dim)
-        settings = {
-            "conv_op": conv_op,
-            "conv_bias": conv_bias,
-            "norm_op": norm_op,
-            "norm_op_kwargs": norm_op_kwargs,
-            "dropout_op": dropout_op,
-            "dropout_op_kwargs": dropout_op_kwargs,
-            "nonlin": nonlin,
-            "nonlin_kwargs": nonlin_kwargs,
-        }
+        make_block = partial(
+            ResidualBlock,
+            block,
+            conv_op=conv_op,
+            conv_bias=conv_bias,
+            norm_op=norm_op,
+            norm_op_kwargs=norm_op_kwargs,
+            dropout_op=dropout_op,
+            dropout_op_kwargs=dropout_op_kwargs,
+            nonlin=nonlin,
+            nonlin_kwargs=nonlin_kwargs,
+        )
 
         def blocks(n: int, channels: int, s: int, stride: Sequence[int] = (1,) * dim) -> list[ResidualBlock]:
             """Return `n` blocks of stage `s`; the first one takes `channels` and strides."""
-            first = ResidualBlock(block, channels, features[s], kernels[s], stride, **settings)
-            rest = (
-                ResidualBlock(block, features[s], features[s], kernels[s], (1,) * dim, **settings) for _ in range(n - 1)
-            )
+            first = make_block(channels, features[s], kernels[s], stride)
+            rest = (make_block(features[s], features[s], kernels[s], (1,) * dim) for _ in range(n - 1))
             return [first, *rest]
 
         transformer = _vit(vit, vit_grid, features[-1], dim, recompute)

@@ -15,17 +15,26 @@ from nnunet_xlstm.layers.device import run
 from nnunet_xlstm.networks.geometry import check_patch_size, stride_products
 
 
-class UNetEncoder(nn.Module):
-    """Stem at full resolution (or none), then the stages. Returns one feature map per stage, highest resolution
-    first. A stage has `output_elements(size)`: elements per image that it writes, by arithmetic."""
+class Stage(nn.Module):
+    """Stage of an encoder: (B, C_in, *size) -> (B, C_out, *(size / stride))."""
 
-    def __init__(self, stem: nn.Module | None, stages: Sequence[nn.Module]):
+    def output_elements(self, size: tuple[int, ...]) -> int:
+        """Count the elements per image that the stage writes at its output size, by arithmetic."""
+        raise NotImplementedError
+
+
+class UNetEncoder(nn.Module):
+    """Stem at full resolution (or none), then the stages: one feature map per stage, highest resolution first."""
+
+    stages: Sequence[Stage]
+
+    def __init__(self, stem: nn.Module | None, stages: Sequence[Stage]):
         super().__init__()
         self.stem = stem
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(stages)  # type: ignore[assignment]  # torch's containers do not say what they hold
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C_in, *size) -> [(B, C_s, *size_s)] for each stage s."""
+        """Map (B, C_in, *size) to [(B, C_s, *size_s)] for each stage s."""
         if self.stem is not None:
             x = self.stem(x)
         skips = []
@@ -42,6 +51,8 @@ class UNetDecoder(nn.Module):
     encoder: no weight has two names. `recompute`: activation checkpointing, block by block.
     """
 
+    stages: Sequence[nn.Sequential]
+
     def __init__(
         self,
         ups: Sequence[nn.Module],
@@ -52,13 +63,13 @@ class UNetDecoder(nn.Module):
     ):
         super().__init__()
         self.ups = nn.ModuleList(ups)
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(stages)  # type: ignore[assignment]  # as above
         self.seg_layers = nn.ModuleList(seg_layers)
         self.deep_supervision = ds
         self.recompute = recompute
 
     def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
-        """Logits at full resolution (B, K, *size), or with deep supervision one per scale, highest first."""
+        """Return logits at full resolution (B, K, *size), or with deep supervision one per scale, highest first."""
         x = skips[-1]
         logits = []
         for i, (up, stage, head) in enumerate(zip(self.ups, self.stages, self.seg_layers, strict=True)):
@@ -121,10 +132,10 @@ class UNet(nn.Module):
         self.input_channels = input_channels
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """(B, C_in, *size) -> logits, as UNetDecoder gives them.
+        """Map (B, C_in, *size) to logits, as UNetDecoder gives them.
 
         Raises:
-            ValueError: wrong number of channels, or a size that the strides do not divide.
+            ConfigError: wrong number of channels, or a size that the strides do not divide.
         """
         if x.shape[1] != self.input_channels:
             raise ConfigError(
@@ -135,7 +146,7 @@ class UNet(nn.Module):
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Return elements per image written by all convolutions and by the token layers at `input_size`, by arithmetic.
+        """Count the elements per image that convolutions and token layers write at `input_size`, by arithmetic.
 
         nnU-Net's planner compares it with its reference to choose patch and batch size.
         """
@@ -148,18 +159,17 @@ class UNet(nn.Module):
             sizes.append(size)
             total += stage.output_elements(size)
         decoder = zip(self.decoder.ups, self.decoder.stages, self.decoder.seg_layers, reversed(sizes[:-1]), strict=True)
-        for i, (up, stage, head, size) in enumerate(decoder):
-            total += conv_output_elements(up, size) + conv_output_elements(stage, size)
+        for i, (up, blocks, head, size) in enumerate(decoder):
+            total += conv_output_elements(up, size) + conv_output_elements(blocks, size)
             if self.decoder.deep_supervision or i == len(self.decoder.stages) - 1:
                 total += conv_output_elements(head, size)
         return total
 
     def largest_block_elements(self, input_size: Sequence[int]) -> int:
-        """Return the most that convolutions of one block write per image: blocks at full resolution are the last
-        ones."""
+        """Count the most that one block's convolutions write per image: blocks at full resolution are the last ones."""
         return max(conv_output_elements(block, tuple(input_size)) for block in self.decoder.stages[-1])
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions; linear layers, embeddings and gates keep their own."""
+        """Initialize convolutions after He et al. 2015; linear layers, embeddings and gates keep their own values."""
         InitWeights_He(1e-2)(module)

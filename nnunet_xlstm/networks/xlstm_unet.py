@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from torch import Tensor, nn
@@ -19,28 +20,30 @@ from nnunet_xlstm.layers.scan import resolve_orders
 from nnunet_xlstm.layers.segsync import SegSyncBlock
 from nnunet_xlstm.layers.vil import ChannelTokens, ViLBlock
 from nnunet_xlstm.networks.geometry import blocks_per_stage, per_stage, per_stage_and_axis
-from nnunet_xlstm.networks.unet import UNet, UNetEncoder, build_decoder
+from nnunet_xlstm.networks.unet import Stage, UNet, UNetEncoder, build_decoder
 
 BLOCK_OWN_KEYS = ("dim", "spatial_dim", "orders", "n_blocks")  # set by the network, not by xlstm_kwargs
 
+BLOCKS: dict[str, type[ViLBlock] | type[SegSyncBlock]] = {"vil": ViLBlock, "segsync": SegSyncBlock}
+XLSTMBlock = ViLBlock | SegSyncBlock | ChannelTokens
 
-BLOCKS = {"vil": ViLBlock, "segsync": SegSyncBlock}
 
-
-class EncoderStage(nn.Module):
+class EncoderStage(Stage):
     """Residual convolution blocks, the first one strided, then xLSTM blocks (or none)."""
 
-    def __init__(self, convs: Sequence[nn.Module], xlstm: Sequence[nn.Module]):
+    def __init__(self, convs: Sequence[nn.Module], xlstm: Sequence[XLSTMBlock]):
         super().__init__()
         self.convs = nn.Sequential(*convs)
         self.xlstm = nn.Sequential(*xlstm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, *size) to (B, C_out, *(size / stride))."""
         return self.xlstm(self.convs(x))
 
     def output_elements(self, size: tuple[int, ...]) -> int:
-        """Return elements per image that the stage writes at its output size."""
-        tokens = sum(block.activation_elements(math.prod(size)) for block in self.xlstm)
+        """Count the elements per image that the stage writes at its output size."""
+        blocks = cast(Iterable[XLSTMBlock], self.xlstm)  # torch's containers do not say what they hold
+        tokens = sum(block.activation_elements(math.prod(size)) for block in blocks)
         return conv_output_elements(self.convs, size) + tokens
 
 
@@ -57,11 +60,11 @@ class XLSTMUNet(UNet):
         xlstm_block: `vil` or `segsync`.
         xlstm_blocks_per_stage: xLSTM blocks in each of those stages.
         scan_orders: a set (`pair`, `six`, `forward`, `reverse`, `shuffled`) or a list such as ["dhw+", "hwd-"].
-        scan_mode: `alternate` gives each block the next order of the list, through the whole network; `parallel`
-            scans all orders inside every block and sums their outputs.
+        scan_mode: `alternate` gives each block the next order of the list, through the whole network; `parallel` scans
+            all orders inside every block and sums their outputs.
         xlstm_kwargs: further keys of the block (`nnunet_xlstm.layers.vil`), e.g. {"expansion": 2, "conv": "dw"}.
-        channel_token_patch: for reproduction of the public code only: at stages with at most as many voxels as
-            channels (for this patch size) the channels are the tokens. The weights then fit this patch size alone.
+        channel_token_patch: for reproduction of the public code only: at stages with at most as many voxels as channels
+            (for this patch size) the channels are the tokens. The weights then fit this patch size alone.
 
     Input (B, C_in, *size), every axis divisible by the product of its strides; logits as in UNetDecoder.
     """
@@ -157,9 +160,18 @@ XLSTMResidualEncoderUNet = XLSTMUNet
 
 
 def _xlstm_stages(
-    dim, features, strides, from_stage, block, blocks_per_stage, scan_orders, scan_mode, kwargs, channel_token_patch
-) -> list[list[nn.Module]]:
-    """Return the xLSTM blocks of each encoder stage (arguments as in XLSTMUNet)."""
+    dim: int,
+    features: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    from_stage: int | None,
+    block: str,
+    blocks_per_stage: int,
+    scan_orders: str | Sequence[str],
+    scan_mode: str,
+    kwargs: dict,
+    channel_token_patch: Sequence[int] | None,
+) -> list[list[XLSTMBlock]]:
+    """Build the xLSTM blocks of each encoder stage (arguments as in XLSTMUNet)."""
     n_stages = len(features)
     if from_stage is None:
         return [[] for _ in features]
@@ -182,11 +194,11 @@ def _xlstm_stages(
     n_blocks = (n_stages - first) * blocks_per_stage
     result, made = [], 0
     for s in range(n_stages):
-        grid = channel_token_patch and [
+        grid = tuple(
             size // math.prod(stride[axis] for stride in strides[: s + 1])
-            for axis, size in enumerate(channel_token_patch)
-        ]
-        stage = []
+            for axis, size in enumerate(channel_token_patch or ())
+        )
+        stage: list[XLSTMBlock] = []
         for _ in range(blocks_per_stage if s >= first else 0):
             own = orders if scan_mode == "parallel" else (orders[made % len(orders)],)
             if grid and math.prod(grid) <= features[s]:

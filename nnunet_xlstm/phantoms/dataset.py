@@ -14,11 +14,9 @@ from nnunet_xlstm.imaging.write import write_image
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.phantoms.heart import MODALITIES, PHASES, make_case
 
-# Dataset ------------------------------------------------------------------------------------------------------------
-
 
 def dataset_facts() -> dict[str, Any]:
-    """Names, labels and channels of the phantom set as nnU-Net wants them, from its entry in the catalogue."""
+    """Return names, labels and channels of the phantom set for nnU-Net, from its entry in the catalogue."""
     entry = load_dataset("HeartPhantom")
     return {
         "name": entry.name,
@@ -38,8 +36,17 @@ def write_dataset(
 
     Args:
         folder: made if missing; nnU-Net wants the name DatasetXXX_Name.
-        n_train, n_test: images, not subjects; a subject gives one image per phase, and subjects alternate CT and MR.
+        n_train: training images, not subjects; a subject gives one image per phase, and subjects alternate CT and MR.
+        n_test: test images, likewise.
         seed: of the whole set; the subjects' own seeds follow from it.
+        phases: times in the cardiac cycle, from 0 to 1.
+        n_folds: of the cross-validation, by subject.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatasetError: fewer training subjects than folds.
     """
     n_train_subjects = -(-n_train // len(phases))
     if n_train_subjects < n_folds:

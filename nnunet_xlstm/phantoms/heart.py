@@ -50,7 +50,7 @@ class Scan:
 
 
 def make_case(seed: int, modality: str, phase: float) -> tuple[sitk.Image, sitk.Image]:
-    """One image (float32) and its label map (uint8).
+    """Make one image (float32) and its label map (uint8).
 
     Equal seeds are one subject: the anatomy stays, and for one modality also the voxel grid and the contrast.
 
@@ -58,6 +58,9 @@ def make_case(seed: int, modality: str, phase: float) -> tuple[sitk.Image, sitk.
         seed: the subject, a non-negative integer.
         modality: "CT" (Hounsfield units) or "MR" (arbitrary units).
         phase: time in the cardiac cycle; 0 and 1 are end diastole, 0.5 is end systole.
+
+    Raises:
+        DatasetError: unknown modality, or a phase outside the cycle.
     """
     if modality not in MODALITIES:
         raise DatasetError(f"Unknown modality '{modality}'. Valid modalities are {list(MODALITIES)}.")
@@ -100,7 +103,7 @@ def _draw_scan(rng: np.random.Generator, modality: str) -> Scan:
 
 
 def _ct_levels(rng: np.random.Generator) -> np.ndarray:
-    """Hounsfield units per tissue: contrast agent in the left heart, more or less of it in the right."""
+    """Draw Hounsfield units per tissue: contrast agent in the left heart, more or less of it in the right."""
     left, right, muscle = rng.uniform(250, 420), rng.uniform(120, 380), rng.uniform(45, 80)
     level = np.zeros(N_TISSUES)
     level[[LUNG, FAT, MUSCLE, BONE]] = -820, -90, muscle, rng.uniform(180, 420)
@@ -111,7 +114,7 @@ def _ct_levels(rng: np.random.Generator) -> np.ndarray:
 
 
 def _mr_levels(rng: np.random.Generator) -> np.ndarray:
-    """Arbitrary units per tissue: bright blood; fat, muscle, bone and liver in random order."""
+    """Draw arbitrary units per tissue: bright blood; fat, muscle, bone and liver in random order."""
     level = np.zeros(N_TISSUES)
     level[LUNG] = 0.05
     level[[FAT, MUSCLE, BONE, LIVER]] = rng.uniform((0.2, 0.2, 0.2, 0.2), (0.5, 0.5, 0.9, 0.9))
@@ -123,14 +126,14 @@ def _mr_levels(rng: np.random.Generator) -> np.ndarray:
 
 
 def _fill_with_blood(level: np.ndarray, left: float, right: float, rng: np.random.Generator) -> None:
-    """Blood of the left and of the right heart: a little darker in the atria, brighter in the vessels (inflow)."""
+    """Set the blood of left and right heart: a little darker in the atria, brighter in the vessels (inflow)."""
     atrium, vessel = rng.uniform(0.84, 0.92), rng.uniform(1.10, 1.20)
     level[[LV, LA, AO, DESCENDING]] = left * np.array([1, atrium, vessel, vessel])
     level[[RV, RA, PA, VEIN]] = right * np.array([1, atrium, vessel, atrium])
 
 
 def _voxel_centers(scan: Scan) -> np.ndarray:
-    """Patient coordinates in mm, (3, z, y, x)."""
+    """Return patient coordinates in mm, (3, z, y, x)."""
     z, y, x = np.meshgrid(*(np.arange(n) for n in scan.size[::-1]), indexing="ij")
     offset = np.stack([x, y, z]) * _column(scan.spacing_mm)
     return np.tensordot(scan.direction, offset, axes=1) + _column(scan.origin_mm)
@@ -139,7 +142,7 @@ def _voxel_centers(scan: Scan) -> np.ndarray:
 def _render(
     tissue: np.ndarray, scan: Scan, scan_rng: np.random.Generator, noise_rng: np.random.Generator
 ) -> np.ndarray:
-    """Levels -> blur -> bias field -> noise; (z, y, x) float32."""
+    """Take levels, blur them, add bias field and noise; (z, y, x) float32."""
     image = gaussian_filter(scan.levels[tissue], scan.blur_mm / scan.spacing_mm[::-1])
     field = gaussian_filter(scan_rng.standard_normal(tissue.shape), 40 / scan.spacing_mm[::-1], mode="reflect")
     image *= np.exp(scan.bias * field / np.abs(field).max())
@@ -157,13 +160,13 @@ def _to_sitk(array: np.ndarray, scan: Scan) -> sitk.Image:
 # Anatomy ------------------------------------------------------------------------------------------------------------
 
 
-def _column(vector: np.ndarray) -> np.ndarray:
-    """(3,) -> (3, 1, 1, 1), to meet points of shape (3, z, y, x)."""
+def _column(vector: np.ndarray | Sequence[float]) -> np.ndarray:
+    """Reshape (3,) to (3, 1, 1, 1), to meet points of shape (3, z, y, x)."""
     return np.asarray(vector, float).reshape(3, 1, 1, 1)
 
 
 def _ellipsoid(points: np.ndarray, center: np.ndarray, axes: np.ndarray, radii: Sequence[float]) -> np.ndarray:
-    """About the signed distance in mm to an ellipsoid, negative inside. axes: (3, 3), its directions in rows."""
+    """Approximate the signed distance in mm to an ellipsoid, negative inside; axes: (3, 3), directions in rows."""
     local = np.tensordot(axes, points - _column(center), axes=1)
     scaled = np.linalg.norm(local / _column(radii), axis=0)
     gradient = np.linalg.norm(local / _column(radii) ** 2, axis=0)
@@ -171,7 +174,7 @@ def _ellipsoid(points: np.ndarray, center: np.ndarray, axes: np.ndarray, radii: 
 
 
 def _tube(points: np.ndarray, line: Sequence[Sequence[float]], radius: float) -> np.ndarray:
-    """Signed distance in mm to a tube round a quadratic Bezier curve with three control points."""
+    """Return the signed distance in mm to a tube round a quadratic Bezier curve with three control points."""
     start, control, end = (np.asarray(p, float) for p in line)
     t = np.linspace(0, 1, 9)[:, None]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
@@ -184,7 +187,7 @@ def _tube(points: np.ndarray, line: Sequence[Sequence[float]], radius: float) ->
 
 
 def _tissues(points: np.ndarray, rng: np.random.Generator, contraction: float) -> np.ndarray:
-    """Tissue id per voxel, (z, y, x) uint8. contraction: 0 at end diastole, 1 at end systole."""
+    """Return the tissue id per voxel, (z, y, x) uint8; contraction: 0 at end diastole, 1 at end systole."""
     local = _warp(points, rng)
     distance, cavity = _heart(local, rng, contraction)
     nearest, owner = distance.min(0), distance.argmin(0)
@@ -199,7 +202,7 @@ def _tissues(points: np.ndarray, rng: np.random.Generator, contraction: float) -
 
 
 def _warp(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Patient coordinates -> coordinates of the standard heart: position, pose, size, and a smooth deformation."""
+    """Map patient coordinates to the standard heart: position, pose, size, and a smooth deformation."""
     rotation = Rotation.from_rotvec(rng.normal(0, np.deg2rad(7), 3)).as_matrix()
     scale = rng.uniform(0.92, 1.08) * rng.uniform(0.95, 1.05, 3)
     local = np.tensordot(rotation, points - _column(rng.uniform(-5, 5, 3)), axes=1) / _column(scale)
@@ -209,7 +212,7 @@ def _warp(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _heart(p: np.ndarray, rng: np.random.Generator, c: float) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distances in mm of PARTS, (6, z, y, x), and of the LV cavity, (z, y, x).
+    """Return signed distances in mm of PARTS, (6, z, y, x), and of the LV cavity, (z, y, x).
 
     Heart axes: `apex` along the LV, `right` from the LV to the RV, `down` completes them. With the contraction c the
     cavities shrink, the wall thickens, the valve plane moves to the apex and the atria fill.
@@ -248,7 +251,7 @@ def _heart(p: np.ndarray, rng: np.random.Generator, c: float) -> tuple[np.ndarra
 
 
 def _torso(points: np.ndarray, local: np.ndarray, heart: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Everything round the heart, (z, y, x) uint8. heart: signed distance in mm to its surface."""
+    """Fill what is round the heart, (z, y, x) uint8; heart: signed distance in mm to its surface."""
     x, y, z = points - _column(rng.uniform(-4, 4, 3))
     dome = -52 + rng.uniform(-5, 5) - (np.square(x + 45) + np.square(y)) / 260  # diaphragm, highest on the right
     tissue = np.full(x.shape, LUNG, np.uint8)

@@ -11,7 +11,7 @@ Case = tuple[np.ndarray, np.ndarray]  # image and label map of equal shape
 
 
 def intensity_classifier_dice(train: Iterable[Case], test: Iterable[Case], n_bins: int = 256) -> dict[str, Any]:
-    """Dice of the best classifier that sees one voxel's intensity (z-score of its case) and nothing else.
+    """Return the Dice of the best classifier that sees a voxel's intensity (z-score of its case) and nothing else.
 
     Two rules are fitted on the histograms of the training cases: per bin the label with the highest posterior (Bayes,
     priors from the data), and per structure the set of bins with the highest Dice (structures may then overlap, which
@@ -33,7 +33,7 @@ def intensity_classifier_dice(train: Iterable[Case], test: Iterable[Case], n_bin
         "highest posterior per bin": {s: winner == s for s in structures},
         "best bins per structure": {s: _best_bins(counts[s], total) for s in structures},
     }
-    dice = {name: {s: [] for s in structures} for name in rules}
+    dice: dict[str, dict[int, list[float]]] = {name: {s: [] for s in structures} for name in rules}
     for image, label in test:
         bins = _zscore_bins(image, n_bins)
         for s in structures:
@@ -49,13 +49,13 @@ def intensity_classifier_dice(train: Iterable[Case], test: Iterable[Case], n_bin
 
 
 def _zscore_bins(image: np.ndarray, n_bins: int) -> np.ndarray:
-    """Bin of every voxel: n_bins equal steps from -4 to 4 standard deviations."""
+    """Return the bin of every voxel: n_bins equal steps from -4 to 4 standard deviations."""
     z = (image - image.mean()) / max(float(image.std()), 1e-8)
     return np.clip((z + 4) / 8 * n_bins, 0, n_bins - 1).astype(np.int64)
 
 
 def _best_bins(own: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """The set of bins (bool per bin) with the highest Dice: it always is "posterior above some threshold"."""
+    """Find the set of bins (bool per bin) with the highest Dice: it always is "posterior above some threshold"."""
     order = np.argsort(-own / np.maximum(total, 1), kind="stable")
     dice = 2 * np.cumsum(own[order]) / (own.sum() + np.cumsum(total[order]))
     chosen = np.zeros(len(own), bool)

@@ -76,6 +76,7 @@ class PoolManifest:
         """Return native id -> code of one source; an id that belongs to no target becomes background.
 
         Args:
+            source: of this pool.
             absent: targets that are not annotated.
         """
         code_of = {frozenset(members): code for code, members in self.codes.items()}

@@ -78,6 +78,7 @@ def read_manifest(content: Any, where: str = NAME) -> PoolManifest:
     """Read the whole content of a dataset.json.
 
     Args:
+        content: of the file.
         where: its path, for messages.
 
     Raises:

@@ -70,6 +70,7 @@ def map_source(source: Source, names: tuple[str, ...]) -> SourceMapping:
     joined by the labels' names, or, where a name is missing, taken as they are if both have the same ids.
 
     Args:
+        source: as POOL.json has it.
         names: of the targets, in the pool's order.
 
     Raises:

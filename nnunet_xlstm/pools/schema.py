@@ -90,7 +90,9 @@ def source_faults(rows: Sequence[Mapping[str, Any]], names: Sequence[str], chann
     """Yield what does not fit the pool in its sources.
 
     Args:
-        names: of the targets. channels: of the pool.
+        rows: the sources.
+        names: of the targets.
+        channels: of the pool.
     """
     for i, row in enumerate(rows):
         where = f"sources[{i}]"

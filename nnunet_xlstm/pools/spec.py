@@ -103,6 +103,7 @@ def read_pool(path: Path, raw: Path) -> Pool:
     """Read the file; relative paths are relative to its folder, then to the source's.
 
     Args:
+        path: of POOL.json.
         raw: nnUNet_raw, where data sets are found by name.
 
     Raises:
@@ -201,6 +202,9 @@ def _names(value: Any, where: str, folders: Sequence[Path], within: tuple[Path, 
     """Return the subjects of a list, or of the JSON file that a path names; or of a list of both.
 
     Args:
+        value: a list of texts, or a text.
+        where: file and key, for messages.
+        folders: where paths begin.
         within: the files that name this one.
     """
     if isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,11 +23,13 @@ class EncoderFeatureInfo:
     """What an encoder returns for one patch.
 
     Attributes:
-        image_channels: of the input. patch_size: voxels of a global view.
-        channels: of the map of each stage. tokens: size of each map.
+        image_channels: of the input.
+        patch_size: voxels of a global view.
+        channels: of the map of each stage.
+        tokens: size of each map.
         stages: indices of the stages that objectives look at, ascending; the last one is always among them.
         shifts: of the tokens of each map, how far the middle of what they see lies from the middle of their share of
-            the patch, in tokens per axis (see `receptive_shifts`).
+            the patch, in tokens per axis (see `_receptive_shifts`).
     """
 
     image_channels: int
@@ -42,7 +44,7 @@ class EncoderFeatureInfo:
         return config.n_prototypes if stage == self.stages[-1] else config.n_prototypes_inner
 
     def stride(self, stage: int) -> tuple[int, ...]:
-        """Return the voxels per token.
+        """Return the voxels per token of a stage.
 
         Raises:
             ConfigError: if the tokens of the stage do not divide the patch.
@@ -60,12 +62,12 @@ class EncoderFeatureInfo:
 def infer_feature_info(
     encoder: nn.Module, image_channels: int, patch_size: Sequence[int], feature_stages: str
 ) -> EncoderFeatureInfo:
-    """Infer what an encoder returns by one pass over an empty patch; the encoder stays as it is.
+    """Find what an encoder returns, by one pass over an empty patch; the encoder stays as it is.
 
     Args:
         encoder: returns a list of maps, highest resolution first.
         image_channels: of the input.
-        patch_size: voxels of a global view, 2 or 3 axes.
+        patch_size: voxels of a global view.
         feature_stages: bottleneck (the last stage) or multi (from the third on, at least the last two).
 
     Raises:
@@ -75,7 +77,7 @@ def infer_feature_info(
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()  # leaves running statistics alone
     try:
-        with strided_layers(encoder) as layers:
+        with _strided_layers(encoder) as layers:
             maps = encoder(parameter.new_zeros(1, image_channels, *patch_size))
     finally:
         for module, mode in modes:
@@ -86,7 +88,7 @@ def infer_feature_info(
             "resolution first (for dynamic-network-architectures: return_skips=True)"
         )
     n = len(maps)
-    shifts = receptive_shifts(layers, patch_size)
+    shifts = _receptive_shifts(layers, patch_size)
     first = n - 1 if feature_stages == "bottleneck" else max(0, min(2, n - 2))
     return EncoderFeatureInfo(
         image_channels,
@@ -99,7 +101,7 @@ def infer_feature_info(
 
 
 @contextmanager
-def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[float, ...]]]]:
+def _strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[float, ...]]]]:
     """Collect, while `module` runs, input size, output size and shift of its strided convolutions and poolings.
 
     The shift is in tokens of the input, per axis: where the middle of the kernel lies, less the middle of the s tokens
@@ -112,14 +114,14 @@ def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[f
         size, result = tuple(inputs[0].shape[2:]), tuple(output.shape[2:])
         if any(after > before for before, after in zip(size, result, strict=True)):
             return  # transposed
-        kernel, stride, padding = (_per_axis(getattr(layer, name), len(size)) for name in GEOMETRY)
+        kernel, stride, padding = _geometry(layer, len(size))
         shift = tuple((k - 1) / 2 - p - (s - 1) / 2 for k, s, p in zip(kernel, stride, padding, strict=True))
         seen.append((size, result, shift))
 
     hooks = [
         layer.register_forward_hook(note)
         for layer in module.modules()
-        if all(hasattr(layer, name) for name in GEOMETRY) and max(_per_axis(layer.stride, 1)) > 1
+        if all(hasattr(layer, name) for name in GEOMETRY) and max(_geometry(layer, 1)[1]) > 1
     ]
     try:
         yield seen
@@ -128,10 +130,10 @@ def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[f
             hook.remove()
 
 
-def receptive_shifts(
+def _receptive_shifts(
     layers: Sequence[tuple[Size, Size, tuple[float, ...]]], patch_size: Sequence[int]
 ) -> dict[Size, tuple[float, ...]]:
-    """Return, by size of a map, the shift of its tokens in tokens, from what `strided_layers` collected.
+    """Return, by size of a map, the shift of its tokens in tokens, from what `_strided_layers` collected.
 
     Where layers stride side by side (a convolution and the shortcut around it) their mean counts. The shifts add up:
     -1/4, -3/8, -7/16 tokens after one, two, three convolutions of kernel 3 and stride 2. A mirrored view is shifted the
@@ -151,12 +153,14 @@ def receptive_shifts(
     return shifts
 
 
-def _per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value,) * dims
+def _geometry(layer: nn.Module, dims: int) -> list[tuple[int, ...]]:
+    """Return GEOMETRY of a layer, per axis."""
+    values = (getattr(layer, name) for name in GEOMETRY)
+    return [tuple(value) if isinstance(value, Sequence) else (value,) * dims for value in values]
 
 
 def pooled_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig, prototypes: bool) -> nn.ModuleDict:
-    """Make one head per stage for its pooled map; those of inner stages are narrower."""
+    """Build one head per stage for its pooled map; those of inner stages are narrower."""
     heads = {}
     for stage in feature_info.stages:
         channels = feature_info.channels[stage]
@@ -167,7 +171,7 @@ def pooled_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig, pr
 
 
 def feature_norms(feature_info: EncoderFeatureInfo, config: ObjectiveKeys) -> nn.ModuleDict:
-    """Make a `RunningFeatureNorm` for each stage, or identities if the key `feature_norm` is off."""
+    """Build, by stage, `RunningFeatureNorm`, or the identity if the key `feature_norm` is off."""
     return nn.ModuleDict(
         {
             str(s): RunningFeatureNorm(feature_info.channels[s]) if config.feature_norm else nn.Identity()
@@ -188,7 +192,8 @@ class Outputs:
 
     Attributes:
         features: pooled maps (V, B, C), float32 or wider.
-        embeddings: of unit length (V, B, E). logits: (V, B, K).
+        embeddings: of unit length (V, B, E).
+        logits: (V, B, K).
         maps: of the two global views (B * 2, C, *tokens), where an objective looks at them; row 2 b + v is view v of b.
         heads: the branch's heads by name.
     """
@@ -197,11 +202,11 @@ class Outputs:
     embeddings: dict[int, Tensor]
     logits: dict[int, Tensor]
     maps: dict[int, Tensor]
-    heads: nn.ModuleDict
+    heads: Mapping[str, Mapping[str, nn.Module]]
 
 
 def pool(x: Tensor, n_views: int) -> Tensor:
-    """Average maps (B * V, C, *tokens) to (V, B, C), in float32 or wider without a wider copy of the map."""
+    """Pool (B * V, C, *tokens) to means (V, B, C), summed in float32 or wider without a wider copy of the map."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return x.mean(tuple(range(2, x.ndim)), dtype=dtype).unflatten(0, (-1, n_views)).transpose(0, 1)
 
@@ -209,10 +214,12 @@ def pool(x: Tensor, n_views: int) -> Tensor:
 class Branch(nn.Module):
     """Encoder and heads. `encoder(x)` returns a list of maps, highest resolution first."""
 
+    heads: Mapping[str, Mapping[str, nn.Module]]
+
     def __init__(self, encoder: nn.Module, heads: dict[str, nn.ModuleDict]):
         super().__init__()
         self.encoder = encoder
-        self.heads = nn.ModuleDict(heads)
+        self.heads = nn.ModuleDict(heads)  # type: ignore[assignment]  # torch's containers do not say what they hold
 
     def forward(
         self,
@@ -222,13 +229,13 @@ class Branch(nn.Module):
         keep_maps: bool,
         feature_norms: nn.ModuleDict,
     ) -> Outputs:
-        """Run the encoder and the pooled heads.
+        """Pass global views through the encoder in one call, local ones in another, and both through the heads.
 
         Args:
-            views: (B, V, C, *patch), in one call of the encoder.
-            local_views: (B, L, C, *local_patch), in another, or None.
-            stages: whose maps are wanted.
-            keep_maps: also return the maps of `views`.
+            views: (B, V, C, *patch).
+            local_views: (B, L, C, *local_patch), or None.
+            stages: that are looked at.
+            keep_maps: return the maps of the global views.
             feature_norms: by stage, what pooled features pass before their head.
         """
         maps = self._encode(views, stages)

@@ -19,7 +19,8 @@ class Target(StepState):
     """softmax(logits / temperature), without any center (`none`). Base of the others.
 
     Args:
-        n_prototypes: K. config: TeacherKeys.
+        n_prototypes: K.
+        config: TeacherKeys.
     """
 
     def __init__(self, n_prototypes: int, config: TeacherKeys):
@@ -27,23 +28,18 @@ class Target(StepState):
 
     @torch.no_grad()
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
-        """Return log-probabilities (..., K), float32 or wider, of the teacher's logits (..., K).
+        """Return log-probabilities (..., K) in float32 or wider of the teacher's logits (..., K).
 
         With the state before this step; in training mode the logits are remembered for `end_step`.
         """
         return torch.log_softmax(logits / temperature, -1)
-
-    def end_step(self) -> None:
-        pass
-
-    def discard_step(self) -> None:
-        pass
 
 
 class PerVectorCenter(Target):
     """Subtracts each vector's own mean: no effect, and nothing against collapse."""
 
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
+        """Return log-probabilities as `Target.forward` does."""
         return super().forward(logits - logits.mean(-1, keepdim=True), temperature)
 
 
@@ -53,6 +49,8 @@ class RunningCenter(Target):
     The mean is over all vectors of all micro-batches and ranks, so accumulation is exact.
     """
 
+    center: Tensor
+
     def __init__(self, n_prototypes: int, config: TeacherKeys):
         super().__init__(n_prototypes, config)
         self.momentum = config.center_momentum
@@ -61,6 +59,7 @@ class RunningCenter(Target):
 
     @torch.no_grad()
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
+        """Return log-probabilities as `Target.forward` does, about the running center."""
         if self.training:
             flat = logits.flatten(0, -2)
             total = torch.cat((flat.sum(0), flat.new_full((1,), len(flat))))
@@ -69,12 +68,14 @@ class RunningCenter(Target):
 
     @torch.no_grad()
     def end_step(self) -> None:
+        """Move the center to the mean of the step's logits, over all ranks."""
         if self._sum is not None:
             total = sum_over_ranks(self._sum)
             self.center.lerp_((total[:-1] / total[-1]).to(self.center.dtype), 1 - self.momentum)
         self._sum = None
 
     def discard_step(self) -> None:
+        """Forget the logits of the step."""
         self._sum = None
 
 
@@ -91,6 +92,7 @@ class SinkhornTarget(Target):
 
     @torch.no_grad()
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
+        """Return log-probabilities as `Target.forward` does, by assignment among all vectors known."""
         flat = logits.flatten(0, -2)
         if self.training:
             self.queue.accumulate(flat)
@@ -99,14 +101,16 @@ class SinkhornTarget(Target):
         return sinkhorn(scores / temperature)[first : first + len(flat)].view_as(logits)
 
     def end_step(self) -> None:
+        """Put the logits of the step into the queue."""
         self.queue.end_step()
 
     def discard_step(self) -> None:
+        """Forget the logits of the step."""
         self.queue.discard_step()
 
 
 def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
-    """Return the log of the Sinkhorn-Knopp assignment of exp(scores), (B, K): rows sum to 1, columns to nearly B / K.
+    """Return the log of the Sinkhorn-Knopp assignment of exp(scores), (B, K): rows sum to 1, columns to about B / K.
 
     Each iteration scales columns to 1 / K, then rows to 1 / B (Cuturi 2013; order as in DINOv2). In logarithms, so that
     no prototype's share underflows to 0 / 0 at low temperatures.

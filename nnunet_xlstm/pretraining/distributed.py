@@ -11,7 +11,7 @@ from torch import distributed as dist
 
 
 def is_distributed() -> bool:
-    """Tell whether there is more than one process."""
+    """Return whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -26,6 +26,7 @@ def mean_over_ranks(value: float, device: torch.device) -> float:
     """Return the mean of a number over all ranks.
 
     Args:
+        value: of this rank.
         device: of this rank's tensors.
     """
     if not is_distributed():

@@ -17,6 +17,7 @@ def has_stopped_falling(losses: Sequence[float], patience: int) -> bool:
 
     Args:
         losses: of every epoch so far, the first one first. NaN counts as an epoch without a gain.
+        patience: epochs.
     """
     highest = max(range(len(losses)), key=lambda i: _finite(losses[i], -math.inf), default=0)
     since = [_finite(loss, math.inf) for loss in losses[highest:]]

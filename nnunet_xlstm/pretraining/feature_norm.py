@@ -19,6 +19,10 @@ class RunningFeatureNorm(StepState):
     targets are uniform from the start. Unlike batch norm this couples no images of a batch, so accumulation is exact.
     """
 
+    mean: Tensor
+    variance: Tensor
+    updates: Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
@@ -27,7 +31,7 @@ class RunningFeatureNorm(StepState):
         self._sums: Tensor | None = None  # about the running mean: C sums, C sums of squares, the number of vectors
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize features (..., C) to the same shape, float32 or wider."""
+        """Normalize (..., C); float32 or wider."""
         # channels that hardly vary stay small instead of showing rounding errors
         return (x - self.mean) * torch.rsqrt(self.variance + 1e-6 * self.mean.square() + 1e-12)
 
@@ -40,6 +44,7 @@ class RunningFeatureNorm(StepState):
 
     @torch.no_grad()
     def end_step(self) -> None:
+        """Move mean and variance to those of the step, over all ranks."""
         if self._sums is not None:
             sums = sum_over_ranks(self._sums).to(self.mean.dtype)
             shift, square = (sums[:-1] / sums[-1]).chunk(2)
@@ -52,4 +57,5 @@ class RunningFeatureNorm(StepState):
         self._sums = None
 
     def discard_step(self) -> None:
+        """Forget the vectors of the step."""
         self._sums = None

@@ -20,7 +20,7 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_prototypes, dim))
 
     def forward(self, unit: Tensor) -> Tensor:
-        """Return cosines (..., K) for unit vectors (..., dim)."""
+        """Map unit vectors (..., dim) to cosines (..., K)."""
         with no_autocast(unit):
             return F.linear(unit, F.normalize(self.weight, dim=-1))
 
@@ -29,7 +29,9 @@ class ProjectionHead(nn.Module):
     """in -> hidden -> GELU -> hidden -> GELU -> bottleneck -> unit length -> prototypes (DINO, Caron et al. 2021).
 
     Args:
-        dim: features in. hidden: width of both hidden layers. bottleneck: size of the embedding.
+        dim: features in.
+        hidden: width of both hidden layers.
+        bottleneck: size of the embedding.
         n_prototypes: K; None leaves the prototypes out.
 
     No batch norm: it would couple the images of a small batch. Linear layers start at a truncated normal of 0.02.
@@ -40,13 +42,14 @@ class ProjectionHead(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
         )
-        for layer in self.mlp[::2]:
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
         self.prototypes = None if n_prototypes is None else Prototypes(bottleneck, n_prototypes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map features (..., dim) to an embedding of unit length (..., bottleneck) and logits (..., K) or None.
+        """Map features (..., dim) to embeddings of unit length (..., bottleneck) and logits (..., K) or None.
 
         Both in float32 or wider.
         """

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.pretraining.objectives.dense import sample
+from nnunet_xlstm.pretraining.views import MODES
 
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 HISTOGRAM = (-4.0, 6.0, 64)  # of normalized intensities: first and last edge, bins; the outer bins take the rest
 MAX_ITERATIONS = 300
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of squared weights; chosen on held-out training subjects, as is the next
@@ -37,19 +38,20 @@ class LinearModel:
     bias: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Map features (N, C) to outputs (N, K)."""
+        """Map (N, C) to (N, K)."""
         return features @ self.weight.T + self.bias
 
     def shifted(self, by: Tensor) -> LinearModel:
-        """Return the same model with `by` (K,) added to its outputs."""
+        """Return the model with `by` (K,) added to its outputs."""
         return LinearModel(self.weight, self.bias + by)
 
 
 def hypercolumns(maps: Sequence[Tensor], size: Sequence[int], points: Tensor) -> Tensor:
-    """Return hypercolumns at some voxels.
+    """Return the hypercolumns at some voxels.
 
     Args:
-        maps: stage maps (C_s, *cells_s) of one image. size: voxels per axis of that image.
+        maps: stage maps (C_s, *cells_s) of one image.
+        size: voxels per axis of that image.
         points: (N, D) integer voxels.
 
     Returns:
@@ -60,21 +62,24 @@ def hypercolumns(maps: Sequence[Tensor], size: Sequence[int], points: Tensor) ->
 
 
 def apply_linear(model: LinearModel, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Apply the model at every voxel, (K, *size): the same as for `hypercolumns` at all voxels."""
+    """Apply a model at every voxel, (K, *size): the same as for `hypercolumns` at all voxels."""
     weights = model.weight.to(maps[0].device).split([len(m) for m in maps], 1)
     mode = MODES[len(size)]
-    total = sum(
+    outputs = (
         F.interpolate(torch.tensordot(w, m, 1)[None], tuple(size), mode=mode, align_corners=False)[0]
         for w, m in zip(weights, maps, strict=True)
     )
+    total = reduce(torch.add, outputs)
     return total + model.bias.to(total.device).view(-1, *[1] * len(size))
 
 
 def draw_voxels(classes: np.ndarray, per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw random voxels of each class, without repetition: (N, D). A class with fewer voxels gives all it has.
+    """Draw voxels of each class, without repetition: (N, D). A class with fewer voxels gives all it has.
 
     Args:
         classes: class index of each voxel; negative ones are never drawn.
+        per_class: voxels, at most.
+        rng: that draws.
     """
     flat = classes.ravel()
     chosen = []
@@ -85,17 +90,24 @@ def draw_voxels(classes: np.ndarray, per_class: int, rng: np.random.Generator) -
     return np.stack(np.unravel_index(places, classes.shape), 1)
 
 
-def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
-    """Fit a multinomial logistic regression on standardised features.
+def _standardization(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and 1 / SD of features (N, C); 0 for a feature that is constant."""
+    mean, sd = x.mean(0), x.std(0, correction=0)
+    return mean, torch.where(sd > 1e-6 * (mean.abs() + 1e-6), 1 / sd, 0.0)
 
-    Minimises mean cross-entropy + penalty / 2 x squared weights, where features have mean 0 and SD 1 over the sample;
+
+def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
+    """Fit a multinomial logistic regression on standardized features.
+
+    Minimizes mean cross-entropy + penalty / 2 x squared weights, where features have mean 0 and SD 1 over the sample;
     the result takes features as they are. A feature that is constant gets no weight.
 
     Args:
-        x: (N, C). y: (N,) class indices, each from 0 to K - 1 at least once.
+        x: (N, C).
+        y: (N,) class indices, each from 0 to K - 1 at least once.
+        penalty: of the squared weights.
     """
-    mean, sd = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(sd > 1e-6 * (mean.abs() + 1e-6), 1 / sd, 0.0)
+    mean, scale = _standardization(x)
     regression = LogisticRegression(C=1 / (penalty * len(y)), max_iter=MAX_ITERATIONS, tol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last steps change no label map
@@ -108,12 +120,13 @@ def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
 
 
 def prior_shift(sampled: np.ndarray, true: np.ndarray) -> Tensor:
-    """Return what a model of a sample with other class shares adds to its outputs to be right for the true shares.
+    """Return what a model fitted on a sample of other class shares adds to its outputs to suit the true shares.
 
     Prentice and Pyke 1979: sampling by class changes the intercepts alone, by the logarithm of the shares.
 
     Args:
-        sampled, true: counts of each class, (K,), above 0.
+        sampled: voxels of each class in the sample, (K,), above 0.
+        true: voxels of each class in the whole, likewise.
     """
     shift = np.log(true / true.sum()) - np.log(sampled / sampled.sum())
     return torch.as_tensor(shift, dtype=torch.float32)
@@ -132,13 +145,16 @@ def sampled_dice(predicted: np.ndarray, y: np.ndarray, weights: np.ndarray) -> f
 
 
 def fit_probe(x: Tensor, y: np.ndarray, counts: np.ndarray, subjects: np.ndarray) -> tuple[LinearModel, float, float]:
-    """Fit a probe of class-balanced voxels for images with other class shares.
+    """Fit a probe on class-balanced voxels for images with other class shares.
 
     Penalty and shift of the class shares are those that give the best Dice on every second subject when fitted on the
     others; the probe is then fitted on all. So every encoder gets what suits it, and no test subject is asked.
 
     Args:
-        x: (N, C) features. y: (N,) classes. counts: (K,) voxels of each class in the whole images. subjects: (N,).
+        x: (N, C) features.
+        y: (N,) classes.
+        counts: (K,) voxels of each class in the whole images.
+        subjects: (N,).
 
     Returns:
         The probe, its penalty and its share of the prior shift.
@@ -163,14 +179,15 @@ def balanced_accuracy(predicted: np.ndarray, y: np.ndarray) -> float:
 
 
 def principal_components(x: Tensor, brightness: Tensor, n: int = 3) -> LinearModel:
-    """Return the first n principal components of features with mean 0 and SD 1.
+    """Find the first n principal components of features with mean 0 and SD 1.
 
     Args:
-        x: (N, C). brightness: (N,); a component's sign is such that it does not fall with it, so that pictures of two
-            encoders can be compared.
+        x: (N, C).
+        brightness: (N,); a component's sign is such that it does not fall with it, so that pictures of two encoders can
+            be compared.
+        n: components.
     """
-    mean, sd = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(sd > 1e-6 * (mean.abs() + 1e-6), 1 / sd, 0.0)
+    mean, scale = _standardization(x)
     z = (x - mean) * scale
     _, vectors = torch.linalg.eigh((z.T @ z).double())
     weight = vectors.T.flip(0)[:n].float()
@@ -189,7 +206,7 @@ def permute_weights(module: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def intensity_histogram(image: np.ndarray) -> Tensor:
-    """Return square roots of the shares of bins, channel after channel: unit vectors, (C, ...) -> (C x bins,).
+    """Return the square roots of the bins' shares, a unit vector per channel: (C, ...) -> (C x bins,).
 
     The cosine of two such vectors of one channel is the Bhattacharyya coefficient of the histograms.
     """

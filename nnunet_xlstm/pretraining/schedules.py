@@ -12,13 +12,13 @@ from nnunet_xlstm.config.pretraining import TeacherKeys
 
 
 def cosine(start: float, end: float, step: int, total: int) -> float:
-    """Follow half a cosine from `start` at step 0 to `end` at `total`: end - (end - start) (cos(pi k / K) + 1) / 2."""
+    """Follow half a cosine from `start` to `end`, k = step, K = total: end - (end - start) (cos(pi k / K) + 1) / 2."""
     progress = min(max(step / max(total, 1), 0.0), 1.0)
     return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2
 
 
 def learning_rate(step: int, total: int, peak: float, floor: float = 0.0, warmup_steps: int = 0) -> float:
-    """Return the rate: linear from peak / warmup_steps up to `peak`, then a cosine down to `floor`.
+    """Rise linearly from peak / warmup_steps to `peak`, then fall along a cosine to `floor`.
 
     The first step has a rate above 0 (it is not lost), and the cosine starts at `peak` in step `warmup_steps`.
     """
@@ -28,7 +28,7 @@ def learning_rate(step: int, total: int, peak: float, floor: float = 0.0, warmup
 
 
 def scaled_rate(rate: float, images_per_step: int, reference: int | None, floor: float = 0.0) -> float:
-    """Return the peak rate for `images_per_step` images where `rate` is for `reference` of them; not below floor.
+    """Scale a peak rate meant for `reference` images per step to `images_per_step`; not below floor.
 
     Linear scaling (Goyal et al. 2017, used by DINO); `reference` None takes the rate as it is.
     """
@@ -46,12 +46,12 @@ def teacher_momentum(step: int, total: int, config: TeacherKeys) -> float:
 
 
 def teacher_temperature(step: int, steps_per_epoch: int, config: TeacherKeys) -> float:
-    """Rise from teacher_temperature to teacher_temperature_end over teacher_temperature_epochs, then constant."""
+    """Go linearly from teacher_temperature to its end over teacher_temperature_epochs, then stay."""
     warmup = config.teacher_temperature_epochs * steps_per_epoch
     progress = min(step / warmup, 1.0) if warmup else 1.0
     return config.teacher_temperature + progress * (config.teacher_temperature_end - config.teacher_temperature)
 
 
 def share_of_start(total: int, config: TeacherKeys) -> float:
-    """Return the share of its first weights that the teacher holds after `total` steps: the product of all momenta."""
+    """Return the share of its first weights that the teacher holds after `total` steps: all momenta multiplied."""
     return math.prod(teacher_momentum(step, total, config) for step in range(total))

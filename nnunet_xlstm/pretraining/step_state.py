@@ -17,19 +17,21 @@ class StepState(nn.Module):
 
     def end_step(self) -> None:
         """Take over what was accumulated, from all ranks, and forget it: the optimizer has stepped."""
-        raise NotImplementedError
 
     def discard_step(self) -> None:
         """Forget what was accumulated, and change nothing: the optimizer did not step."""
-        raise NotImplementedError
 
 
 class VectorQueue(StepState):
     """The last `size` vectors of the steps before, of all ranks, oldest overwritten first.
 
     Args:
-        size: vectors kept; 0 keeps none. dim: their length.
+        size: vectors kept; 0 keeps none.
+        dim: their length.
     """
+
+    vectors: Tensor
+    pushed: Tensor
 
     def __init__(self, size: int, dim: int):
         super().__init__()
@@ -50,7 +52,7 @@ class VectorQueue(StepState):
         return self._pushed
 
     def kept(self) -> Tensor:
-        """Return vectors (n, dim), n <= size, in no particular order. A view: it changes with the next push."""
+        """Return (n, dim) vectors, n <= size, in no particular order: a view, which changes with the next push."""
         return self.vectors[: min(self._count(), self.size)]
 
     def accumulate(self, vectors: Tensor) -> None:
@@ -70,9 +72,11 @@ class VectorQueue(StepState):
         self.pushed.fill_(self._pushed)
 
     def end_step(self) -> None:
+        """Push the vectors of the step, of all ranks."""
         if self._pending:
             self.push(self._gather(torch.cat(self._pending))[0])
         self._pending = []
 
     def discard_step(self) -> None:
+        """Forget the vectors of the step."""
         self._pending = []

@@ -26,6 +26,7 @@ from nnunet_xlstm.pretraining.branch import Branch, Outputs, accumulate, feature
 from nnunet_xlstm.pretraining.collapse.metrics import StepStatistics
 from nnunet_xlstm.pretraining.heads import Prototypes
 from nnunet_xlstm.pretraining.objectives.base import ObjectiveInputs
+from nnunet_xlstm.pretraining.objectives.masked import MaskedObjective
 from nnunet_xlstm.pretraining.objectives.table import OBJECTIVES, active_weights
 from nnunet_xlstm.pretraining.step_state import StepState
 from nnunet_xlstm.pretraining.views import ViewBatch
@@ -37,7 +38,8 @@ class StudentTeacher(nn.Module):
     Args:
         encoder: `encoder(x)` returns a list of maps, highest resolution first. It becomes the student's encoder itself;
             the teacher starts as its copy, so load weights before.
-        image_channels, patch_size: of a global view, 2 or 3 axes.
+        image_channels: of a global view, 2 or 3 axes.
+        patch_size: of a global view, 2 or 3 axes.
         config: all keys.
 
     Parameters with `requires_grad` are the student's and those of the objectives; each of them gets a gradient in every
@@ -55,7 +57,7 @@ class StudentTeacher(nn.Module):
         self.feature_info = infer_feature_info(encoder, image_channels, patch_size, config.feature_stages)
         rows = {name: OBJECTIVES[name] for name in self.weights}
         self.needs = set().union(*(row.needs(config) for row in rows.values()))
-        heads = {}
+        heads: dict[str, nn.ModuleDict] = {}
         if "embedding" in self.needs:
             heads["pooled"] = pooled_heads(self.feature_info, config, "logits" in self.needs)
         for row in rows.values():
@@ -71,20 +73,21 @@ class StudentTeacher(nn.Module):
         self._statistics: list[StepStatistics] = []
 
     def train(self, mode: bool = True) -> StudentTeacher:
-        """Set the mode, but leave the teacher in evaluation mode: its targets have no dropout."""
+        """Set the mode as usual, but keep the teacher in evaluation mode: its targets have no dropout."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
-        """Return unweighted terms by name (detached) and `loss`, their weighted sum, with the student's gradient."""
+        """Return unweighted terms by name (detached) and `loss`, their weighted sum, with gradients of the student."""
         views, mask = batch.global_views, None
         with torch.no_grad():
             teacher = self._look(self.teacher, views, None) if "teacher" in self.needs else None
-        if "mask" in self.needs:
-            views, mask = self.objectives["masked"].mask(views)
+        for objective in self.objectives.values():
+            if isinstance(objective, MaskedObjective):
+                views, mask = objective.mask(views)
         student = self._look(self.student, views, batch.local_views if "local" in self.needs else None)
-        inputs = ObjectiveInputs(batch, student, teacher, self.teacher_temperature, mask, ambient_autocast(views))
+        inputs = ObjectiveInputs(batch, student, teacher, self.teacher_temperature, mask, _ambient_autocast(views))
         with no_autocast(views):
             terms = {name: objective(inputs) for name, objective in self.objectives.items()}
             loss = sum(self.weights[name] * term for name, term in terms.items())
@@ -113,12 +116,12 @@ class StudentTeacher(nn.Module):
     # ---- the step
 
     def set_step(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
-        """Set the schedules, before the forward calls of optimizer step `step` (from 0)."""
+        """Set what depends on the optimizer step `step` (from 0); call it before the step's forward calls."""
         self.teacher_temperature = schedules.teacher_temperature(step, steps_per_epoch, self.config)
         self.prototypes_frozen = step < self.config.freeze_prototypes_epochs * steps_per_epoch
 
     def freeze_prototypes(self) -> None:
-        """Drop the gradients of prototypes while they stay as drawn; call it after backward and before clipping."""
+        """Drop the gradients of prototypes while they stay as drawn; call it after backward, before clipping."""
         if self.prototypes_frozen:
             for module in self.student.modules():
                 if isinstance(module, Prototypes):
@@ -178,7 +181,7 @@ class StudentTeacher(nn.Module):
     # ---- for the monitor
 
     def step_statistics(self) -> StepStatistics:
-        """Return what the forward calls of this step showed, images in their order; ask before `end_step`.
+        """Return what the forward calls of this step showed, images in their order; call it before `end_step`.
 
         Raises:
             RuntimeError: if there was no forward call in training mode.
@@ -192,7 +195,7 @@ class StudentTeacher(nn.Module):
         return ema_distance(self.teacher, self.student)
 
 
-def ambient_autocast(x: Tensor) -> Callable:
+def _ambient_autocast(x: Tensor) -> Callable:
     """Return a maker of contexts with the autocast that holds now for the device of x."""
     kind = x.device.type
     if not torch.amp.is_autocast_available(kind):
@@ -203,7 +206,7 @@ def ambient_autocast(x: Tensor) -> Callable:
 def _pairs(
     teacher: nn.Module, student: nn.Module, named: Callable[[nn.Module], Iterable[tuple[str, Tensor]]]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return tensors of the teacher and those of the same name of the student, which may hold more."""
+    """Return the tensors of the teacher and those of the same name of the student (which may hold more)."""
     of_student = dict(named(student))
     pairs = [(t, of_student[name]) for name, t in named(teacher)]
     return [t for t, _ in pairs], [s for _, s in pairs]
@@ -211,7 +214,7 @@ def _pairs(
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move the teacher: theta_t <- m theta_t + (1 - m) theta_s for all parameters; buffers are copied.
+    """Set theta_t <- m theta_t + (1 - m) theta_s for all parameters; copy buffers (running statistics).
 
     One fused call in the type of the weights, which must be float32 or wider: at m = 0.999 a step is lost in bfloat16.
     """

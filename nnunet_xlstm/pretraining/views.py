@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,6 +33,13 @@ OVERLAP_TRIES = 20
 MODES = {2: "bilinear", 3: "trilinear"}
 
 
+class Uniform(Protocol):
+    """Generator of random numbers, NumPy's global one too."""
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """Draw a number."""
+
+
 class Solarize(ImageOnlyTransform):
     """Reflects the intensities above a random quantile: x -> 2q - x (BYOL, DINO; for images without a fixed range)."""
 
@@ -39,6 +48,7 @@ class Solarize(ImageOnlyTransform):
         self.quantiles = quantiles
 
     def get_parameters(self, **data_dict) -> dict:
+        """Draw the quantile."""
         return {"quantile": float(np.random.uniform(*self.quantiles))}
 
     def _apply_to_image(self, image: Tensor, quantile: float) -> Tensor:
@@ -47,31 +57,15 @@ class Solarize(ImageOnlyTransform):
         return torch.where(image > threshold, 2 * threshold - image, image)
 
 
-def _noise() -> ImageOnlyTransform:
-    return GaussianNoiseTransform(noise_variance=(0, 0.1), synchronize_channels=True)
-
-
-def _blur() -> ImageOnlyTransform:
-    return GaussianBlurTransform(blur_sigma=(0.5, 1.5), synchronize_channels=False, synchronize_axes=False)
-
-
-def _brightness() -> ImageOnlyTransform:
-    return MultiplicativeBrightnessTransform(BGContrast((0.75, 1.25)), synchronize_channels=False)
-
-
-def _contrast() -> ImageOnlyTransform:
-    return ContrastTransform(BGContrast((0.75, 1.25)), preserve_range=True, synchronize_channels=False)
-
-
-def _low_resolution() -> ImageOnlyTransform:
-    return SimulateLowResolutionTransform((0.5, 1), False, synchronize_axes=True, ignore_axes=None)
-
-
-def _gamma() -> ImageOnlyTransform:
-    return GammaTransform(
-        BGContrast((0.7, 1.5)), p_invert_image=0, synchronize_channels=False, p_per_channel=1, p_retain_stats=1
-    )
-
+_noise = partial(GaussianNoiseTransform, noise_variance=(0, 0.1), synchronize_channels=True)
+_blur = partial(GaussianBlurTransform, blur_sigma=(0.5, 1.5), synchronize_channels=False, synchronize_axes=False)
+_brightness = partial(MultiplicativeBrightnessTransform, BGContrast((0.75, 1.25)), synchronize_channels=False)
+_contrast = partial(ContrastTransform, BGContrast((0.75, 1.25)), preserve_range=True, synchronize_channels=False)
+_low_resolution = partial(SimulateLowResolutionTransform, (0.5, 1), False, synchronize_axes=True, ignore_axes=None)
+_gamma = partial(
+    GammaTransform, BGContrast((0.7, 1.5)), p_invert_image=0, synchronize_channels=False, p_per_channel=1,
+    p_retain_stats=1,
+)  # fmt: skip
 
 # preset -> (transform, probability, the one global view it is used on, counted from 0; None: all views)
 INTENSITY = {
@@ -101,7 +95,8 @@ class View:
     """One view, drawn but not yet made.
 
     Attributes:
-        start, size: the box in voxels of the parent crop, one number per axis.
+        start: the box in voxels of the parent crop, one number per axis.
+        size: the box in voxels of the parent crop, one number per axis.
         flip: per axis, whether the view is mirrored.
         intensity: (transform, its parameters) in order; filled by `Views.draw_intensity`.
     """
@@ -119,7 +114,9 @@ class Views:
         patch_size: voxels of a global view (2 or 3 axes).
         spacing: of those axes, in mm; an axis at least `THICK` times the finest has its own range of scales, and its
             parent crop is no longer than the patch, so that thick slices are hardly resampled.
-        config: ViewKeys. mirroring: allow flips. local_patch_size: voxels of a local view.
+        config: ViewKeys.
+        mirroring: allow flips.
+        local_patch_size: voxels of a local view.
 
     Raises:
         ConfigError: a range of scales that is empty, or an overlap that no two boxes can have.
@@ -145,7 +142,7 @@ class Views:
         if config.min_overlap > 1:
             raise ConfigError(f"min_overlap = {config.min_overlap:g}: it is a share of a view's volume; give 0 to 1")
         self.patch_size = np.array(patch_size, int)
-        self.local_patch_size = None if local_patch_size is None else np.array(local_patch_size, int)
+        self.local_patch_size = np.array(patch_size if local_patch_size is None else local_patch_size, int)
         self.config, self.mirroring = config, mirroring
         finest = min(spacing)
         self.thick = np.array([s / finest >= THICK for s in spacing])
@@ -156,7 +153,7 @@ class Views:
 
     # ---- drawing
 
-    def draw(self, parent_size: Sequence[int], rng=np.random) -> tuple[list[View], list[View]]:
+    def draw(self, parent_size: Sequence[int], rng: Uniform = np.random) -> tuple[list[View], list[View]]:
         """Draw two global views and `n_local_crops` local ones of a crop of `parent_size` voxels, without intensity."""
         parent = np.array(parent_size, int)
         c = self.config
@@ -172,7 +169,7 @@ class Views:
         views = [View(start, size, self._flip(rng)) for start, size in boxes + local]
         return views[:2], views[2:]
 
-    def _box(self, parent: np.ndarray, low: float, high: float, rng) -> tuple[np.ndarray, np.ndarray]:
+    def _box(self, parent: np.ndarray, low: float, high: float, rng: Uniform) -> tuple[np.ndarray, np.ndarray]:
         """Draw one scale for all axes times a small aspect; axes of thick slices have their own scale."""
         scale = rng.uniform(low, high) * np.array([rng.uniform(*ASPECT) for _ in parent])
         through = rng.uniform(min(self.config.through_plane_scale_min, high), high)
@@ -181,7 +178,7 @@ class Views:
         start = np.array([int(rng.uniform(0, room + 1)) for room in parent - size])
         return np.minimum(start, parent - size), size
 
-    def _flip(self, rng) -> np.ndarray:
+    def _flip(self, rng: Uniform) -> np.ndarray:
         return np.array([self.mirroring and rng.uniform() < 0.5 for _ in self.patch_size])
 
     def draw_intensity(self, view: View, index: int, image: Tensor) -> None:
@@ -193,10 +190,10 @@ class Views:
     # ---- making
 
     @staticmethod
-    def cut(parent: Tensor, view: View, size: Sequence[int]) -> Tensor:
-        """Cut the view's box out of `parent` (C, *parent_size), resampled to `size` voxels and mirrored."""
-        box = tuple(slice(a, a + n) for a, n in zip(view.start, view.size, strict=True))
-        image = parent[(slice(None), *box)]
+    def cut(parent: Tensor, view: View, size: Sequence[int] | np.ndarray) -> Tensor:
+        """Cut the view's box from `parent` (C, *parent_size), resample it to `size` voxels and mirror it."""
+        box = (slice(None), *(slice(a, a + n) for a, n in zip(view.start, view.size, strict=True)))
+        image = parent[box]
         if tuple(image.shape[1:]) != tuple(size):
             mode = MODES[len(size)]
             image = interpolate(image[None], [int(n) for n in size], mode=mode, align_corners=False)[0]
@@ -210,16 +207,17 @@ class Views:
             image = transform.apply({"image": image}, **parameters)["image"]
         return image
 
-    def make(self, parents: Sequence[Tensor], rng=np.random) -> dict[str, Tensor | None]:
+    def make(self, parents: Sequence[Tensor], rng: Uniform = np.random) -> dict[str, Tensor]:
         """Draw and make all views of one image.
 
         Args:
             parents: the parent crop (C, *parent_size) of the first view, and optionally another one of the same box
-                (another time frame) for the second view. rng: offers `uniform`; intensities use the global generators.
+                (another time frame) for the second view.
+            rng: for the boxes; intensities use the global generators.
 
         Returns:
-            `global_views` (2, C, *patch), `boxes` (2, D, 2), `flips` (2, D), and `local_views` (n, C, *local_patch) or
-            None: the fields of ViewBatch for one image.
+            `global_views` (2, C, *patch), `boxes` (2, D, 2), `flips` (2, D), and, if there are any, `local_views`
+            (n, C, *local_patch): the fields of ViewBatch for one image.
         """
         size = parents[0].shape[1:]
         global_views, local_views = self.draw(size, rng)
@@ -231,12 +229,12 @@ class Views:
             self.draw_intensity(view, i, image)
             made.append(self.change(image, view))
         shares = np.stack([np.stack((v.start, v.size), -1) / np.array(size)[:, None] for v in global_views])
-        return {
+        fields = {
             "global_views": torch.stack(made[:2]),
             "boxes": torch.from_numpy(shares).float(),
             "flips": torch.from_numpy(np.stack([v.flip for v in global_views])),
-            "local_views": torch.stack(made[2:]) if local_views else None,
         }
+        return fields | ({"local_views": torch.stack(made[2:])} if local_views else {})
 
 
 def overlap(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
@@ -265,10 +263,7 @@ class ViewBatch:
     local_views: Tensor | None = None
     subjects: Tensor | None = None
 
-    def to(self, device, non_blocking: bool = False) -> ViewBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewBatch:
         """Return the batch on `device`."""
-        moved = [
-            None if t is None else t.to(device, non_blocking=non_blocking)
-            for t in (self.global_views, self.boxes, self.flips, self.local_views, self.subjects)
-        ]
-        return ViewBatch(*moved)
+        tensors = {name: value for name, value in vars(self).items() if value is not None}
+        return ViewBatch(**{name: value.to(device, non_blocking=non_blocking) for name, value in tensors.items()})

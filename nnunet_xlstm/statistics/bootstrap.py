@@ -19,6 +19,9 @@ def draw_counts(
     As many clusters as there are are drawn with replacement; the units of a cluster are drawn together.
 
     Args:
+        units: number of cases, or of classes of cases.
+        resamples: number of draws.
+        seed: of the draws.
         clusters: (units,) the subject of each unit; default: each unit is its own.
 
     Raises:
@@ -41,11 +44,11 @@ def draw_counts(
 
 
 def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return means of every resample, (resamples, rows); NaN entries are left out, an infinite one makes the mean
-    infinite.
+    """Return means of every resample, (resamples, rows).
 
     Args:
-        values: (rows, units). counts: (resamples, units), see `draw_counts`.
+        values: (rows, units). A NaN is left out, an infinite value makes the mean infinite.
+        counts: (resamples, units), see `draw_counts`.
     """
     known = ~np.isnan(values)
     infinite = np.isinf(values)
@@ -59,7 +62,7 @@ def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Percentile interval (2, rows) of samples (resamples, rows); NaN where a row has no finite sample."""
+    """Return the percentile interval (2, rows) of samples (resamples, rows); NaN where a row has no finite sample."""
     low, high = 100 * (1 - level) / 2, 100 * (1 + level) / 2
     bounds = np.full((2, samples.shape[1]), np.nan)
     for row, column in enumerate(samples.T):
@@ -76,10 +79,14 @@ def mean_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> np.ndarray:
-    """Percentile interval of the mean of each row, (2, rows).
+    """Return the percentile interval of the mean of each row, (2, rows).
 
     Args:
         values: (rows, units); NaN is missing. A row known in fewer than two clusters has no interval: NaN.
+        clusters: (units,) the subject of each unit; default: each unit is its own.
+        resamples: number of draws.
+        seed: of the draws.
+        level: share of the resamples that the interval holds.
     """
     values = np.asarray(values, float)
     bounds = interval(resampled_means(values, draw_counts(values.shape[1], resamples, seed, clusters)), level)

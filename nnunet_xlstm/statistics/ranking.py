@@ -19,10 +19,11 @@ TIE = 1e-12  # relative; sums in another order differ by less
 
 
 def ranks(scores: np.ndarray, better: str) -> np.ndarray:
-    """Ranks along the last axis, ties take the smaller; a NaN has no rank: NaN, and does not count.
+    """Rank along the last axis; ties take the smaller rank.
 
     Args:
-        scores: (..., models). better: "high" or "low".
+        scores: (..., models). A NaN has no rank: NaN, and does not count.
+        better: "high" or "low".
 
     Raises:
         ValueError: unknown `better`.
@@ -38,7 +39,7 @@ def ranks(scores: np.ndarray, better: str) -> np.ndarray:
 
 
 def replace_missing(values: np.ndarray, better: str, worst: float | None = None) -> np.ndarray:
-    """NaN becomes `worst`; without one, minus or plus infinity."""
+    """Replace NaN by `worst`; without one, by minus or plus infinity."""
     if worst is None:
         worst = -np.inf if better == "high" else np.inf
     return np.where(np.isnan(values), worst, values)
@@ -67,6 +68,7 @@ def test_then_rank(p: np.ndarray, alpha: float) -> np.ndarray:
 
     Args:
         p: (models, models), corrected; entry (i, j) for "i better than j".
+        alpha: level of significance.
     """
     wins = (np.asarray(p) < alpha) & ~np.eye(len(p), dtype=bool)
     return ranks(wins.sum(1), "high")
@@ -78,7 +80,9 @@ class RankStability:
 
     Attributes:
         frequency: (models, ranks), the share of resamples in which model m had rank r + 1; rows sum to 1.
-        median, low, high: (models,), the median and the 2.5 and 97.5 percentiles (a rank that occurred).
+        median: (models,).
+        low: (models,), the 2.5 percentile (a rank that occurred).
+        high: (models,), the 97.5 percentile (likewise).
     """
 
     frequency: np.ndarray
@@ -99,7 +103,11 @@ def bootstrap_ranks(
 
     Args:
         values: (models, units). A NaN is left out; a model without a value in a resample is last there.
+        better: "high" or "low".
         statistic: "mean" or "median" for aggregate-then-rank, "mean rank" for rank-then-aggregate.
+        clusters: (units,) the subject of each unit; default: each unit is its own.
+        resamples: number of draws.
+        seed: of the draws.
 
     Raises:
         ValueError: unknown statistic, or clusters that do not fit.
@@ -122,8 +130,10 @@ def bootstrap_ranks(
 
 
 def _resampled_medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return median of every resample, (resamples, models): sort each model once, then find where half of the weight
-    lies."""
+    """Return the median of every resample, (resamples, models).
+
+    Each model is sorted once; the median is where half of the weight lies.
+    """
     medians = np.full((len(counts), len(values)), np.nan)
     for model, row in enumerate(values):
         order = np.argsort(row, kind="stable")[: int((~np.isnan(row)).sum())]  # NaN sorts last

@@ -42,7 +42,8 @@ def wilcoxon_greater(x: np.ndarray, y: np.ndarray) -> PairedTest:
     """Test whether x is greater than y.
 
     Args:
-        x, y: (n,), paired; a pair with a NaN is left out.
+        x: (n,).
+        y: (n,), paired with x; a pair with a NaN is left out.
 
     Raises:
         ValueError: other shapes.
@@ -97,7 +98,7 @@ def units_needed(alpha: float, comparisons: int) -> int:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm-adjusted p values (Holm 1979), any shape; the family is the whole array.
+    """Adjust p values after Holm (1979), any shape; the family is the whole array.
 
     Raises:
         ValueError: a p value is NaN or outside [0, 1].
@@ -129,6 +130,7 @@ class PairwiseTests:
 
     @property
     def comparisons(self) -> int:
+        """Number of tests."""
         return len(self.tests)
 
     def smallest_p(self) -> float:
@@ -166,7 +168,8 @@ def pairwise_tests(values: np.ndarray, better: str) -> PairwiseTests:
     """Test all ordered pairs of models.
 
     Args:
-        values: (models, units); NaN is missing. better: "high" or "low".
+        values: (models, units); NaN is missing.
+        better: "high" or "low".
     """
     oriented = np.asarray(values, float) * (-1 if better == "low" else 1)
     models = len(oriented)

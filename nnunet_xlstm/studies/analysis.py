@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyze, means_of_groups
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.evaluation.summary import EXTRAS, case_name, finite, mean_of_known, read_scores
-from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.evaluation.summary import mean_of_known, read_scores
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.statistics.wilcoxon import holm
+from nnunet_xlstm.studies.averages import join, mean_over_seeds
 from nnunet_xlstm.studies.study import LabelledSet, Part, Run, Study
 
 METRICS = ("Dice", "HD95", "NSD")
@@ -47,6 +46,21 @@ class Condition:
     key: str
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A variant minus the first one, paired by subject.
+
+    Attributes:
+        mean: over subjects.
+        interval: bootstrap over subjects.
+        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other variants under this condition.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    p: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A variant under a condition, by one metric.
@@ -56,9 +70,8 @@ class Point:
         subjects: that they are scored on.
         repeats: seed or fold -> mean over its subjects.
         interval: bootstrap over subjects.
-        difference, difference_interval: to the first variant, paired by subject; None for the first variant itself, and
-            where the two have not finished the same seeds and folds, since these saw other subjects.
-        p: two-sided Wilcoxon signed-rank, Holm-corrected over the other variants under this condition.
+        difference: to the first variant; None for the first variant itself, and where the two have not finished the
+            same seeds and folds, since these saw other subjects.
     """
 
     variant: str
@@ -69,9 +82,7 @@ class Point:
     repeats: dict[int, float]
     mean: float
     interval: tuple[float, float]
-    difference: float | None = None
-    difference_interval: tuple[float, float] | None = None
-    p: float | None = None
+    difference: Difference | None = None
 
     @property
     def repeat_sd(self) -> float | None:
@@ -95,17 +106,18 @@ class Findings:
     missing: list[str]
 
     def of(self, metric: str) -> list[Point]:
+        """Return the points of one metric."""
         return [point for point in self.points if point.metric == metric]
 
 
 def conditions(study: Study) -> list[Condition]:
     """Return every data set that is scored, at every value."""
     several = len(study.scored_sets) > 1
+    values: Sequence[int | None] = study.values or [None]
     return [
-        Condition(data=data, value=value, key="_".join(words))
+        Condition(data=data, value=value, key="_".join([*[data.name] * several, *study.kind.id_words(value)]))
         for data in study.scored_sets
-        for value in study.values or [None]
-        for words in [[data.name] * several + ([] if value is None else [f"{study.kind.axis.letter}{value}"])]
+        for value in values
     ]
 
 
@@ -122,7 +134,8 @@ def find(study: Study) -> Findings:
         raise ConfigError(f"{study.folder}: none of the {len(missing)} runs is finished, so there is nothing to report")
     parts = {part.name: part for part in study.parts()}
     scored = [_score(run, parts[name]) for run in done for name in run.parts]
-    points, averages = [], {}
+    points: list[Point] = []
+    averages: dict[tuple[str, str], Path] = {}
     for condition in conditions(study):
         here = [s for s in scored if s.part.data.name == condition.data.name and s.run.value == condition.value]
         for rows in _same_work(study, here):
@@ -155,7 +168,7 @@ def _score(run: Run, part: Part) -> Scored:
 
 def _same_work(study: Study, rows: Sequence[Scored]) -> list[list[Scored]]:
     """Return the rows of variants that have finished the same seeds and parts, together."""
-    groups: dict[frozenset, list[Scored]] = {}
+    groups: dict[frozenset[tuple[int, str]], list[Scored]] = {}
     for variant in study.variants:
         own = [row for row in rows if row.run.variant == variant.name]
         if own:
@@ -173,9 +186,7 @@ def _write_averages(study: Study, condition: Condition, rows: Sequence[Scored]) 
                 parts.setdefault(row.part.name, []).append(row.run.summary(row.part.name))
         name = "_".join([variant, *([condition.key] if condition.key else [])])
         files[variant] = study.folder / "averages" / f"{name}.json"
-        write_json(
-            files[variant], joined([mean_over_seeds(paths, condition.data.unscored) for paths in parts.values()])
-        )
+        write_json(files[variant], join([mean_over_seeds(paths, condition.data.unscored) for paths in parts.values()]))
     return files
 
 
@@ -193,10 +204,10 @@ def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: 
         p = _p_values(result, first, others)
         for m, variant in enumerate(models.names):
             own = [row for row in rows if row.run.variant == variant]
-            known: dict[str, Any] = {}
+            difference = None
             if m in others:
                 bounds = _pair(result.difference_interval[:, m, first])
-                known = {"difference": float(result.difference[m, first]), "difference_interval": bounds, "p": p[m]}
+                difference = Difference(float(result.difference[m, first]), bounds, p[m])
             points.append(
                 Point(
                     variant=variant,
@@ -207,21 +218,21 @@ def _compare(study: Study, condition: Condition, rows: Sequence[Scored], files: 
                     repeats=_repeats(study, own, metric),
                     mean=float(result.mean[m, -1]),
                     interval=_pair(result.interval[:, m, -1]),
-                    **known,
+                    difference=difference,
                 )
             )
     return points
 
 
 def repeated(study: Study) -> str:
-    """What the SD is over: "seeds", or "folds" where there is one seed."""
+    """Say what the SD is over: "seeds", or "folds" where there is one seed."""
     return "folds" if study.folds and study.seeds == 1 else "seeds"
 
 
 def _repeats(study: Study, rows: Sequence[Scored], metric: str) -> dict[int, float]:
     groups: dict[int, list[float]] = {}
     for row in rows:
-        key = row.run.fold if repeated(study) == "folds" else row.run.seed
+        key = row.run.seed if row.run.fold is None or repeated(study) == "seeds" else row.run.fold
         groups.setdefault(key, []).append(row.scores["mean"][metric])
     return {key: float(mean_of_known(np.array(values), axis=0)) for key, values in sorted(groups.items())}
 
@@ -237,58 +248,3 @@ def _p_values(result: MetricResult, first: int | None, others: Sequence[int]) ->
     tests = result.tests.p
     p = np.array([min(1.0, 2 * min(tests[m, first], tests[first, m])) for m in others])
     return dict(zip(others, holm(p).tolist(), strict=True))
-
-
-def mean_over_seeds(summaries: Sequence[Path], unscored: Sequence[str] = ()) -> dict[str, Any]:
-    """Summaries of the same cases as one, in the layout of `nnunet_xlstm evaluate`: each number is the mean over those
-    seeds in which it has a value.
-
-    Args:
-        unscored: keys of classes that are left out.
-    """
-    read = [read_scores(path) for path in summaries]
-    first, stored = read[0], read_json(summaries[0])
-    values = {m: mean_of_known(np.stack([scores.values[m] for scores in read]), axis=0) for m in first.values}
-    row_of = {case: i for i, case in enumerate(first.cases)}
-    kept = {key: c for c, key in enumerate(first.classes) if key not in unscored}
-
-    def metrics(row: int) -> dict[str, dict[str, float | None]]:
-        return {key: {m: finite(float(v[row, c])) for m, v in values.items()} for key, c in kept.items()}
-
-    known = {name: stored[EXTRAS][name] for name in ("version", "classes", "definition")}
-    known["classes"] = {key: name for key, name in known["classes"].items() if key in kept}
-    return {
-        "metric_per_case": [
-            {name: case[name] for name in ("reference_file", "prediction_file")}
-            | {"metrics": metrics(row_of[case_name(case["prediction_file"])]), "flags": {}}
-            for case in stored["metric_per_case"]
-        ],
-        EXTRAS: known | {"mean_over": [str(path) for path in summaries]},
-    }
-
-
-def joined(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summaries of different cases as one, with nnU-Net's means over all of them.
-
-    Raises:
-        ConfigError: they were not evaluated alike.
-    """
-    rows = [row for summary in summaries for row in summary["metric_per_case"]]
-    extras = [summary[EXTRAS] for summary in summaries]
-    if any(extra[name] != extras[0][name] for extra in extras for name in ("classes", "definition")):
-        raise ConfigError("the parts were evaluated in different ways; remove their summary.json and run them anew")
-    table: dict[str, dict[str, float | None]] = {}
-    for key, metrics in rows[0]["metrics"].items():
-        columns = {m: np.array([row["metrics"][key][m] for row in rows], float) for m in metrics}
-        table[key] = {m: finite(float(mean_of_known(column, axis=0))) for m, column in columns.items()}
-    overall = {}
-    for metric in next(iter(table.values())):
-        values = np.array([row[metric] for row in table.values()], float)
-        overall[metric] = finite(float(mean_of_known(values, axis=0)))
-    sources = [path for extra in extras for path in extra["mean_over"]]
-    return {
-        "foreground_mean": overall,
-        "mean": table,
-        "metric_per_case": rows,
-        EXTRAS: extras[0] | {"mean_over": sources},
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, case_subjects, listed, read_test_subjects
@@ -25,21 +26,37 @@ def asked_set(kind: Kind, request: Request, stored: Study | None) -> list[Labell
         ConfigError: it is not preprocessed, or its test subjects or folds do not fit.
     """
     before = stored.sets[0] if stored else None
-    dataset = RawImages.find(request.dataset or str(before.raw))
-    preprocessed = find_preprocessed(dataset.folder.name, before)
-    subjects = _subjects(request, before, dataset)
-    made = {"name": dataset.folder.name, "raw": dataset.folder.resolve(), "preprocessed": preprocessed}
+    dataset = find_raw(request, stored)
+    found = LabelledSet(
+        name=dataset.folder.name,
+        raw=dataset.folder.resolve(),
+        preprocessed=find_preprocessed(dataset.folder.name, before),
+        subjects=_subjects(request, before, dataset),
+    )
     if is_scored_on_folds(kind, request, stored):
-        return [LabelledSet(**made, subjects=subjects, folds=_folds(preprocessed, subjects))]
+        return [replace(found, folds=_folds(found.preprocessed, found.subjects))]
     if before is not None and request.test_subjects is None:
-        return [LabelledSet(**made, subjects=subjects, test_cases=before.test_cases)]
+        return [replace(found, test_cases=before.test_cases)]
     path = request.test_subjects or dataset.folder / f"{TEST_SUBJECTS}.json"
     if kind.scored_on == "either" and request.test_subjects is None and not path.is_file():
         raise ConfigError(
             f"{dataset.folder} has no {path.name}; say what the runs are scored on: --folds 0 1 2 3 4, or "
             "--test-subjects FILE (`nnunet_xlstm split --test 0.2` draws some)"
         )
-    return [LabelledSet(**made, subjects=subjects, test_cases=test_cases(path, subjects))]
+    return [replace(found, test_cases=_test_cases(path, found.subjects))]
+
+
+def find_raw(request: Request, stored: Study | None) -> RawImages:
+    """Find the raw data set of -d, or that of the study in the folder.
+
+    Raises:
+        ConfigError: neither is there.
+        DatasetError: there is no such data set, or it cannot be used.
+    """
+    name = request.dataset if request.dataset is not None or stored is None else str(stored.sets[0].raw)
+    if name is None:
+        raise ConfigError("no data set was given; name one with -d")
+    return RawImages.find(name)
 
 
 def is_scored_on_folds(kind: Kind, request: Request, stored: Study | None) -> bool:
@@ -53,6 +70,7 @@ def find_preprocessed(dataset: str, before: LabelledSet | None = None) -> Path:
     """Return the preprocessed folder of a data set.
 
     Args:
+        dataset: its name, such as Dataset004_Hippocampus.
         before: what the study knew of it; serves where nnUNet_preprocessed is not set.
 
     Raises:
@@ -69,6 +87,7 @@ def find_preprocessed(dataset: str, before: LabelledSet | None = None) -> Path:
 
 
 def labelled_cases(dataset: RawImages) -> list[str]:
+    """Return the cases that have a label map."""
     return [case for case in dataset.images if dataset.labels[case].is_file()]
 
 
@@ -80,7 +99,7 @@ def _subjects(request: Request, before: LabelledSet | None, dataset: RawImages) 
     return {case: before.subjects.get(case, case) for case in cases}
 
 
-def test_cases(path: Path, subjects: dict[str, str]) -> list[str]:
+def _test_cases(path: Path, subjects: dict[str, str]) -> list[str]:
     """Return the labelled cases of the test subjects that a file names.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Runs the runs of a study: several at a time, each on cores of its own, and an orderly end on a signal."""
+"""Do the runs of a study, several at a time, each on cores of its own, and end them in order on a signal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Workers:
-    """What the jobs share: the cores that are free, and the commands that run, so that all can be stopped."""
+    """The state that jobs share: the cores that are free, and the commands that run, so that all can be stopped."""
 
     def __init__(self, study: Study, device: str, jobs: int):
         self.study, self.device = study, device
@@ -35,7 +35,7 @@ class Workers:
 
     @contextlib.contextmanager
     def commands(self, folder: Path, variables: dict[str, str]) -> Iterator[Commands]:
-        """What runs commands, on cores that no other job uses."""
+        """Give what runs commands, on cores that no other job uses."""
         folder.mkdir(parents=True, exist_ok=True)
         cores = self.free.get()
         made = Commands(folder, variables, cores, own_session=True)
@@ -49,7 +49,7 @@ class Workers:
             self.free.put(cores)
 
     def adapt(self, run: Run) -> None:
-        """The checkpoint of the run's variant, for its seed; none is adapted after one that failed."""
+        """Adapt the checkpoint of the run's variant, for its seed; none is adapted after one that failed."""
         if self.stopped:
             raise Stopped(run.id)
         try:
@@ -60,10 +60,12 @@ class Workers:
             raise
 
     def do(self, run: Run) -> None:
+        """Do what is left of a run."""
         with self.commands(run.folder, steps.variables(self.study, run, self.device)) as commands:
             steps.do_run(self.study, run, self.device, commands)
 
     def stop(self) -> None:
+        """End the commands that run, and start no further one."""
         self.stopped = True
         for commands in list(self.running):
             commands.stop()
@@ -73,6 +75,8 @@ def execute(study: Study, runs: Sequence[Run], device: str, jobs: int = 1) -> di
     """Do what is left of the runs; a run that fails does not keep others from running.
 
     Args:
+        study: the study.
+        runs: of it.
         device: "cpu" or "cuda".
         jobs: runs at a time.
 
@@ -128,8 +132,7 @@ def _finished(futures: dict[Future, Run]) -> Iterator[tuple[Run, BaseException |
 
 
 def split_cores(jobs: int) -> list[list[int] | None]:
-    """Return the cores of this process dealt out to jobs; None (all) where the system cannot say or there are too
-    few."""
+    """Deal the cores of this process out to jobs; None (all) where the system cannot say or there are too few."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * jobs
     cores = sorted(os.sched_getaffinity(0))
@@ -143,7 +146,7 @@ def _terminate_as_exit() -> Iterator[None]:
         yield
         return
 
-    def leave(number, _):
+    def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]

@@ -18,7 +18,7 @@ from nnunet_xlstm.io.write import write_text
 
 @dataclass(frozen=True)
 class Limits:
-    """What a task may use; at_once: how many run at the same time."""
+    """The resources of a task; `at_once`: how many run at the same time."""
 
     hours: int = 24
     memory_gb: int = 16
@@ -27,7 +27,7 @@ class Limits:
     at_once: int = 1
 
 
-def slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
+def _slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
     """Return lines of #SBATCH; no tasks: a single job."""
     rows = [
         f"--job-name={name}",
@@ -42,7 +42,7 @@ def slurm_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> 
     return [f"#SBATCH {row}" for row in rows]
 
 
-def lsf_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
+def _lsf_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> list[str]:
     """Return lines of #BSUB; no tasks: a single job."""
     rows = [
         f'-J "{name}{f"[1-{tasks}]%{limits.at_once}" if tasks else ""}"',
@@ -60,12 +60,12 @@ def lsf_header(name: str, folder: Path, limits: Limits, tasks: int | None) -> li
 # scheduler -> lines at the top of a script, variable with a task's number, lines of submit.sh
 SCHEDULERS = {
     "slurm": (
-        slurm_header,
+        _slurm_header,
         "SLURM_ARRAY_TASK_ID",
         ['array=$(sbatch --parsable {array})', 'sbatch --dependency=afterany:"${{array%%;*}}" {last}'],
     ),
     "lsf": (
-        lsf_header,
+        _lsf_header,
         "LSB_JOBINDEX",
         ["bsub < {array}", 'bsub -w "ended({name})" < {last}'],
     ),
@@ -84,15 +84,19 @@ def write_job_array(
     """Write the scripts.
 
     Args:
+        folder: of the scripts.
+        scheduler: a key of SCHEDULERS.
         name: of the jobs; letters, digits, _ and -.
+        commands: one per task.
         last: the command that runs when all have ended, also if some failed.
+        limits: of a task.
         variables: of the environment, exported by the scripts.
 
     Returns:
         submit.sh.
 
     Raises:
-        ValueError: no commands, an unknown scheduler, or a line end in a command.
+        ConfigError: no commands, an unknown scheduler, or a line end in a command.
     """
     if scheduler not in SCHEDULERS:
         raise ConfigError(f"scheduler '{scheduler}': there are {', '.join(SCHEDULERS)}")

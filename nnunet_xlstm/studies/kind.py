@@ -24,11 +24,11 @@ class Axis:
     unit: str
 
     def text(self, value: int) -> str:
-        """Such as "5 labelled subjects"."""
+        """Return a value with its unit, such as "5 labelled subjects"."""
         return f"{value} {self.unit}{'s' * (value != 1)}"
 
 
-def all_training_cases(study: Any, data: Any, run: Any) -> list[str]:
+def _all_training_cases(study: Any, data: Any, run: Any) -> list[str]:
     """Return every labelled case that is not for testing."""
     return data.training_cases
 
@@ -67,5 +67,9 @@ class Kind:
     length: str = "iterations"
     reading: str = ""
     compared: bool = False
-    training_cases: Callable[..., list[str]] = all_training_cases
+    training_cases: Callable[..., list[str]] = _all_training_cases
     completed: Callable[[Any], Any] = lambda study: study
+
+    def id_words(self, value: int | None) -> list[str]:
+        """Return what says a value in names of runs and files, such as ["n5"]; empty without an axis."""
+        return [] if self.axis is None or value is None else [f"{self.axis.letter}{value}"]

@@ -20,18 +20,17 @@ from nnunet_xlstm.studies.study import LabelledSet, Run, Study
 
 
 def draw_order(subjects: Iterable[str], seed: int) -> list[str]:
-    """Return the subjects in a random order: its first n are the subset of n labels, so subsets of one seed are
-    nested."""
+    """Draw an order of the subjects: its first n are the subset of n labels, so subsets of one seed are nested."""
     return np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
 
 
-def drawn_cases(study: Study, data: LabelledSet, run: Run) -> list[str]:
+def _drawn_cases(study: Study, data: LabelledSet, run: Run) -> list[str]:
     """Return the cases of as many subjects as the run has labels."""
     chosen = set(study.orders[str(run.seed)][: run.value])
     return [case for case in data.training_cases if data.subjects[case] in chosen]
 
 
-def with_orders(study: Study) -> Study:
+def _with_orders(study: Study) -> Study:
     """Return the study with an order of the training subjects for each seed.
 
     Raises:
@@ -57,8 +56,8 @@ FEW_LABEL = Kind(
     seeds=3,
     reading="Intervals: bootstrap over test subjects, with these drawn labels. SD of seeds: how much drawn labels and "
     "initial weights matter.",
-    completed=with_orders,
-    training_cases=drawn_cases,
+    completed=_with_orders,
+    training_cases=_drawn_cases,
 )
 
 CROSS_VALIDATION = Kind(

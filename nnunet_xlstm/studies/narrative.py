@@ -1,4 +1,4 @@
-"""What a study says of its numbers: the conclusion on top, how to read the table, what is missing."""
+"""A study in sentences: the conclusion on top, how to read the table, what is missing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnunet_xlstm.html import DASH
-from nnunet_xlstm.studies.analysis import Condition, Findings, Point, conditions
+from nnunet_xlstm.studies.analysis import Condition, Difference, Findings, conditions
 
 MAX_LISTED = 12
 FEW = 10  # subjects up to which intervals are said to be too narrow
 
 
-def condition_words(found: Findings, condition: Condition) -> list[str]:
+def _condition_words(found: Findings, condition: Condition) -> list[str]:
     """Return the data set where there are several, and the value of the axis."""
     several = len(found.study.scored_sets) > 1
     axis = found.study.kind.axis
     words = [condition.data.name] if several else []
-    return [*words, *([axis.text(condition.value)] if axis else [])]
+    return [*words, *([axis.text(condition.value)] if axis and condition.value is not None else [])]
 
 
 def conclusion(found: Findings) -> str:
@@ -29,11 +29,10 @@ def conclusion(found: Findings) -> str:
         if not points:
             continue
         best = max(points, key=lambda p: p.mean)
-        where = ", ".join(condition_words(found, condition))
+        where = ", ".join(_condition_words(found, condition))
         text = f"{where}{': ' if where else ''}{best.variant} has the highest Dice, {best.mean:.3f}"
         if best.difference is not None:
-            bounds = range_text(best.difference_interval, "+")
-            text += f", {best.difference:+.3f} ({bounds}) against {found.study.variants[0].name}"
+            text += f", {difference_text(best.difference)} against {found.study.variants[0].name}"
         sentences.append(f"{text}.")
     return " ".join(sentences)
 
@@ -73,13 +72,16 @@ def remarks(found: Findings) -> list[str]:
     return texts
 
 
-def difference_text(p: Point) -> str:
-    return DASH if p.difference is None else f"{p.difference:+.3f} ({range_text(p.difference_interval, '+')})"
+def difference_text(difference: Difference | None) -> str:
+    """Return a difference with its interval, as in "+0.012 (-0.003 to +0.027)"; a dash where there is none."""
+    return DASH if difference is None else f"{difference.mean:+.3f} ({range_text(difference.interval, '+')})"
 
 
 def p_text(p: float | None) -> str:
+    """Return a p value with three decimals, or "<0.001"; a dash where there is none."""
     return DASH if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def range_text(bounds: Sequence[float], sign: str = "") -> str:
+    """Return bounds as in "0.801 to 0.853"; with `sign` "+" positive ones have their sign too."""
     return " to ".join(DASH if np.isnan(v) else f"{v:{sign}.3f}" for v in bounds)

@@ -12,7 +12,7 @@ from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.pools.manifest_json import read_manifest
 from nnunet_xlstm.pools.mapping import SourceMapping
 from nnunet_xlstm.pools.spec import Source, read_pool
-from nnunet_xlstm.studies.datasets import find_preprocessed, labelled_cases
+from nnunet_xlstm.studies.datasets import find_preprocessed, find_raw, labelled_cases
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import NAME, Request
 from nnunet_xlstm.studies.study import LabelledSet, Study
@@ -29,7 +29,9 @@ def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list
     """
     if stored is not None and request.pool is None:
         return stored.sets
-    pool = RawImages.find(request.dataset or str(stored.sets[0].raw))
+    if request.pool is None:
+        raise ConfigError("no pool was given; name its POOL.json with --pool")
+    pool = find_raw(request, stored)
     targets = read_manifest(pool.file.content, str(pool.file.path))
     cases = read_pool_cases(pool.folder / POOL_CASES)
     file = read_pool(request.pool, nnunet_folder("nnUNet_raw"))
@@ -49,7 +51,7 @@ def pool_and_sources(kind: Kind, request: Request, stored: Study | None) -> list
 
 
 def _source(
-    source: Source, channels: tuple[str, ...], labels: SourceMapping, pool: PoolCases, endings: set
+    source: Source, channels: tuple[str, ...], labels: SourceMapping, pool: PoolCases, endings: set[str]
 ) -> LabelledSet:
     if not NAME.fullmatch(source.name):
         raise ConfigError(f"source '{source.name}': its name becomes a folder's; use letters, digits, _, - and .")
@@ -108,7 +110,7 @@ def _channels(source: Source, wanted: tuple[str, ...], dataset: RawImages) -> li
 
 
 def _unscored(name: str, labels: SourceMapping) -> list[str]:
-    """Ids that the pool cannot make, or cannot tell apart: they would count against it, whatever it has learnt."""
+    """List ids that the pool cannot make or tell apart: they would count against it, whatever it has learnt."""
     made = {number for ids in labels.targets.values() for number in ids}
     lost = {number for number in labels.labels.values() if number and number not in made}
     lost |= {number for group in labels.same_targets() for number in group}

@@ -1,4 +1,4 @@
-"""What a study has found: tables (CSV, Markdown), a figure and a page."""
+"""The report of a study: tables (CSV, Markdown), a figure and a page."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ def write_report(found: Findings, resume: str, comparison: Path | None = None) -
     """Write results.csv, table.csv, table.md, the figure as PNG and SVG, and report.html; return that page.
 
     Args:
+        found: the numbers.
         resume: the command that goes on with the study.
         comparison: the page of `compare`, where there is one.
     """
     out = found.study.folder
-    write_csv(out / "results.csv", *run_rows(found))
-    write_csv(out / "table.csv", *point_rows(found))
+    write_csv(out / "results.csv", *_run_rows(found))
+    write_csv(out / "table.csv", *_point_rows(found))
     header, rows = text_rows(found)
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
     write_text(out / "table.md", "\n".join([*lines, "", *(f"{text}\n" for text in remarks(found))]))
-    return page(found, picture(found), resume, comparison).write(out / "report.html")
+    return _page(found, _picture(found), resume, comparison).write(out / "report.html")
 
 
-def key_columns(study: Study) -> list[str]:
+def _key_columns(study: Study) -> list[str]:
     """Return names of the columns that say the condition."""
     return [*(["data set"] if len(study.scored_sets) > 1 else []), *([study.kind.axis.key] if study.kind.axis else [])]
 
@@ -54,7 +55,7 @@ def _keys(study: Study, point: Point) -> list[Any]:
     return [*name, *([condition.value] if study.kind.axis else [])]
 
 
-def run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
+def _run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
     """Return every run, part and class."""
     axis = found.study.kind.axis
     header = ["run", "variant", "part", *([axis.key] if axis else []), "seed", "class", *METRICS]
@@ -65,22 +66,23 @@ def run_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
     return header, rows
 
 
-def point_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
+def _point_rows(found: Findings) -> tuple[list[str], list[list[Any]]]:
     """Return every variant, condition and metric, in full precision."""
-    header = ["variant", *key_columns(found.study), "metric", "runs", "subjects", "mean", "low", "high", "repeat_sd"]
+    header = ["variant", *_key_columns(found.study), "metric", "runs", "subjects", "mean", "low", "high", "repeat_sd"]
     header += ["difference", "difference_low", "difference_high", "p_holm"]
     rows = []
     for p in found.points:
-        bounds = p.difference_interval or (None, None)
+        d = p.difference
+        difference = [None] * 4 if d is None else [d.mean, *d.interval, d.p]
         start = [p.variant, *_keys(found.study, p), p.metric, p.runs, p.subjects]
-        rows.append([*start, p.mean, *p.interval, p.repeat_sd, p.difference, *bounds, p.p])
+        rows.append([*start, p.mean, *p.interval, p.repeat_sd, *difference])
     return header, rows
 
 
 def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
     """Return a variant and a condition per row, as text: the printed table."""
     study = found.study
-    header = [*key_columns(study), "variant", "runs", "Dice (95 % interval)", f"SD of {repeated(study)}"]
+    header = [*_key_columns(study), "variant", "runs", "Dice (95 % interval)", f"SD of {repeated(study)}"]
     header += [f"minus {study.variants[0].name}", "p (Holm)", *(title(metric) for metric in METRICS[1:])]
     others = {(p.condition.key, p.variant, p.metric): p for p in found.points}
     planned = max(study.seeds * max(len(study.folds), 1), 1)
@@ -94,15 +96,15 @@ def text_rows(found: Findings) -> tuple[list[str], list[list[str]]]:
                 f"{p.runs} of {planned}",
                 f"{p.mean:.3f} ({range_text(p.interval)})",
                 DASH if p.repeat_sd is None else f"{p.repeat_sd:.3f}",
-                difference_text(p),
-                p_text(p.p),
+                difference_text(p.difference),
+                p_text(None if p.difference is None else p.difference.p),
                 *(DASH if q is None else f"{q.mean:.{DIGITS.get(q.metric, 3)}f}" for q in more),
             ]
         )
     return header, rows
 
 
-def picture(found: Findings) -> Picture:
+def _picture(found: Findings) -> Picture:
     """Draw and save Dice against the axis, of the variants, or of the variants per data set."""
     study = found.study
     over = "the scored subjects" if study.folds else "test subjects"
@@ -111,7 +113,7 @@ def picture(found: Findings) -> Picture:
         chart = scores_per_set(variants, sets, *_per_set(found, variants, sets), "Dice", over)
         return Picture(save(chart, study.folder / SETS)[0], "Dice per data set")
     unit = study.kind.axis.unit if study.kind.axis else ""
-    chart = learning_curve(curves(found), "Dice", over, unit, repeated(study))
+    chart = learning_curve(_curves(found), "Dice", over, unit, repeated(study))
     several = len({p.condition.value for p in found.of("Dice")}) > 1
     caption = f"Dice against the number of {unit}s" if several else "Dice of the variants"
     return Picture(save(chart, study.folder / (CURVE if unit else SETS))[0], caption)
@@ -121,12 +123,12 @@ def _per_set(found: Findings, variants: list[str], sets: list[str]) -> tuple[np.
     """Return mean (sets, variants) and interval (2, sets, variants), NaN where there is none."""
     mean, interval = np.full((len(sets), len(variants)), np.nan), np.full((2, len(sets), len(variants)), np.nan)
     for p in found.of("Dice"):
-        place = sets.index(p.condition.data.name), variants.index(p.variant)
-        mean[place], interval[(slice(None), *place)] = p.mean, p.interval
+        s, v = sets.index(p.condition.data.name), variants.index(p.variant)
+        mean[s, v], interval[:, s, v] = p.mean, p.interval
     return mean, interval
 
 
-def curves(found: Findings) -> list[Curve]:
+def _curves(found: Findings) -> list[Curve]:
     """Return the Dice of each variant that has a run."""
     made = []
     for variant in found.study.variants:
@@ -138,7 +140,7 @@ def curves(found: Findings) -> list[Curve]:
     return made
 
 
-def page(found: Findings, shown: Picture, resume: str, comparison: Path | None) -> Page:
+def _page(found: Findings, shown: Picture, resume: str, comparison: Path | None) -> Page:
     study = found.study
     header, rows = text_rows(found)
     blocks: list[Block] = [shown, Heading("Scores")]
@@ -155,8 +157,8 @@ def page(found: Findings, shown: Picture, resume: str, comparison: Path | None) 
 
 def _class_tables(found: Findings) -> list[Block]:
     """Return mean Dice over runs, a table per data set."""
-    study, tables = found.study, []
-    axis = study.kind.axis
+    study, axis = found.study, found.study.kind.axis
+    tables: list[Block] = []
     for data in study.scored_sets:
         groups: dict[tuple[int, str], list[dict[str, dict[str, float]]]] = {}
         for s in found.scored:

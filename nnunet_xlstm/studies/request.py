@@ -1,4 +1,4 @@
-"""What a user asks of a study: flags and a preset file, checked in themselves; None stands for what was not said."""
+"""Settings that a user gives to a study: flags and a preset file, checked in themselves; None: it was not said."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Variant:
     """One way to train.
 
     Attributes:
-        plans: None: the only ones that there are.
+        plans: "" for the only ones that there are.
         checkpoint: what the network starts from; None: from scratch.
         config: keys of its trainer, beside the study's.
         adapt: more options of `nnunet_xlstm adapt`.
@@ -46,12 +46,12 @@ class Variant:
 
     name: str
     trainer: str
-    plans: str | None = None
+    plans: str = ""
     checkpoint: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     adapt: list[str] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ConfigError(
                 f"variant '{self.name}': its name becomes a folder's; use letters, digits, _, - and ., such as scratch"
@@ -62,18 +62,18 @@ class Variant:
             )
 
 
-def parse_variant(text: str) -> Variant:
+def _parse_variant(text: str) -> Variant:
     """Return a variant as the command line has it.
 
     Raises:
-        ValueError: not of that form.
+        ConfigError: not of that form.
     """
     left, colon, right = text.rpartition(":")
     name, equals, checkpoint = left.partition("=")
     trainer, at, plans = right.partition("@")
     if not (colon and name and trainer) or (equals and not checkpoint) or (at and not plans):
         raise ConfigError(f"variant '{text}': give {VARIANT_RULE}")
-    return Variant(name, trainer, plans or None, checkpoint or None)
+    return Variant(name, trainer, plans, checkpoint or None)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Request:
     subjects: Path | None = None
     subject: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in (("seeds", self.seeds), ("iterations", self.iterations)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value}: give 1 or more")
@@ -120,18 +120,18 @@ class Request:
         """
         values = {field.name: options[field.name] for field in dataclasses.fields(cls)}
         if values["variants"] is not None:
-            values["variants"] = [parse_variant(text) for text in values["variants"]]
+            values["variants"] = [_parse_variant(text) for text in values["variants"]]
         if values["config"] is not None:
             values["config"] = read_json(values["config"], dict)
         return cls(**values)
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that were said."""
+        """Return the settings that were said."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def over(self, other: Request) -> Request:
-        """What this one says, and the other where this one says nothing."""
+        """Return what this one says, and the other where this one says nothing."""
         if {"subjects", "subject"} & set(self.given):  # two ways to say one thing
             other = dataclasses.replace(other, subjects=None, subject=None)
         return dataclasses.replace(other, **self.given)
@@ -184,6 +184,6 @@ def read_preset(path: Path) -> Request:
         values["dataset"] = str(values["dataset"])
     if "variants" in values:
         values["variants"] = [
-            parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
+            _parse_variant(row) if isinstance(row, str) else Variant(**row) for row in values["variants"]
         ]
     return Request(**values)

@@ -31,7 +31,7 @@ PRESET = "preset.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What this call does with the study.
+    """Options of one call.
 
     Attributes:
         only: names or patterns of runs; empty: all, and a report.
@@ -78,15 +78,15 @@ def run_study(
     runs = select(study.runs(), options.only)
     if options.dry_run:
         return _list(study, runs), []
-    keeps_preset = options.preset is not None and options.preset.resolve() != out / PRESET
+    preset = options.preset if options.preset and options.preset.resolve() != out / PRESET else None
     checkpoints = [Path(variant.checkpoint) for variant in study.variants if variant.checkpoint]
-    outputs = ["study.json", *REPORTS, *([PRESET] if keeps_preset else [])]
+    outputs = ["study.json", *REPORTS, *([PRESET] if preset else [])]
     protect_inputs([out / name for name in outputs], [*options.inputs, *checkpoints])
     study.save()
-    if keeps_preset:
-        write_text(out / PRESET, read_text(options.preset))
+    if preset:
+        write_text(out / PRESET, read_text(preset))
     if options.emit:
-        return _emit(study, runs, options), []
+        return _emit(study, runs, options, options.emit), []
     failures: list[str] = []
     if not options.only_report:
         with logging_redirect_tqdm():
@@ -118,14 +118,14 @@ def _list(study: Study, runs: Sequence[Run]) -> list[str]:
     return [*text_table(rows), "", f"{len(runs)} runs; scored subjects: {subjects}"]
 
 
-def _emit(study: Study, runs: Sequence[Run], options: Options) -> list[str]:
+def _emit(study: Study, runs: Sequence[Run], options: Options, scheduler: str) -> list[str]:
     commands = [_resume(study, options, "--only", run.id) for run in runs if not run.is_done]
     limits = Limits(gpus=0 if options.device == "cpu" else 1, at_once=options.jobs)
     first = study.sets[0]
     places = {"raw": first.raw.parent, "preprocessed": first.preprocessed.parent}
     variables = {f"nnUNet_{name}": str(folder) for name, folder in places.items()}
     last = _resume(study, options, "--only-report")
-    submit = write_job_array(study.folder / "jobs", options.emit, study.kind.name, commands, last, limits, variables)
+    submit = write_job_array(study.folder / "jobs", scheduler, study.kind.name, commands, last, limits, variables)
     top = submit.with_name("array.sh")
     return [
         f"{len(commands)} tasks, {options.jobs} at a time (--jobs); limits: the top of {top}",

@@ -35,18 +35,19 @@ def adapt_variables(study: Study, run: Run) -> dict[str, str]:
 
 
 def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
-    """What is left to do of a run.
+    """Do what is left to do of a run.
 
     Raises:
-        CommandFailed, Stopped: see `Commands`.
+        CommandFailed: see `Commands`.
+        Stopped: see `Commands`.
         OSError: the system has no symbolic links.
     """
     if run.is_done:
         return
     _write_inputs(study, run)
-    fold = fold_folder(study, run)
+    fold = _fold_folder(study, run)
     if not (fold / "checkpoint_final.pth").is_file():
-        commands.run("train", train_command(study, run, device))
+        commands.run("train", _train_command(study, run, device))
     for part in study.parts():
         if part.name not in run.parts or run.is_scored(part.name):
             continue
@@ -56,13 +57,13 @@ def do_run(study: Study, run: Run, device: str, commands: Commands) -> None:
             if not (predictions / "summary.json").is_file():  # nnU-Net writes it last
                 commands.run("validate", [*_train(study, run, device), "--val"])
             try:
-                check_predictions(predictions, part)
+                _check_predictions(predictions, part)
             except CommandFailed:
                 (predictions / "summary.json").unlink()  # a rerun predicts again
                 raise
         else:
             predictions = _predicted(study, run, part, device, commands, suffix)
-        commands.run(f"evaluate{suffix}", evaluate_command(study, run, part, predictions))
+        commands.run(f"evaluate{suffix}", _evaluate_command(study, run, part, predictions))
 
 
 def _predicted(study: Study, run: Run, part: Part, device: str, commands: Commands, suffix: str) -> Path:
@@ -72,20 +73,20 @@ def _predicted(study: Study, run: Run, part: Part, device: str, commands: Comman
         unfinished = predictions.with_name("predictions_unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.parent.mkdir(parents=True, exist_ok=True)
-        commands.run(f"predict{suffix}", predict_command(study, run, part, device, unfinished))
-        if of_pool(run, part):
+        commands.run(f"predict{suffix}", _predict_command(study, run, part, device, unfinished))
+        if _of_pool(run, part):
             restricted = predictions.with_name("restricted_unfinished")
             shutil.rmtree(restricted, ignore_errors=True)
             command = [*own_command("restrict"), "-i", str(unfinished), "-o", str(restricted), "--source", part.name]
             commands.run(f"restrict{suffix}", command)
             shutil.rmtree(unfinished)  # its probabilities of all targets take the most room of all
             unfinished = restricted
-        check_predictions(unfinished, part)
+        _check_predictions(unfinished, part)
         unfinished.replace(predictions)
     return predictions
 
 
-def check_predictions(folder: Path, part: Part) -> None:
+def _check_predictions(folder: Path, part: Part) -> None:
     """Check that the label map of every case is whole: on a full disk ITK cuts NIfTI files off and tells nobody.
 
     Raises:
@@ -102,12 +103,12 @@ def check_predictions(folder: Path, part: Part) -> None:
             ) from error
 
 
-def of_pool(run: Run, part: Part) -> bool:
+def _of_pool(run: Run, part: Part) -> bool:
     """Return whether the run's network predicts the targets of a pool, not the labels of the part's data set."""
     return run.trained_on != part.data.name
 
 
-def fold_folder(study: Study, run: Run) -> Path:
+def _fold_folder(study: Study, run: Run) -> Path:
     """Return where the run's checkpoints lie, as nnU-Net names it."""
     variant, data = study.variant(run.variant), study.data(run.trained_on)
     model = f"{variant.trainer}__{variant.plans}__{study.configuration}"
@@ -115,7 +116,7 @@ def fold_folder(study: Study, run: Run) -> Path:
 
 
 def adapted(study: Study, run: Run) -> Path:
-    """What `nnunet_xlstm adapt` makes of the variant's checkpoint; its seed draws what the checkpoint does not have."""
+    """Return where `nnunet_xlstm adapt` puts the variant's checkpoint; the seed draws what that does not have."""
     label = study.label(study.variant(run.variant), study.data(run.trained_on))
     return study.folder / "adapted" / f"{label}_s{run.seed}" / "adapted.pth"
 
@@ -129,7 +130,7 @@ def adapt(study: Study, run: Run, commands: Commands) -> None:
     try:
         with replacing(target.parent) as fresh:
             fresh.mkdir()
-            command = [*own_command("adapt"), variant.checkpoint, "-d", number(study.data(run.trained_on))]
+            command = [*own_command("adapt"), variant.checkpoint, "-d", _number(study.data(run.trained_on))]
             command += ["-c", study.configuration, "-p", variant.plans, "-o", str(fresh / target.name)]
             commands.run(f"adapt_{target.parent.name}", [*command, "--seed", str(run.seed), *variant.adapt])
     except WriteError:
@@ -139,53 +140,44 @@ def adapt(study: Study, run: Run, commands: Commands) -> None:
 
 def _train(study: Study, run: Run, device: str) -> list[str]:
     variant = study.variant(run.variant)
-    fold = fold_folder(study, run).name.removeprefix("fold_")
-    command = [stock_command("nnUNetv2_train"), number(study.data(run.trained_on)), study.configuration, fold]
+    fold = _fold_folder(study, run).name.removeprefix("fold_")
+    command = [stock_command("nnUNetv2_train"), _number(study.data(run.trained_on)), study.configuration, fold]
     return [*command, "-tr", variant.trainer, "-p", variant.plans, "-device", device]
 
 
-def train_command(study: Study, run: Run, device: str) -> list[str]:
-    """Starts, or continues where there is a checkpoint."""
+def _train_command(study: Study, run: Run, device: str) -> list[str]:
+    """Return the command that starts, or continues where there is a checkpoint."""
     command = _train(study, run, device)
-    if any(fold_folder(study, run).glob("checkpoint_*.pth")):
+    if any(_fold_folder(study, run).glob("checkpoint_*.pth")):
         return [*command, "--c"]
     has_start = study.variant(run.variant).checkpoint is not None
     return [*command, *(["-pretrained_weights", str(adapted(study, run))] if has_start else [])]
 
 
-def predict_command(study: Study, run: Run, part: Part, device: str, out: Path) -> list[str]:
-    variant, pooled = study.variant(run.variant), of_pool(run, part)
+def _predict_command(study: Study, run: Run, part: Part, device: str, out: Path) -> list[str]:
+    variant, pooled = study.variant(run.variant), _of_pool(run, part)
     images = study.case_folder(part) / (POOLED if pooled else "images")
     command = [stock_command("nnUNetv2_predict"), "-i", str(images), "-o", str(out)]
-    command += [
-        "-d",
-        number(study.data(run.trained_on)),
-        "-c",
-        study.configuration,
-        "-tr",
-        variant.trainer,
-        "-p",
-        variant.plans,
-    ]
-    command += ["-f", fold_folder(study, run).name.removeprefix("fold_")]
+    command += ["-d", _number(study.data(run.trained_on)), "-c", study.configuration, "-tr", variant.trainer]
+    command += ["-p", variant.plans, "-f", _fold_folder(study, run).name.removeprefix("fold_")]
     # beside a GPU one process reads and one writes; on a CPU they would only take its cores and 0.9 GB each
     workers = "0" if device == "cpu" else "1"
     command += ["-device", device, "-npp", workers, "-nps", workers]
     return [*command, *(["--save_probabilities"] if pooled else [])]
 
 
-def evaluate_command(study: Study, run: Run, part: Part, predictions: Path) -> list[str]:
+def _evaluate_command(study: Study, run: Run, part: Part, predictions: Path) -> list[str]:
     command = [*own_command("evaluate"), "-ref", str(study.case_folder(part) / "labels"), "-pred", str(predictions)]
     return [*command, "-djfile", str(part.data.raw / "dataset.json"), "-o", str(run.summary(part.name))]
 
 
-def number(data: LabelledSet) -> str:
-    """Of the data set, as nnU-Net's commands take it."""
+def _number(data: LabelledSet) -> str:
+    """Return the data set's number, as nnU-Net's commands take it."""
     return data.dataset[len("Dataset") :][:3]
 
 
 def _write_inputs(study: Study, run: Run) -> None:
-    """The run's config, and the preprocessed data with folds of its own: everything but the folds is links."""
+    """Write the run's config, and the preprocessed data with folds of its own: everything but the folds is links."""
     config = trainer_config(study.variant(run.variant), study.config, study.length(run), run.seed)
     write_json(run.folder / "config.json", config)
     data = study.data(run.trained_on)
@@ -216,13 +208,13 @@ def link_scored_cases(study: Study) -> None:
 
 
 def link_models(study: Study) -> None:
-    """All finished folds of a variant as one model of nnU-Net: models/VARIANT serves stock commands as nnUNet_results.
+    """Link all finished folds of a variant as one model: models/VARIANT serves stock commands as nnUNet_results.
 
     Of several seeds the first, of several values the largest.
     """
     value = study.values[-1] if study.values else None
     for run in study.runs():
-        fold = fold_folder(study, run)
+        fold = _fold_folder(study, run)
         if run.fold is None or run.seed or run.value != value or not run.is_done:
             continue
         model = study.folder / "models" / run.variant / fold.parent.relative_to(run.folder / "results")

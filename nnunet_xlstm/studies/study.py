@@ -10,10 +10,9 @@ from typing import Any
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.evaluation.run import Outputs
-from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.studies.kind import Kind
-from nnunet_xlstm.studies.request import NAME, Variant
+from nnunet_xlstm.studies.request import Variant
 
 FILE = "study.json"
 MAX_NUMBER = 1_000_000  # of a seed, fold, label or epoch
@@ -45,16 +44,17 @@ class LabelledSet:
 
     @property
     def dataset(self) -> str:
-        """As nnU-Net calls it, such as Dataset004_Hippocampus."""
+        """Return its name in nnU-Net, such as Dataset004_Hippocampus."""
         return self.raw.name
 
     @property
     def tested(self) -> set[str]:
-        """The test subjects."""
+        """Return the test subjects."""
         return {self.subjects[case] for case in self.test_cases}
 
     @property
     def training_cases(self) -> list[str]:
+        """Return the labelled cases of all other subjects, sorted."""
         tested = self.tested
         return [case for case, subject in sorted(self.subjects.items()) if subject not in tested]
 
@@ -91,6 +91,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
+        """Return the folder of everything that the run writes."""
         return self.study_folder / "runs" / self.id
 
     def result_folder(self, part: str) -> Path:
@@ -102,10 +103,12 @@ class Run:
         return self.result_folder(part) / "summary.json"
 
     def is_scored(self, part: str) -> bool:
+        """Return whether the scores of a part are written."""
         return Outputs(self.summary(part)).are_complete
 
     @property
     def is_done(self) -> bool:
+        """Return whether all parts are scored."""
         return all(map(self.is_scored, self.parts))
 
 
@@ -143,13 +146,16 @@ class Study:
     versions: dict[str, str] = field(default_factory=dict)
 
     def variant(self, name: str) -> Variant:
+        """Return the variant of a name."""
         return next(variant for variant in self.variants if variant.name == name)
 
     def data(self, name: str) -> LabelledSet:
+        """Return the data set of a name."""
         return next(data for data in self.sets if data.name == name)
 
     @property
     def scored_sets(self) -> list[LabelledSet]:
+        """Return the data sets that runs are scored on: all but a pool."""
         return self.sets[1:] or self.sets
 
     def parts(self) -> list[Part]:
@@ -168,15 +174,18 @@ class Study:
         return self.folder / "scored" / part.name
 
     def trained_on(self, variant: Variant) -> list[LabelledSet]:
+        """Return the data sets that a variant is trained on, each in runs of its own."""
         return self.sets[:1] if len(self.sets) == 1 or variant.name in self.pooled else self.sets[1:]
 
     def runs(self) -> list[Run]:
         """Seed by seed, value by value, fold by fold, so that a study that is cut off compares all variants."""
+        values: Sequence[int | None] = self.values or [None]
+        folds: Sequence[int | None] = self.folds or [None]
         return [
             self._run(variant, data, value, fold, seed)
             for seed in range(self.seeds)
-            for value in self.values or [None]
-            for fold in self.folds or [None]
+            for value in values
+            for fold in folds
             for variant in self.variants
             for data in self.trained_on(variant)
         ]
@@ -185,8 +194,7 @@ class Study:
         parts = [part.name for part in self.parts() if fold is None or part.name == f"fold_{fold}"]
         if len(self.sets) > 1 and variant.name not in self.pooled:
             parts = [data.name]
-        words = [self.label(variant, data)]
-        words += [] if value is None else [f"{self.kind.axis.letter}{value}"]
+        words = [self.label(variant, data), *self.kind.id_words(value)]
         words += [] if fold is None else [f"f{fold}"]
         return Run(
             study_folder=self.folder, id="_".join([*words, f"s{seed}"]), variant=variant.name, trained_on=data.name,
@@ -210,88 +218,24 @@ class Study:
         return [{"train": cases, "val": cases[:1]}], 0
 
     def length(self, run: Run) -> tuple[int, int] | None:
-        """Epochs and iterations per epoch; None: those of the trainer's recipe."""
+        """Return epochs and iterations per epoch; None: those of the trainer's recipe."""
         if self.epoch is None:
             return None
-        return (run.value if self.kind.length == "epochs" else self.iterations // self.epoch), self.epoch
+        if self.kind.length == "epochs":
+            epochs = run.value
+        else:
+            epochs = None if self.iterations is None else self.iterations // self.epoch
+        return None if epochs is None else (epochs, self.epoch)
 
     def save(self) -> None:
+        """Write study.json.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         content = asdict(self) | {"kind": self.kind.name, "folder": str(self.folder)}
         content["sets"] = [row | {key: str(row[key]) for key in ("raw", "preprocessed")} for row in content["sets"]]
         write_json(self.folder / FILE, content)
-
-
-def read_study(folder: Path, kind: Kind) -> Study | None:
-    """Return the study of a folder; None where there is none yet.
-
-    Raises:
-        ConfigError: its file is not of a study of this kind.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    try:
-        if content.pop("kind") != kind.name:
-            raise ConfigError(f"not of the kind {kind.name}")
-        variants = [Variant(**row) for row in content.pop("variants")]
-        places = ("raw", "preprocessed")
-        sets = [LabelledSet(**row | {key: Path(row[key]) for key in places}) for row in content.pop("sets")]
-        content.pop("folder")  # it may have been moved
-        study = Study(kind=kind, folder=folder, sets=sets, variants=variants, **content)
-        _check_content(study)
-        return study
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: not a study of this version ({error}); give another -o") from error
-
-
-def _check_content(study: Study) -> None:
-    """Names become folders, and numbers are counted with."""
-    for data in study.sets:
-        if not NAME.fullmatch(data.name):
-            raise ConfigError(f"data set '{data.name}'")
-    for number in (study.seeds, *study.values, *study.folds):
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_NUMBER:
-            raise ConfigError(f"{number!r} in place of a number")
-    if bool(study.values) != (study.kind.axis is not None):
-        raise ConfigError(f"values {study.values}")
-    study.runs()
-
-
-def check_same(stored: Study, wanted: Study) -> None:
-    """A study goes on with the settings that it was begun with; variants, values, folds and seeds may be added.
-
-    Raises:
-        ConfigError: names the first difference.
-    """
-    for variant in stored.variants:
-        for name, was in asdict(variant).items():
-            if name != "checkpoint":  # where it lies does not matter, its hash is compared below
-                _check(f"variant '{variant.name}': {name}", was, getattr(wanted.variant(variant.name), name))
-    _check("data sets", [d.dataset for d in stored.sets], [d.dataset for d in wanted.sets])
-    for name in ("configuration", "iterations", "epoch", "config"):
-        _check(name, getattr(stored, name), getattr(wanted, name))
-    for was, now in zip(stored.sets, wanted.sets, strict=True):
-        for case in {**was.subjects, **now.subjects}:
-            _check(f"subjects of {case}", was.subjects.get(case), now.subjects.get(case))
-        for name in ("test_cases", "folds", "channels", "unscored"):
-            _check(name.replace("_", " "), getattr(was, name), getattr(now, name))
-    for name in ("hashes", "orders"):
-        for key, was in getattr(stored, name).items():
-            _check(f"{name} of {key}", was, getattr(wanted, name).get(key))
-
-
-def _check(what: str, was: Any, now: Any) -> None:
-    if was != now:
-        raise ConfigError(
-            f"this study was begun with another setting; {what}: was {_short(was)}, is {_short(now)}. Leave it as it "
-            "was (variants, folds, seeds, labels and epochs may be added), or give another -o"
-        )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def select(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:

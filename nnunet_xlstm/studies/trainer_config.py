@@ -1,4 +1,4 @@
-"""What the trainers of a study get: how long a run is, a seed, and the keys of study and variant."""
+"""Settings that a study gives to its trainers: how long a run is, a seed, and the keys of study and variant."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_xlstm.config import PoolConfig, override
-from nnunet_xlstm.config.pretraining import PretrainingConfig
+from nnunet_xlstm.config import PoolConfig, SegmentationConfig, override
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.nnunet.training.run_config import load_recipe, nnunet_finds
 from nnunet_xlstm.registry import TRAINERS
@@ -20,10 +19,12 @@ EPOCH_KEYS = ("num_epochs", "num_iterations_per_epoch")
 def schedule(
     length: str, variants: Sequence[Variant], config: Mapping[str, Any], asked: int | None
 ) -> tuple[int | None, int | None]:
-    """Iterations of every run, and of an epoch; None where something else decides (`Study.length`).
+    """Return the iterations of every run, and of an epoch; None where something else decides (`Study.length`).
 
     Args:
         length: of the kind.
+        variants: all of the study.
+        config: keys of all trainers.
         asked: iterations; None takes those of the trainers' recipes.
 
     Raises:
@@ -31,7 +32,7 @@ def schedule(
     """
     if length == "recipe" and asked is None:
         return None, None
-    recipes = {variant.name: recipe_of(variant) for variant in variants}
+    recipes = {variant.name: _recipe_of(variant) for variant in variants}
     epochs = {n: config.get("num_iterations_per_epoch", r.num_iterations_per_epoch) for n, r in recipes.items()}
     if length == "epochs":
         if len(set(epochs.values())) > 1:
@@ -59,8 +60,10 @@ def trainer_config(
     """Return the keys of one run: what its trainer reads from nnUNet_xlstm_config.
 
     Args:
+        variant: of the run.
         config: of the study.
         length: epochs and iterations per epoch; None leaves both to the recipe.
+        seed: of the run.
 
     Raises:
         ConfigError: a key that the trainer does not know, or that the study sets itself.
@@ -69,7 +72,7 @@ def trainer_config(
         if nnunet_finds(variant.trainer):
             return {}  # it reads no keys and no seed
         raise ConfigError(f"variant '{variant.name}': neither this package nor nnU-Net has a trainer {variant.trainer}")
-    recipe = recipe_of(variant)
+    recipe = _recipe_of(variant)
     for where, keys, own in (
         ("config", config, ("seed", *(EPOCH_KEYS[:1] if length else ()))),
         (f"config of variant '{variant.name}'", variant.config, ("seed", *(EPOCH_KEYS if length else ()))),
@@ -93,11 +96,12 @@ def trainer_config(
 
 
 def trains_on_pools(variant: Variant) -> bool:
+    """Return whether the variant's trainer is one for pools."""
     return variant.trainer in TRAINERS and isinstance(load_recipe(variant.trainer), PoolConfig)
 
 
-def recipe_of(variant: Variant):
-    """The recipe of the variant's trainer, which must be ours and train with labels."""
+def _recipe_of(variant: Variant) -> SegmentationConfig:
+    """Return the recipe of the variant's trainer, which must be ours and train with labels."""
     fix = (
         "the plans decide the network, so use one of ours over them, such as "
         f"{variant.name}:nnUNetTrainerXLSTMUNet@{variant.plans}"
@@ -108,6 +112,6 @@ def recipe_of(variant: Variant):
             f"sets; {fix} (ours: {', '.join(TRAINERS)})"
         )
     recipe = load_recipe(variant.trainer)
-    if isinstance(recipe, PretrainingConfig):
+    if not isinstance(recipe, SegmentationConfig):
         raise ConfigError(f"variant '{variant.name}': {variant.trainer} trains without labels; {fix}")
     return recipe

@@ -39,10 +39,12 @@ class OneModel:
         self.cases, self.options = files, options
 
     def draw(self, path: Path, case: str, notes: Mapping[str, str]) -> None:
+        """Write the planes of a case."""
         shown = self._load(case, notes)
         draw_overlay(path, shown.image, shown.reference, shown.prediction, title=shown.title, **self.options)
 
     def sheets(self, out: Path, cases: Sequence[str], notes: Notes) -> list[Path]:
+        """Write one sheet of the cases with notes; none without notes."""
         if not notes:
             return []
         loaders = [lambda case=case: self._load(case, notes[case]) for case in cases]
@@ -61,9 +63,11 @@ class SeveralModels:
         self.cases, self.options, self.plane = files, options, plane
 
     def draw(self, path: Path, case: str, notes: Mapping[str, str]) -> None:
+        """Write the planes of a case, a column per model."""
         draw_models(path, self.cases[case].load(notes), **self.options)
 
     def sheets(self, out: Path, cases: Sequence[str], notes: Notes) -> list[Path]:
+        """Write sheets with a row per case."""
         loaders = [lambda case=case: self.cases[case].load(notes.get(case, {})) for case in cases]
         return draw_models_sheets(out, loaders, plane=self.plane, **self.options)
 
@@ -90,6 +94,7 @@ class Surfaces:
         self.cases = {case: {name: found[case] for name, found in columns.items()} for case in cases}
 
     def draw(self, path: Path, case: str, notes: Mapping[str, str]) -> None:
+        """Write the surfaces of a case, a column per model."""
         found = {name: read_mesh(file, self.settings) for name, file in self.cases[case].items()}
         titles = {name: "\n".join(filter(None, [name, notes.get(name)])) for name in found}
         labels = sorted({label for _, present in found.values() for label in present})
@@ -97,4 +102,5 @@ class Surfaces:
         draw_meshes(path, meshes, labels, names=self.names, title=case)
 
     def sheets(self, out: Path, cases: Sequence[str], notes: Notes) -> list[Path]:
+        """Write none: surfaces have no sheets."""
         return []

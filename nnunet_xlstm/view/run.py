@@ -67,8 +67,6 @@ def view(request: ViewRequest) -> list[str]:
         DatasetError: folders that do not fit together, or cases that could not be drawn (the others are).
         WriteError: a picture cannot be written.
     """
-    if request.images is None and not request.mesh:
-        raise ConfigError("-i is missing: give the folder of the images (only --mesh needs none)")
     models = _models(request.predictions)
     if request.summary is not None and len(models) > 1:
         raise ConfigError("--summary is of one model; with several, each -pred folder has its own summary.json")
@@ -80,7 +78,7 @@ def view(request: ViewRequest) -> list[str]:
     cases = sorted(set(request.cases) or drawing.cases)
     notes: dict[str, dict[str, str]] = {}
     if request.worst is not None:
-        notes = _worst(request, models, cases)
+        notes = _worst(request.worst, request.summary, models, cases)
         cases = list(notes)
     folders = [folder for folder in (request.images, request.reference, *models.values()) if folder is not None]
     read = [path for folder in folders for path in visible_files(folder)]
@@ -126,7 +124,9 @@ def _models(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def _drawing(request: ViewRequest, models: Mapping[str, Path]) -> Drawing:
-    names, ending, channels = {}, ".nii.gz", ()
+    names: Mapping[int, str] = {}
+    channels: tuple[str, ...] = ()
+    ending = ".nii.gz"
     if request.dataset_json is not None:
         file = DatasetFile.read(request.dataset_json)
         ending, names = file.file_ending(), file.scored_labels().plain_names()
@@ -137,6 +137,8 @@ def _drawing(request: ViewRequest, models: Mapping[str, Path]) -> Drawing:
         raise ConfigError(f"--ct-window {window[0]:g} {window[1]:g}: the width must be more than 0")
     if request.mesh:
         return Surfaces(request.reference, models, names)
+    if request.images is None:
+        raise ConfigError("-i is missing: give the folder of the images (only --mesh needs none)")
     one = not models or list(models) == [ONE]
     if request.style == "errors" and (request.reference is None or not models):
         missing = "-ref and -pred" if one else "-ref"
@@ -147,13 +149,13 @@ def _drawing(request: ViewRequest, models: Mapping[str, Path]) -> Drawing:
     return OneModel(files, options) if one else SeveralModels(files, options, request.plane)
 
 
-def _worst(request: ViewRequest, models: Mapping[str, Path], cases: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return case -> model -> its Dice as text, of the cases with the lowest mean over the models, the worst first."""
-    if request.worst < 1:
-        raise ConfigError(f"--worst {request.worst}: give the number of cases, 1 or more")
-    sources = {name: request.summary or folder for name, folder in models.items()}
-    if not sources and request.summary is not None:
-        sources = {ONE: request.summary}
+def _worst(n: int, summary: Path | None, models: Mapping[str, Path], cases: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return case -> model -> its Dice as text, of the n cases with the lowest mean over models, worst first."""
+    if n < 1:
+        raise ConfigError(f"--worst {n}: give the number of cases, 1 or more")
+    sources = {name: summary or folder for name, folder in models.items()}
+    if not sources and summary is not None:
+        sources = {ONE: summary}
     if not sources:
         raise ConfigError("--worst needs scores: give --summary FILE, or -pred with a summary.json in it")
     dice = {name: mean_dice(path) for name, path in sources.items()}
@@ -164,7 +166,7 @@ def _worst(request: ViewRequest, models: Mapping[str, Path], cases: Sequence[str
                 f"{whose}no score of {', '.join(missing[:5])} among {len(known)} cases; evaluate these predictions"
             )
     mean = {case: sum(known[case] for known in dice.values()) / len(dice) for case in cases}
-    order = sorted(cases, key=lambda case: (mean[case], case))[: request.worst]
+    order = sorted(cases, key=lambda case: (mean[case], case))[:n]
     return {case: {name: f"Dice {known[case]:.3f}" for name, known in dice.items()} for case in order}
 
 
@@ -172,7 +174,8 @@ def mean_dice(path: Path) -> dict[str, float]:
     """Return case -> mean Dice over the classes, of a summary.json or the folder that holds it.
 
     Raises:
-        ConfigError: it holds no Dice. DatasetError: it cannot be read.
+        ConfigError: it holds no Dice.
+        DatasetError: it cannot be read.
     """
     scores = read_scores(path)
     if "Dice" not in scores.values:

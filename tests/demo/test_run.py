@@ -39,7 +39,7 @@ def test_read_dataset(tmp_path):
     raw = make_raw(tmp_path / "Dataset012_A_b", labels={"background": 0, "all": [1, 2], "core": 2, "ignore": 3})
     dataset = inputs.read_dataset(raw)
     assert (dataset.number, dataset.configuration()) == ("012", "3d_fullres")
-    assert dataset.structures() == {"(1, 2)": "all", "2": "core"}
+    assert dataset.classes.names == {"(1, 2)": "all", "2": "core"}
     assert not dataset.has_plain_labels()
     assert dataset.cases("Tr") == [f"c{i}" for i in range(5)] and dataset.cases("Ts") == []
 

@@ -191,7 +191,7 @@ WRITERS = {  # module -> why it may call what writes
     "catalogue/convert_case.py": "to the temporary file",
     "pools/restrict/folder.py": "to the temporary file",
     "nnunet/transfer/adapt.py": "to the temporary file",
-    "nnunet/training/pretraining.py": "to the temporary file",
+    "nnunet/training/student_teacher.py": "to the temporary file",
 }  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def test_plans_of_a_network_that_no_memory_holds(transfer_folder, run_adapt):
     arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     for key, value, words in (
         ("features_per_stage", [2**18 * 32] * len(arguments["features_per_stage"]), "this machine has"),
-        ("n_conv_per_stage", [10**9] * arguments["n_stages"], "below 10000 layers"),
+        ("n_conv_per_stage", [10**9] * arguments["n_stages"], "give at most 10000 layers"),
     ):
         wrong = json.loads(json.dumps(plans))
         wrong["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"][key] = value

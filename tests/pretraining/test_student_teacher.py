@@ -197,10 +197,12 @@ def test_observations_follow_the_images():
     for which in (slice(0, 2), slice(2, 5)):
         method(part(batch, which))
     parts = method.step_statistics()
-    for name in ("features", "embeddings", "target_sum", "target_entropy", "divergence"):
+    for name in ("features", "embeddings"):
         assert torch.allclose(getattr(whole, name), getattr(parts, name), atol=1e-4), name
+    for name in ("total", "entropy", "divergence"):
+        assert torch.allclose(getattr(whole.targets, name), getattr(parts.targets, name), atol=1e-4), name
     assert whole.features.shape == (5, 2, 12) and whole.embeddings.shape == (5, 2, 8)
-    assert whole.target_sum.sum().item() == pytest.approx(10, rel=1e-5) and len(whole.prototypes) == 10
+    assert whole.targets.total.sum().item() == pytest.approx(10, rel=1e-5) and len(whole.targets.prototypes) == 10
     expected = method.teacher.encoder(batch.global_views[3])[-1].mean((2, 3))
     assert torch.allclose(whole.features[3], expected, atol=1e-6)
 

@@ -187,13 +187,13 @@ def analyze_summary(folder: Path) -> None:
     from nnunet_xlstm.comparison.analysis import Settings, analyze, choose_metrics
     from nnunet_xlstm.comparison.inputs import read_models
     from nnunet_xlstm.comparison.narrative import conclusion, notes
-    from nnunet_xlstm.comparison.run import record, strict
+    from nnunet_xlstm.comparison.run import _record, strict
     from nnunet_xlstm.comparison.tables import paper_tables, table_rows
 
     models = [(name, folder / "pred" / "summary.json") for name in "AB"]
     model_scores, settings = read_models(models), Settings(resamples=20)
     results = [analyze(model_scores, metric, settings) for metric in choose_metrics(model_scores, ())]
-    json.dumps(strict(record(models, model_scores, results, settings, None, None)), allow_nan=False)
+    json.dumps(strict(_record(models, model_scores, results, settings, None, None)), allow_nan=False)
     paper_tables(model_scores, results), table_rows(model_scores, results)
     notes(model_scores, results, settings), conclusion(model_scores, results, settings, None)
 
@@ -312,7 +312,7 @@ def study(folder: Path) -> Path:
 
 def read_study(folder: Path) -> None:
     from nnunet_xlstm.studies.kinds import FEW_LABEL
-    from nnunet_xlstm.studies.study import read_study
+    from nnunet_xlstm.studies.study_json import read_study
 
     found = read_study(folder, FEW_LABEL)
     if found is not None:

@@ -9,7 +9,7 @@ from support.fake_study import DATASET, PLANS, TRAINER, fail
 
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.studies.kinds import CROSS_VALIDATION
-from nnunet_xlstm.studies.study import read_study
+from nnunet_xlstm.studies.study_json import read_study
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 BASE, FULL = f"base:{TRAINER}", f"full:nnUNetTrainer@{PLANS}"  # ours, and nnU-Net's own

@@ -10,7 +10,8 @@ from support.fake_study import DATASET, PLANS, TRAINER, fail
 from nnunet_xlstm.cli.main import main
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.studies.kinds import FEW_LABEL, draw_order
-from nnunet_xlstm.studies.study import Run, read_study
+from nnunet_xlstm.studies.study import Run
+from nnunet_xlstm.studies.study_json import read_study
 
 SCRATCH, FULL = f"scratch:{TRAINER}", f"full={{}}:nnUNetTrainerXLSTMUNet@{PLANS}"
 
@@ -152,8 +153,8 @@ def test_additions_keep_what_was_drawn_and_other_settings_are_refused(study, tre
     assert [stage for stage, _, _ in fake.seen].count("train") == 7
     for options, words in (
         (["--iterations", 200], "iterations: was 100, is 200"),
-        (["-c", "3d_bigger"], "configuration: was '3d_fullres', is '3d_bigger'"),
-        (["--variants", "scratch:nnUNetTrainerXLSTMUNet"], f"variant 'scratch': trainer: was '{TRAINER}'"),
+        (["-c", "3d_bigger"], 'configuration: was "3d_fullres", is "3d_bigger"'),
+        (["--variants", "scratch:nnUNetTrainerXLSTMUNet"], f"variant 'scratch': trainer: was \"{TRAINER}\""),
         (["--subject", r"patient\d+_E."], "subject"),
     ):
         assert study(*options, new=False) == 1

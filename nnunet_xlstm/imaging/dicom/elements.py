@@ -24,7 +24,7 @@ UNDEFINED = 0xFFFFFFFF  # length of an element that ends with a delimiter
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file starts as DICOM does: `DICM` after 128 bytes, or, in old files, an element of group 2 or 8."""
+    """Return whether a file starts as DICOM: `DICM` after 128 bytes, or, in old files, an element of group 2 or 8."""
     try:
         with open(file, "rb") as stream:
             start = stream.read(132)
@@ -42,19 +42,23 @@ def read_elements(file: Path, keywords: Sequence[str], whole: bool = False) -> D
     """Read these elements. Text that does not fit its encoding becomes Latin-1, so that two texts never become one.
 
     Args:
+        file: path.
+        keywords: names of the elements.
         whole: skip over the pixels too, to see that no element ends beyond the file: GDCM would take memory for it.
 
     Raises:
         DatasetError: no DICOM file, damaged or cut off.
     """
     import pydicom
+    from pydicom.dataelem import DataElement, RawDataElement
 
     with named_errors(Path(file).name), _quiet(), open(file, "rb") as stream:
         dataset = pydicom.dcmread(stream, stop_before_pixels=not whole, specific_tags=[*keywords], force=True)
         list(dataset.file_meta)  # decodes it
-        elements = {tag: dataset.get_item(tag) for tag in [*dataset.keys()]}
-        raw = [e for e in elements.values() if e.is_raw and isinstance(e.value, bytes) and e.length < UNDEFINED]
-        if any(len(e.value) < e.length for e in raw) or stream.tell() > os.fstat(stream.fileno()).st_size:
+        elements: dict[int, DataElement | RawDataElement] = {tag: dataset.get_item(tag) for tag in [*dataset.keys()]}
+        raw = [e for e in elements.values() if isinstance(e, RawDataElement) and e.length < UNDEFINED]
+        short = any(e.value is not None and len(e.value) < e.length for e in raw)
+        if short or stream.tell() > os.fstat(stream.fileno()).st_size:
             raise DatasetError(f"{Path(file).name} is cut off or damaged: an element ends beyond the file")
         for tag, element in elements.items():
             value = dataset[tag].value  # decodes it
@@ -72,7 +76,11 @@ def as_text(value: Any) -> str:
 
 @contextmanager
 def named_errors(name: str) -> Iterator[None]:
-    """Turn what a damaged file leads to into an error that names it."""
+    """Turn what a damaged file leads to into an error that names it.
+
+    Raises:
+        DatasetError: in place of whatever is raised inside.
+    """
     try:
         yield
     except DatasetError:

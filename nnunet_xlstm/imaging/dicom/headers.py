@@ -84,13 +84,19 @@ class Plane:
 
     Attributes:
         index: number of the image within its file, from 0.
-        instance: SOPInstanceUID. number: InstanceNumber, 0 where the file has none.
-        size: (columns, rows). spacing: (x, y) in mm. position: (3,) of the first pixel in mm, LPS.
-        cosines: (6,) direction cosines of row and column. thickness: of the slice in mm, 0 where unknown.
+        instance: SOPInstanceUID.
+        number: InstanceNumber, 0 where the file has none.
+        size: (columns, rows).
+        spacing: (x, y) in mm.
+        position: (3,) of the first pixel in mm, LPS.
+        cosines: (6,) direction cosines of row and column.
+        thickness: of the slice in mm, 0 where unknown.
         interval_ms: INTERVAL, 0 where unknown.
-        stack: StackID. kinds, times: values in the order of KINDS and TIMES, empty where unknown.
-        rescale: (slope, intercept) of its true values. gdcm_rescale: that of the first image of the file, which GDCM
-            gives to all.
+        stack: StackID.
+        kinds: values in the order of KINDS, empty where unknown.
+        times: values in the order of TIMES, likewise.
+        rescale: (slope, intercept) of its true values.
+        gdcm_rescale: that of the first image of the file, which GDCM gives to all.
         tags: as TAGS, without those that the file lacks.
     """
 
@@ -136,6 +142,7 @@ def read_planes(file: str, modality: Sequence[str]) -> list[Plane]:
     """Read the places of all images of a file.
 
     Args:
+        file: path.
         modality: values of the tag Modality that are wanted; a file without it is taken.
 
     Raises:

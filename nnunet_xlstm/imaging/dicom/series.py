@@ -49,8 +49,8 @@ def find_series(files: Iterable[Path]) -> tuple[list[Series], Reasons]:
     Returns:
         The series, and files that are damaged or hold no image (reports, contours).
     """
-    members: dict[tuple[str, ...], list[Path]] = {}
-    facts: dict[tuple[str, ...], dict[str, str]] = {}
+    members: dict[tuple[str, str, str], list[Path]] = {}
+    facts: dict[tuple[str, str, str], dict[str, str]] = {}
     left_out: Reasons = []
     for file in files:
         try:
@@ -135,7 +135,7 @@ def _without_scout(stack: Stack) -> Stack:
 
 
 def _true_values(plane: Plane, pixels: np.ndarray) -> np.ndarray:
-    """Pixels of one frame. GDCM gives every frame of a file the slope and intercept of the first."""
+    """Return the pixels of one frame; GDCM gives every frame of a file the slope and intercept of the first."""
     if plane.index >= len(pixels) or pixels.shape[1:] != plane.size[::-1]:
         raise DatasetError(f"{plane.name} holds {pixels.shape[::-1]} pixels, not those that its header says")
     values = pixels[plane.index]

@@ -104,7 +104,7 @@ def _stacks(planes: Sequence[Plane]) -> list[Stack]:
 
 
 def _places(planes: Sequence[Plane]) -> list[list[Plane]]:
-    """The images at each place, along the normal of the first image; in their order within a place."""
+    """Group images by place, along the normal of the first image; in their order within a place."""
     normal = planes[0].normal
     order = sorted(range(len(planes)), key=lambda i: (float(planes[i].position @ normal), i))
     places: list[list[int]] = []
@@ -117,8 +117,12 @@ def _places(planes: Sequence[Plane]) -> list[list[Plane]]:
 
 
 def _parts(planes: Sequence[Plane], kind: int, most: int) -> list[list[Plane]]:
-    """The images of each value of a kind; empty if there is one value alone, or if it does not explain why there are
-    several images at a place: then there are more values than images, or a value has them unevenly."""
+    """Split images by the values of a kind.
+
+    Returns:
+        The images of each value; empty if there is one value alone, or if it does not explain why there are several
+        images at a place: then there are more values than images, or a value has them unevenly.
+    """
     parts: dict[str, list[Plane]] = {}
     for plane in planes:
         parts.setdefault(plane.kinds[kind], []).append(plane)
@@ -180,7 +184,7 @@ def _along(plane: Plane) -> float:
 
 
 def _number(text: str) -> Decimal:
-    """A time as it is ordered; a date's time zone does not count."""
+    """Turn a time into a number that orders it; a date's time zone does not count."""
     try:
         return Decimal(text.split("+")[0])
     except InvalidOperation:

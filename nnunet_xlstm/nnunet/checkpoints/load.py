@@ -30,6 +30,7 @@ def load_checkpoint(path: Path, *, allow_pickle: bool = False, mmap: bool = Fals
     because unpickling them can run any code.
 
     Args:
+        path: of the file.
         allow_pickle: also unpickle other objects.
         mmap: leave the tensors in the file until they are used.
         fix: what the user can do about other objects.

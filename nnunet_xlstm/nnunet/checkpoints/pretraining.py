@@ -93,7 +93,7 @@ def content(state: PretrainingState) -> dict[str, Any]:
         "step": state.step,
         "lineage": state.lineage,
         "metrics": state.metrics,
-        "random_states": [plain_random_state(one) for one in state.random_states],
+        "random_states": state.random_states,
     }
     weights = exported_weights(state.network, state.student_encoder, state.exported_encoder)
     plan = adaptation_plan(state.plans, state.configuration_name, row, state.network, len(state.channel_names))
@@ -129,32 +129,6 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     raise TypeError(f"a checkpoint holds tensors and JSON types, not {type(value).__name__}: {value!r}")
-
-
-def plain_random_state(state: dict) -> dict:
-    """Return a state of the random generators (`random_state.random_state`) in plain types."""
-    version, numbers, gauss = state["python"]
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    return {
-        "python": [version, list(numbers), gauss],
-        "numpy": [kind, keys, position, has_gauss, cached],
-        "torch": state["torch"],
-        "cuda": list(state["cuda"]),
-    }
-
-
-def random_states_of(content: Sequence[dict]) -> list[dict]:
-    """Return the states that `plain_random_state` made plain, of all ranks."""
-    return [_random_state_of(state) for state in content]
-
-
-def _random_state_of(state: dict) -> dict:
-    version, numbers, gauss = state["python"]
-    kind, keys, *rest = state["numpy"]
-    return state | {
-        "python": (version, tuple(numbers), gauss),
-        "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest),
-    }
 
 
 def exported_weights(network: nn.Module, own: nn.Module, replacement: nn.Module) -> dict[str, Tensor]:

@@ -25,22 +25,21 @@ PLANNER_FALLBACK = "python -m nnunet_xlstm plan_and_preprocess -d ID -pl nnUNetP
 
 
 def nnunetv2_folder() -> Path:
-    """Folder of the nnunetv2 that Python would import (installed or editable), found without importing it.
+    """Find the folder of the nnunetv2 that Python would import (installed or editable), without importing it.
 
     Raises:
-        FileNotFoundError: there is none, or only a leftover folder without code.
+        ConfigError: there is none, or only a leftover folder without code.
     """
     spec = find_spec("nnunetv2")
     if spec is None or spec.origin is None:
-        found = (
-            "is not installed" if spec is None else f"is only a leftover folder {list(spec.submodule_search_locations)}"
-        )
+        places = [] if spec is None else [*(spec.submodule_search_locations or ())]
+        found = "is not installed" if spec is None else f"is only a leftover folder {places}"
         raise ConfigError(f'nnunetv2 {found} in {sys.prefix}; run: pip install "nnunetv2>=2.8.1,<2.9"')
     return Path(spec.origin).parent
 
 
 def shim_paths(folder: Path | None = None) -> dict[str, Path]:
-    """Where the shims belong: {"trainers": path, "planners": path}.
+    """Return where the shims belong: {"trainers": path, "planners": path}.
 
     Args:
         folder: folder of nnunetv2; default: the one that Python would import.
@@ -50,7 +49,7 @@ def shim_paths(folder: Path | None = None) -> dict[str, Path]:
 
 
 def shim_state(path: Path) -> str:
-    """State of one shim: "registered", "missing", "outdated" (ours, of another version) or "foreign" (not ours)."""
+    """Tell a shim's state: "registered", "missing", "outdated" (ours, of another version) or "foreign" (not ours)."""
     if not path.exists():
         return "missing"
     content = path.read_bytes() if path.is_file() else b""
@@ -60,14 +59,14 @@ def shim_state(path: Path) -> str:
 
 
 def register(folder: Path | None = None) -> dict[str, str]:
-    """Copies the shim to where nnU-Net looks for trainers and planners. Repeating it changes nothing.
+    """Copy the shim to where nnU-Net looks for trainers and planners. Repeating it changes nothing.
 
     Returns:
         What was done by kind: "registered", "updated" or "already registered".
 
     Raises:
         FileExistsError: a file of that name is not ours; nothing was written.
-        FileNotFoundError: no nnunetv2, or one without the folders of nnU-Net v2.
+        ConfigError: no nnunetv2, or one without the folders of nnU-Net v2.
         PermissionError: nnunetv2 is read-only; the text names the fallback.
     """
     done = {}
@@ -81,7 +80,7 @@ def register(folder: Path | None = None) -> dict[str, str]:
 
 
 def remove(folder: Path | None = None) -> dict[str, str]:
-    """Takes the shims out again.
+    """Take the shims out again.
 
     Returns:
         What was done by kind: "removed" or "was not registered".
@@ -106,26 +105,26 @@ def remove(folder: Path | None = None) -> dict[str, str]:
 
 
 def is_writable(folder: Path | None = None) -> bool:
-    """Whether the shims can be written."""
+    """Return whether the shims can be written."""
     return all(os.access(path.parent, os.W_OK) for path in shim_paths(folder).values())
 
 
 def trainer_fallback() -> str:
-    """The shell line that makes our trainers findable without write access, keeping what is set already."""
+    """Return the shell line that makes our trainers findable without write access, keeping what is set already."""
     others = [entry for entry in ext_trainer_entries() if Path(entry).resolve() != SHIM.parent]
     return f"export nnUNet_extTrainer={shlex.quote(os.pathsep.join([str(SHIM.parent), *others]))}"
 
 
 def ext_trainer_entries() -> list[str]:
-    """Folders named by the environment variable nnUNet_extTrainer."""
+    """Return the folders named by the environment variable nnUNet_extTrainer."""
     return [entry for entry in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if entry.strip()]
 
 
 def load_class(name: str) -> type:
-    """The trainer or planner of ours with that class name.
+    """Load the trainer or planner of ours with that class name.
 
     Raises:
-        ValueError: not one of ours.
+        ConfigError: not one of ours.
     """
     modules = {**TRAINERS, **PLANNERS}
     if name not in modules:
@@ -135,12 +134,16 @@ def load_class(name: str) -> type:
 
 @contextlib.contextmanager
 def planners_findable() -> Iterator[None]:
-    """Inside this context stock planning, in this process, finds our planners without any shim."""
+    """Let stock planning, in this process and context, find our planners without any shim.
+
+    Raises:
+        ConfigError: planning asks for a class that nobody has.
+    """
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
     stock = api.recursive_find_python_class
 
-    def look_up(folder, class_name, *args, **kwargs):
+    def look_up(folder: str, class_name: str, *args, **kwargs) -> type:
         if class_name in PLANNERS:
             return load_class(class_name)
         found = stock(folder, class_name, *args, **kwargs)
@@ -159,7 +162,7 @@ def planners_findable() -> Iterator[None]:
 
 
 def stock_plan_and_preprocess(arguments: list[str]) -> None:
-    """Runs `nnUNetv2_plan_and_preprocess` in this process with our planners findable.
+    """Run `nnUNetv2_plan_and_preprocess` in this process with our planners findable.
 
     Args:
         arguments: the arguments of the stock command, passed on unchanged.
@@ -176,7 +179,7 @@ def stock_plan_and_preprocess(arguments: list[str]) -> None:
 
 
 def _states_of_ours(paths: dict[str, Path]) -> dict[str, str]:
-    """State of each shim; refuses before anything is changed if one of them is not ours."""
+    """Return the state of each shim; refuse, before anything is changed, if one of them is not ours."""
     states = {kind: shim_state(path) for kind, path in paths.items()}
     for kind, path in paths.items():
         if states[kind] == "foreign":

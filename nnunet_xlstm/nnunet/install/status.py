@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from nnunet_xlstm import __version__, machine
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.nnunet.install import registration
 from nnunet_xlstm.registry import PLANNERS, TRAINERS
@@ -34,7 +34,7 @@ class Check:
 
 
 def collect(with_torch: bool = True) -> list[Check]:
-    """All checks, in the order of the report.
+    """Make all checks, in the order of the report.
 
     Args:
         with_torch: import torch and our classes (some seconds) to check the device and that the classes load.
@@ -60,7 +60,7 @@ def _python() -> Check:
 def _nnunetv2() -> Check:
     try:
         folder = registration.nnunetv2_folder()
-    except FileNotFoundError as error:
+    except ConfigError as error:
         return Check("nnunetv2", "problem", str(error), PIP_NNUNETV2)
     version = _version("nnunetv2")
     numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
@@ -80,7 +80,7 @@ def _torch_version() -> Check:
 
 
 def _version(distribution: str) -> str:
-    """Version of an installed distribution without importing it, or ""."""
+    """Return the version of an installed distribution without importing it, or ""."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -88,10 +88,10 @@ def _version(distribution: str) -> str:
 
 
 def _registration() -> list[Check]:
-    """Both shims, write access, and the fallback for trainers."""
+    """Check both shims, write access, and the fallback for trainers."""
     try:
         paths = registration.shim_paths()
-    except FileNotFoundError:  # reported by the check of nnunetv2
+    except ConfigError:  # reported by the check of nnunetv2
         return []
     writable = registration.is_writable()
     fallback = _ext_trainer()
@@ -125,7 +125,7 @@ def _shim(kind: str, path: Path, writable: bool, fallback_active: bool) -> Check
 
 
 def _ext_trainer() -> Check | None:
-    """The variable nnUNet_extTrainer; None if unset, which is fine."""
+    """Check the variable nnUNet_extTrainer; None if unset, which is fine."""
     entries = registration.ext_trainer_entries()
     if not entries:
         return None
@@ -154,7 +154,7 @@ def _folder(variable: str, holds: str) -> Check:
 
 
 def _classes() -> Check:
-    """Whether each trainer and planner loads: the shim shows a broken plugin only when a class is asked for."""
+    """Check that each trainer and planner loads: the shim shows a broken plugin only when a class is asked for."""
     modules = sorted({*TRAINERS.values(), *PLANNERS.values()})
     broken = [f"{module}: {error}" for module in modules if (error := _import_error(module))]
     if broken:
@@ -184,18 +184,18 @@ def _device() -> Check:
 
 
 def _wanted_processes() -> tuple[int, int]:
-    """(nnU-Net's default, what fits here) for its pools of worker processes."""
+    """Return (nnU-Net's default, what fits here) for its pools of worker processes."""
     return 8, int(max(1, min(8, machine.cores(), machine.memory_gb() // (2 * WORKER_GB))))
 
 
 def _wanted_augmenters() -> tuple[int, int]:
-    """(nnU-Net's default, what fits here) for the augmentation workers beside a training; 0: in the main process."""
+    """Return (nnU-Net's default, what fits here) for augmentation workers; 0: in the main process."""
     default = min(12, os.cpu_count() or 1)
     return default, int(max(0, min(default, machine.cores() - 2, machine.memory_gb() // (2 * WORKER_GB) - 1)))
 
 
 def _workers(variable: str, default: int, wanted: int) -> Check:
-    """A number of worker processes: set to an integer, or the default fits this machine."""
+    """Check a number of worker processes: set to an integer, or the default fits this machine."""
     value = os.environ.get(variable)
     fix = f"export {variable}={wanted}"
     if value is None:
@@ -216,7 +216,7 @@ def _config() -> Check:
     if not path:
         return Check(variable, "ok", "not set: trainers use their defaults")
     try:
-        keys = read_json(path, dict)
+        keys = read_json(Path(path), dict)
     except DatasetError as error:
         return Check(variable, "problem", str(error), f"correct the file, or unset {variable}")
     return Check(variable, "ok", f"{path} sets {', '.join(keys) or 'nothing'}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
@@ -51,6 +52,7 @@ class ShareOfEdge:
     greatest: float
 
     def __call__(self, *_, patch_size: Sequence[int], dim: int, **__) -> float:
+        """Draw a length along axis `dim` of a patch, in voxels."""
         return float(np.random.uniform(self.least, self.greatest) * patch_size[dim])
 
 
@@ -60,6 +62,7 @@ def change_transforms(pipeline: ComposeTransforms, values: Mapping) -> ComposeTr
     Angles and axes of mirroring are not among them: nnU-Net's `get_training_transforms` takes them as arguments.
 
     Args:
+        pipeline: nnU-Net's.
         values: as `config.augmentation.augmentation_values` returns them; None leaves nnU-Net's own.
 
     Raises:
@@ -114,7 +117,7 @@ def _change_intensity(random: RandomTransform, inner: BasicTransform, values: Ma
 def rotation_range(values: Mapping, stock: tuple[float, float]) -> tuple[float, float]:
     """Return the angles to draw from, in radians."""
     degrees = values["rotation_degrees"]
-    return stock if degrees is None else tuple(math.radians(angle) for angle in degrees)
+    return stock if degrees is None else (math.radians(degrees[0]), math.radians(degrees[1]))
 
 
 def loaded_patch_size(
@@ -123,7 +126,10 @@ def loaded_patch_size(
     """Return the size of the patch that is cut from the image before it is rotated and deformed, in voxels.
 
     Args:
-        patch: what the network gets. planar: slices are rotated and deformed one like the other (axis 0 stays).
+        patch: what the network gets.
+        rotation: angles to draw from, in radians.
+        values: as `config.augmentation.augmentation_values` returns them.
+        planar: slices are rotated and deformed one like the other (axis 0 stays).
         stock: nnU-Net's answer, which holds where the config changes neither rotation nor elastic deformation.
     """
     size = np.array(stock)
@@ -154,17 +160,18 @@ def mirror_axes(values: Mapping, n_axes: int, stock: tuple[int, ...]) -> tuple[i
 class ReseedPerWorker:
     """A transform that prepares a new process, an augmentation worker, at its first call there (`enter_worker`)."""
 
-    def __init__(self, transform):
+    def __init__(self, transform: Callable[..., dict]):
         self.transform = transform
         self._pid = os.getpid()
 
-    def __call__(self, **data):
+    def __call__(self, **data) -> dict:
+        """Transform a sample; prepare the process before the first one."""
         if os.getpid() != self._pid:
             self._pid = os.getpid()
             enter_worker()
         return self.transform(**data)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "transform":
             raise AttributeError(name)
         return getattr(self.transform, name)

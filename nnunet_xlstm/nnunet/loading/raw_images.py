@@ -24,7 +24,7 @@ class RawImages:
 
     @classmethod
     def find(cls, name: str) -> RawImages:
-        """By id or name in nnUNet_raw, or by its folder.
+        """Find a data set by id or name in nnUNet_raw, or by its folder.
 
         Raises:
             DatasetError: there is none, or it holds no images.
@@ -54,4 +54,5 @@ class RawImages:
 
     @property
     def folder(self) -> Path:
+        """Folder of dataset.json."""
         return self.file.folder

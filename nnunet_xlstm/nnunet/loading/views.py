@@ -45,7 +45,7 @@ class ViewLoader(DataLoader):
         batch_size: int,
         views: Views,
         foreground_share: float,
-        probabilities: Sequence[float] | None = None,
+        probabilities: Sequence[float] | np.ndarray | None = None,
         partner: Callable[[str], str] | None = None,
         subjects: Mapping[str, int] | None = None,
     ):
@@ -56,25 +56,22 @@ class ViewLoader(DataLoader):
         self._pid = os.getpid()
 
     def set_thread_id(self, thread_id: int) -> None:
-        """batchgenerators calls this in each worker before its first batch."""
+        """Prepare a worker; batchgenerators calls this in each before its first batch."""
         super().set_thread_id(thread_id)
         if os.getpid() != self._pid:
             self._pid = os.getpid()
             enter_worker()
 
     def generate_train_batch(self) -> dict:
+        """Draw cases and make a batch of their views."""
         keys = [str(key) for key in self.get_indices()]
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
             made = [self.views.make(self._parents(key)) for key in keys]
-        batch = {
-            name: None if made[0][name] is None else torch.stack([one[name] for one in made])
-            for name in ("global_views", "boxes", "flips", "local_views")
-        }
-        batch["subjects"] = torch.tensor([self.subjects[key] for key in keys])
-        return {name: value for name, value in batch.items() if value is not None} | {"keys": keys}
+        batch = {name: torch.stack([one[name] for one in made]) for name in made[0]}
+        return batch | {"subjects": torch.tensor([self.subjects[key] for key in keys]), "keys": keys}
 
     def _parents(self, key: str) -> list[torch.Tensor]:
-        """The parent crop of the case, and that of its partner if there is one."""
+        """Return the parent crop of the case, and that of its partner if there is one."""
         data, _, _, properties = self._data.load_case(key)
         box = self._parent_box(data.shape[1:], properties["class_locations"])
         crops = [self._crop(data, box)]
@@ -87,7 +84,7 @@ class ViewLoader(DataLoader):
         return crops
 
     def _parent_box(self, shape: Sequence[int], class_locations: dict) -> Box:
-        """Around a voxel of the body, or anywhere. In 2D: one slice."""
+        """Draw a box around a voxel of the body, or anywhere; in 2D one slice."""
         wanted, least = self.views.parent_size, self.views.patch_size
         if len(wanted) == len(shape) - 1:
             wanted, least = np.insert(wanted, 0, 1), np.insert(least, 0, 1)
@@ -114,10 +111,12 @@ class ViewLoader(DataLoader):
 
 
 def map_box(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int], dict]) -> Box:
-    """The place of `box` in another preprocessed frame of the same scan (nnU-Net crops each frame by itself).
+    """Find the place of `box` in another preprocessed frame of the scan (nnU-Net crops each frame by itself).
 
     Args:
-        one, other: shape after preprocessing, and nnU-Net's properties of the case.
+        box: in the first frame, [first, last + 1] per axis.
+        one: of the first frame, shape after preprocessing and nnU-Net's properties of the case.
+        other: of the other frame, likewise.
     """
     result = []
     for axis, (start, end) in enumerate(box):
@@ -131,7 +130,7 @@ def map_box(box: Box, one: tuple[Sequence[int], dict], other: tuple[Sequence[int
 
 
 def view_batch(batch: dict, device: torch.device) -> ViewBatch:
-    """The views of a loader's batch, on `device`."""
+    """Return the views of a loader's batch, on `device`."""
     fields = (batch["global_views"], batch["boxes"], batch["flips"], batch.get("local_views"), batch.get("subjects"))
     return ViewBatch(*fields).to(device, non_blocking=True)
 
@@ -145,11 +144,16 @@ def view_loaders(
     pairs: bool,
     pin_memory: bool,
 ) -> tuple:
-    """Of each data set (training, validation), an endless iterator over its batches, in nnU-Net's worker processes.
+    """Return, for each data set, an endless iterator over its batches, in nnU-Net's worker processes.
 
     Args:
+        datasets: preprocessed cases, for training and validation.
+        batch_size: images per batch.
+        views: that are made of every image.
+        foreground_share: of the images, how many have a foreground voxel in the middle.
         pool: who belongs to whom, and how often a case is drawn; None takes every case for a subject.
         pairs: the second view is of another frame of the same subject.
+        pin_memory: put batches into pinned memory, for copies to a GPU.
     """
     subjects = pool.subject_numbers() if pool else None
     loaders = []
@@ -181,7 +185,12 @@ def _frame_partner(pool: PoolCases | None, identifiers: Sequence[str]) -> FrameP
 
 
 def local_patch(patch: Sequence[int], strides: Sequence[int], wanted: Sequence[int] | None) -> list[int]:
-    """`wanted`, or half the patch along every axis, rounded to what the strides of the network divide.
+    """Choose the size of local views: `wanted`, or half the patch, rounded to what the network's strides divide.
+
+    Args:
+        patch: voxels per axis.
+        strides: of the whole network, per axis.
+        wanted: voxels per axis; None for the default.
 
     Raises:
         ConfigError: another number of axes than the patch, or no more than one cell at the bottleneck.

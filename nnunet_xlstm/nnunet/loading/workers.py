@@ -58,10 +58,10 @@ class SteadyBatches:
         failure: what the augmenter raised; None while it works.
     """
 
-    def __init__(self, augmenter):
+    def __init__(self, augmenter: Iterator[dict]):
         self.augmenter = augmenter
         self.failure: Exception | None = None
-        self._last = None
+        self._last: dict = {}
 
     def __iter__(self) -> Iterator[dict]:
         return self
@@ -71,7 +71,7 @@ class SteadyBatches:
             try:
                 self._last = next(self.augmenter)
             except Exception as error:  # whatever it is, the trainer raises it when all ranks have stopped
-                if self._last is None:
+                if not self._last:
                     raise
                 self.failure = error
         return self._last

@@ -40,6 +40,7 @@ def resolve_network(name: Any, where: str, allowed: Sequence[str] = ()) -> type[
     dynamic_network_architectures, as nnU-Net does.
 
     Args:
+        name: as the file has it.
         where: the file, for messages.
         allowed: packages that the user trusts beside ours and nnU-Net's.
 
@@ -137,7 +138,7 @@ def check_preprocessing(configuration: Mapping[str, Any], where: str) -> None:
     check_normalization(configuration.get("normalization_schemes") or (), where)
     for key in RESAMPLING:
         function = _resampling_function(configuration.get(key), f"{where}: {key}")
-        arguments = configuration.get(f"{key}_kwargs")
+        arguments: Any = configuration.get(f"{key}_kwargs")  # of whatever kind: `bind` refuses what is no object
         try:  # nnU-Net gives four arguments by place
             inspect.signature(function).bind(None, None, None, None, **arguments)
         except TypeError as error:
@@ -174,7 +175,7 @@ def _find_subclass(name: Any, folder: str, base: type, what: str) -> None:
         raise CheckpointError(f"{what} '{name}': nnU-Net has no {base.__name__} of this name")
 
 
-def _resampling_function(name: Any, what: str) -> Callable:
+def _resampling_function(name: Any, what: str) -> Callable[..., Any]:
     folder = "preprocessing/resampling"
     found = _find_here(name, folder, what)
     if not (inspect.isfunction(found) and found.__module__.startswith("nnunetv2.preprocessing.resampling.")):

@@ -59,6 +59,8 @@ def resolve_configuration(plans: Any, name: Any, where: str) -> dict[str, Any]:
     What it inherits is filled in, and the form of plans before nnU-Net 2.4 (`UNet_class_name`) is translated.
 
     Args:
+        plans: the content of a plans file.
+        name: of the configuration.
         where: the file, for messages.
 
     Raises:

@@ -19,7 +19,9 @@ from nnunet_xlstm.networks.cost import count_cost, measure
 from nnunet_xlstm.networks.presets import PRESETS
 from nnunet_xlstm.nnunet.planning.network import planned_network
 
-PLANNED = {2: (512, 512), 3: (128, 128, 128)}  # the patch that a preset's stages are laid out for
+# the patches that a preset's stages are laid out for
+PLANNED_2D = (512, 512)
+PLANNED_3D = (128, 128, 128)
 COLUMNS = (
     ("name", "name", "{}"),
     ("params_m", "params (M)", "{:.3f}"),
@@ -36,7 +38,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class CostRequest:
-    """What is counted.
+    """The count that a user asks for.
 
     Attributes:
         configuration: of plans files.
@@ -62,6 +64,7 @@ def cost_rows(texts: Sequence[str], request: CostRequest) -> list[dict[str, Any]
 
     Args:
         texts: a preset or a plans file, or NAME=NETWORK for a row of that name.
+        request: what is counted.
 
     Raises:
         ConfigError: a text that names nothing, or a patch that does not fit.
@@ -115,18 +118,18 @@ def _split(text: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Counted:
-    """What is counted, how it is built, and what its runs need around them."""
+    """A network to count: how it is built, and what its runs need around them."""
 
     label: str
     patch: tuple[int, ...]
     channels: int
     classes: int
     build: Callable[[], nn.Module]
-    guard: AbstractContextManager
+    guard: AbstractContextManager[None]
 
 
 def _of_preset(name: str, request: CostRequest) -> _Counted:
-    planned = PLANNED | ({3: PRESETS[name].patch_3d} if PRESETS[name].patch_3d else {})
+    planned: dict[int, tuple[int, ...]] = {2: PLANNED_2D, 3: PRESETS[name].patch_3d or PLANNED_3D}
     patch, channels, classes = _patch(request.patch, 3, planned[3]), request.channels or 1, request.classes or 8
     strides = default_strides(planned[len(patch)])  # one network for a preset, whatever patch is counted
     build = partial(build_network, name, patch, channels, classes, strides=strides)

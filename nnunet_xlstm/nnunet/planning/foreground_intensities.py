@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
@@ -20,13 +21,16 @@ N_VOXELS = 10_000_000  # drawn from all of them together
 logger = logging.getLogger(__name__)
 
 
-def leave_out_ignored(fingerprint: dict, files: Mapping[str, Mapping], dataset_json: Mapping) -> None:
+def leave_out_ignored(
+    fingerprint: dict[str, Any], files: Mapping[str, Mapping[str, Any]], dataset_json: Mapping[str, Any]
+) -> None:
     """Replace the intensity statistics of CT channels in nnU-Net's fingerprint by those without ignored voxels.
 
     nnU-Net counts the label `ignore` as foreground, and CT normalization clips and scales by the foreground of the data
     set: air under `ignore` moves a mean of 73 HU to -902. Other channels are normalized image by image; theirs stay.
 
     Args:
+        fingerprint: of the data set; it is changed.
         files: of each case, `images` and `label`.
         dataset_json: with `labels` and `channel_names`.
 
@@ -63,14 +67,16 @@ def statistics(values: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _foreground(files: Mapping[str, Mapping], dataset_json: Mapping, ignore: int) -> list[Sequence[np.ndarray]]:
-    """Of each case, by channel, intensities that nnU-Net draws from its foreground where `ignore` is background."""
+def _foreground(
+    files: Mapping[str, Mapping[str, Any]], dataset_json: Mapping[str, Any], ignore: int
+) -> list[Sequence[np.ndarray]]:
+    """Draw intensities of each case, by channel, as nnU-Net does from the foreground, without ignored voxels."""
     cases = sorted(files)
     cases = [cases[i] for i in np.unique(np.linspace(0, len(cases) - 1, min(len(cases), MAX_CASES)).astype(int))]
-    reader = determine_reader_writer_from_dataset_json(dataset_json, files[cases[0]]["images"][0], verbose=False)
+    reader: Any = determine_reader_writer_from_dataset_json(dataset_json, files[cases[0]]["images"][0], verbose=False)
 
-    class WithoutIgnored(reader):
-        def read_seg(self, path):
+    class WithoutIgnored(reader):  # nnU-Net makes an object of the class that it is given
+        def read_seg(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
             labels, properties = super().read_seg(path)
             labels[labels == ignore] = 0
             return labels, properties

@@ -27,6 +27,7 @@ def checked_architecture(architecture: Any, where: str, allowed: Sequence[str] =
     """Return a plan's `architecture` after every name in it was resolved to a class that files may name.
 
     Args:
+        architecture: as in plans.
         where: the file, for messages.
         allowed: packages that the user trusts beside ours and nnU-Net's.
 
@@ -54,8 +55,11 @@ def build_network(
 
     Args:
         architecture: as in plans.
-        channels, classes: of the image and of the output; plans do not hold them.
-        where, allowed: as in `checked_architecture`.
+        channels: of the image; plans do not hold them.
+        classes: of the output, likewise.
+        where: the file, for messages.
+        allowed: packages that the user trusts beside ours and nnU-Net's.
+        deep_supervision: whether the network returns an output per stage.
 
     Raises:
         CheckpointError: a name is not allowed, or the arguments do not fit the class.
@@ -142,7 +146,10 @@ def planned_network(
     """Return the network of a plans file of nnU-Net, of any class that files may name.
 
     Args:
-        channels, classes: of the image and of the output; plans do not hold them.
+        path: of the plans.
+        configuration: its name in them.
+        channels: of the image; plans do not hold them.
+        classes: of the output, likewise.
         allowed: further packages whose classes may be imported.
 
     Raises:

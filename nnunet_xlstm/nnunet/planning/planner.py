@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from tqdm import tqdm
 
@@ -22,7 +24,7 @@ SHARE_OF_PARAMETERS = 0.5  # of the memory, at most, goes to weights, gradients 
 
 
 def _plans_name(planner_name: str) -> str:
-    """nnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans."""
+    """Name the plans of a planner: nnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans."""
     return "nnUNet" + planner_name.removeprefix("nnUNetPlanner") + "Plans"
 
 
@@ -35,23 +37,8 @@ class PresetPlanner(ExperimentPlanner):
 
     preset = "heartseg_30m"
 
-    def __init__(
-        self,
-        dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
-        preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str | None = None,
-        overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
-        suppress_transpose: bool = False,
-    ):
-        super().__init__(
-            dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name or _plans_name(type(self).__name__),
-            overwrite_target_spacing,
-            suppress_transpose,
-        )
+    def __init__(self, dataset_name_or_id: str | int, *, plans_name: str | None = None, **options: Any):
+        super().__init__(dataset_name_or_id, plans_name=plans_name or _plans_name(type(self).__name__), **options)
         self.target = get_preset(self.preset)
         self.planned: Preset = get_preset(self.target.control_of) if self.target.control_of else self.target
         # nnU-Net's reference for residual encoders: elements of all feature maps that fit 8 GB
@@ -59,8 +46,11 @@ class PresetPlanner(ExperimentPlanner):
         self.UNet_reference_val_2d = 135_000_000
 
     def generate_data_identifier(self, configuration_name: str) -> str:
-        """Name of the preprocessed data. 2d and 3d_fullres share stock nnU-Net's where they are equal; data at an
-        overwritten spacing or of another preprocessor have that in their name, and are shared among our planners."""
+        """Name the preprocessed data.
+
+        2d and 3d_fullres share stock nnU-Net's where they are equal; data at an overwritten spacing or of another
+        preprocessor have that in their name, and are shared among our planners.
+        """
         if configuration_name not in ("2d", "3d_fullres"):
             return f"{self.plans_identifier}_{configuration_name}"
         parts = ["nnUNetPlans"]
@@ -71,19 +61,26 @@ class PresetPlanner(ExperimentPlanner):
         return "_".join([*parts, configuration_name])
 
     def static_estimate_VRAM_usage(
-        self, patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
-    ):
-        """Elements written per image by convolutions and token layers of the planned preset; allocates nothing.
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict[str, Any],
+        arch_kwargs_req_import: Sequence[str],
+    ) -> int:
+        """Count elements written per image by convolutions and token layers of the planned preset; allocate nothing.
 
         nnU-Net's reference fits networks that keep all of them and whose weights are small beside them. For presets
         with activation checkpointing, as many as take the memory that the preset takes.
         """
-        if self._is_pinned(patch_size):
+        if self._pinned_patch(patch_size):
             return 1  # nothing to search for
         kwargs = arch_kwargs_for(self.planned, arch_kwargs, patch_size)
         network = _on_meta(self.planned.network_class, kwargs, arch_kwargs_req_import, input_channels, output_channels)
         if not recomputes(network):
-            return network.compute_conv_feature_map_size(patch_size)
+            # torch's stub takes every attribute of a module for a tensor or a module
+            return network.compute_conv_feature_map_size(patch_size)  # type: ignore[operator]
         batch = self.UNet_min_batch_size
         memory = estimate_memory(network, patch_size, batch, output_channels)
         target = self.UNet_vram_target_GB * 1e9
@@ -91,30 +88,34 @@ class PresetPlanner(ExperimentPlanner):
         return round((memory.total - memory.parameters + fixed) / batch / self._bytes_per_element(len(patch_size)))
 
     def _bytes_per_element(self, dim: int) -> float:
-        """Memory by nnU-Net's reference, per element and image."""
+        """Return the memory in bytes by nnU-Net's reference, per element and image."""
         value = self.UNet_reference_val_2d if dim == 2 else self.UNet_reference_val_3d
         batch = self.UNet_reference_val_corresp_bs_2d if dim == 2 else self.UNet_reference_val_corresp_bs_3d
         return self.UNet_reference_val_corresp_GB * 1e9 / (value * batch)
 
-    def _is_pinned(self, patch_size) -> bool:
-        return self.planned.pinned_batch is not None and len(patch_size) == 3
+    def _pinned_patch(self, patch_size: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the patch that the preset fixes for volumes; None where nnU-Net searches for one."""
+        return self.planned.patch_3d if self.planned.pinned_batch is not None and len(patch_size) == 3 else None
 
-    def plan_experiment(self) -> dict:
+    def plan_experiment(self) -> dict[str, Any]:
+        """Plan as nnU-Net does, with intensities of CT channels that leave out ignored voxels."""
         leave_out_ignored(self.dataset_fingerprint, self.dataset, self.dataset_json)
         return super().plan_experiment()
 
-    def get_plans_for_configuration(self, *args, **kwargs) -> dict:
+    def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Plan a configuration as nnU-Net does, then put our network into it; a preset may fix patch and batch."""
         plan = super().get_plans_for_configuration(*args, **kwargs)
         architecture = plan["architecture"]
         architecture["network_class_name"] = self.target.network_class
-        if self._is_pinned(plan["patch_size"]):
-            strides = default_strides(self.planned.patch_3d, self.planned.max_stages)
-            plan.update(patch_size=list(self.planned.patch_3d), batch_size=self.planned.pinned_batch)
+        if patch := self._pinned_patch(plan["patch_size"]):
+            strides = default_strides(patch)[: self.planned.max_stages]
+            plan.update(patch_size=list(patch), batch_size=self.planned.pinned_batch)
             architecture["arch_kwargs"].update(strides=strides, kernel_sizes=[(3, 3, 3)] * len(strides))
         architecture["arch_kwargs"] = arch_kwargs_for(self.target, architecture["arch_kwargs"], plan["patch_size"])
         return plan
 
-    def save_plans(self, plans: dict) -> None:
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Write the plans, and say what was planned."""
         super().save_plans(plans)
         manager = PlansManager(plans)
         classes = manager.get_label_manager(self.dataset_json).num_segmentation_heads
@@ -123,8 +124,8 @@ class PresetPlanner(ExperimentPlanner):
             if name in plans["configurations"]:
                 tqdm.write(f"{name}: {self._summary(manager.get_configuration(name), channels, classes)}")
 
-    def _summary(self, row, channels: int, classes: int) -> str:
-        """What was planned, in one line."""
+    def _summary(self, row: ConfigurationManager, channels: int, classes: int) -> str:
+        """Say what was planned, in one line."""
         kwargs = row.network_arch_init_kwargs
         network = _on_meta(
             row.network_arch_class_name, kwargs, row.network_arch_init_kwargs_req_import, channels, classes
@@ -147,7 +148,9 @@ class PresetPlanner(ExperimentPlanner):
         return text
 
 
-def _on_meta(network_class: str, kwargs: dict, kwargs_req_import, channels: int, classes: int) -> nn.Module:
-    """A planned network that takes no memory."""
+def _on_meta(
+    network_class: str, kwargs: dict[str, Any], kwargs_req_import: Sequence[str], channels: int, classes: int
+) -> nn.Module:
+    """Build a planned network that takes no memory."""
     with torch.device("meta"):
         return get_network_from_plans(network_class, kwargs, kwargs_req_import, channels, classes, False)

@@ -1,1 +1,1 @@
-"""What frozen encoders know."""
+"""Probes of frozen encoders on a data set."""

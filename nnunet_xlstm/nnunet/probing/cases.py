@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A preprocessed case: image (C, D, H, W), label ids (D, H, W) or None, and what the way back needs."""
+    """A preprocessed case: image (C, D, H, W), label ids (D, H, W) if asked for, and what the way back needs."""
 
     image: np.ndarray
-    labels: np.ndarray | None
+    labels: np.ndarray
     properties: dict[str, Any]
 
 
 class Cases:
-    """Reads cases of a data set and preprocesses them with the plans of the checkpoint.
+    """The cases of a data set, preprocessed with the plans of the checkpoint.
 
     Args:
         channel: of the data set, for an encoder of one channel; None takes all.
@@ -72,13 +72,13 @@ class Cases:
             logger.warning("the encoder was trained on %s, these images are %s", ", ".join(wanted), ", ".join(given))
 
     def load(self, case: str, with_labels: bool = False) -> Prepared:
-        """The case, preprocessed.
+        """Return the case, preprocessed.
 
         Raises:
             DatasetError: it cannot be read, is not whole, has no label map, or one of another size.
         """
         held = self._cache.get(case)
-        if held is not None and (held.labels is not None or not with_labels):
+        if held is not None and (held.labels.size or not with_labels):
             return held
         prepared = self._load(case, with_labels)
         size = prepared.image.nbytes
@@ -92,8 +92,8 @@ class Cases:
         if with_labels and not label.is_file():
             raise DatasetError(f"case '{case}' has no label map {label}; --probe needs the labels of all cases")
         chosen = images if self.channel is None else [images[self.channel]]
-        for file in [*chosen, *([label] if with_labels else [])]:
-            check_whole(Path(file))  # nnU-Net's readers fill what is missing with zeros
+        for file in [*map(Path, chosen), *([label] if with_labels else [])]:
+            check_whole(file)  # nnU-Net's readers fill what is missing with zeros
         try:
             data, properties = self.reader.read_images(chosen)
             seg = self.reader.read_seg(str(label))[0] if with_labels else None
@@ -102,20 +102,21 @@ class Cases:
             raise DatasetError(f"case '{case}' cannot be read ({reason}); mend its files or take it out") from error
         if seg is not None and seg.shape[1:] != data.shape[1:]:
             raise DatasetError(f"case '{case}': image {data.shape[1:]} and label map {seg.shape[1:]} differ in size")
-        for file, array in ((chosen[0], data), (label, seg)):
+        for name, array in ((chosen[0], data), (label, seg)):
             if array is not None and not np.isfinite(array).all():
-                raise DatasetError(f"{file}: holds NaN or infinite values; mend it, or take case '{case}' out")
+                raise DatasetError(f"{name}: holds NaN or infinite values; mend it, or take case '{case}' out")
         # ids alone: regions are unions of them
         ids = {0} if seg is None else {int(v) for v in np.unique(seg)} - {0}
         plain = {"labels": {"background": 0, **{str(i): i for i in sorted(ids) if i}}}
         image, labels, properties = self.preprocessor.run_case_npy(
             data, seg, properties, self.pretrained.plans, self.pretrained.configuration, plain
         )
-        labels = None if seg is None else np.maximum(labels[0], 0)  # -1 is background outside the body
+        # -1 is background outside the body
+        labels = np.zeros((0, 0, 0), int) if seg is None else np.maximum(labels[0], 0)
         return Prepared(np.ascontiguousarray(image, np.float32), labels, properties)
 
     def write_labels(self, logits: Tensor, ids: Sequence[int], prepared: Prepared, path: Path) -> None:
-        """A label map on the grid of the original image, from logits (K, D, H, W) of the label ids."""
+        """Write a label map on the grid of the original image, from logits (K, D, H, W) of the label ids."""
         names = {"background": 0, **{str(i): i for i in range(1, len(ids))}}
         plans, configuration = self.pretrained.plans, self.pretrained.configuration
         index = convert_predicted_logits_to_segmentation_with_correct_shape(
@@ -131,7 +132,7 @@ class Cases:
             self.reader.write_seg(labels, str(temporary), prepared.properties)
 
     def as_image(self, array: np.ndarray, prepared: Prepared) -> sitk.Image:
-        """A preprocessed array (D, H, W) with its spacing and, where the reader knows it, its direction."""
+        """Return a preprocessed array (D, H, W) with its spacing and, where the reader knows it, its direction."""
         plans, configuration = self.pretrained.plans, self.pretrained.configuration
         original = [prepared.properties["spacing"][i] for i in plans.transpose_forward]
         spacing = [*original[: 3 - len(configuration.spacing)], *configuration.spacing]

@@ -43,12 +43,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What the study does.
+    """The work of a study of features.
 
     Attributes:
         encoders: of choices.ENCODERS.
-        train, test: cases that fit the probe and that score it; empty without a
-        probe.
+        train: cases that fit the probe; empty without one.
+        test: cases that score it, likewise.
         others: further cases for neighbours and ranks.
         subjects: of every case.
         labels: name -> case -> what the neighbours are asked for.
@@ -75,11 +75,12 @@ class Plan:
 
     @property
     def cases(self) -> list[str]:
+        """Return all cases, sorted."""
         return sorted({*self.train, *self.test, *self.others, *self.shown})
 
 
 def spread_over_subjects(cases: Iterable[str], subjects: Mapping[str, str], n: int, seed: int) -> list[str]:
-    """At most n cases, drawn with a seed: one of each subject before a second one of any."""
+    """Draw at most n cases with a seed: one of each subject before a second one of any."""
     rng = np.random.default_rng(seed)
     cases = sorted(cases)
     order = [cases[i] for i in rng.permutation(len(cases))]
@@ -92,7 +93,7 @@ def spread_over_subjects(cases: Iterable[str], subjects: Mapping[str, str], n: i
 
 
 class Study:
-    """Runs a Plan and writes label maps and pictures to a folder; `numbers` of each encoder are plain JSON."""
+    """The run of a Plan: label maps and pictures go to a folder; `numbers` of each encoder are plain JSON."""
 
     def __init__(self, cases: Cases, plan: Plan, out: Path, progress: bool = False):
         self.cases, self.plan, self.out, self.progress = cases, plan, Path(out), progress
@@ -127,14 +128,14 @@ class Study:
         if plan.labels:
             vectors = torch.stack([probe.intensity_histogram(self.cases.load(case).image) for case in plan.cases])
             self.numbers[HISTOGRAM] = {"knn": self._neighbors({HISTOGRAM: vectors})}
-        for case, colors in pictures.items():
-            self._draw_picture(case, colors)
+        for case, of_encoders in pictures.items():
+            self._draw_picture(case, of_encoders)
         return self.numbers
 
     # ---- what is drawn once for all encoders
 
     def _draw(self) -> Drawn:
-        """Voxels of the probe and of the picture."""
+        """Draw voxels of the probe and of the picture."""
         plan = self.plan
         drawn = Drawn()
         if plan.train:
@@ -176,7 +177,7 @@ class Study:
         return found - {ignore}
 
     def _classes(self, labels: np.ndarray) -> np.ndarray:
-        """Label ids -> class indices; -1 where a voxel does not count."""
+        """Map label ids to class indices; -1 where a voxel does not count."""
         classes = np.full(labels.shape, -1, np.int64)
         for index, label in enumerate(self.ids):
             classes[labels == label] = index
@@ -190,7 +191,7 @@ class Study:
             F.normalize(torch.stack(stage).double(), dim=1) for stage in zip(*(r.pooled for r in rows), strict=True)
         ]
         tokens = F.normalize(torch.cat([row.tokens for row in rows]).double(), dim=1)
-        numbers = {
+        numbers: dict[str, Any] = {
             "effective_rank": effective_rank(pooled[-1]),
             "feature_sd": spread(pooled[-1]),
             "effective_rank_tokens": effective_rank(tokens),
@@ -202,7 +203,7 @@ class Study:
         return numbers
 
     def _neighbors(self, vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float | None]]:
-        """Label -> kind of vector -> accuracy; vectors are in the order of the plan's cases."""
+        """Return label -> kind of vector -> accuracy; vectors are in the order of the plan's cases."""
         cases = self.plan.cases
         groups = [self.plan.subjects[case] for case in cases]
         return {
@@ -258,7 +259,7 @@ class Study:
     # ---- the picture
 
     def _colors(self, encoder: FrozenEncoder, seen: Mapping[str, CaseFeatures], drawn: Drawn) -> dict[str, np.ndarray]:
-        """Of each shown case three channels in [0, 1], (3, D, H, W): one fit and one scale for all of them."""
+        """Return three channels in [0, 1] of each shown case, (3, D, H, W): one fit and one scale for all of them."""
         shown = self.plan.shown
         x = torch.cat([seen[case].points[len(drawn.voxels.get(case, ())) :] for case in shown])
         images = [self.cases.load(case).image[0][tuple(drawn.shown[case].T)] for case in shown]
@@ -291,8 +292,9 @@ class Drawn:
     voxels: dict[str, np.ndarray] = field(default_factory=dict)
     classes: dict[str, np.ndarray] = field(default_factory=dict)
     shown: dict[str, np.ndarray] = field(default_factory=dict)
-    counts: np.ndarray | None = None
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def points(self, case: str) -> list[np.ndarray]:
+        """Return the voxels of a case: of the probe, then of the picture."""
         nothing = np.zeros((0, 3), np.int64)
         return [self.voxels.get(case, nothing), self.shown.get(case, nothing)]

@@ -30,7 +30,7 @@ TOKENS_PER_CASE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What a checkpoint of pre-training says about its encoder.
+    """The encoder of a pre-training checkpoint, and what the file says of its training.
 
     Attributes:
         path: of the file.
@@ -56,6 +56,7 @@ class Pretrained:
         """Read a checkpoint file.
 
         Args:
+            path: of the file.
             spacing: in mm, that images are resampled to, in the order of the plans; None takes that of the training.
             allowed: packages whose network classes the file may name, beside ours and nnU-Net's.
 
@@ -133,7 +134,7 @@ def _checked_spacing(spacing: list[float], own: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class CaseFeatures:
-    """What an encoder says of one image.
+    """Features of one image.
 
     Attributes:
         points: (N, C) hypercolumns of the chosen stages.
@@ -174,7 +175,7 @@ class FrozenEncoder:
 
     @torch.inference_mode()
     def extract(self, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> CaseFeatures:
-        """Features of an image (C, *size) at voxels (N, D), and over the whole of it."""
+        """Return features of an image (C, *size) at voxels (N, D), and over the whole of it."""
         if image.ndim - 1 > self.dim:
             seen = [self.extract(image[:, z], points[points[:, 0] == z, 1:], rng) for z in range(image.shape[1])]
             order = np.argsort(np.argsort(points[:, 0], kind="stable"))  # back from sorted by slice
@@ -182,25 +183,27 @@ class FrozenEncoder:
             tokens = torch.cat([s.tokens for s in seen])
             tokens = tokens[rng.permutation(len(tokens))[:TOKENS_PER_CASE]]
             return CaseFeatures(torch.cat([s.points for s in seen])[order], pooled, tokens)
-        features, weights, pooled, tokens = None, torch.zeros(len(points), 1), [], []
+        features, weights = torch.zeros(0), torch.zeros(len(points), 1)  # the first tile tells the channels
+        tiles: list[list[Tensor]] = []  # of each tile the mean of each stage's map
+        last: list[Tensor] = []
         for start, size, maps, blend in self._runs(image):
             local = torch.from_numpy(points - np.array(start))
             inside = ((local >= 0) & (local < torch.tensor(size))).all(1).nonzero()[:, 0]
             found = hypercolumns(self._chosen(maps), size, local[inside]).cpu()
             weight = blend[tuple(local[inside].T)][:, None]
-            features = found.new_zeros(len(points), found.shape[1]) if features is None else features
+            features = features if features.ndim == 2 else found.new_zeros(len(points), found.shape[1])
             features[inside] += weight * found
             weights[inside] += weight
-            pooled.append([m.flatten(1).mean(1).cpu() for m in maps])
-            tokens.append(maps[-1].flatten(1).T.cpu())
-        tokens = torch.cat(tokens)
+            tiles.append([m.flatten(1).mean(1).cpu() for m in maps])
+            last.append(maps[-1].flatten(1).T.cpu())
+        tokens = torch.cat(last)
         tokens = tokens[rng.permutation(len(tokens))[:TOKENS_PER_CASE]]
-        means = [torch.stack(tiles).mean(0) for tiles in zip(*pooled, strict=True)]
-        return CaseFeatures(features / weights, means, tokens)
+        pooled = [torch.stack(means).mean(0) for means in zip(*tiles, strict=True)]
+        return CaseFeatures(features / weights, pooled, tokens)
 
     @torch.inference_mode()
     def project(self, image: np.ndarray, model: LinearModel) -> Tensor:
-        """A linear model of the hypercolumns at every voxel of an image (C, *size): (K, *size)."""
+        """Apply a linear model to the hypercolumns at every voxel of an image (C, *size): (K, *size)."""
         size = image.shape[1:]
         if len(size) > self.dim:
             return torch.stack([self.project(image[:, z], model) for z in range(size[0])], 1)
@@ -212,7 +215,9 @@ class FrozenEncoder:
             high = [min(n - s, e) for n, s, e in zip(size, start, extent, strict=True)]
             tile = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
             place = tuple(slice(s + a, s + b) for s, a, b in zip(start, low, high, strict=True))
-            total[(slice(None), *place)] += blend[tile] * out[(slice(None), *tile)]
+            channels = slice(None)
+            every_place, every_tile = (channels, *place), (channels, *tile)
+            total[every_place] += blend[tile] * out[every_tile]
             weights[place] += blend[tile]
         return total / weights
 
@@ -224,7 +229,7 @@ class FrozenEncoder:
         return [maps[s] for s in self.stages]
 
     def _runs(self, image: np.ndarray) -> Iterator[tuple[list[int], list[int], list[Tensor], Tensor]]:
-        """For each tile: its first voxel (negative in the padding), its size, its stage maps, its weights."""
+        """Yield, for each tile, its first voxel (negative in the padding), its size, its stage maps, its weights."""
         size = image.shape[1:]
         padded = [-(-n // d) * d for n, d in zip(size, self.divisors, strict=True)]
         if padded == list(self.divisors):  # instance normalisation needs more than one token in the last map
@@ -240,6 +245,6 @@ class FrozenEncoder:
             steps = compute_steps_for_sliding_window(tuple(padded), tuple(tile), 0.5)
             blend = compute_gaussian(tuple(tile), dtype=torch.float32, device=torch.device("cpu"))
         for corner in itertools.product(*steps):
-            cut = x[(slice(None), *(slice(c, c + t) for c, t in zip(corner, tile, strict=True)))]
-            maps = [m[0].float() for m in self.encoder(cut[None].to(self.device))]
+            cut = (slice(None), *(slice(c, c + t) for c, t in zip(corner, tile, strict=True)))
+            maps = [m[0].float() for m in self.encoder(x[cut][None].to(self.device))]
             yield [c - b for c, b in zip(corner, before, strict=True)], list(tile), maps, blend

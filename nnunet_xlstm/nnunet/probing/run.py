@@ -28,7 +28,7 @@ from nnunet_xlstm.nnunet.probing.frozen_encoder import Pretrained
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesRequest:
-    """What is asked for.
+    """Settings of a study of frozen features.
 
     Attributes:
         checkpoint: of a pre-training run.
@@ -36,7 +36,7 @@ class FeaturesRequest:
         out: folder of the results.
         encoders: names of choices.ENCODERS.
         probe: fit and score a linear classifier of voxels.
-        knn: what neighbours are asked for: NAME or NAME=FILE.
+        knn: labels that neighbours are asked for: NAME or NAME=FILE.
         pca: number of cases in pictures.
         test_subjects: file; None: test_subjects.json of the data set.
         subjects: file with the subject of every case.
@@ -252,5 +252,5 @@ def _rows(encoders: Mapping[str, dict]) -> list[list[str]]:
             column["Dice, mean"] = numbers["probe"]["mean Dice"]
         columns[encoder] = column
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    values = [[name, *(column.get(name) for column in columns.values())] for name in names]
-    return [["", *columns], *([name, *("-" if v is None else f"{v:.3f}" for v in row)] for name, *row in values)]
+    values = {name: [column.get(name) for column in columns.values()] for name in names}
+    return [["", *columns], *([name, *("-" if v is None else f"{v:.3f}" for v in row)] for name, row in values.items())]

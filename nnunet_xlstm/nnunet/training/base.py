@@ -2,7 +2,7 @@
 
 It overrides hooks and never `build_network_architecture`: the plans alone decide the network, so any plans (also
 `nnUNetPlans`) train under our recipes. Each duty beside the loop has a file of its own: config and checkpoints
-(`resumable`), precision, memory, steps that are not finite (`finite_guard`), requests to stop (`stop_requests`).
+(`resumable`), precision, steps that are not finite (`finite_guard`), requests to stop (`stop_requests`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.config.augmentation import augmentation_values
-from nnunet_xlstm.layers.device import read_scalars
+from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.device import read_scalars, use_channels_last_on_cpu
+from nnunet_xlstm.networks.memory import estimate_memory
 from nnunet_xlstm.nnunet.checkpoints.resume import read_header
 from nnunet_xlstm.nnunet.checkpoints.write import LATEST
 from nnunet_xlstm.nnunet.loading import augmentation
 from nnunet_xlstm.nnunet.loading.augmentation import ReseedPerWorker
 from nnunet_xlstm.nnunet.training.finite_guard import FiniteGuard
-from nnunet_xlstm.nnunet.training.memory import memory_line, use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.training.optim import IterationSchedule, make_optimizer
 from nnunet_xlstm.nnunet.training.precision import Precision
 from nnunet_xlstm.nnunet.training.pretrained_weights import check_pretrained_weights
@@ -44,10 +45,11 @@ class BaseTrainer(ResumableTrainer):
 
     self_supervised = False
     steps_between_checks = 5  # of requests to stop, under DDP
+    network: nn.Module  # this and the guard are there from `initialize` on
+    guard: FiniteGuard
 
     def prepare(self) -> None:
-        """Set up the guard's and the loop's state."""
-        self.guard: FiniteGuard | None = None
+        """Set up the state of the loop."""
         self.stops = StopRequests(self.steps_between_checks)
         self._iteration = 0
 
@@ -59,6 +61,11 @@ class BaseTrainer(ResumableTrainer):
     # ---- network, optimizer, augmentation
 
     def initialize(self):
+        """Build network, optimizer and loss.
+
+        Raises:
+            ConfigError: the recipe's patch does not fit the plans.
+        """
         if self._misfit is not None:
             raise self._misfit
         super().initialize()
@@ -66,6 +73,7 @@ class BaseTrainer(ResumableTrainer):
             use_channels_last_on_cpu(self.network, self.device, len(self.configuration_manager.patch_size))
 
     def configure_optimizers(self):
+        """Make optimizer and schedule, and guard the optimizer's steps."""
         optimizer = self.make_optimizer()
         self.guard = FiniteGuard(optimizer, self.config.max_nonfinite_steps)
         return optimizer, self.make_schedule(optimizer)
@@ -91,6 +99,7 @@ class BaseTrainer(ResumableTrainer):
         return getattr(network, "_orig_mod", network)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        """Return nnU-Net's choices, changed by the config."""
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -114,11 +123,13 @@ class BaseTrainer(ResumableTrainer):
 
     @staticmethod
     def get_validation_transforms(*args, **kwargs):
+        """Make nnU-Net's, with generators that each worker seeds anew."""
         return ReseedPerWorker(nnUNetTrainer.get_validation_transforms(*args, **kwargs))
 
     # ---- the loop
 
     def on_train_start(self):
+        """Prepare precision, loaders and random states, and handle signals from now on."""
         self.stops.begin()
         if not self.was_initialized:
             self.initialize()
@@ -132,28 +143,34 @@ class BaseTrainer(ResumableTrainer):
 
     def memory_line(self) -> str:
         """Say what a step will hold on the device, for the log."""
-        return memory_line(
-            self.bare_network(),
-            self.configuration_manager.patch_size,
-            self.batch_size,
-            self.label_manager.num_segmentation_heads,
-            self.precision.name,
-            self.optimizer,
-            self.self_supervised,
-        )
+        try:
+            memory = estimate_memory(
+                self.bare_network(),
+                self.configuration_manager.patch_size,
+                self.batch_size,
+                self.label_manager.num_segmentation_heads,
+                precision=self.precision.name,
+                optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,
+                self_supervised=self.self_supervised,
+            )
+        except ConfigError as error:  # such as a network of another package
+            return f"memory: no estimate, {error}"
+        return f"memory, by arithmetic: {memory}"
 
     def on_epoch_start(self):
+        """Keep what a stop within the epoch writes."""
         self.keep_checkpoint()
         super().on_epoch_start()
 
     def on_train_epoch_start(self):
+        """Seed by epoch, so that a resumed run draws what an unbroken one would."""
         if self.config.seed is not None:
-            # by epoch, so that a resumed run draws what an unbroken one would
             seed_everything(self.config.seed, self.current_epoch, self.local_rank)
         self._iteration = 0
         super().on_train_epoch_start()
 
     def train_step(self, batch: dict) -> dict:
+        """Take nnU-Net's step at the rate of this iteration, and stop if asked."""
         if isinstance(self.lr_scheduler, IterationSchedule):
             self.lr_scheduler.set(self.current_epoch * self.num_iterations_per_epoch + self._iteration)
         result = super().train_step(batch)
@@ -163,11 +180,13 @@ class BaseTrainer(ResumableTrainer):
         return result
 
     def validation_step(self, batch: dict) -> dict:
+        """Take nnU-Net's step, and stop if asked."""
         result = super().validation_step(batch)
         self.stop_if_asked()
         return result
 
     def run_training(self):
+        """Train, unless all epochs are done."""
         final = Path(self.output_folder) / "checkpoint_final.pth"
         if self.continuing and self.current_epoch >= self.num_epochs and read_header(final) is not None:
             self.print_to_log_file(f"all {self.num_epochs} epochs of this run are done: there is nothing to train")
@@ -180,6 +199,7 @@ class BaseTrainer(ResumableTrainer):
             self.stops.end()
 
     def on_train_epoch_end(self, train_outputs: list[dict]):
+        """Log the mean loss of the finite steps."""
         if self.guard.total:
             self.print_to_log_file(f"steps skipped so far because of NaN or infinite values: {self.guard.total}")
         losses = read_scalars(output["loss"] for output in train_outputs)
@@ -196,6 +216,7 @@ class BaseTrainer(ResumableTrainer):
         self.logger.log("val_losses", loss, self.current_epoch)
 
     def on_train_end(self):
+        """Write the final checkpoint, and end the process if a signal came meanwhile."""
         super().on_train_end()
         request = self.stops.look(self.device)
         self.stops.signals.remove()
@@ -226,6 +247,11 @@ class BaseTrainer(ResumableTrainer):
     # ---- data
 
     def do_split(self):
+        """Return nnU-Net's split, of a file that is checked or written whole.
+
+        Raises:
+            DatasetError: as `check_splits`.
+        """
         folder = self.preprocessed_dataset_folder
         cases = (self.dataset_class or infer_dataset_class(folder)).get_identifiers(folder)
         path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"

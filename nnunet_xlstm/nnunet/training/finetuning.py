@@ -13,13 +13,21 @@ from nnunet_xlstm.nnunet.training.optim import StagedSchedule, make_optimizer
 
 
 class FinetuneTrainer(BaseTrainer):
-    """Trains a network whose encoder comes from elsewhere (-pretrained_weights); without that flag, the same schedule
-    from scratch. A subclass sets `recipe` and no more. Any network whose encoder is found (networks.stages) will do.
+    """Trains a network whose encoder comes from elsewhere (-pretrained_weights).
+
+    Without that flag, the same schedule from scratch. A subclass sets `recipe` and no more. Any network whose encoder
+    is found (`networks.encoder_stages`) will do.
     """
 
     recipe = FinetuneConfig()
+    config: FinetuneConfig
 
     def make_optimizer(self) -> torch.optim.Optimizer:
+        """Choose what learns, and make its optimizer.
+
+        Raises:
+            ConfigError: keys that contradict each other.
+        """
         config, network = self.config, self.bare_network()
         self.encoder_stages = EncoderStages.of(network)
         if config.decoder_epochs and config.trainable == "decoder":
@@ -33,6 +41,7 @@ class FinetuneTrainer(BaseTrainer):
         return make_optimizer(network, config, scales)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer):
+        """Make the schedule; with `decoder_epochs` one of two stages."""
         steps = self.num_iterations_per_epoch
         if self.config.decoder_epochs:
             first = self.config.decoder_epochs * steps
@@ -53,10 +62,12 @@ class FinetuneTrainer(BaseTrainer):
         return {"all": 0, "bottleneck": n - 1, "decoder": n}[which]
 
     def initialize(self):
+        """Build all, and note the encoder as it is drawn."""
         super().initialize()
         self._drawn = self._encoder_sum()
 
     def on_train_start(self):
+        """Say whether the encoder was trained before."""
         continued = self.current_epoch > 0 or self._resume_states is not None  # the latter within the first epoch
         super().on_train_start()
         if continued:
@@ -82,6 +93,7 @@ class FinetuneTrainer(BaseTrainer):
         return torch.stack([t.float().abs().sum() for t in tensors]).cpu().double().sum().item()
 
     def on_train_epoch_start(self):
+        """Set what learns in this epoch."""
         super().on_train_epoch_start()
         frozen = self.config.trainable
         if self.config.decoder_epochs:
@@ -95,7 +107,7 @@ class FinetuneTrainer(BaseTrainer):
         self._set_trainable(which)
         if self.is_ddp and before != [p.requires_grad for p in self.bare_network().parameters()]:
             # DDP notes at its start which parameters will bring gradients
-            self.network = self.distributed(self.network.module)
+            self.network = self.distributed(self.network.get_submodule("module"))
 
     def _keep_still(self, which: str) -> None:
         """Run frozen stages as in prediction: no dropout, no dropped paths."""

@@ -25,10 +25,12 @@ def parameter_groups(
     on_vectors: bool = False,
     scales: Mapping[nn.Parameter, float] | None = None,
 ) -> list[dict]:
-    """Group the parameters that learn: weight decay is for matrices and kernels, and for vectors (biases, norms, gate
-    biases) only if asked for.
+    """Group the parameters that learn, by rate and by weight decay.
 
     Args:
+        network: its parameters that require gradients are taken.
+        weight_decay: of matrices and kernels.
+        on_vectors: also of vectors (biases, norms, gate biases).
         scales: of a parameter, its share of the learning rate; 1 where it is not named.
 
     Returns:
@@ -67,6 +69,7 @@ class IterationSchedule:
         self.set(0)
 
     def factor(self, iteration: int) -> float:
+        """Return the share of the peak learning rate at an iteration."""
         if self.config.lr_schedule == "constant":
             return 1.0
         if self.config.lr_schedule == "warmup_cosine":
@@ -76,6 +79,7 @@ class IterationSchedule:
         return warmup_poly(progress, self.config.warmup_fraction if self.config.lr_schedule == "warmup_poly" else 0.0)
 
     def set(self, iteration: int) -> None:
+        """Set the learning rate of an iteration."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.initial_lr * self.factor(iteration) * group.get("lr_scale", 1.0)
 
@@ -84,14 +88,14 @@ class IterationSchedule:
 
 
 class StagedSchedule(IterationSchedule):
-    """First a rise and a fall in which the decoder alone learns, then the schedule of the config for all (nnssl's
-    "sawtooth")."""
+    """First a rise and a fall for the decoder alone, then the schedule of the config for all (nnssl's sawtooth)."""
 
     def __init__(self, optimizer, config: OptimizerKeys, total_iterations: int, first_iterations: int):
         self.first = first_iterations
         super().__init__(optimizer, config, total_iterations - first_iterations)
 
     def factor(self, iteration: int) -> float:
+        """Return the share of the peak learning rate at an iteration."""
         if iteration < self.first:
             return 1 - abs(2 * (iteration + 1) / (self.first + 1) - 1)
         return super().factor(iteration - self.first)
@@ -104,6 +108,8 @@ class PretrainingSchedule(IterationSchedule):
     5e-4 for 256). Weight decay moves by a cosine from its start to its end (DINO: 0.04 to 0.4).
     """
 
+    config: PretrainingConfig
+
     def __init__(self, optimizer, config: PretrainingConfig, total_iterations: int, images_per_step: int):
         self.peak = schedules.scaled_rate(
             config.initial_lr, images_per_step, config.lr_reference_batch, config.min_peak_lr
@@ -112,6 +118,7 @@ class PretrainingSchedule(IterationSchedule):
         super().__init__(optimizer, config, total_iterations)
 
     def set(self, iteration: int) -> None:
+        """Set the learning rate of an iteration."""
         rate = self.peak * self.factor(iteration)
         if iteration >= self.warmup_iterations:
             rate = max(rate, self.config.end_lr)

@@ -34,8 +34,10 @@ class PoolTrainer(BaseTrainer):
     """
 
     recipe = PoolConfig()
+    config: PoolConfig
 
     def prepare(self) -> None:
+        """Read the pool's side-car."""
         super().prepare()
         self.targets = [name for name in self.dataset_json["labels"] if name not in ("background", "ignore")]
         self.pool = self._read_pool()
@@ -60,7 +62,7 @@ class PoolTrainer(BaseTrainer):
                 "`nnunet_xlstm pool build`, or use another -tr"
             )
         for case, row in pool.cases.items():
-            if unknown := set(row.valid) - set(self.targets):
+            if unknown := set(row.valid or ()) - set(self.targets):
                 raise ConfigError(
                     f"{path}: target {min(unknown)} of case {case} is missing from dataset.json; build the pool again, "
                     "then plan and preprocess with --clean"
@@ -94,23 +96,28 @@ class PoolTrainer(BaseTrainer):
 
     def valid(self, keys: Sequence[str]) -> torch.Tensor:
         """Return what is annotated in these cases, (B, C) bool, on the CPU."""
-        return self._pairs([self.pool.cases[str(case)].valid for case in keys])
+        return self._pairs([self._annotated(case) for case in keys])
 
     def in_loss(self, keys: Sequence[str]) -> torch.Tensor:
         """Return what the loss counts in these cases, (B, C) bool, on the CPU: `valid`, and what must be absent."""
-        rows = [self.pool.cases[str(case)] for case in keys]
-        return self._pairs([{*row.valid, *self.absent[row.source]} for row in rows])
+        absent = [self.absent[self.pool.cases[str(case)].source] for case in keys]
+        return self._pairs([{*self._annotated(case), *also} for case, also in zip(keys, absent, strict=True)])
+
+    def _annotated(self, case: str) -> tuple[str, ...]:
+        return self.pool.cases[str(case)].valid or ()
 
     def _pairs(self, rows: Sequence[Collection[str]]) -> torch.Tensor:
         return torch.tensor([[target in row for target in self.targets] for row in rows])
 
     def train_step(self, batch: dict) -> dict:
+        """Tell the loss what it counts, and take the step."""
         self.loss.set_valid(self.in_loss(batch["keys"]))
         return super().train_step(batch)
 
     # ---- data
 
     def get_tr_and_val_datasets(self):
+        """Return nnU-Net's data sets, whose cases are drawn as the pool or the config says."""
         datasets = super().get_tr_and_val_datasets()
         scheme = None if self.config.case_sampling == "pool" else self.config.case_sampling
         for dataset, name in zip(datasets, ("training", "validation"), strict=True):
@@ -160,6 +167,7 @@ class PoolTrainer(BaseTrainer):
         return {"loss": loss, "counts": by_source}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
+        """Log the loss, and Dice of each source's own targets."""
         loss = float(np.mean(read_scalars(output["loss"] for output in val_outputs)))
         counts = torch.stack([output["counts"] for output in val_outputs]).sum(0).cpu().numpy()
         if self.is_ddp:
@@ -171,10 +179,12 @@ class PoolTrainer(BaseTrainer):
         for source, row in zip(self.sources, dice, strict=True):
             seen = {target: round(float(d), 4) for target, d in zip(self.targets, row, strict=True) if np.isfinite(d)}
             self.print_to_log_file(f"validation Dice of {source}: {seen or 'no case was drawn'}")
-        mean_dice = _mean([_mean(row) for row in dice], empty=0.0)
-        self.log_validation(loss, mean_dice, [_mean(column, math.nan) for column in dice.T])
+        by_target = [_mean(column) for column in dice.T]
+        mean_dice = _mean([_mean(row) for row in dice]) or 0.0
+        self.log_validation(loss, mean_dice, [math.nan if value is None else value for value in by_target])
 
     def perform_actual_validation(self, save_probabilities: bool = False):
+        """Validate as nnU-Net does, and write summary_by_source.json."""
         super().perform_actual_validation(save_probabilities)
         path = Path(self.output_folder) / "validation" / "summary.json"
         if self.local_rank != 0 or not path.is_file():
@@ -212,6 +222,8 @@ def summary_by_source(summary: Mapping, pool: PoolCases, keys: Mapping[str, str]
     """Sort nnU-Net's summary.json of a validation by data set: mean Dice over cases, of annotated targets only.
 
     Args:
+        summary: content of the file.
+        pool: the cases, and what is annotated in each.
         keys: target -> what summary.json calls it.
 
     Returns:
@@ -220,7 +232,7 @@ def summary_by_source(summary: Mapping, pool: PoolCases, keys: Mapping[str, str]
     found: dict[str, dict[str, list[float]]] = {}
     for entry in summary["metric_per_case"]:
         row = pool.cases[Path(entry["prediction_file"]).name.split(".")[0]]
-        for target in row.valid:
+        for target in row.valid or ():
             dice = entry["metrics"][keys[target]]["Dice"]
             found.setdefault(row.source, {}).setdefault(target, []).append(float(dice))
     sources = {}
@@ -231,10 +243,10 @@ def summary_by_source(summary: Mapping, pool: PoolCases, keys: Mapping[str, str]
     return {"sources": sources, "mean": _mean([row["mean"] for row in sources.values()], digits=4)}
 
 
-def _mean(values, empty: float | None = None, digits: int = 12) -> float | None:
-    """Return the mean of the values that are numbers."""
+def _mean(values, digits: int = 12) -> float | None:
+    """Return the mean of the values that are numbers; None if none is."""
     known = [float(v) for v in values if v is not None and np.isfinite(v)]
-    return round(float(np.mean(known)), digits) if known else empty
+    return round(float(np.mean(known)), digits) if known else None
 
 
 def _as_list(value) -> list:

@@ -31,7 +31,8 @@ def check_pretrained_weights(network: nn.Module, arguments: Sequence[str] | None
     without xLSTM, for example. The trainer does not learn the file's name, but its process does.
 
     Args:
-        network: after nnU-Net has loaded the file. arguments: of the process; None for those of this one.
+        network: after nnU-Net has loaded the file.
+        arguments: of the process; None for those of this one.
 
     Raises:
         ConfigError: tensors of the file's encoder have no place in the network.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.write import write_json
@@ -38,6 +39,7 @@ class PretrainTrainer(StudentTeacherTrainer):
     """
 
     def get_dataloaders(self):
+        """Return endless batches of views, for training and validation."""
         row = self.configuration_manager
         patch = [int(n) for n in row.patch_size]
         strides = np.prod(np.array(row.pool_op_kernel_sizes), axis=0)
@@ -55,6 +57,11 @@ class PretrainTrainer(StudentTeacherTrainer):
         )
 
     def on_train_start(self):
+        """Check that a checkpoint can be written, align the teacher, and measure the encoder as it starts.
+
+        Raises:
+            ConfigError: neither the init_checkpoint nor a checkpoint of this run is there.
+        """
         super().on_train_start()
         if self.local_rank == 0 and not self.disable_checkpointing:
             checkpoints.content(self.state([random_state()]))  # what cannot be written is said now, not after epochs
@@ -71,6 +78,7 @@ class PretrainTrainer(StudentTeacherTrainer):
             self._look_before_training()
 
     def on_epoch_start(self):
+        """End the run if the loss has come to rest."""
         patience = self.config.early_stop_epochs
         if patience is not None and self.monitor.at_rest(patience):
             self.print_to_log_file(
@@ -85,14 +93,17 @@ class PretrainTrainer(StudentTeacherTrainer):
         return self.current_epoch * self.num_iterations_per_epoch + self._iteration
 
     def on_train_epoch_start(self):
+        """Set the method to training."""
         super().on_train_epoch_start()
         self.method.train()
 
     def on_validation_epoch_start(self):
+        """Set the method to evaluation."""
         super().on_validation_epoch_start()
         self.method.eval()
 
     def train_step(self, batch: dict) -> dict:
+        """Take one optimizer step over `gradient_accumulation` batches, and return its loss, a scalar on the device."""
         step = self.step
         self.lr_scheduler.set(step)
         self.method.set_step(step, self.total_steps, self.num_iterations_per_epoch)
@@ -126,6 +137,7 @@ class PretrainTrainer(StudentTeacherTrainer):
         return {"loss": total}
 
     def validation_step(self, batch: dict) -> dict:
+        """Return the loss of a batch; nnU-Net calls this without gradients."""
         losses = self._losses(batch)  # nnU-Net calls this without gradients, and the method is in evaluation mode
         self.stop_if_asked()
         return {"loss": losses["loss"]}
@@ -135,13 +147,21 @@ class PretrainTrainer(StudentTeacherTrainer):
             return self.parallel(view_batch(batch, self.device))
 
     def _without_sync(self, active: bool) -> AbstractContextManager:
-        return self.parallel.no_sync() if active and self.is_ddp else nullcontext()
+        return (
+            self.parallel.no_sync() if active and isinstance(self.parallel, DistributedDataParallel) else nullcontext()
+        )
 
     def on_validation_epoch_end(self, val_outputs: list[dict]):
+        """Log the mean loss of all ranks."""
         loss = float(np.mean(read_scalars(output["loss"] for output in val_outputs)))
         self.log_validation(mean_over_ranks(loss, self.device), mean_dice=0.0, dice=[])  # no labels, no Dice
 
     def on_epoch_end(self):
+        """Record the epoch, and stop the run where a collapse has to.
+
+        Raises:
+            RuntimeError: a collapse, and `on_collapse` is stop.
+        """
         warnings = self._record_epoch()
         super().on_epoch_end()
         if self.local_rank == 0:
@@ -157,12 +177,14 @@ class PretrainTrainer(StudentTeacherTrainer):
             )
 
     def run_training(self):
+        """Train to the last epoch, or to an early stop."""
         try:
             super().run_training()
         except _Finished:
             self.on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False):
+        """Validate nothing: there are no labels."""
         self.print_to_log_file("pre-training has no labels: there is nothing to validate")
         if self.local_rank == 0:  # nnUNetv2_export_model_to_zip does not export a model without this file
             note = "pre-training without labels: nothing was validated"

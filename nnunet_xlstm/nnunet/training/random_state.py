@@ -15,7 +15,9 @@ def random_state() -> dict:
 
     In plain types and tensors: `adapt` reads no others from a checkpoint without --allow-pickle.
     """
-    name, keys, *rest = np.random.get_state()
+    state = np.random.get_state()
+    assert isinstance(state, tuple)  # a dictionary only if asked for
+    name, keys, *rest = state
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
@@ -26,7 +28,8 @@ def random_state() -> dict:
 
 def restore_random_state(state: dict) -> None:
     """Restore what `random_state` returned; CUDA states are restored where the number of devices is the same."""
-    random.setstate(state["python"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))  # a checkpoint may hold lists
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())

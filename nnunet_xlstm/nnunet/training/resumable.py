@@ -38,6 +38,8 @@ class ResumableTrainer(nnUNetTrainer):
     """
 
     recipe = SegmentationConfig()
+    my_init_kwargs: dict  # of nnU-Net, as is the next
+    _best_ema: float | None
 
     def __init__(
         self,
@@ -131,9 +133,15 @@ class ResumableTrainer(nnUNetTrainer):
     # ---- going on
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
+        """Continue a run exactly, or load what is to be validated.
+
+        Raises:
+            CheckpointError: it cannot be read.
+            ConfigError: it was trained with another patch.
+        """
         if isinstance(filename_or_checkpoint, (str, Path)):
             filename_or_checkpoint = str(self._choose_checkpoint(Path(filename_or_checkpoint)))
-            arguments = read_header(Path(filename_or_checkpoint))["init_args"]
+            arguments = (read_header(Path(filename_or_checkpoint)) or {})["init_args"]
             self._agree_with(arguments.get(EXTRAS, {}).get("config"), arguments["plans"])
         super().load_checkpoint(filename_or_checkpoint)
         self.load_extras(self.my_init_kwargs.pop(EXTRAS, {}))

@@ -98,6 +98,7 @@ def check_same_patch(trained: dict, configuration: str, patch_size: Sequence[int
 
     Args:
         trained: the plans in the checkpoint.
+        configuration: its name in them.
         patch_size: of this run.
 
     Raises:

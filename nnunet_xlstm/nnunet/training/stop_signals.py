@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from nnunet_xlstm.nnunet.loading.workers import STOP_SIGNALS
 
@@ -39,7 +40,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._owner, self._parent = os.getpid(), os.getppid()
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def install(self, interrupts: bool = False) -> None:
         """Set the handlers; `interrupts`: also that of SIGINT."""

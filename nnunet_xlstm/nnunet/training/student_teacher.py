@@ -17,11 +17,10 @@ from nnunet_xlstm.config import to_dict
 from nnunet_xlstm.config.pretraining import PretrainingConfig
 from nnunet_xlstm.datasets.case_index import NAME, PoolCases, read_pool_cases
 from nnunet_xlstm.errors import ConfigError
+from nnunet_xlstm.layers.device import use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.training.base import BaseTrainer
 from nnunet_xlstm.nnunet.training.collapse_monitor import CollapseMonitor
-from nnunet_xlstm.nnunet.training.earlier_stage import start_from
-from nnunet_xlstm.nnunet.training.memory import use_channels_last_on_cpu
 from nnunet_xlstm.nnunet.training.optim import PretrainingSchedule, make_optimizer
 from nnunet_xlstm.nnunet.training.random_state import random_states
 from nnunet_xlstm.nnunet.training.run_config import refuse_cascade
@@ -32,23 +31,29 @@ class StudentTeacherTrainer(BaseTrainer):
     """Holds student and teacher (`method`) around the encoder of the plans' network, and what their checkpoint records.
 
     Attributes:
+        method: student, teacher and objectives; this and the next two are there from `initialize` on.
         parallel: the method, under DDP where there is more than one GPU.
         monitor: what the epochs showed.
         lineage: of the stages before.
     """
 
-    recipe = PretrainingConfig()
+    method: StudentTeacher
+    parallel: nn.Module
+    monitor: CollapseMonitor
+
+    # keys of its own, in place of those of a segmentation
+    recipe = PretrainingConfig()  # type: ignore[assignment]
+    config: PretrainingConfig  # type: ignore[assignment]
     self_supervised = True
     steps_between_checks = 1  # a step of many batches is long, and waits for the device anyway
 
     def check_plans(self, plans: dict, configuration: str) -> None:
+        """Refuse the second stage of a cascade."""
         refuse_cascade(plans, configuration)
 
     def prepare(self) -> None:
+        """Set up what is built later."""
         super().prepare()
-        self.method: StudentTeacher | None = None
-        self.parallel: nn.Module | None = None
-        self.monitor: CollapseMonitor | None = None
         self.lineage: list[dict] = []
         self._missing_start = ""
         self._loading = self._resumed = False
@@ -56,6 +61,7 @@ class StudentTeacherTrainer(BaseTrainer):
         self._best_ema = math.inf
 
     def initialize(self):
+        """Build the method, and wrap it for DDP."""
         super().initialize()
         if super()._do_i_compile():
             self.print_to_log_file("pre-training runs without torch.compile; nnUNet_compile changes nothing here")
@@ -65,6 +71,11 @@ class StudentTeacherTrainer(BaseTrainer):
             self.parallel = self.distributed(self.method, broadcast_buffers=False)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
+        """Build student and teacher around the encoder, and make the student's optimizer.
+
+        Raises:
+            ConfigError: a network without encoder, or an init_checkpoint of another network.
+        """
         network = self.bare_network()
         encoder = getattr(network, "encoder", None)
         if encoder is None:
@@ -81,6 +92,7 @@ class StudentTeacherTrainer(BaseTrainer):
         return make_optimizer(self.method, self.config)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer) -> PretrainingSchedule:
+        """Make the schedule by optimizer step."""
         # the plans' batch is that of all GPUs together: nnU-Net splits it
         images = self.configuration_manager.batch_size * self.config.gradient_accumulation
         return PretrainingSchedule(optimizer, self.config, self.total_steps, images)
@@ -118,7 +130,17 @@ class StudentTeacherTrainer(BaseTrainer):
         if (self.continuing or self._loading) and not path.is_file():
             self._missing_start = str(path)  # the run's own checkpoint is about to be loaded
             return
-        self.lineage = start_from(path, self.method, self.config.keep_heads)
+        content = checkpoints.read(path)
+        own = content[checkpoints.KEY]
+        try:
+            self.method.load_teacher(own["method"], keep_heads=self.config.keep_heads)
+        except (RuntimeError, KeyError) as error:
+            raise ConfigError(
+                f"init_checkpoint {path}: its encoder ({own['architecture']['network_class_name']}, {own['dataset']}) "
+                f"does not fit this network: {str(error).splitlines()[0]}; plan both stages with one planner, and use "
+                "the plans of the first (nnUNetv2_move_plans_between_datasets)"
+            ) from error
+        self.lineage = [*own["lineage"], checkpoints.lineage_entry(path, content)]
         self.print_to_log_file(f"starting from the teacher of {path} (stage {self.lineage[-1]['stage']})")
 
     @cached_property
@@ -135,6 +157,7 @@ class StudentTeacherTrainer(BaseTrainer):
     # ---- checkpoints
 
     def write_checkpoint(self, file: str | BinaryIO) -> None:
+        """Write the method's checkpoint into a file, on rank 0; all ranks must call this."""
         if self.disable_checkpointing:
             return
         generators = random_states()
@@ -206,5 +229,5 @@ class StudentTeacherTrainer(BaseTrainer):
         self.current_epoch = content["current_epoch"]
         self.logger.load_checkpoint(content["logging"])
         self.monitor.history, self.lineage = own["metrics"], own["lineage"]
-        self._resume_states = checkpoints.random_states_of(own.get("random_states", ()))
+        self._resume_states = own.get("random_states")
         self._resumed = True

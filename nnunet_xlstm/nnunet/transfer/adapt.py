@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ NOT_TRANSFERRED = ".seg_layers."  # nnU-Net's flag leaves these as drawn
 
 @dataclass(frozen=True)
 class Options:
-    """How to transfer.
+    """Choices of a transfer.
 
     Attributes:
         scope: of SCOPES.
@@ -50,7 +50,7 @@ class Options:
     min_loaded: float = MIN_LOADED
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.min_loaded <= 1:
             raise ConfigError(f"--min-loaded {self.min_loaded}: give a share between 0 and 1")
 
@@ -102,7 +102,7 @@ def adapt(source: Source, target: Target, options: Options) -> Adapted:
         )
     network = target.network(options.seed)
     rows, state, wanted = _fit(source, target, network, options)
-    table = Table(tuple(rows), frozenset(wanted))
+    table = Table(rows, wanted)
     if table.share() < options.min_loaded:
         missing = "; ".join(table.details()[:4])
         raise CheckpointError(
@@ -126,7 +126,7 @@ def _said(stages: set[str]) -> str:
 def _fit(
     source: Source, target: Target, network: nn.Module, options: Options
 ) -> tuple[list[Row], dict[str, Tensor], set[str]]:
-    """Rows of the table, the target's state with the source's tensors in it, and the stages that were wanted."""
+    """Return rows of the table, the target's state with the source's tensors in it, and the stages that were wanted."""
     stages = EncoderStages.of(network)
     weights = source.weights
     unused = dict.fromkeys(weights)
@@ -142,24 +142,24 @@ def _fit(
         found = next((n for n in names if n in weights), None)
         for n in names:
             unused.pop(n, None)
-        row = {"name": name, "stage": label, "target_shape": tuple(tensor.shape), "parameters": tensor.numel()}
-        given = weights.get(found)
-        row["source_shape"] = None if given is None else tuple(given.shape)
+        given = None if found is None else weights[found]
+        source_shape = None if given is None else tuple(given.shape)
+        row = Row(name, label, MISSING, source_shape, tuple(tensor.shape), tensor.numel())
         if given is None:
-            rows.append(Row(action=MISSING, **row))
+            rows.append(row)
         elif not is_wanted and (options.scope != "all" or NOT_TRANSFERRED in name):
             starts_anew = options.scope == "all" and NOT_TRANSFERRED in name
-            rows.append(Row(action=SKIPPED, note="starts anew with nnU-Net's flag" if starts_anew else "", **row))
+            rows.append(replace(row, action=SKIPPED, note="starts anew with nnU-Net's flag" if starts_anew else ""))
         else:
             new, note = _fitted(given, tensor, name, stages, source, target, options)
             if new is None:
-                rows.append(Row(action=SKIPPED, note=note, **row))
+                rows.append(replace(row, action=SKIPPED, note=note))
                 continue
             if not new.isfinite().all():
                 raise CheckpointError(
                     f"{name} holds NaN or infinite numbers: that training failed; take another checkpoint"
                 )
-            rows.append(Row(action=ADAPTED if note else LOADED, note=note, **row))
+            rows.append(replace(row, action=ADAPTED if note else LOADED, note=note))
             for n in names:
                 state[n] = new.to(tensor.dtype).clone()
     for name in unused:  # in the source alone
@@ -171,7 +171,7 @@ def _fit(
 def _fitted(
     given: Tensor, tensor: Tensor, name: str, stages: EncoderStages, source: Source, target: Target, options: Options
 ) -> tuple[Tensor | None, str]:
-    """The tensor as the target needs it, and what was done to it; None where it cannot be made."""
+    """Return the tensor as the target needs it, and what was done to it; None where it cannot be made."""
     notes = []
     if stages.is_input(name) and given.ndim == tensor.ndim and given.ndim > 2:
         n = given.shape[1]
@@ -207,7 +207,7 @@ def _channels_text(mapping: Sequence[Sequence[int]], names: Sequence[str] | None
     return ", ".join(f"{wanted[j]} from {'+'.join(map(said, sources))}" for j, sources in enumerate(mapping))
 
 
-def _grids(source: Mapping | None, target: Mapping) -> tuple[list[int], list[int]]:
+def _grids(source: Mapping[str, Any] | None, target: Mapping[str, Any]) -> list[list[int]]:
     """Return the tokens per axis of both patches, for networks that cut the patch into tokens."""
     token = target["architecture"]["arch_kwargs"].get("patch_embed_size")
     if source is None or not source.get("patch_size") or not token or len(source["patch_size"]) != len(token):
@@ -215,15 +215,20 @@ def _grids(source: Mapping | None, target: Mapping) -> tuple[list[int], list[int
             "the position embedding has another size, and the file does not say for which patch; give a checkpoint "
             "with plans, or use its patch size"
         )
-    return tuple([int(n) // int(t) for n, t in zip(row["patch_size"], token, strict=True)] for row in (source, target))
+    return [[int(n) // int(t) for n, t in zip(row["patch_size"], token, strict=True)] for row in (source, target)]
 
 
 def verify(adapted: Adapted, path: Path, target: Target, seed: int) -> int:
-    """Load the written file as nnU-Net's flag -pretrained_weights does, into a network drawn otherwise, and compare
-    parameter by parameter. Returns how many of the transferred tensors were compared.
+    """Load the written file as nnU-Net's flag -pretrained_weights does, and compare parameter by parameter.
 
     Args:
+        adapted: what was written.
+        path: of the file.
+        target: its network is drawn anew.
         seed: of that network; not the one of the transfer.
+
+    Returns:
+        How many of the transferred tensors were compared.
 
     Raises:
         RuntimeError: a tensor differs; that would be a fault of this package.
@@ -267,7 +272,7 @@ def write(adapted: Adapted, source: Source, target: Target, options: Options, pa
 
 
 def report(adapted: Adapted, source: Source, target: Target, options: Options) -> dict[str, Any]:
-    """Plain types, for the JSON file and the checkpoint."""
+    """Return what happened in plain types, for the JSON file and the checkpoint."""
     return checkpoints.plain(
         {
             "source": source.origin | {"kind": source.kind, "channels": source.channel_names},

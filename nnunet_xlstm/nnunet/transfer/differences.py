@@ -1,4 +1,4 @@
-"""What makes the same weights compute something else: other networks, other images."""
+"""Differences by which the same weights compute something else: other networks, other images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PER_STAGE = ("strides", "kernel_sizes", "blocks")
 PREPROCESSING = ("spacing", "normalization_schemes")
 
 
-def architecture_differences(source: Mapping | None, target: Mapping | None) -> list[str]:
-    """What makes the same weights compute something else, in words; nothing where one of the two is unknown."""
+def architecture_differences(source: Mapping[str, Any] | None, target: Mapping[str, Any] | None) -> list[str]:
+    """List what makes the same weights compute something else; nothing where one of the two is unknown."""
     if source is None or target is None:
         return []
     found, first = [], []
@@ -41,8 +41,8 @@ def architecture_differences(source: Mapping | None, target: Mapping | None) -> 
     return first + sorted(found)
 
 
-def _arguments(arguments: Mapping) -> dict[str, Any]:
-    """In plain types, with one name and one form for the blocks of a stage."""
+def _arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in plain types, with one name and one form for the blocks of a stage."""
     plain = {key: _plain(value) for key, value in arguments.items()}
     blocks = next((plain[key] for key in BLOCKS if plain.get(key) is not None), None)
     if isinstance(blocks, int) and isinstance(plain.get("strides"), list):
@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
 
 
 def preprocessing_remarks(source: Source, target: Target) -> list[str]:
-    """Where the images will look otherwise than those that the source was trained on."""
+    """List where the images will look otherwise than those that the source was trained on."""
     row = source.row
     if row is None:
         return []

@@ -7,7 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,40 @@ LEAST_BATCH = 2
 PROPERTIES = "foreground_intensity_properties_per_channel"
 
 
-class LikePlanner(ExperimentPlanner):
-    """nnU-Net's planner for everything that follows from the data set; the source decides the rest."""
+@dataclass(frozen=True, kw_only=True)
+class _Pretraining:
+    """The training of a source with plans and a network.
 
-    def __init__(self, dataset: str, source: Source, mode: str, spacing: Sequence[float] | None, file: Path):
+    Attributes:
+        where: the file, for messages.
+        origin: of the source.
+        row: its configuration, resolved and checked.
+        architecture: as in plans.
+        patch: recommended for a later training, else its own; voxels per axis.
+        channel_names: in order; numbers where they are unknown.
+        intensities: properties per channel, for CT.
+    """
+
+    where: str
+    origin: dict[str, Any]
+    row: dict[str, Any]
+    architecture: dict[str, Any]
+    patch: Sequence[int]
+    channel_names: Sequence[str]
+    intensities: Mapping[str, Any]
+
+
+class LikePlanner(ExperimentPlanner):
+    """nnU-Net's planner for everything that follows from the data set; the pre-training decides the rest."""
+
+    def __init__(self, dataset: str, there: _Pretraining, mode: str, spacing: Sequence[float] | None, file: Path):
         super().__init__(int(dataset) if dataset.isdigit() else dataset, plans_name=file.stem)
-        self.source, self.mode, self.file = source, mode, file
-        self.where = source.origin["file"]
+        self.there, self.mode, self.file = there, mode, file
         self.lowres_creation_threshold = 0
-        self._transpose = None
-        self.configuration = "2d" if len(source.row["patch_size"]) == 2 else "3d_fullres"
-        self.remarks: list[str] = list(source.notes)
-        chosen = source.row["spacing"] if mode == "like_pretrained" else spacing
+        self._transpose: list[list[int]] | None = None
+        self.configuration = "2d" if len(there.row["patch_size"]) == 2 else "3d_fullres"
+        self.remarks: list[str] = []
+        chosen = there.row["spacing"] if mode == "like_pretrained" else spacing
         if chosen is not None:
             # in the order of plans, thick slices first (2D: the axes within a slice); nnU-Net wants that of the images
             transpose = self.determine_transpose()
@@ -55,35 +78,41 @@ class LikePlanner(ExperimentPlanner):
             if len(chosen) == 2 or chosen[0] < max(chosen):  # nnU-Net would take another axis for that of the slices
                 self._transpose = transpose
 
-    def determine_transpose(self):
+    def determine_transpose(self) -> list[list[int]]:
+        """Return the order of the axes and the way back: nnU-Net's, but for slices that stay the first axis."""
         return self._transpose or super().determine_transpose()
 
     @staticmethod
-    def static_estimate_VRAM_usage(*args, **kwargs) -> int:
-        """Patch and batch come from the source: nothing to estimate."""
+    def static_estimate_VRAM_usage(*args: Any, **kwargs: Any) -> int:
+        """Return 1: patch and batch come from the source, so there is nothing to estimate."""
         return 1
 
     def save_plans(self, plans: dict[str, Any]) -> None:
+        """Fit the configuration to the pre-training, and write the plans with it alone.
+
+        Raises:
+            CheckpointError: images too small at its spacing, or strides that leave one cell of them.
+            WriteError: the file cannot be written.
+        """
         row = plans["configurations"].get(self.configuration)
         if row is None or min(row["median_image_size_in_voxels"]) < 1:
             raise CheckpointError(
-                f"{self.where}: at its spacing {self.source.row['spacing']} these images have less than two slices or "
-                "no voxel at all; choose another one (--spacing default)"
+                f"{self.there.where}: at its spacing {self.there.row['spacing']} these images have less than two "
+                "slices or no voxel at all; choose another one (--spacing default)"
             )
-        there = self.source.row
         if self.mode == "no_resample":
             sizes = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[plans["transpose_forward"]]
-            row["median_image_size_in_voxels"] = sizes[-len(there["patch_size"]) :].tolist()
+            row["median_image_size_in_voxels"] = sizes[-len(self.there.row["patch_size"]) :].tolist()
         shape = [int(n) for n in row["median_image_size_in_voxels"]]
         row["patch_size"] = self._patch(shape)
         row["architecture"] = self._architecture(row["patch_size"])
         row["batch_size"] = self._batch(row["patch_size"], shape)
-        self._normalize_alike(plans, row, there)
+        self._normalize_alike(plans, row)
         if self.mode == "no_resample":
             row |= {f"resampling_fn_{kind}": no_resampling_hack.__name__ for kind in ("data", "seg", "probabilities")}
             row |= {f"resampling_fn_{kind}_kwargs": {} for kind in ("data", "seg", "probabilities")}
         plans["configurations"] = {self.configuration: row}
-        plans["pretrained"] = self.source.origin | {"spacing_mode": self.mode}
+        plans["pretrained"] = self.there.origin | {"spacing_mode": self.mode}
         recursive_fix_for_json_export(plans)
         write_text(self.file, json.dumps(plans, indent=4) + "\n")  # nnU-Net would mix old and new configurations
 
@@ -93,12 +122,12 @@ class LikePlanner(ExperimentPlanner):
         Raises:
             CheckpointError: strides that leave one cell of it: normalisation needs two.
         """
-        most = self.source.recommended_patch or self.source.row["patch_size"]
-        each = divisors(self.source.architecture, most, self.where)
+        most = self.there.patch
+        each = divisors(self.there.architecture, most, self.there.where)
         patch = [int(min(p, math.ceil(n / d) * d)) for p, n, d in zip(most, shape, each, strict=True)]
         if tuple(patch) == each:
             raise CheckpointError(
-                f"{self.where}: its strides divide by {list(each)}, which leaves a single cell of these images "
+                f"{self.there.where}: its strides divide by {list(each)}, which leaves a single cell of these images "
                 f"({shape} voxels at the planned spacing), and normalisation needs two; choose a finer spacing "
                 "(--spacing fixed --target-spacing), or a checkpoint with fewer stages"
             )
@@ -106,28 +135,27 @@ class LikePlanner(ExperimentPlanner):
 
     def _architecture(self, patch: Sequence[int]) -> dict[str, Any]:
         """Return the source's network, with what depends on the patch fitted to the new one."""
-        architecture = self.source.architecture
+        architecture = self.there.architecture
         kwargs = dict(architecture["arch_kwargs"])
         if kwargs.get("input_shape") is not None:
             kwargs["input_shape"] = list(patch)
         if kwargs.get("vit_grid") is not None:
-            kwargs["vit_grid"] = [p // d for p, d in zip(patch, divisors(architecture, patch, self.where), strict=True)]
+            kwargs["vit_grid"] = [
+                p // d for p, d in zip(patch, divisors(architecture, patch, self.there.where), strict=True)
+            ]
         return architecture | {"arch_kwargs": kwargs}
 
     def _batch(self, patch: Sequence[int], shape: Sequence[int]) -> int:
-        """As many voxels as a batch of the source, within nnU-Net's bounds."""
-        there = self.source.row
-        most = self.source.recommended_patch or there["patch_size"]
-        voxels = int(there.get("batch_size") or LEAST_BATCH) * math.prod(most)
+        """Return the batch with as many voxels as one of the source, within nnU-Net's bounds."""
+        voxels = int(self.there.row.get("batch_size") or LEAST_BATCH) * math.prod(self.there.patch)
         n = self.dataset_json["numTraining"]
         most = round(SHARE_OF_DATASET * n * math.prod(shape) / math.prod(patch))
         return max(LEAST_BATCH, min(voxels // math.prod(patch), most))
 
-    def _normalize_alike(self, plans: dict[str, Any], row: dict[str, Any], there: dict[str, Any]) -> None:
+    def _normalize_alike(self, plans: dict[str, Any], row: dict[str, Any]) -> None:
         names = DatasetFile(self.file.parent / "dataset.json", self.dataset_json).channels()
-        schemes = there["normalization_schemes"]
-        known = self.source.channel_names or [f"channel {i}" for i in range(len(schemes))]
-        mapping = channel_map(known, names)
+        schemes = self.there.row["normalization_schemes"]
+        mapping = channel_map(self.there.channel_names, names)
         for j, sources in enumerate(mapping):
             wanted = {schemes[i] for i in sources}
             if len(wanted) > 1:
@@ -136,7 +164,7 @@ class LikePlanner(ExperimentPlanner):
                 continue
             (scheme,) = wanted
             if scheme == "CTNormalization":
-                properties = (self.source.plans.get(PROPERTIES) or {}).get(str(sources[0]))
+                properties = self.there.intensities.get(str(sources[0]))
                 if properties is None:
                     self.remarks.append(
                         f"channel {names[j]}: CT, but the source does not say its intensities; those of this data set "
@@ -145,7 +173,7 @@ class LikePlanner(ExperimentPlanner):
                 else:
                     plans[PROPERTIES] = plans[PROPERTIES] | {str(j): properties}
             row["normalization_schemes"][j] = scheme
-            row["use_mask_for_norm"][j] = bool(there["use_mask_for_norm"][sources[0]])
+            row["use_mask_for_norm"][j] = bool(self.there.row["use_mask_for_norm"][sources[0]])
 
 
 def plan_like(
@@ -154,6 +182,8 @@ def plan_like(
     """Write the plans into nnUNet_preprocessed; returns them, and remarks.
 
     Args:
+        dataset: id or name.
+        source: with plans and a network.
         mode: of choices.SPACING_MODES.
         spacing: in mm, in the order of plans (thick slices first), for "fixed".
         plans_name: of the new file; of older plans only those that were made here are replaced.
@@ -166,38 +196,37 @@ def plan_like(
     """
     if not NAME.fullmatch(plans_name):
         raise ConfigError(f"-p {plans_name}: becomes a file's name; use letters, digits, _ and -")
-    where = source.origin["file"]
-    if source.row is None or source.architecture is None:
-        raise CheckpointError(
-            f"{where}: holds no plans with a network; plan_like needs a checkpoint of nnU-Net, of nnssl or of ours"
-        )
-    _check_source(source, where)
-    _check_spacing(mode, spacing, len(source.row["patch_size"]))
+    there = _checked(source)
+    _check_spacing(mode, spacing, len(there.row["patch_size"]))
     folder = preprocessed_folder(dataset, "dataset_fingerprint.json", "nnUNetv2_extract_fingerprint")
-    _check_dimensions(source, where, folder)
+    _check_dimensions(there, folder)
     path = folder / f"{plans_name}.json"
     if path.is_file() and "pretrained" not in read_json(path):
         raise ConfigError(f"-p {plans_name}: {path} was not made by plan_like and would be lost; give another name")
     remarks = []
-    if mode == "like_pretrained" and source.row.get("spacing") is None:
+    if mode == "like_pretrained" and there.row.get("spacing") is None:
         mode = "default"
         remarks.append(
             "the pre-training resampled nothing: images get the spacing that nnU-Net plans (--spacing default); "
             "--spacing no_resample leaves them as they are"
         )
     try:
-        planner = LikePlanner(dataset, source, mode, spacing, path)
+        planner = LikePlanner(dataset, there, mode, spacing, path)
     except MISFIT as error:  # nnU-Net reads the raw data set
         raise DatasetError(f"-d {dataset}: nnU-Net cannot use its raw data set ({reason(error)})") from error
     check_reader(planner.dataset_json, f"{planner.raw_dataset_folder}/dataset.json")
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
         planner.plan_experiment()
-    return read_json(path), planner.remarks + remarks
+    return read_json(path), [*source.notes, *planner.remarks, *remarks]
 
 
-def _check_source(source: Source, where: str) -> None:
-    """Check that the source's configuration holds what plans need of it."""
-    row = source.row
+def _checked(source: Source) -> _Pretraining:
+    """Return what plans need of a source, after checks that it is there."""
+    where, row = source.origin["file"], source.row
+    if row is None or source.plans is None or source.architecture is None:
+        raise CheckpointError(
+            f"{where}: holds no plans with a network; plan_like needs a checkpoint of nnU-Net, of nnssl or of ours"
+        )
     schemes = needed(row, "normalization_schemes", where)
     needed(row, "patch_size", where)
     n = len(source.channel_names or schemes)
@@ -210,6 +239,15 @@ def _check_source(source: Source, where: str) -> None:
         raise CheckpointError(f"{where}: {PROPERTIES} {properties!r:.60}: must be an object")
     if source.recommended_patch and len(source.recommended_patch) != len(row["patch_size"]):
         raise CheckpointError(f"{where}: the recommended patch {source.recommended_patch} has other axes than its own")
+    return _Pretraining(
+        where=where,
+        origin=source.origin,
+        row=row,
+        architecture=source.architecture,
+        patch=source.recommended_patch or row["patch_size"],
+        channel_names=source.channel_names or [f"channel {i}" for i in range(n)],
+        intensities=properties or {},
+    )
 
 
 def _check_spacing(mode: str, spacing: Sequence[float] | None, dim: int) -> None:
@@ -224,15 +262,15 @@ def _check_spacing(mode: str, spacing: Sequence[float] | None, dim: int) -> None
         raise ConfigError(f"{given}: the distance of slices, the largest, comes first; see `spacing` in plans")
 
 
-def _check_dimensions(source: Source, where: str, folder: Path) -> None:
+def _check_dimensions(there: _Pretraining, folder: Path) -> None:
     """Check that a network for volumes gets volumes: nnU-Net gives slices a distance of 999 mm, and would resample."""
     path = folder / "dataset_fingerprint.json"
     shapes = read_json(path, dict).get("shapes_after_crop")
     if not isinstance(shapes, list) or not shapes:
         raise CheckpointError(f"{path}: holds no shapes_after_crop; run nnUNetv2_extract_fingerprint again")
     median = [int(n) for n in np.median(shapes, 0)]
-    if len(source.row["patch_size"]) == 3 and min(median) == 1:
+    if len(there.row["patch_size"]) == 3 and min(median) == 1:
         raise CheckpointError(
-            f"{where}: is of a network for volumes, and the images of {folder.name} are single slices "
+            f"{there.where}: is of a network for volumes, and the images of {folder.name} are single slices "
             f"({' x '.join(map(str, median))} voxels); take the checkpoint of a 2D network"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ MOST_CHANNELS = 1000  # of an image
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a file offers.
+    """The weights that a file offers, and what it says of them.
 
     Attributes:
         kind: "pre-training", "nnU-Net", "nnssl" or "state dict".
@@ -64,6 +64,7 @@ def read_source(
     """Read a file of any kind.
 
     Args:
+        path: of the file.
         branch: teacher or student; None takes what the file offers.
         allow_pickle: also unpickle objects, which can run any code.
         renames: prefixes of tensor names -> what stands there in our names, for a bare state dict.
@@ -92,7 +93,7 @@ def read_source(
 
 
 @contextmanager
-def complete(path: Path):
+def complete(path: Path) -> Iterator[None]:
     """Turn what the body raises for a missing or odd part of a file's content into a CheckpointError."""
     try:
         yield
@@ -104,9 +105,10 @@ def complete(path: Path):
         ) from error
 
 
-def _of_kind(path: Path, content: Mapping, origin: dict, branch: str | None) -> Source:
+def _of_kind(path: Path, content: Mapping[str, Any], origin: dict[str, Any], branch: str | None) -> Source:
     own = content.get(pretraining.KEY)
-    kind = own.get("kind") if isinstance(own, Mapping) else None
+    own = own if isinstance(own, Mapping) else {}
+    kind = own.get("kind")
     if kind == "pretraining":
         return _of_pretraining(path, content, origin, branch)
     if kind == "adapted":
@@ -121,7 +123,7 @@ def _of_kind(path: Path, content: Mapping, origin: dict, branch: str | None) -> 
     return _of_state_dict(path, content, origin, branch)
 
 
-def _of_pretraining(path: Path, content: Mapping, origin: dict, branch: str | None) -> Source:
+def _of_pretraining(path: Path, content: Mapping[str, Any], origin: dict[str, Any], branch: str | None) -> Source:
     own = content[pretraining.KEY]
     weights = dict(content["network_weights"])
     if branch is not None:
@@ -152,7 +154,7 @@ def _of_pretraining(path: Path, content: Mapping, origin: dict, branch: str | No
     )
 
 
-def _of_nnunet(path: Path, content: Mapping, origin: dict) -> Source:
+def _of_nnunet(path: Path, content: Mapping[str, Any], origin: dict[str, Any]) -> Source:
     arguments = content["init_args"]
     plans = pretraining.plans_of(content)
     row = resolve_configuration(plans, arguments["configuration"], str(path))
@@ -172,7 +174,7 @@ def _names(channels: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(str(name) for name in channels.values())
 
 
-def _of_nnssl(path: Path, content: Mapping, origin: dict) -> Source:
+def _of_nnssl(path: Path, content: Mapping[str, Any], origin: dict[str, Any]) -> Source:
     plan = pretraining.plain(content[pretraining.ADAPTATION])
     pretrain, channels = plan["pretrain_plan"], plan["pretrain_num_input_channels"]
     if type(channels) is not int or not 0 < channels <= MOST_CHANNELS:
@@ -205,20 +207,20 @@ def _of_nnssl(path: Path, content: Mapping, origin: dict) -> Source:
 
 
 def _per_channel(value: Any, channels: int) -> Any:
-    """One value, or a list of one, is that of all channels."""
+    """Repeat one value, or a list of one, for all channels."""
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
     return value if isinstance(value, list) or value is None else [value] * channels
 
 
 def _without_owner(weights: Mapping[str, Tensor], key_to_encoder: str) -> dict[str, Tensor]:
-    """nnssl's SimCLR, VoCo and SwinUNETR keep a Primus below `encoder.`: the network has its tensors at the top."""
+    """Move the tensors of a Primus to the top: SimCLR, VoCo and SwinUNETR of nnssl keep it below `encoder.`."""
     owner = key_to_encoder.removesuffix("eva")
     return {name if owner == key_to_encoder else name.removeprefix(owner): tensor for name, tensor in weights.items()}
 
 
-def _of_state_dict(path: Path, content: Mapping, origin: dict, branch: str | None) -> Source:
-    keys = (branch, "network_weights", "state_dict", "model", "teacher")
+def _of_state_dict(path: Path, content: Mapping[str, Any], origin: dict[str, Any], branch: str | None) -> Source:
+    keys = (*([branch] if branch else []), "network_weights", "state_dict", "model", "teacher")
     inner = next((content[key] for key in keys if key in content), content)
     if isinstance(inner, nn.Module):
         inner = inner.state_dict()
@@ -237,8 +239,10 @@ def _of_state_dict(path: Path, content: Mapping, origin: dict, branch: str | Non
 
 
 def _clean(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes of wrappers, and without the encoder's second name below the decoder, which may hold older
-    tensors and would win over the first when loaded (nnU-Net's load_state_dict keeps the last)."""
+    """Drop the prefixes of wrappers, and the encoder's second name below the decoder.
+
+    Tensors under the latter may be older, and would win when loaded (nnU-Net's load_state_dict keeps the last).
+    """
     result = {}
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 LOADED, ADAPTED, SKIPPED, MISSING = ACTIONS = ("loaded", "adapted", "skipped", "missing")
 MEANING = {
@@ -32,22 +33,22 @@ class Row:
 class Table:
     """All rows. `wanted`: the stages that the transfer was meant to fill."""
 
-    rows: tuple[Row, ...]
-    wanted: frozenset[str]
+    rows: Sequence[Row]
+    wanted: set[str]
 
     def share(self) -> float:
-        """Of the parameters in the wanted stages of the target, those that came from the source."""
+        """Return the share of the parameters in the wanted stages of the target that came from the source."""
         wanted = [row for row in self.rows if row.stage in self.wanted and row.target_shape is not None]
         arrived = sum(row.parameters for row in wanted if row.action in (LOADED, ADAPTED))
         return arrived / max(1, sum(row.parameters for row in wanted))
 
     def empty_stages(self) -> list[str]:
-        """The wanted stages of the target in which nothing arrived."""
+        """Return the wanted stages of the target in which nothing arrived."""
         filled = {row.stage for row in self.rows if row.action in (LOADED, ADAPTED)}
         return sorted(self.wanted - filled)
 
-    def to_json(self) -> dict:
-        """Plain types: the share, counts by stage, and all rows."""
+    def to_json(self) -> dict[str, Any]:
+        """Return plain types: the share, counts by stage, and all rows."""
         return {
             "share": self.share(),
             "wanted": sorted(self.wanted),
@@ -58,11 +59,12 @@ class Table:
 
     @staticmethod
     def header() -> list[str]:
-        return ["stage", *(f"{action}" for action in ACTIONS), "parameters", "share from source"]
+        """Return the names of the columns of `by_stage`."""
+        return ["stage", *ACTIONS, "parameters", "share from source"]
 
-    def by_stage(self) -> list[list]:
-        """Per stage: tensors by action, parameters in the target, and the share of them that came from the source."""
-        result = []
+    def by_stage(self) -> list[list[str | float]]:
+        """Return, per stage, tensors by action, parameters in the target, and the share that came from the source."""
+        result: list[list[str | float]] = []
         for stage in dict.fromkeys(row.stage for row in self.rows):
             rows = [row for row in self.rows if row.stage == stage]
             parameters = sum(row.parameters for row in rows if row.target_shape is not None)
@@ -72,7 +74,7 @@ class Table:
         return result
 
     def details(self) -> list[str]:
-        """A line per tensor of the wanted stages that did not arrive unchanged."""
+        """Return a line per tensor of the wanted stages that did not arrive unchanged."""
         lines = []
         for action in (ADAPTED, SKIPPED, MISSING):
             rows = [row for row in self.rows if row.action == action and (row.stage in self.wanted or row.note)]

@@ -44,6 +44,8 @@ class Target:
 
         Args:
             dataset: id or name.
+            plans_name: of the file, without .json.
+            configuration: its name in the plans.
             allowed: packages whose network classes the plans may name, beside ours and nnU-Net's.
 
         Raises:
@@ -75,10 +77,12 @@ class Target:
 
     @property
     def plans_name(self) -> str:
+        """Return the name of the plans file, without .json."""
         return self.path.stem
 
     @property
     def channel_names(self) -> tuple[str, ...]:
+        """Return the names of the channels, in order."""
         return tuple(self.channels.values())
 
     def network(self, seed: int) -> nn.Module:
@@ -109,6 +113,7 @@ def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
     """Return the data set's folder in nnUNet_preprocessed.
 
     Args:
+        dataset: id or name.
         needs: a file in it.
         made_by: the command that makes this file.
 

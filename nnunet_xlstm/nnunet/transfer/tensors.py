@@ -31,12 +31,14 @@ def parse_channels(pairs: Mapping[str, str]) -> dict[int, list[int]] | None:
 def channel_map(
     source: Sequence[str], target: Sequence[str], chosen: Mapping[int, Sequence[int]] | None = None
 ) -> list[list[int]]:
-    """For each target channel the source channels whose weights it gets (their mean).
+    """Return, for each target channel, the source channels whose weights it gets (their mean).
 
     Channels of one name (any case) belong together, unless several have it. A target channel without a namesake gets
     the source channel at its place where both have as many channels and no namesake takes that one, else all of them.
 
     Args:
+        source: names of the channels.
+        target: names of the channels.
         chosen: target channel -> source channels; for the others the rule holds.
 
     Raises:
@@ -69,7 +71,7 @@ def channel_map(
 
 
 def adapt_channels(weight: Tensor, mapping: Sequence[Sequence[int]]) -> Tensor:
-    """(out, C_source, *kernel) -> (out, C_target, *kernel).
+    """Fit a weight to other input channels: (out, C_source, *kernel) -> (out, C_target, *kernel).
 
     w'_j = mean(w_i, i in mapping[j]) * C_source / C_target: where all channels show one image the answer of the layer
     stays the same, and a mere change of order changes nothing else (method of nnssl and of Carreira and Zisserman,
@@ -80,7 +82,7 @@ def adapt_channels(weight: Tensor, mapping: Sequence[Sequence[int]]) -> Tensor:
 
 
 def adapt_kernel(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """A convolution's weight for another kernel of odd size: larger ones get zeros around, smaller ones the sum.
+    """Fit a convolution's weight to a kernel of another odd size: larger ones get zeros around, smaller ones the sum.
 
     The sum keeps the answer to an image that is constant along the axis; what the kernel knew of changes along it is
     lost.
@@ -106,7 +108,7 @@ def adapt_kernel(weight: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def resize_position_embedding(embedding: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
-    """(1, prefix + prod(old), C) -> (1, prefix + prod(new), C): linear in 3D, cubic in 2D; prefix tokens are kept.
+    """Resample (1, prefix + prod(old), C) to (1, prefix + prod(new), C), linear in 3D, cubic in 2D; keep the prefix.
 
     Raises:
         ConfigError: the embedding has fewer tokens than the old grid.

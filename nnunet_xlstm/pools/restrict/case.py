@@ -75,7 +75,10 @@ def restrict_case(
     """Return the ids of a source, or all targets where there is none.
 
     Args:
+        pool: of the network.
         allowed: targets that may be there.
+        prediction: of one case.
+        source: whose ids are wanted; None for all targets.
     """
     active, p = resolve_exclusive(prediction.columns, pool.names, allowed, pool.mutually_exclusive)
     if source is None:

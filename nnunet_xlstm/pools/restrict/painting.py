@@ -72,6 +72,7 @@ def omitted_targets(
     """Return the targets that are not written.
 
     Args:
+        pool: of the network.
         scan: what is known of it beside the source.
         source: fills what `scan` leaves open, but never speaks against a target that it labels itself.
         universal: also targets that the source does not label.
@@ -108,11 +109,13 @@ def resolve_exclusive(
     allowed: Collection[str],
     mutually_exclusive: Sequence[Sequence[str]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Above the threshold, and of each group only the likeliest; the first of the group where they are equal.
+    """Find targets above the threshold, of each group only the likeliest; the first of the group where they are equal.
 
     Args:
         probabilities: (targets, voxels).
+        names: of the targets, in the order of the rows.
         allowed: the others are nowhere and take part in no group.
+        mutually_exclusive: groups of which one target at most may be at a voxel.
 
     Returns:
         bool (targets, voxels), and the probabilities with 0 for what is left out or lost.
@@ -188,13 +191,15 @@ def layers_of(pool: PoolManifest, source: SourceMapping, allowed: Collection[str
 
 
 def paint(active: np.ndarray, probabilities: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
-    """Ids (voxels) of the last target that is there.
+    """Return ids (voxels) of the last target that is there.
 
     Where that can have several ids, it is the one whose targets are nearest to the probabilities (squared distance).
     A target without an id of its own takes that of the nearest part, and none where no part is nearer than others.
 
     Args:
-        active, probabilities: (targets, voxels), from `resolve_exclusive`.
+        active: bool (targets, voxels), from `resolve_exclusive`.
+        probabilities: (targets, voxels), from there too.
+        layers: in the order of painting.
     """
     result = np.zeros(active.shape[1], np.int64)
     for layer in layers:

@@ -22,9 +22,11 @@ FIX = "predict the case again with --save_probabilities, or delete the file to u
 
 
 def read_probabilities(path: Path, n_outputs: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """One output after the other, in (0, 1); the whole array is never in memory.
+    """Yield one output after the other, in (0, 1); the whole array is never in memory.
 
     Args:
+        path: of the .npz file.
+        n_outputs: of the network.
         shape: of the label map (z, y, x) or (y, x); nnU-Net gives 2D images a first axis of one.
 
     Raises:

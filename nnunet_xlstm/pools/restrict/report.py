@@ -62,7 +62,10 @@ def make_report(
     """Return the content of restrict.json.
 
     Args:
-        skipped, allowed: targets that are left out, and the others.
+        pool: of the network.
+        request: what was wanted.
+        skipped: targets that are left out.
+        allowed: the other targets.
         cases: case -> the file of its probabilities, None where its merged map was decoded.
         counts: case -> target -> counts before and after.
     """

@@ -17,9 +17,38 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnunet_xlstm.config.pretraining import GuardKeys
-from nnunet_xlstm.pretraining.collapse.diagnosis import CollapseWarning, diagnose
 
-__all__ = ["CollapseWarning", "CollapseMetrics", "StepStatistics", "knn_accuracy", "diagnose"]
+MEASURES = (
+    "entropy_mean_target", "mean_entropy_target", "top1_share", "teacher_student_kl", "feature_sd", "embedding_sd",
+    "effective_rank", "mean_cosine", "view_cosine", "least_entropy_mean_target",
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class TargetStatistics:
+    """Measures of the 2 B targets of the last stage in one step.
+
+    Attributes:
+        total: (K,), the sum of the targets.
+        entropy: summed, in nats.
+        divergence: summed KL to the student's distribution of the other view, in nats.
+        prototypes: (2 B,), the likeliest prototype of each.
+    """
+
+    total: Tensor
+    entropy: Tensor
+    divergence: Tensor
+    prototypes: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[TargetStatistics]) -> TargetStatistics:
+        """Join those of several micro-batches."""
+        return cls(
+            total=torch.stack([part.total for part in parts]).sum(0),
+            entropy=torch.stack([part.entropy for part in parts]).sum(0),
+            divergence=torch.stack([part.divergence for part in parts]).sum(0),
+            prototypes=torch.cat([part.prototypes for part in parts]),
+        )
 
 
 @dataclass
@@ -30,18 +59,13 @@ class StepStatistics:
         features: (B, 2, C), pooled last map of both global views; the teacher's, or the student's where no objective
             needs a teacher.
         embeddings: (B, 2, E) of the last stage's head, or None.
-        n_prototypes, target_sum (K,), target_entropy, divergence, prototypes (2 B,): of the 2 B targets of the last
-            stage the sum, the summed entropy, the summed KL to the student's distribution of the other view, and the
-            likeliest prototype; None where nothing has prototypes.
+        targets: of the last stage; None where nothing has prototypes.
         heads: of every head with prototypes, by name, the mean target (K,).
     """
 
     features: Tensor
     embeddings: Tensor | None = None
-    target_sum: Tensor | None = None
-    target_entropy: Tensor | None = None
-    divergence: Tensor | None = None
-    prototypes: Tensor | None = None
+    targets: TargetStatistics | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -53,32 +77,38 @@ class StepStatistics:
         log_p: Tensor | None,
         heads: dict[str, Tensor] | None = None,
     ) -> StepStatistics:
-        """Make them of features (2, B, C), embeddings (2, B, E), log-probabilities of both branches (2, B, K)."""
+        """Make them of what student and teacher returned.
+
+        Args:
+            features: (2, B, C).
+            embeddings: (2, B, E), or None.
+            log_q: the teacher's log-probabilities (2, B, K), or None.
+            log_p: the student's, likewise.
+            heads: by name, the mean target (K,).
+        """
         features = features.detach()  # the student's, where there is no teacher: keep no graph
-        statistics = cls(
-            features.transpose(0, 1), None if embeddings is None else embeddings[:2].detach().transpose(0, 1)
-        )
-        statistics.heads = heads or {}
-        if log_q is not None:
+        targets = None
+        if log_q is not None and log_p is not None:
             q = log_q.exp()
             plogp = (q * log_q).sum()
-            statistics.target_sum, statistics.target_entropy = q.sum((0, 1)), -plogp
-            statistics.divergence = plogp - (q.flip(0) * log_p).sum()
-            statistics.prototypes = log_q.argmax(-1).flatten()
-        return statistics
+            targets = TargetStatistics(
+                total=q.sum((0, 1)),
+                entropy=-plogp,
+                divergence=plogp - (q.flip(0) * log_p).sum(),
+                prototypes=log_q.argmax(-1).flatten(),
+            )
+        embeddings = None if embeddings is None else embeddings[:2].detach().transpose(0, 1)
+        return cls(features.transpose(0, 1), embeddings, targets, heads or {})
 
     @classmethod
     def join(cls, parts: Sequence[StepStatistics]) -> StepStatistics:
-        """Join those of several micro-batches."""
-
-        def joined(name: str, how) -> Tensor | None:
-            values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else how(values)
-
+        """Join those of several micro-batches; all have the same measures."""
+        embeddings = [part.embeddings for part in parts if part.embeddings is not None]
+        targets = [part.targets for part in parts if part.targets is not None]
         return cls(
-            *(joined(name, torch.cat) for name in ("features", "embeddings")),
-            *(joined(name, lambda v: torch.stack(v).sum(0)) for name in ("target_sum", "target_entropy", "divergence")),
-            joined("prototypes", torch.cat),
+            torch.cat([part.features for part in parts]),
+            torch.cat(embeddings) if embeddings else None,
+            TargetStatistics.join(targets) if targets else None,
             {name: torch.stack([part.heads[name] for part in parts]).mean(0) for name in parts[0].heads},
         )
 
@@ -114,7 +144,7 @@ class CollapseMetrics:
         return features, [key for _, keys in self._steps for key in keys]
 
     def epoch(self) -> dict[str, float | None]:
-        """Return the measures by name, None where there is nothing to measure.
+        """Return measures by name, None where there is nothing to measure.
 
         entropy_mean_target: entropy of the mean target / log K, near 0 if one prototype takes all.
         mean_entropy_target: mean entropy of the targets / log K, near 1 if they are uniform.
@@ -126,33 +156,31 @@ class CollapseMetrics:
         effective_rank: RankMe of the features. mean_cosine: of pairs of features. view_cosine: of the two views of an
             image. n_vectors: measured.
         """
-        names = ("entropy_mean_target", "mean_entropy_target", "top1_share", "teacher_student_kl", "feature_sd")
-        names += ("embedding_sd", "effective_rank", "mean_cosine", "view_cosine", "least_entropy_mean_target")
-        values: dict[str, float | None] = dict.fromkeys(names)
+        values: dict[str, float | None] = dict.fromkeys(MEASURES)
         values["n_vectors"] = self._n
         if not self._steps:
             return values
         steps = [statistics for statistics, _ in self._steps]
         statistics = StepStatistics.join(steps)
         features = F.normalize(statistics.features.flatten(0, 1).cpu().double(), dim=-1)
-        values["feature_sd"] = spread_within_steps([step.features for step in steps])
+        values["feature_sd"] = _spread_within_steps([step.features for step in steps])
         values["effective_rank"] = effective_rank(features)
         values["mean_cosine"] = mean_cosine(features)
         values["view_cosine"] = float((features[::2] * features[1::2]).sum(1).mean())
         if statistics.embeddings is not None:
-            values["embedding_sd"] = spread_within_steps([step.embeddings for step in steps])
+            values["embedding_sd"] = _spread_within_steps([s.embeddings for s in steps if s.embeddings is not None])
         if statistics.heads:
             values["least_entropy_mean_target"] = min(
                 float(torch.special.entr(mean.cpu().double()).sum()) / math.log(len(mean))
                 for mean in statistics.heads.values()
             )
-        if statistics.target_sum is not None:
-            log_k = math.log(len(statistics.target_sum))
-            mean = statistics.target_sum.cpu().double() / self._n
+        if (targets := statistics.targets) is not None:
+            log_k = math.log(len(targets.total))
+            mean = targets.total.cpu().double() / self._n
             values["entropy_mean_target"] = float(torch.special.entr(mean).sum()) / log_k
-            values["mean_entropy_target"] = float(statistics.target_entropy) / self._n / log_k
-            values["top1_share"] = float(statistics.prototypes.bincount().max()) / self._n
-            values["teacher_student_kl"] = float(statistics.divergence) / self._n
+            values["mean_entropy_target"] = float(targets.entropy) / self._n / log_k
+            values["top1_share"] = float(targets.prototypes.bincount().max()) / self._n
+            values["teacher_student_kl"] = float(targets.divergence) / self._n
         return values
 
 
@@ -161,8 +189,8 @@ def spread(unit: Tensor) -> float:
     return float(unit.std(0, correction=0).mean()) * math.sqrt(unit.shape[1])
 
 
-def spread_within_steps(steps: Sequence[Tensor]) -> float:
-    """Return the `spread` of normalized vectors about the mean of their step; all together if steps hold one image.
+def _spread_within_steps(steps: Sequence[Tensor]) -> float:
+    """Return the spread of normalized vectors about the mean of their step; all together if steps hold one image.
 
     Args:
         steps: of each, (B, 2, d).
@@ -179,14 +207,14 @@ def spread_within_steps(steps: Sequence[Tensor]) -> float:
 
 
 def effective_rank(x: Tensor) -> float:
-    """Return exp of the entropy of the singular values of x (n, d), normalized to sum 1."""
+    """Return exp of the entropy of the singular values of x (n, d), normalized to sum 1 (RankMe)."""
     singular = torch.linalg.svdvals(x)
     share = singular / singular.sum().clamp_min(1e-12)
     return math.exp(float(torch.special.entr(share).sum()))
 
 
 def mean_cosine(unit: Tensor) -> float | None:
-    """Return the mean cosine of pairs of different unit vectors (n, d); None for fewer than two."""
+    """Return the mean cosine of pairs of different vectors (n, d) of unit length; None for fewer than two."""
     n = len(unit)
     return None if n < 2 else float((unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1)))
 
@@ -195,8 +223,10 @@ def knn_accuracy(features: Tensor, labels: Sequence[str], groups: Sequence[str],
     """Return the share of vectors whose k nearest vectors (cosine) of other groups name their label by majority.
 
     Args:
-        features: (n, d). labels: of each vector, such as its modality. groups: of each, such as its subject; a vector
-            never has a vote of its own group. Ties go to the label of the nearest voter.
+        features: (n, d).
+        labels: of each vector, such as its modality.
+        groups: of each, such as its subject; a vector never has a vote of its own group.
+        k: voters. Ties go to the label of the nearest.
 
     Returns:
         None where there are fewer than two labels, or no vector with a voter.

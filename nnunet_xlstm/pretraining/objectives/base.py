@@ -1,4 +1,4 @@
-"""What every objective has in common. The table of objectives is `table.py`."""
+"""Base of the objectives, and their inputs; `table.py` lists them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ObjectiveInputs:
         student: outputs of the student, of global views and, where needed, local ones after them.
         teacher: outputs of the teacher for the global views, without gradient; None where no objective needs them.
         teacher_temperature: at this step.
-        mask: which tokens of the student's views were masked (see `masked`), or None.
+        mask: tokens of the student's views that are masked (see `masked`), (V, *tokens) bool on the CPU, or None.
         autocast: a context in which heads and predictors run with the caller's precision.
         observed: objectives leave here what the monitor wants to see.
         targets: and here, by head, the mean target (K,) of this call.
@@ -32,32 +32,44 @@ class ObjectiveInputs:
     student: Outputs
     teacher: Outputs | None
     teacher_temperature: float
-    mask: object | None = None
+    mask: Tensor | None = None
     autocast: Callable[[], AbstractContextManager] = nullcontext
     observed: dict[str, Tensor] = field(default_factory=dict)
     targets: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def teacher_outputs(self) -> Outputs:
+        """Outputs of the teacher, for objectives that need them.
+
+        Raises:
+            RuntimeError: there are none.
+        """
+        if self.teacher is None:
+            raise RuntimeError("the teacher was not asked; name `teacher` in the objective's needs()")
+        return self.teacher
 
 
 class Objective(nn.Module):
     """A term of the loss. Its parameters are trained with the student and have no copy in the teacher.
 
     Args:
-        feature_info: what the encoder returns. config: all keys.
+        feature_info: what the encoder returns.
+        config: all keys.
     """
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
-        """Name its needs: teacher (its outputs), embedding, logits (of pooled features), maps, local (views), mask."""
+        """Name what it needs: teacher (outputs), embedding, logits (of pooled features), maps, local (views), mask."""
         raise NotImplementedError
 
     @classmethod
     def heads(cls, feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
-        """Make own heads that student and teacher both have, by name, then by stage."""
+        """Build heads that student and teacher both get, by name, then by stage."""
         return {}
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
         super().__init__()
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
-        """Return the term, a scalar, a mean over the images; called without autocast."""
+        """Compute the term, a scalar, a mean over the images; called without autocast."""
         raise NotImplementedError

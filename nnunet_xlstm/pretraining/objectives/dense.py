@@ -41,7 +41,7 @@ def shared_points(batch: ViewBatch, n_points: int) -> tuple[Tensor, Tensor]:
 
 
 def sample(maps: Tensor, positions: Tensor) -> Tensor:
-    """Interpolate maps (V, C, *tokens) at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
+    """Interpolate maps (V, C, *tokens) linearly at positions (V, N, D) in [0, 1] of the map's extent: (V, N, C).
 
     In float32 or wider: a position in bfloat16 is off by half a voxel.
     A token is taken to cover its share of the extent (align_corners=False), as in the upsampling of a U-Net's decoder.
@@ -55,8 +55,8 @@ def sample(maps: Tensor, positions: Tensor) -> Tensor:
     return sampled.flatten(2).transpose(1, 2)
 
 
-def dense_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> nn.ModuleDict:
-    """Make a head per stage, shared over points; far narrower than those of pooled maps, as there are many points."""
+def _dense_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> nn.ModuleDict:
+    """Build a head per stage, shared over points; far narrower than those of pooled maps: there are many points."""
     n_prototypes = config.n_prototypes_inner if config.dense_distance == "prototypes" else None
     heads = {}
     for stage in feature_info.stages:
@@ -71,11 +71,13 @@ class DenseObjective(Objective):
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
+        """Need the teacher, and maps of both."""
         return {"teacher", "maps"}
 
     @classmethod
     def heads(cls, feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
-        return {"dense": dense_heads(feature_info, config)}
+        """Build the heads of `_dense_heads`."""
+        return {"dense": _dense_heads(feature_info, config)}
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
         super().__init__(feature_info, config)
@@ -93,26 +95,29 @@ class DenseObjective(Objective):
         self.feature_norms = feature_norms(feature_info, config)
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
+        """Compute the term, a scalar."""
         positions, shown = shared_points(inputs.batch, self.n_points)
         positions = positions.flatten(0, 1)  # (B * 2, N, D), as the maps
         weights = shown / (len(shown) * 2 * self.n_points)
         terms = []
         for stage in self.stages:
             places = positions - self.get_buffer(f"shift_{stage}")
-            student, teacher = (sample(x.maps[stage], places) for x in (inputs.student, inputs.teacher))
+            student, teacher = (sample(x.maps[stage], places) for x in (inputs.student, inputs.teacher_outputs))
             if self.training:
                 accumulate(self.feature_norms[str(stage)], teacher)
             student, teacher = (self.feature_norms[str(stage)](x) for x in (student, teacher))
             with inputs.autocast():
                 student = inputs.student.heads["dense"][str(stage)](student)
                 with torch.no_grad():
-                    teacher = inputs.teacher.heads["dense"][str(stage)](teacher)
+                    teacher = inputs.teacher_outputs.heads["dense"][str(stage)](teacher)
             distances = self._distances(str(stage), student, teacher, inputs)  # (B, 2, N)
             terms.append((distances.sum((1, 2)) * weights).sum())
         return torch.stack(terms).mean()
 
-    def _distances(self, stage: str, student, teacher, inputs: ObjectiveInputs) -> Tensor:
-        """Return distances (B, 2, N): of each point in view v of the student from view 1 - v of the teacher."""
+    def _distances(
+        self, stage: str, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], inputs: ObjectiveInputs
+    ) -> Tensor:
+        """Compute (B, 2, N): of each point in view v of the student from view 1 - v of the teacher."""
         if not self.prototypes:
             s, t = (x[0].unflatten(0, (-1, 2)) for x in (student, teacher))
             return 1 - (s * t.flip(1)).sum(-1)

@@ -15,13 +15,13 @@ from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 
 
 def pairwise_divergences(log_q: Tensor, log_p: Tensor, divergence: str) -> Tensor:
-    """Return the divergence of every teacher view from every student view, mean over the batch.
+    """Compute the divergence of every teacher view from every student view, mean over the batch.
 
     Args:
         log_q: the teacher's log-probabilities (T, B, K), without gradient.
         log_p: the student's (S, B, K).
-        divergence: ce: -sum q log p; kl: sum q log(q/p) = ce - H(q), the same gradient; reverse_kl: sum p log(p/q);
-            js: (KL(q|m) + KL(p|m)) / 2 with m = (p + q) / 2.
+        divergence: ce: -sum q log p; kl: sum q log(q/p) = ce - H(q), the same gradient; reverse_kl: sum p log(p/q); js:
+            (KL(q|m) + KL(p|m)) / 2 with m = (p + q) / 2.
 
     Returns:
         (T, S).
@@ -43,7 +43,7 @@ def pairwise_divergences(log_q: Tensor, log_p: Tensor, divergence: str) -> Tenso
 
 
 def mean_over_pairs(distances: Tensor) -> Tensor:
-    """Average (T, S) over the pairs of different views; the T teacher views are the first T of the S student views.
+    """Average (T, S) over pairs of different views; the T teacher views are the first T of the S student views.
 
     Raises:
         ConfigError: if no pair of different views is left.
@@ -65,6 +65,7 @@ class DINOObjective(Objective):
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
+        """Need the teacher, prototypes of pooled features, and local views."""
         return {"teacher", "embedding", "logits", "local"}
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
@@ -79,9 +80,10 @@ class DINOObjective(Objective):
         )
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
+        """Compute the term, a scalar."""
         terms = []
         for stage, target in self.targets.items():
-            log_q = target(inputs.teacher.logits[int(stage)], inputs.teacher_temperature)
+            log_q = target(inputs.teacher_outputs.logits[int(stage)], inputs.teacher_temperature)
             log_p = torch.log_softmax(inputs.student.logits[int(stage)] / self.student_temperature, -1)
             terms.append(mean_over_pairs(pairwise_divergences(log_q, log_p, self.divergence)))
             inputs.targets[f"dino {stage}"] = log_q.exp().flatten(0, -2).mean(0)

@@ -18,13 +18,14 @@ MASKED_SIMILARITY = -2.0  # below any cosine
 def koleo(
     x: Tensor, others: Tensor | None = None, subject_ids: Tensor | None = None, other_subject_ids: Tensor | None = None
 ) -> Tensor:
-    """Return -mean_i log |x_i - nearest(i) + eps|, the nearest among the other rows of x and the rows of `others`.
+    """Compute -mean_i log |x_i - nearest(i) + eps|, the nearest among the other rows of x and the rows of `others`.
 
     Args:
         x: unit vectors (B, D).
         others: unit vectors (n, D) without gradient.
-        subject_ids, other_subject_ids: (B,) and (n,), the subject of each vector: no vector is pushed away from one of
-            the same subject. None: every vector has a subject of its own.
+        subject_ids: (B,), the subject of each vector: no vector is pushed away from one of the same subject. None:
+            every vector has a subject of its own.
+        other_subject_ids: (n,), likewise, of `others`.
 
     Returns:
         A scalar, the mean over vectors that have a neighbor; 0 (with a gradient of 0) where none has.
@@ -34,7 +35,7 @@ def koleo(
         cosines = x @ pool.T
         cosines.diagonal().fill_(MASKED_SIMILARITY)
         if subject_ids is not None:
-            pool_ids = subject_ids if len(pool) == len(x) else torch.cat((subject_ids, other_subject_ids))
+            pool_ids = subject_ids if other_subject_ids is None else torch.cat((subject_ids, other_subject_ids))
             cosines.masked_fill_(subject_ids[:, None] == pool_ids, MASKED_SIMILARITY)
         best, nearest = cosines.max(1)
         judged = best > MASKED_SIMILARITY
@@ -52,6 +53,7 @@ class KoLeoObjective(Objective):
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
+        """Need nothing but the student's pooled features."""
         return set()
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
@@ -61,6 +63,7 @@ class KoLeoObjective(Objective):
         self.subject_ids = VectorQueue(config.queue_size, 1)  # of the vectors in the queue
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
+        """Compute the term, a scalar."""
         features = F.normalize(inputs.student.features[self.stage][:2], dim=-1)
         subject_ids = inputs.batch.subjects
         if subject_ids is None:

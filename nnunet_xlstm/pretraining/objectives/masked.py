@@ -6,8 +6,6 @@ the voxels (MAE, He et al. 2022; SimMIM, Xie et al. 2022).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,44 +17,41 @@ from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo
 from nnunet_xlstm.pretraining.objectives.base import Objective, ObjectiveInputs
 
 
-def enlarge(mask: Tensor, factors: tuple[int, ...]) -> Tensor:
-    """Repeat each token: (V, *tokens) -> (V, *tokens * factors)."""
+def _enlarge(mask: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Map (V, *tokens) to (V, *tokens * factors): each token repeated."""
     for axis, factor in enumerate(factors, start=1):
         mask = mask.repeat_interleave(factor, axis)
     return mask
 
 
-@dataclass
-class BlockMask:
-    """Masked tokens of the last stage of V views: (V, *tokens) bool, on the CPU."""
+def draw_mask(n_views: int, feature_info: EncoderFeatureInfo, config: ObjectiveKeys) -> Tensor:
+    """Mask `mask_ratio` of the blocks of each view, at least one and not all; random numbers from the CPU.
 
-    tokens: Tensor
+    Returns:
+        Masked tokens of the last stage, (V, *tokens) bool, on the CPU.
 
-    @classmethod
-    def draw(cls, n_views: int, feature_info: EncoderFeatureInfo, config: ObjectiveKeys) -> BlockMask:
-        """Mask `mask_ratio` of the blocks of each view, at least one and not all; random numbers from the CPU.
+    Raises:
+        ConfigError: if a view is a single block.
+    """
+    stage = feature_info.stages[-1]
+    tokens, stride = feature_info.tokens[stage], feature_info.stride(stage)
+    block = tuple(max(1, round(config.mask_block / s)) for s in stride)
+    grid = tuple(-(-c // b) for c, b in zip(tokens, block, strict=True))
+    n_blocks = torch.Size(grid).numel()
+    if n_blocks < 2:
+        raise ConfigError(
+            f"mask_block = {config.mask_block}: blocks of {block} tokens of {stride} voxels cover the whole "
+            f"patch of {feature_info.patch_size}; give a smaller mask_block or a larger patch"
+        )
+    n_masked = min(max(round(config.mask_ratio * n_blocks), 1), n_blocks - 1)
+    chosen = torch.rand(n_views, n_blocks).argsort(1).argsort(1) < n_masked
+    inside = (slice(None), *(slice(c) for c in tokens))
+    return _enlarge(chosen.view(n_views, *grid), block)[inside]
 
-        Raises:
-            ConfigError: if a view is a single block.
-        """
-        stage = feature_info.stages[-1]
-        tokens, stride = feature_info.tokens[stage], feature_info.stride(stage)
-        block = tuple(max(1, round(config.mask_block / s)) for s in stride)
-        grid = tuple(-(-c // b) for c, b in zip(tokens, block, strict=True))
-        n_blocks = torch.Size(grid).numel()
-        if n_blocks < 2:
-            raise ConfigError(
-                f"mask_block = {config.mask_block}: blocks of {block} tokens of {stride} voxels cover the whole "
-                f"patch of {feature_info.patch_size}; give a smaller mask_block or a larger patch"
-            )
-        n_masked = min(max(round(config.mask_ratio * n_blocks), 1), n_blocks - 1)
-        chosen = torch.rand(n_views, n_blocks).argsort(1).argsort(1) < n_masked
-        mask = enlarge(chosen.view(n_views, *grid), block)
-        return cls(mask[(slice(None), *(slice(c) for c in tokens))])
 
-    def at(self, tokens: tuple[int, ...]) -> Tensor:
-        """Return the mask on a finer grid, (V, *tokens)."""
-        return enlarge(self.tokens, tuple(n // c for n, c in zip(tokens, self.tokens.shape[1:], strict=True)))
+def refine_mask(mask: Tensor, tokens: tuple[int, ...]) -> Tensor:
+    """Return a mask on a finer grid, (V, *tokens)."""
+    return _enlarge(mask, tuple(n // c for n, c in zip(tokens, mask.shape[1:], strict=True)))
 
 
 class MaskedObjective(Objective):
@@ -64,10 +59,14 @@ class MaskedObjective(Objective):
 
     features: smooth L1 of a predictor's output and the teacher's layer-normalized feature. voxels: L1 of a linear
     decoder's output and the voxels of the token. Stages: those with heads from the fourth on, at least the last.
+
+    Raises:
+        ConfigError: a patch that the strides of the network do not divide.
     """
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
+        """Need maps and a mask, and the teacher for features."""
         return {"maps", "mask"} | ({"teacher"} if config.masked_target == "features" else set())
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
@@ -92,20 +91,26 @@ class MaskedObjective(Objective):
                 else nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
             )
 
-    def mask(self, views: Tensor) -> tuple[Tensor, BlockMask]:
+    def mask(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Return views (B, 2, C, *patch) with blocks replaced by the token, and the mask; `views` stay as they are."""
-        mask = BlockMask.draw(views.shape[0] * views.shape[1], self.feature_info, self.config)
-        voxels = to_device(mask.at(self.feature_info.patch_size), views.device).view(
-            *views.shape[:2], 1, *views.shape[3:]
-        )
+        mask = draw_mask(views.shape[0] * views.shape[1], self.feature_info, self.config)
+        voxels = to_device(refine_mask(mask, self.feature_info.patch_size), views.device)
+        voxels = voxels.view(*views.shape[:2], 1, *views.shape[3:])
         token = self.token.to(views.dtype).view(-1, *[1] * (views.ndim - 3))
         return torch.where(voxels, token, views), mask
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
+        """Compute the term, a scalar.
+
+        Raises:
+            RuntimeError: the student's views were not masked.
+        """
+        if inputs.mask is None:
+            raise RuntimeError("the views are not masked; call mask() before the student sees them")
         terms = []
         for stage in self.stages:
             maps = inputs.student.maps[stage]
-            mask = inputs.mask.at(self.feature_info.tokens[stage]).flatten(1)  # (V, n)
+            mask = refine_mask(inputs.mask, self.feature_info.tokens[stage]).flatten(1)  # (V, n)
             # the mask is on the CPU, so the device need not be waited for
             share = to_device((mask / (mask.sum(1, keepdim=True) * len(mask)))[mask], maps.device)
             rows = to_device(mask.flatten().nonzero()[:, 0], maps.device)
@@ -115,7 +120,7 @@ class MaskedObjective(Objective):
                 target = self._voxels(inputs.batch.global_views, stage)[rows]
                 distances = (predicted - target).abs()
             else:
-                target = _rows(inputs.teacher.maps[stage], rows)
+                target = _rows(inputs.teacher_outputs.maps[stage], rows)
                 target = F.layer_norm(target, target.shape[-1:])
                 distances = F.smooth_l1_loss(predicted, target, reduction="none")
             terms.append((distances.mean(1) * share).sum())

@@ -1,4 +1,4 @@
-"""Negative-cosine loss between two views, BYOL without a predictor: |a - b|^2 = 2 - 2 cos of unit vectors.
+"""Squared distance between two views of an image: |a - b|^2 = 2 - 2 cos of unit vectors.
 
 "MSE" of 3D-Heart_Seg and 3D-SegSync, whose papers do not say of what; BYOL's loss (Grill et al. 2020) without its
 predictor. Alone it can collapse.
@@ -21,6 +21,7 @@ class MSEObjective(Objective):
 
     @classmethod
     def needs(cls, config: PretrainingConfig) -> set[str]:
+        """Need the teacher and local views, and embeddings where they are compared."""
         return {"teacher", "local"} | ({"embedding"} if config.mse_on == "embedding" else set())
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
@@ -29,12 +30,14 @@ class MSEObjective(Objective):
         self.on_embedding = config.mse_on == "embedding"
 
     def forward(self, inputs: ObjectiveInputs) -> Tensor:
+        """Compute the term, a scalar."""
+        both = inputs.student, inputs.teacher_outputs
         terms = []
         for stage in self.stages:
             if self.on_embedding:
-                s, t = (outputs.embeddings[stage] for outputs in (inputs.student, inputs.teacher))
+                s, t = (outputs.embeddings[stage] for outputs in both)
             else:
-                s, t = (F.normalize(outputs.features[stage], dim=-1) for outputs in (inputs.student, inputs.teacher))
+                s, t = (F.normalize(outputs.features[stage], dim=-1) for outputs in both)
             cosines = t.flatten(1) @ s.flatten(1).T / t.shape[1]  # (T, S), mean over the batch
             terms.append(mean_over_pairs(2 - 2 * cosines))
         return torch.stack(terms).mean()

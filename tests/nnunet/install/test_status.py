@@ -2,6 +2,7 @@
 
 import pytest
 
+from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.nnunet.install import registration, status
 
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -54,7 +55,7 @@ def test_version_of_nnunetv2(sound, monkeypatch, version, state):
 
 def test_no_nnunetv2(sound, monkeypatch):
     def absent():
-        raise FileNotFoundError("nnunetv2 is not installed")
+        raise ConfigError("nnunetv2 is not installed")
 
     monkeypatch.setattr(registration, "nnunetv2_folder", absent)
     assert finding("nnunetv2").state == "problem"

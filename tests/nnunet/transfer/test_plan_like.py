@@ -62,7 +62,7 @@ def test_a_checkpoint_that_lacks_what_plans_need(run_plan_like, pretrained_file,
         ("spacing", [1.0, float("nan"), 1.0], "spacing[1] is NaN; give a number from 0.0001 to 100000"),
         ("spacing", [1.0, 1.0], "differ in their number of axes"),
         ("use_mask_for_norm", [True, False], "one entry for each of the 1 channels"),
-        ("batch_size", 0, "batch_size is 0; give a whole number from 1 on"),
+        ("batch_size", 0, "batch_size is 0; give null, or a whole number from 1 on"),
         ("architecture", {"network_class_name": "a.B"}, 'architecture: key "arch_kwargs" is missing; give an object'),
     ],
 )

@@ -4,7 +4,7 @@ from support.ssl_toys import ToyEncoder, random_batch, small_config
 
 from nnunet_xlstm.pretraining.branch import EncoderFeatureInfo, Outputs
 from nnunet_xlstm.pretraining.objectives.base import ObjectiveInputs
-from nnunet_xlstm.pretraining.objectives.masked import BlockMask, MaskedObjective
+from nnunet_xlstm.pretraining.objectives.masked import MaskedObjective, draw_mask, refine_mask
 from nnunet_xlstm.pretraining.student_teacher import StudentTeacher
 
 
@@ -16,9 +16,9 @@ def feature_info(dims: int, tokens: int = 4) -> EncoderFeatureInfo:
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("ratio, block", [(0.5, 8), (0.25, 16), (0.6, 16)])
 def test_masked_share_and_whole_blocks(dims, ratio, block):
-    mask = BlockMask.draw(5, feature_info(dims), small_config(mask_ratio=ratio, mask_block=block))
+    mask = draw_mask(5, feature_info(dims), small_config(mask_ratio=ratio, mask_block=block))
     n_blocks = (32 // block) ** dims
-    voxels = mask.at((32,) * dims)
+    voxels = refine_mask(mask, (32,) * dims)
     assert voxels.shape == (5, *[32] * dims)
     assert voxels.flatten(1).float().mean(1).tolist() == pytest.approx([round(ratio * n_blocks) / n_blocks] * 5)
     blocks = voxels.unfold(1, block, block).unfold(2, block, block)
@@ -29,10 +29,10 @@ def test_masked_share_and_whole_blocks(dims, ratio, block):
 
 def test_extreme_ratios_leave_something_to_see_and_to_predict():
     for ratio, expected in ((0.0, 1), (1.0, 15)):
-        mask = BlockMask.draw(3, feature_info(2), small_config(mask_ratio=ratio, mask_block=1))
-        assert mask.tokens.flatten(1).sum(1).tolist() == [expected] * 3
+        mask = draw_mask(3, feature_info(2), small_config(mask_ratio=ratio, mask_block=1))
+        assert mask.flatten(1).sum(1).tolist() == [expected] * 3
     with pytest.raises(ValueError, match="give a smaller mask_block"):
-        BlockMask.draw(1, feature_info(2), small_config(mask_block=32))
+        draw_mask(1, feature_info(2), small_config(mask_block=32))
 
 
 def test_views_hold_the_token_where_they_are_masked():
@@ -40,7 +40,7 @@ def test_views_hold_the_token_where_they_are_masked():
     method.token.data.fill_(7)
     views = torch.randn(2, 2, 1, 32, 32)
     masked, mask = method.mask(views)
-    voxels = mask.at((32, 32)).view(2, 2, 1, 32, 32)
+    voxels = refine_mask(mask, (32, 32)).view(2, 2, 1, 32, 32)
     assert (masked[voxels] == 7).all() and torch.equal(masked[~voxels], views[~voxels])
 
 
@@ -55,7 +55,7 @@ def test_gradient_comes_from_masked_cells_only(target):
     student, teacher = (Outputs({}, {}, {}, m, {}) for m in (maps, teacher))
     objective(ObjectiveInputs(batch, student, teacher, 0.04, mask)).backward()
     touched = maps[3].grad.abs().sum(1) > 0
-    assert torch.equal(touched, mask.tokens)
+    assert torch.equal(touched, mask)
     assert maps[2].grad is None  # the third stage is too fine
 
 
@@ -70,7 +70,7 @@ def test_voxel_loss_by_hand():
     torch.manual_seed(5)
     loss = method(batch)["loss"]
     torch.manual_seed(5)
-    mask = BlockMask.draw(4, method.feature_info, config).at((16, 16, 16))
+    mask = refine_mask(draw_mask(4, method.feature_info, config), (16, 16, 16))
     views = batch.global_views.flatten(0, 1)
     expected = torch.stack([view[:, m].abs().mean() for view, m in zip(views, mask, strict=True)]).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -1,12 +1,10 @@
-"""The format of weights on a CPU, and what trainers log of a step's memory before the first one."""
+"""What trainers log of a step's memory before the first one."""
 
 import types
 
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-from nnunet_xlstm.nnunet.training.memory import use_channels_last_on_cpu
 
 
 @pytest.fixture
@@ -65,12 +63,3 @@ def test_a_fresh_run_on_a_gpu_says_its_memory(make_trainer, monkeypatch):
         trainer.on_train_start()
     trainer.stops.end()
     assert any("training needs about" in line for line in lines)
-
-
-@pytest.mark.parametrize(("conv", "n_axes"), [(torch.nn.Conv2d, 2), (torch.nn.Conv3d, 3)])
-def test_weights_are_channels_last_on_a_cpu_alone(conv, n_axes):
-    layer = conv(2, 3, 3)
-    use_channels_last_on_cpu(layer, torch.device("cuda"), n_axes)
-    assert layer.weight.is_contiguous()
-    use_channels_last_on_cpu(layer, torch.device("cpu"), n_axes)
-    assert layer.weight.stride(1) == 1 and not layer.weight.is_contiguous()
