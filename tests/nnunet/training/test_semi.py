@@ -4,12 +4,15 @@ import json
 import math
 import multiprocessing.dummy
 import shutil
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from support.ranks import start
+from torch import distributed as dist
 
 from nnunet_xlstm.datasets.case_index import NAME, CaseRecord, PoolCases
 from nnunet_xlstm.errors import ConfigError, DatasetError
@@ -24,7 +27,7 @@ QUICK = {
     "batch_size": 2,
     "mirroring": False,
     "seed": 7,
-    "oversample_foreground_percent": 1.0,  # with an ignore label, others are cut from what is annotated
+    "oversample_foreground_percent": 1.0,  # else an ignore label asks for annotated places, which the tree lacks
     "unlabelled": "907",
     "pretrain_fraction": 0.0,
     "ramp_fraction": 0.0,
@@ -295,6 +298,32 @@ def test_a_collapse_is_in_the_log(make):
     trainer.print_to_log_file = lambda *text: lines.append(" ".join(map(str, text)))
     trainer.on_train_epoch_end([{"loss": np.float32(1)}])
     assert any(line.startswith("WARNING: pseudo-labels") and "(collapse)" in line for line in lines)
+
+
+def rank_main(rank: int, folder: str) -> None:
+    """Three steps, the second of which is skipped on both ranks because one sees NaN."""
+    trainer = start("nnUNetTrainerSemi", rank, folder)
+    trainer.on_train_epoch_start()
+    moved = []
+    for k in range(3):
+        batch = next(trainer.dataloader_train)
+        before = weights(trainer.teacher)
+        trainer.train_step(batch | {"data": batch["data"] * (math.nan if k == rank == 1 else 1)})
+        moved.append(not equal(before, weights(trainer.teacher)))
+    branches = (trainer.bare_network(), trainer.teacher)
+    norms = [sum(p.double().abs().sum().item() for p in branch.parameters()) for branch in branches]
+    Path(folder, f"rank_{rank}.json").write_text(json.dumps({"moved": moved, "norms": norms}))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_teachers_of_two_ranks_agree(unlabelled, tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(QUICK))
+    monkeypatch.setenv("nnUNet_xlstm_config", str(tmp_path / "config.json"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    torch.multiprocessing.start_processes(rank_main, (str(tmp_path),), nprocs=2, start_method="spawn")
+    one, two = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2))
+    assert one == two and one["moved"] == [True, False, True] and one["norms"][0] != one["norms"][1]
 
 
 # ---- which cases
