@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -70,6 +69,10 @@ class EncoderStages:
         return "decoder" if index is None else self.prefixes[index].removesuffix(".")
 
 
+def _below_decoder(name: str) -> bool:
+    return name.startswith("decoder.")
+
+
 def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
     """Return every parameter and buffer under one name, with all its names.
 
@@ -78,9 +81,4 @@ def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
     found: dict[int, tuple[Tensor, list[str]]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
         found.setdefault(id(tensor), (tensor, []))[1].append(name)
-    return {_main_name(names): (tensor, names) for tensor, names in found.values()}
-
-
-def _main_name(names: Sequence[str]) -> str:
-    """Return the one that is not below the decoder."""
-    return next((name for name in names if not name.startswith("decoder.")), names[0])
+    return {min(names, key=_below_decoder): (tensor, names) for tensor, names in found.values()}

@@ -196,7 +196,8 @@ def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[i
 
 def _that_divide(patch: Sequence[int], stages: Sequence[tuple]) -> list[tuple]:
     """Return (kernel, stride) of each stage, without strides that do not divide `patch` and stages left without any."""
-    rest, result = list(patch), list[tuple]()
+    rest = list(patch)
+    result: list[tuple] = []
     for kernel, stride in stages:
         own = [int(t) if size % int(t) == 0 else 1 for size, t in zip(rest, stride, strict=True)]
         if max(own) > 1 or not result:

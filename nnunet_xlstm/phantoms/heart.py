@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.grid import Grid
 
 MODALITIES = ("CT", "MR")
 PHASES = (0.0, 0.5)  # end diastole and end systole
@@ -150,11 +151,8 @@ def _render(
 
 
 def _to_sitk(array: np.ndarray, scan: Scan) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(scan.spacing_mm.tolist())
-    image.SetOrigin(scan.origin_mm.tolist())
-    image.SetDirection(scan.direction.ravel().tolist())
-    return image
+    spacing, origin, direction = (v.ravel().tolist() for v in (scan.spacing_mm, scan.origin_mm, scan.direction))
+    return Grid(array.shape[::-1], spacing, origin, direction).set_on(sitk.GetImageFromArray(array))
 
 
 # Anatomy ------------------------------------------------------------------------------------------------------------

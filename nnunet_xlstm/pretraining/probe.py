@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.pretraining.objectives.dense import sample
+from nnunet_xlstm.pretraining.views import MODES
 
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 HISTOGRAM = (-4.0, 6.0, 64)  # of normalized intensities: first and last edge, bins; the outer bins take the rest
 MAX_ITERATIONS = 300
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of squared weights; chosen on held-out training subjects, as is the next
