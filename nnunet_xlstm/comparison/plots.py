@@ -19,7 +19,6 @@ from nnunet_xlstm.comparison.tables import directed
 from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known, means_of_groups
 from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
 from nnunet_xlstm.figures.relation_charts import (
-    Cost,
     Volumes,
     accuracy_against_cost,
     accuracy_bubbles,
@@ -84,7 +83,7 @@ def _relations(compared: Compared) -> Iterator[Job]:
             yield Job(f"{kind}_{r.metric}", kind, caption, partial(chart, names, groups, text))
         if costs is not None:
             yield from bubbles(names, r.metric, r.mean[:, -1], r.interval[:, :, -1], costs, f"{text}{failed}")
-            known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
+            known = {COSTS[key]: values for key, values in costs.items() if np.isfinite(values).any()}
             draw_cost = partial(accuracy_against_cost, names, r.mean[:, -1], r.interval[:, :, -1], known, text)
             yield Job(f"cost_{r.metric}", "cost", f"{text} against cost{failed}", draw_cost)
 

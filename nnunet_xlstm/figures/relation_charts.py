@@ -181,17 +181,9 @@ def _radar_limits(values: np.ndarray) -> tuple[float, float, float]:
     return round(bottom, 10), round(math.ceil(high / step) * step, 10), step
 
 
-@dataclass(frozen=True)
-class Cost:
-    """One kind of cost of every method: `values` (methods,), NaN where unknown."""
-
-    label: str
-    values: np.ndarray
-
-
 @style.styled()
 def accuracy_against_cost(
-    names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Sequence[Cost], label: str
+    names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Mapping[str, np.ndarray], label: str
 ) -> Figure:
     """Draw a panel per cost: a marker per method with the interval of its mean; logarithmic over a decade.
 
@@ -199,24 +191,24 @@ def accuracy_against_cost(
         names: of the methods.
         mean: (methods,).
         interval: (2, methods), NaN where there is none.
-        costs: one panel each.
+        costs: label of the axis, with the unit -> (methods,), NaN where unknown; one panel each.
         label: of the accuracy, with the unit.
     """
-    shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
+    shown = [i for i in range(len(names)) if any(np.isfinite(values[i]) for values in costs.values())]
     handles = [style.key(i, linestyle="", markersize=7) for i in shown]
     figure = style.figure_with_legend(
         style.labels([names[i] for i in shown], 28, 2), handles, 2.7, "outside lower left"
     )
     axes = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
-    for ax, cost in zip(axes, costs, strict=True):
+    for ax, (name, values) in zip(axes, costs.items(), strict=True):
         for i in shown:
-            if np.isfinite(cost.values[i]) and np.isfinite(mean[i]):
+            if np.isfinite(values[i]) and np.isfinite(mean[i]):
                 if np.isfinite(interval[0, i]):
-                    ax.plot([cost.values[i]] * 2, interval[:, i], color=style.color(i), linewidth=1, zorder=2)
+                    ax.plot([values[i]] * 2, interval[:, i], color=style.color(i), linewidth=1, zorder=2)
                 look = {"color": style.color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
-                ax.plot(cost.values[i], mean[i], style.marker(i), zorder=3, **look)
+                ax.plot(values[i], mean[i], style.marker(i), zorder=3, **look)
         ax.margins(x=0.15)
-        _cost_axis(ax, cost.values, cost.label, 4)
+        _cost_axis(ax, values, name, 4)
         style.clean(ax, "y")
     style.value_axis(axes[0], "y", label)
     return figure

@@ -81,10 +81,6 @@ def _variants(request: Request, stored: Study | None, sets: Sequence[LabelledSet
         checkpoint = variant.checkpoint and str(Path(variant.checkpoint).resolve())
         plans = variant.plans or known or _only_plans(variant, place.preprocessed)
         variants[variant.name] = replace(variant, plans=plans, checkpoint=checkpoint)
-    if len({name.casefold() for name in variants}) < len(variants):
-        raise ConfigError(
-            f"variants {', '.join(variants)}: two names differ in case alone; give each a name of its own"
-        )
     if len(sets) > 1:
         pooled = [name for name, variant in variants.items() if trains_on_pools(variant)]
         if not pooled or len(pooled) == len(variants):

@@ -176,7 +176,7 @@ def test_accuracy_against_cost(models):
     rng = np.random.default_rng(0)
     activation = 10 ** rng.uniform(2, 4, models)
     activation[0] = np.nan
-    costs = [relation_charts.Cost("GMAC", rng.uniform(200, 1200, models)), relation_charts.Cost("MB", activation)]
+    costs = {"GMAC": rng.uniform(200, 1200, models), "MB": activation}
     figure = relation_charts.accuracy_against_cost(NAMES[:models], values.mean(1), mean_interval(values), costs, "Dice")
     assert_readable(figure)
 
