@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -49,15 +48,6 @@ PHANTOM_PATCH_VOXELS, DATA_PATCH_VOXELS, BATCH_VOXELS = 35_000, 100_000, 200_000
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class DemoResult:
-    """`summary` is the content of summary.json; the rest is where things are."""
-
-    summary: dict[str, Any]
-    summary_json: Path
-    page: Path
-
-
 def run_demo(
     out: Path,
     data: Path | None = None,
@@ -66,8 +56,8 @@ def run_demo(
     epochs: int | None = None,
     cases: int | None = None,
     progress: bool = True,
-) -> DemoResult:
-    """Run everything. Bad input is refused before anything is written.
+) -> dict[str, Any]:
+    """Run everything; return the content of summary.json. Bad input is refused before anything is written.
 
     Args:
         out: new, empty, or of an earlier demo, which is replaced.
@@ -130,8 +120,8 @@ def run_demo(
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(out / "summary.json", summary)
-    page = build_page(summary, pictures).write(out / "index.html")
-    return DemoResult(summary, out / "summary.json", page)
+    build_page(summary, pictures).write(out / "index.html")
+    return summary
 
 
 def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:
@@ -189,7 +179,7 @@ def cpu_sizes(configuration: dict[str, Any], max_voxels: int) -> dict[str, Any]:
 def _score(commands: Commands, stages: Stages, dataset: Dataset, configuration: str, device: str) -> Scores:
     """Predict and evaluate the labelled test cases; without any, take the training's validation of fold 0."""
     out = commands.folder
-    if not dataset.cases("Ts"):
+    if not dataset.files("Ts"):
         model = out / "nnUNet_results" / dataset.folder.name / f"{TRAINER}__{PLANS}__{configuration}"
         validation = model / "fold_0" / "validation"
         return Scores(read_json(validation / "summary.json"), "Tr", validation)
