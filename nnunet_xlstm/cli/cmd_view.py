@@ -39,21 +39,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nnunet_xlstm.view.run import ViewRequest, view
 
+    names = ("out", "style", "focus", "channel", "plane", "mesh", "cases", "worst", "summary")
     request = ViewRequest(
         images=args.input,
-        out=args.out,
         reference=args.ref,
         predictions=args.pred,
         dataset_json=args.djfile,
-        style=args.style,
-        focus=args.focus,
-        channel=args.channel,
         ct_window=tuple(args.ct_window) if args.ct_window else None,
-        plane=args.plane,
-        mesh=args.mesh,
-        cases=args.cases,
-        worst=args.worst,
-        summary=args.summary,
+        **{name: getattr(args, name) for name in names},
     )
     print("\n".join(view(request)))
     return 0

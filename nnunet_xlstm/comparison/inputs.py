@@ -12,7 +12,7 @@ import numpy as np
 
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import JOURNAL, Scores, read_scores
+from nnunet_xlstm.evaluation.summary import JOURNAL, Scores, read_scores, summary_file
 from nnunet_xlstm.io.read import read_json
 
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
@@ -86,7 +86,7 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Mo
 
 
 def _check_complete(name: str, path: Path, scores: Scores, common: bool) -> None:
-    path = Path(path) / "summary.json" if Path(path).is_dir() else Path(path)
+    path = summary_file(path)
     journal = path.with_name(f"{path.name}{JOURNAL}")
     if journal.exists() and not scores.failed:
         raise DatasetError(

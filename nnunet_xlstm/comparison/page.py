@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings
 from nnunet_xlstm.comparison.compared import Compared
 from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text, units_text
@@ -15,6 +15,7 @@ from nnunet_xlstm.comparison.plots import Job
 from nnunet_xlstm.comparison.tables import OF_SUBJECTS, cell, number, over_units, pairs, paper_tables, rank, title
 from nnunet_xlstm.evaluation.page import definition_rows
 from nnunet_xlstm.html import Block, Gallery, Heading, Page, Picture, Table, Text
+from nnunet_xlstm.statistics.bootstrap import LEVEL
 
 MAX_PAIRS = 30
 NAME_WIDTH = 36

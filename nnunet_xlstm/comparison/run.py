@@ -12,18 +12,19 @@ from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings
 from nnunet_xlstm.comparison.compared import Compared, compare_models
 from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.plots import draw, jobs, modality_means, remove_earlier, total_volumes
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import METRICS, finite
+from nnunet_xlstm.evaluation.summary import METRICS, finite, summary_file
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.tables import text_table, write_csv
 from nnunet_xlstm.io.write import staging, write_json, write_text
 from nnunet_xlstm.statistics.agreement import agreement
+from nnunet_xlstm.statistics.bootstrap import LEVEL
 
 LAST = ("comparison.json", "index.html")  # they speak of the others
 OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)
@@ -68,12 +69,9 @@ def compare(
     Raises:
         DatasetError: the summaries do not fit together, or a file or a metric is not as it should be.
     """
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise DatasetError(f"-o {out} is a file; give a folder.")
+    check_folder(out)
     tables_given = [path for path in (subjects_file, modality_file, cost_file) if path]
-    summaries = [path / "summary.json" if path.is_dir() else path for _, path in sources]
-    protect_inputs([out / name for name in OUTPUTS], [*summaries, *tables_given])
+    protect_inputs([out / name for name in OUTPUTS], [*(summary_file(path) for _, path in sources), *tables_given])
     compared = compare_models(sources, settings, subjects_file, modality_file, cost_file)
     models, results = compared.models, compared.results
     columns = {"subject": compared.subjects, "modality": compared.modality}
@@ -95,6 +93,16 @@ def compare(
         build_page(compared, shown).write(fresh / "index.html")
     remove_earlier(out / "figures", {path.name for paths in files for path in paths})
     return Comparison(models, results, conclusion(compared), remarks, out / "index.html")
+
+
+def check_folder(out: Path) -> None:
+    """Check that results do not take the place of a file.
+
+    Raises:
+        DatasetError: there is a file of that name.
+    """
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"-o {out} is a file; give a folder.")
 
 
 def _record(compared: Compared) -> dict[str, Any]:

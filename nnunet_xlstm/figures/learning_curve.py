@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from nnunet_xlstm.figures import style
@@ -55,17 +52,16 @@ def learning_curve(
     caption = f"Marker: mean {means}{dots}. {{}}: 95 % bootstrap interval over {over}."
     if len(ticks) > 1:
         figure = _lines(curves, label, ticks, f"{unit}s")
-        style.note(figure, caption.format("Band"), style.WIDTH_INCH)
+        style.note(figure, caption.format("Band"))
     else:
         figure = _rows(curves, f"{label}, {ticks[0]} {unit}{'s' * (ticks[0] > 1)}" if unit else label)
-        style.note(figure, caption.format("Line"), style.WIDTH_INCH)
+        style.note(figure, caption.format("Line"))
     return figure
 
 
 def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: str) -> Figure:
-    names = style.labels([curve.name for curve in curves])
-    columns, legend_height = style.legend_shape(names, style.WIDTH_INCH)
-    figure = style.new_figure(style.WIDTH_INCH, HEIGHT_INCH + legend_height)
+    handles = [style.key(i, markersize=5) for i in range(len(curves))]
+    figure = style.figure_with_legend(style.labels([curve.name for curve in curves]), handles, HEIGHT_INCH)
     ax = figure.subplots()
     ax.set_xscale("log")
     step = (ticks[-1] / ticks[0]) ** SPREAD
@@ -84,9 +80,7 @@ def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: s
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xlabel(x_label)
-    _value_axis(ax, "y", label)
-    handles = [Line2D([], [], color=style.color(i), marker=style.marker(i), markersize=5) for i in range(len(curves))]
-    style.legend(figure, handles, names, loc="outside upper left", ncols=columns)
+    style.value_axis(ax, "y", label)
     return figure
 
 
@@ -103,11 +97,5 @@ def _rows(curves: Sequence[Curve], label: str) -> Figure:
         for values in curve.repeats:
             ax.plot(values, [i + 0.24] * len(values), ".", color=style.color(i), markersize=4, zorder=4)
     style.method_axis(ax, [curve.name for curve in curves])
-    _value_axis(ax, "x", label)
+    style.value_axis(ax, "x", label)
     return figure
-
-
-def _value_axis(ax: Axes, axis: Literal["x", "y"], label: str) -> None:
-    style.few_ticks(ax, axis)
-    getattr(ax, f"set_{axis}label")(style.plain(label))
-    style.clean(ax, axis)

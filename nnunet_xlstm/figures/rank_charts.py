@@ -10,26 +10,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunet_xlstm.figures import style
+from nnunet_xlstm.statistics.ranking import RankStability
 
 YELLOW, BLUE, EMPTY = "#ffd92f", "#3b5b92", "#eceff2"
 LARGEST_DOT = 21.0  # points across
 
 
 @style.styled()
-def rank_stability(
-    names: Sequence[str], frequency: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray, label: str
-) -> Figure:
+def rank_stability(names: Sequence[str], stability: RankStability, label: str) -> Figure:
     """Draw a blob plot: a dot per method and rank, its area the share of resamples; the best method on top.
 
     Args:
         names: of the methods.
-        frequency: (methods, ranks), rows sum to 1.
-        median: (methods,), median rank.
-        low: (methods,), lower end of the interval of the rank.
-        high: (methods,), upper end.
+        stability: of their ranks.
         label: what was ranked, and how.
     """
     models = len(names)
+    frequency, median = stability.frequency, stability.median
     average = frequency @ np.arange(1, models + 1)
     order = np.lexsort((average, median))
     figure = style.new_figure(min(style.WIDTH_INCH, 3.6 + 0.4 * models), 1.15 + 0.37 * models)
@@ -40,7 +37,7 @@ def rank_stability(
         ax.scatter(
             shown + 1, np.full(shown.size, y), s=size, color=style.color(model), alpha=0.65, linewidths=0, zorder=2
         )
-        ax.plot([low[model], high[model]], [y, y], color=style.TEXT, linewidth=1, zorder=3)
+        ax.plot([stability.low[model], stability.high[model]], [y, y], color=style.TEXT, linewidth=1, zorder=3)
         ax.plot(median[model], y, "x", color=style.TEXT, markersize=6, markeredgewidth=1.4, zorder=4)
     style.method_axis(ax, [names[i] for i in order])
     ax.set_xlim(0.4, models + 0.6)
@@ -100,7 +97,7 @@ def significance_map(names: Sequence[str], p: np.ndarray, alpha: float, label: s
     ax.set_xticks(range(models), above, rotation=45, ha="left", rotation_mode="anchor", va="center")
     ax.xaxis.tick_top()
     ax.set_title(style.plain(label), loc="left")
-    style.note(figure, caption, width)
+    style.note(figure, caption)
     return figure
 
 

@@ -9,40 +9,38 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from nnunet_xlstm.figures import style
 from nnunet_xlstm.statistics.agreement import Agreement, agreement
 
+LARGEST_BUBBLE = 34.0  # points across, of the bubble of the largest cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volumes:
+    """Volumes of one structure by several methods, (methods, cases), in `unit`; `label` names the structure."""
+
+    reference: np.ndarray
+    prediction: np.ndarray
+    unit: str
+    label: str
+
 
 @style.styled()
-def volume_agreement(
-    name: str,
-    model: int,
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    unit: str,
-    label: str,
-    limits: tuple[float, float] | None = None,
-    reach: float | None = None,
-) -> Figure:
-    """Draw predicted against reference volume with the identity line, and Bland-Altman.
+def volume_agreement(name: str, model: int, volumes: Volumes) -> Figure:
+    """Draw predicted against reference volume with the identity line, and Bland-Altman, with the same axes for all.
 
     Args:
         name: of the method.
-        model: number of the method, for its colour.
-        reference: (cases,), in `unit`.
-        prediction: (cases,), in `unit`.
-        unit: of the volumes.
-        label: of the structure.
-        limits: range of the volumes shown, to give several methods the same axes.
-        reach: largest |difference| shown, likewise.
+        model: number of the method.
+        volumes: of all methods.
     """
+    reference, prediction, unit = volumes.reference[model], volumes.prediction[model], volumes.unit
     found = agreement(prediction, reference)
-    both = np.concatenate([reference, prediction])
+    both = np.concatenate([volumes.reference.ravel(), volumes.prediction.ravel()])
     both = both[np.isfinite(both)]
-    low, high = limits or ((float(both.min()), float(both.max())) if both.size else (0.0, 1.0))
+    low, high = (float(both.min()), float(both.max())) if both.size else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.5
     figure = style.new_figure(style.WIDTH_INCH, 3.5)
     scatter, bland = figure.subplots(1, 2)
@@ -56,8 +54,7 @@ def volume_agreement(
     scatter.set_title(f"N = {found.n},  R² = {_number(found.r2)},  r = {_number(found.r)}", loc="left")
     bland.scatter((reference + prediction) / 2, prediction - reference, **look)
     _limits_of_agreement(bland, found, unit)
-    difference = prediction - reference
-    far = reach if reach is not None else np.nanmax(np.abs(difference), initial=0.0)
+    far = np.nanmax(np.abs(volumes.prediction - volumes.reference), initial=0.0)
     far = 1.15 * max(far, *(abs(v) for v in (found.low, found.high) if math.isfinite(v)), 1e-9)
     bland.set(xlim=(low - margin, high + margin), ylim=(-far, far))
     bland.set(xlabel=f"mean of the two ({unit})", ylabel=f"prediction - reference ({unit})")
@@ -65,12 +62,11 @@ def volume_agreement(
         style.clean(ax, "both")
         style.few_ticks(ax, "x", 5)
         style.few_ticks(ax, "y", 5)
-    figure.suptitle(style.labels([f"{name}: {label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
+    figure.suptitle(style.labels([f"{name}: {volumes.label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
     style.note(
         figure,
         "Dashed: identity. R² about the identity line, r: Pearson. Right: bias (line) and limits of agreement "
         "(dotted: bias ± 1.96 SD).",
-        style.WIDTH_INCH,
     )
     return figure
 
@@ -138,7 +134,7 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
     ax.set(xlim=(reach[0][0], reach[1][0]), ylim=(reach[0][1], reach[1][1]), aspect="equal")
     style.legend(figure, handles, style.labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     start = "the axes do not begin at 0" if low > 0 else "the axes begin at 0"
-    style.note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
+    style.note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).")
     return figure
 
 
@@ -160,8 +156,7 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
         handles += ax.plot(values, places, color=style.color(i), marker=style.marker(i), markersize=6, linestyle="")
     ax.margins(x=0.1)
     style.method_axis(ax, names)
-    style.few_ticks(ax, "x")
-    ax.set_xlabel(style.plain(label))
+    style.value_axis(ax, "x", label)
     style.legend(figure, handles, style.labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     return figure
 
@@ -208,9 +203,10 @@ def accuracy_against_cost(
         label: of the accuracy, with the unit.
     """
     shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
-    texts = style.labels([names[i] for i in shown], 28, 2)
-    columns, legend_height = style.legend_shape(texts, style.WIDTH_INCH)
-    figure = style.new_figure(style.WIDTH_INCH, 2.7 + legend_height)
+    handles = [style.key(i, linestyle="", markersize=7) for i in shown]
+    figure = style.figure_with_legend(
+        style.labels([names[i] for i in shown], 28, 2), handles, 2.7, "outside lower left"
+    )
     axes = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
     for ax, cost in zip(axes, costs, strict=True):
         for i in shown:
@@ -219,15 +215,71 @@ def accuracy_against_cost(
                     ax.plot([cost.values[i]] * 2, interval[:, i], color=style.color(i), linewidth=1, zorder=2)
                 look = {"color": style.color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
                 ax.plot(cost.values[i], mean[i], style.marker(i), zorder=3, **look)
-        known = cost.values[np.isfinite(cost.values)]
-        if known.size and known.min() > 0 and known.max() > 10 * known.min():
-            ax.set_xscale("log")
         ax.margins(x=0.15)
-        style.few_ticks(ax, "x", 4)
-        ax.set_xlabel(style.plain(cost.label))
-        style.clean(ax, "both")
-    axes[0].set_ylabel(style.plain(label))
-    style.few_ticks(axes[0], "y")
-    handles = [Line2D([], [], color=style.color(i), marker=style.marker(i), linestyle="", markersize=7) for i in shown]
-    style.legend(figure, handles, texts, loc="outside lower left", ncols=columns)
+        _cost_axis(ax, cost.values, cost.label, 4)
+        style.clean(ax, "y")
+    style.value_axis(axes[0], "y", label)
+    return figure
+
+
+def _cost_axis(ax: Axes, costs: np.ndarray, label: str, ticks: int) -> None:
+    """Put a cost along x; logarithmic over a decade."""
+    known = costs[np.isfinite(costs)]
+    if known.size and known.min() > 0 and known.max() > 10 * known.min():
+        ax.set_xscale("log")
+    style.value_axis(ax, "x", label, ticks)
+
+
+@style.styled()
+def accuracy_bubbles(
+    names: Sequence[str],
+    mean: np.ndarray,
+    interval: np.ndarray,
+    across: np.ndarray,
+    area: np.ndarray,
+    label: str,
+    across_label: str,
+    area_label: str,
+) -> Figure:
+    """Draw one bubble per method: x is a cost, y the score with its interval, the area another cost.
+
+    Args:
+        names: of the methods.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
+        across: (methods,), NaN where unknown; a method without all three is not drawn.
+        area: (methods,), NaN where unknown; a method without all three is not drawn.
+        label: of the accuracy, with the unit.
+        across_label: of the cost along x, with the unit.
+        area_label: of the cost that is the area, with the unit.
+
+    Raises:
+        ValueError: no method has all three.
+    """
+    shown = [i for i in range(len(names)) if np.isfinite([mean[i], across[i], area[i]]).all() and area[i] > 0]
+    if not shown:
+        raise ValueError("no method has a score and both costs; draw one of the costs alone")
+    texts = style.labels([f"{names[i]} ({area[i]:.3g})" for i in shown], 28, 2)
+    figure = style.figure_with_legend(texts, [style.key(i, marker="o", linestyle="", markersize=7) for i in shown], 3.9)
+    ax = figure.subplots()
+    size = LARGEST_BUBBLE * np.sqrt(area / area[shown].max())
+    for i in sorted(shown, key=lambda i: -area[i]):  # small ones on top
+        ax.plot(
+            across[i],
+            mean[i],
+            "o",
+            color=style.color(i),
+            markersize=size[i],
+            alpha=0.75,
+            markeredgecolor="white",
+            zorder=2,
+        )
+        if np.isfinite(interval[0, i]):
+            ax.plot([across[i]] * 2, interval[:, i], color=style.SOFT, linewidth=1, zorder=3)
+        ax.plot(across[i], mean[i], ".", color="black", markersize=3, zorder=4)
+    ax.margins(x=0.15, y=0.18)
+    _cost_axis(ax, across[shown], across_label, 5)
+    style.value_axis(ax, "y", label)
+    text = f"Area of a bubble, and in brackets: {area_label}. Dot and line: mean and 95 % bootstrap interval."
+    style.note(figure, text)
     return figure

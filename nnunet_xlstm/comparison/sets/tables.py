@@ -10,9 +10,10 @@ import numpy as np
 from nnunet_xlstm.comparison.analysis import Settings
 from nnunet_xlstm.comparison.narrative import FEW, count
 from nnunet_xlstm.comparison.sets.analysis import SetsResult
-from nnunet_xlstm.comparison.tables import DASH, PaperTable, best, cell, directed, number, rank, title
+from nnunet_xlstm.comparison.tables import PaperTable, best, cell, directed, number, rank, title
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.evaluation.summary import METRICS
+from nnunet_xlstm.html import DASH
 
 OVERALL = "mean over the data sets"
 
