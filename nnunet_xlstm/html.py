@@ -149,7 +149,11 @@ class Picture:
     caption: str
 
     def html(self) -> str:
-        """Return the tags."""
+        """Return the tags.
+
+        Raises:
+            DatasetError: the file is no picture that pages show.
+        """
         kind = MEDIA.get(Path(self.path).suffix.lower())
         if kind is None:
             raise DatasetError(f"{self.path}: a report shows {', '.join(MEDIA)}; save the picture as one of these")

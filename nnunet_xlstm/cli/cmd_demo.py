@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.demo.run import run_demo
 
     with logging_redirect_tqdm():
-        result = run_demo(args.out, args.data, resolve_device(args.device), args.seed, args.epochs, args.cases)
-    print("\n".join([*text_lines(result.summary), "", f"summary: {result.summary_json}", f"page:    {result.page}"]))
+        summary = run_demo(args.out, args.data, resolve_device(args.device), args.seed, args.epochs, args.cases)
+    out = args.out.resolve()
+    print("\n".join([*text_lines(summary), "", f"summary: {out / 'summary.json'}", f"page:    {out / 'index.html'}"]))
     return 0

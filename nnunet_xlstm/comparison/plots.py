@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, means_of_groups
+from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, means_of_groups
+from nnunet_xlstm.comparison.compared import Compared
 from nnunet_xlstm.comparison.inputs import COSTS, ModelScores
 from nnunet_xlstm.comparison.narrative import significance_text
 from nnunet_xlstm.comparison.tables import directed
@@ -47,16 +48,10 @@ class Volumes:
     label: str
 
 
-def jobs(
-    models: ModelScores,
-    results: Sequence[MetricResult],
-    settings: Settings,
-    subjects: Sequence[str] | None,
-    modality: Sequence[str] | None,
-    costs: dict[str, np.ndarray] | None,
-) -> Iterator[Job]:
+def jobs(compared: Compared) -> Iterator[Job]:
     """Yield the figures that this comparison has."""
-    names, classes = models.names, list(models.classes.values())
+    results, alpha = compared.results, compared.settings.alpha
+    names, classes = compared.models.names, list(compared.models.classes.values())
     panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
     over = results[0].over
     every = f"Average over the classes of every {over[:-1]}"
@@ -70,39 +65,33 @@ def jobs(
             partial(boxes_per_class, names, classes, values, label, over),
         )
         if len(names) > 1:
-            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {r.tested}"
+            text = f"{r.metric}: mean, then rank; {compared.settings.resamples} resamples of the {r.tested}"
             yield Job(f"ranks_{r.metric}", "ranks", text, partial(_ranks, names, r, text))
-            caption = significance_text(r, settings, subjects)
+            caption = significance_text(compared, r)
             yield Job(
                 f"significance_{r.metric}",
                 "significance",
                 f"{r.metric}: significance",
-                partial(significance_map, names, r.tests.p_holm, settings.alpha, r.metric, caption),
+                partial(significance_map, names, r.tests.p_holm, alpha, r.metric, caption),
             )
-    yield from _relations(models, results, subjects, modality, costs)
+    yield from _relations(compared)
 
 
-def _relations(
-    models: ModelScores,
-    results: Sequence[MetricResult],
-    subjects: Sequence[str] | None,
-    modality: Sequence[str] | None,
-    costs: dict[str, np.ndarray] | None,
-) -> Iterator[Job]:
-    names = models.names
-    volumes = total_volumes(models, subjects)
+def _relations(compared: Compared) -> Iterator[Job]:
+    names, subjects, costs = compared.models.names, compared.subjects, compared.costs
+    volumes = total_volumes(compared.models, subjects)
     if volumes is not None:
         for model, name in enumerate(names):
             draw_one = partial(_volumes, names, model, volumes)
             yield Job(f"volumes_{model + 1}", "volumes", f"{name}: {volumes.label}", draw_one)
-    for r in results:
+    for r in compared.results:
         text = f"mean {directed(r.metric)}{' of the subjects' if subjects is not None else ''}"
         failed = "; where values are missing, such cases are left out" if r.failed.any() else ""
-        if modality is not None:
+        if compared.modality is not None:
             kind, chart = ("radar", radar) if len(names) >= MIN_RADAR else ("modality", modality_dots)
             caption = f"{text} per modality{failed}"
             caption += "" if kind == "radar" else f" (a radar needs {MIN_RADAR} models or more)"
-            groups = modality_means(r, modality, subjects)
+            groups = modality_means(r, compared.modality, subjects)
             yield Job(f"{kind}_{r.metric}", kind, caption, partial(chart, names, groups, text))
         if costs is not None:
             yield from bubbles(names, r.metric, r.mean[:, -1], r.interval[:, :, -1], costs, f"{text}{failed}")

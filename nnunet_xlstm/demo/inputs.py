@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
+from nnunet_xlstm.datasets.cases import list_labels
 from nnunet_xlstm.datasets.dataset_json import NAME, CaseFiles, DatasetFile, Labels
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.images import read_grid
-from nnunet_xlstm.io.read import read_json, visible_files
+from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import make_folder, write_json
 
 MARKER, MADE_BY = "demo.json", "nnunet_xlstm demo"
@@ -34,11 +34,6 @@ class Dataset:
         """Return its folder."""
         return self.file.folder
 
-    @cached_property
-    def table(self) -> dict[str, CaseFiles] | None:
-        """Return the files of the training cases where dataset.json lists them."""
-        return self.file.table()
-
     @property
     def classes(self) -> Labels:
         """Return the labels or regions that are scored."""
@@ -54,6 +49,7 @@ class Dataset:
         """Return the ending of its files, such as ".nii.gz"."""
         return self.file.file_ending()
 
+<<<<<<< HEAD
     def cases(self, part: str) -> list[str]:
         """Return names of the labelled cases."""
         if part == "Tr" and self.table is not None:
@@ -73,14 +69,16 @@ class Dataset:
         if part == "Tr" and self.table is not None:
             return Path(self.table[case].label)
         return self.folder / f"labels{part}" / f"{case}{self.ending}"
-
-    def structures(self) -> dict[str, str]:
-        """Key in nnU-Net's summary.json -> name, for every label or region that is scored."""
-        return dict(self.classes.names)
-
-    def label_names(self) -> dict[int, str]:
-        """Label id -> name; regions (lists of ids) have no id of their own."""
-        return self.classes.plain_names()
+=======
+    def files(self, part: str) -> dict[str, CaseFiles]:
+        """Return the images (at least the first channel's) and the label map of every labelled case, by its name."""
+        table = self.file.table() if part == "Tr" else None  # where dataset.json lists them
+        if table is not None:
+            return dict(sorted(table.items()))
+        images, ending = self.folder / f"images{part}", self.ending
+        labels = list_labels(self.folder / f"labels{part}", ending)
+        return {case: CaseFiles((f"{images / case}_0000{ending}",), label) for case, label in labels.items()}
+>>>>>>> cutc
 
     def has_plain_labels(self) -> bool:
         """Return whether every structure is one label id and every voxel is annotated."""
@@ -88,7 +86,7 @@ class Dataset:
 
     def configuration(self) -> str:
         """Return the configuration: 3d_fullres, or 2d for flat images."""
-        size = read_grid(self.image(self.cases("Tr")[0], "Tr")).size
+        size = read_grid(Path(next(iter(self.files("Tr").values())).images[0])).size
         return "3d_fullres" if len(size) >= 3 and min(size[:3]) > 1 else "2d"
 
 
@@ -122,17 +120,17 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def _check_cases(dataset: Dataset) -> None:
-    cases = dataset.cases("Tr")
+    cases = dataset.files("Tr")
     if len(cases) < MIN_CASES:
         raise DatasetError(
             f"--data {dataset.folder}: {len(cases)} labelled training cases (labelsTr/*{dataset.ending}); five folds "
             f"need {MIN_CASES} or more. Add cases, or check that file_ending in dataset.json is right."
         )
     for part in ("Tr", "Ts"):
-        for case in dataset.cases(part):
-            if not dataset.image(case, part).is_file():
+        for case, files in dataset.files(part).items():
+            if not Path(files.images[0]).is_file():
                 raise DatasetError(
-                    f"--data {dataset.folder}: case '{case}' has a label but no image {dataset.image(case, part)}; "
+                    f"--data {dataset.folder}: case '{case}' has a label but no image {files.images[0]}; "
                     "every label needs its image, named CASE_0000 for the first channel."
                 )
 

@@ -34,14 +34,18 @@ def format_dice(value: float | None) -> str:
 
 def text_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the result as lines of text: a row per structure, the mean, and what intensity alone reaches."""
-    baseline = summary["intensity_baseline"] or {"per_structure": {}, "mean": None}
-    rows = [(name, value, baseline["per_structure"].get(name)) for name, value in summary["dice"].items()]
-    rows.append(("mean", summary["mean_dice"], baseline["mean"]))
-    cells = [[name, format_dice(ours), format_dice(other)] for name, ours, other in rows]
+    cells = [[name, format_dice(ours), format_dice(other)] for name, ours, other in _dice_rows(summary)]
     lines = [f"{summary['dataset']}: Dice, mean over {summary['n_scored']} {summary['scored_on']}", ""]
     lines += text_table([["structure", "xLSTM-UNet", "best intensity classifier"], *cells])
     stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in summary["seconds"].items())
     return [*lines, "", f"{summary['total_seconds']:.0f} s on {summary['device']}: {stages}"]
+
+
+def _dice_rows(summary: Mapping[str, Any]) -> list[tuple[str, float | None, float | None]]:
+    """Return name, Dice and the baseline's Dice of each structure, and of the mean."""
+    baseline = summary["intensity_baseline"] or {"per_structure": {}, "mean": None}
+    rows = [(name, value, baseline["per_structure"].get(name)) for name, value in summary["dice"].items()]
+    return [*rows, ("mean", summary["mean_dice"], baseline["mean"])]
 
 
 def _lead(summary: Mapping[str, Any]) -> str:
@@ -49,17 +53,14 @@ def _lead(summary: Mapping[str, Any]) -> str:
         f"Mean Dice {format_dice(summary['mean_dice'])} on {summary['n_scored']} {summary['scored_on']}, "
         f"in {summary['total_seconds'] / 60:.1f} minutes on {summary['device']}."
     )
-    baseline = summary.get("intensity_baseline")
-    if baseline:
+    if baseline := summary["intensity_baseline"]:
         text += f" The best classifier of single voxel intensities reaches {format_dice(baseline['mean'])}."
     return text
 
 
 def _dice_table(summary: Mapping[str, Any]) -> Table:
-    baseline = summary.get("intensity_baseline")
-    intensity = baseline["per_structure"] if baseline else {}
-    rows = [(str(name), Meter(value), intensity.get(name)) for name, value in summary["dice"].items()]
-    rows.append(("mean", Meter(summary["mean_dice"]), baseline["mean"] if baseline else None))
+    baseline = summary["intensity_baseline"]
+    rows = [(name, Meter(value), intensity) for name, value, intensity in _dice_rows(summary)]
     columns = 3 if baseline else 2
     header = ("structure", "Dice", "intensity only")
     caption = f"Mean over {summary['n_scored']} {summary['scored_on']}"

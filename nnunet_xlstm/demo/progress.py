@@ -37,24 +37,18 @@ class Stages:
             self._bar.close()
 
 
-class EpochBar:
+class EpochBar(tqdm):
     """A bar over the epochs, fed with the lines of nnU-Net's training log."""
 
     def __init__(self, epochs: int, progress: bool):
-        self._bar = tqdm(total=epochs, desc="  epochs", leave=False, disable=not progress)
-
-    def __enter__(self) -> EpochBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        super().__init__(total=epochs, desc="  epochs", leave=False, disable=not progress)
 
     def update_from(self, line: str) -> None:
         """Move on when a line has the mean training loss, with which an epoch ends."""
         loss = epoch_loss(line)
         if loss is not None:
-            self._bar.update()
-            self._bar.set_postfix(loss=f"{loss:.3f}")
+            self.update()
+            self.set_postfix(loss=f"{loss:.3f}")
 
 
 def epoch_loss(line: str) -> float | None:

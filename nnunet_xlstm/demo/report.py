@@ -46,7 +46,11 @@ class Scores:
 
 def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -> dict[str, Any]:
     """Return the part of the summary about quality; a Dice is None where no scored case holds the structure."""
-    names = dataset.structures()
+<<<<<<< HEAD
+    names = dataset.classes.names  # by key of nnU-Net's summary.json
+=======
+    names = dataset.classes.names
+>>>>>>> cutc
     if baseline is not None:
         per_name = {name: _finite(baseline["per_structure"].get(int(key))) for key, name in names.items()}
         baseline = {"mean": _finite(baseline["mean"]), "per_structure": per_name, "rule": baseline["rule"]}
@@ -77,9 +81,10 @@ def intensity_baseline(dataset: Dataset, scores: Scores, preprocessed: Path) -> 
 
 
 def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    files = dataset.files(part)
     for case in cases:
-        image = sitk.GetArrayFromImage(read_image(dataset.image(case, part))).astype(np.float32)
-        label = sitk.GetArrayFromImage(read_label_map(dataset.label(case, part)))
+        image = sitk.GetArrayFromImage(read_image(Path(files[case].images[0]))).astype(np.float32)
+        label = sitk.GetArrayFromImage(read_label_map(Path(files[case].label)))
         if image.shape != label.shape:
             raise DatasetError(f"case '{case}': image {image.shape} and label map {label.shape} differ in shape")
         yield image, label
@@ -88,17 +93,17 @@ def _arrays(dataset: Dataset, cases: Sequence[str], part: str) -> Iterator[tuple
 def draw_pictures(dataset: Dataset, scores: Scores, folder: Path) -> list[tuple[str, Path]]:
     """(caption, PNG) of the first scored cases."""
     is_ct = dataset.file.channels()[0].upper() == "CT"
-    pictures = []
+    pictures, files = [], dataset.files(scores.part)
     for case, dice in list(scores.dice_by_case(dataset.ending).items())[:MAX_PICTURES]:
         caption = case if dice is None else f"{case}: mean Dice {dice:.3f}"
         prediction = scores.predictions / f"{case}{dataset.ending}"
         try:
             path = draw_overlay(
                 folder / f"{case}.png",
-                read_image(dataset.image(case, scores.part)),
-                read_label_map(dataset.label(case, scores.part)),
+                read_image(Path(files[case].images[0])),
+                read_label_map(Path(files[case].label)),
                 read_label_map(prediction),
-                names=dataset.label_names(),
+                names=dataset.classes.plain_names(),
                 title=caption,
                 ct_window=CT_WINDOW if is_ct else None,
             )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from nnunet_xlstm.nnunet.install.environment import (
     is_registered,
     plan_command,
     stock_command,
+    versions,
 )
 from nnunet_xlstm.phantoms.dataset import write_dataset
 from nnunet_xlstm.subprocesses import Commands
@@ -46,18 +44,8 @@ TRAINING = {
 PHANTOM_EPOCHS, DATA_EPOCHS = 7, 10
 # On a CPU a step costs as much as its voxels; a GPU keeps the plans' patch and batch.
 PHANTOM_PATCH_VOXELS, DATA_PATCH_VOXELS, BATCH_VOXELS = 35_000, 100_000, 200_000
-PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """`summary` is the content of summary.json; the rest is where things are."""
-
-    summary: dict[str, Any]
-    summary_json: Path
-    page: Path
 
 
 def run_demo(
@@ -68,8 +56,8 @@ def run_demo(
     epochs: int | None = None,
     cases: int | None = None,
     progress: bool = True,
-) -> DemoResult:
-    """Run everything. Bad input is refused before anything is written.
+) -> dict[str, Any]:
+    """Run everything; return the content of summary.json. Bad input is refused before anything is written.
 
     Args:
         out: new, empty, or of an earlier demo, which is replaced.
@@ -128,12 +116,12 @@ def run_demo(
         "environment": commands.variables,
         "commands": commands.done,
         "pictures": [path.relative_to(out).as_posix() for _, path in pictures],
-        "versions": _versions(),
+        "versions": versions(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(out / "summary.json", summary)
-    page = build_page(summary, pictures).write(out / "index.html")
-    return DemoResult(summary, out / "summary.json", page)
+    build_page(summary, pictures).write(out / "index.html")
+    return summary
 
 
 def _check(out: Path, data: Path | None, cases: int | None) -> Dataset | None:
@@ -191,7 +179,7 @@ def cpu_sizes(configuration: dict[str, Any], max_voxels: int) -> dict[str, Any]:
 def _score(commands: Commands, stages: Stages, dataset: Dataset, configuration: str, device: str) -> Scores:
     """Predict and evaluate the labelled test cases; without any, take the training's validation of fold 0."""
     out = commands.folder
-    if not dataset.cases("Ts"):
+    if not dataset.files("Ts"):
         model = out / "nnUNet_results" / dataset.folder.name / f"{TRAINER}__{PLANS}__{configuration}"
         validation = model / "fold_0" / "validation"
         return Scores(read_json(validation / "summary.json"), "Tr", validation)
@@ -205,8 +193,3 @@ def _score(commands: Commands, stages: Stages, dataset: Dataset, configuration: 
         files = ["-djfile", str(predictions / "dataset.json"), "-pfile", str(predictions / "plans.json")]
         commands.run("evaluate", [*command, *files, "-o", str(out / "evaluation.json"), "-np", "1"])
     return Scores(read_json(out / "evaluation.json"), "Ts", predictions)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    return versions | {name: metadata.version(name) for name in PACKAGES}

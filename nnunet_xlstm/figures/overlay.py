@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import FOCUSES, STYLES
@@ -25,7 +24,7 @@ from nnunet_xlstm.figures.planes import (
     gray_window,
     patient_array,
 )
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.imaging.grid import check_same_grid
 
 WIDTH_INCH, MAX_HEIGHT_INCH = 10.0, 16.0
@@ -125,8 +124,7 @@ def draw_sheet(
         labels.update(present)
         rows.append((case.title, planes, present, window))
     heights = [_row_height(planes) for _, planes, _, _ in rows]
-    figure = Figure(figsize=(WIDTH_INCH, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH_INCH, sum(heights) + 0.8)
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (title, planes, present, window) in zip(parts, rows, strict=True):
         part.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
@@ -177,8 +175,7 @@ def _canvas(planes: list[Plane], columns: list[str]) -> tuple[Figure, dict[tuple
     width_mm = sum(widths) if one_row else len(columns) * max(widths)
     height_mm = max(heights) if one_row else sum(heights)
     scale = min(WIDTH_INCH / width_mm, MAX_HEIGHT_INCH / height_mm)
-    figure = Figure(figsize=(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6)
     if one_row:
         grid = figure.add_gridspec(1, len(planes), width_ratios=widths)
         cells = {(i, columns[0]): grid[0, i] for i in range(len(planes))}

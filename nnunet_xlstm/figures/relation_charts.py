@@ -12,28 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
-from nnunet_xlstm.figures.style import (
-    GRID,
-    SOFT,
-    TEXT,
-    WIDTH_INCH,
-    clean,
-    color,
-    few_ticks,
-    labels,
-    legend,
-    legend_shape,
-    marker,
-    method_axis,
-    new_figure,
-    note,
-    plain,
-    styled,
-)
+from nnunet_xlstm.figures import style
 from nnunet_xlstm.statistics.agreement import Agreement, agreement
 
 
-@styled()
+@style.styled()
 def volume_agreement(
     name: str,
     model: int,
@@ -61,15 +44,17 @@ def volume_agreement(
     both = both[np.isfinite(both)]
     low, high = limits or ((float(both.min()), float(both.max())) if both.size else (0.0, 1.0))
     margin = 0.06 * (high - low) or 0.5
-    figure = new_figure(WIDTH_INCH, 3.5)
+    figure = style.new_figure(style.WIDTH_INCH, 3.5)
     scatter, bland = figure.subplots(1, 2)
-    style = {"s": 16, "color": color(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
-    scatter.plot([low - margin, high + margin], [low - margin, high + margin], color=SOFT, linewidth=1, linestyle="--")
-    scatter.scatter(reference, prediction, **style)
+    look = {"s": 16, "color": style.color(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
+    scatter.plot(
+        [low - margin, high + margin], [low - margin, high + margin], color=style.SOFT, linewidth=1, linestyle="--"
+    )
+    scatter.scatter(reference, prediction, **look)
     scatter.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
     scatter.set(xlabel=f"reference ({unit})", ylabel=f"prediction ({unit})")
     scatter.set_title(f"N = {found.n},  R² = {_number(found.r2)},  r = {_number(found.r)}", loc="left")
-    bland.scatter((reference + prediction) / 2, prediction - reference, **style)
+    bland.scatter((reference + prediction) / 2, prediction - reference, **look)
     _limits_of_agreement(bland, found, unit)
     difference = prediction - reference
     far = reach if reach is not None else np.nanmax(np.abs(difference), initial=0.0)
@@ -77,15 +62,15 @@ def volume_agreement(
     bland.set(xlim=(low - margin, high + margin), ylim=(-far, far))
     bland.set(xlabel=f"mean of the two ({unit})", ylabel=f"prediction - reference ({unit})")
     for ax in (scatter, bland):
-        clean(ax, "both")
-        few_ticks(ax, "x", 5)
-        few_ticks(ax, "y", 5)
-    figure.suptitle(labels([f"{name}: {label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
-    note(
+        style.clean(ax, "both")
+        style.few_ticks(ax, "x", 5)
+        style.few_ticks(ax, "y", 5)
+    figure.suptitle(style.labels([f"{name}: {label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
+    style.note(
         figure,
         "Dashed: identity. R² about the identity line, r: Pearson. Right: bias (line) and limits of agreement "
         "(dotted: bias ± 1.96 SD).",
-        WIDTH_INCH,
+        style.WIDTH_INCH,
     )
     return figure
 
@@ -93,12 +78,12 @@ def volume_agreement(
 def _limits_of_agreement(ax: Axes, found: Agreement, unit: str) -> None:
     if found.n == 0:
         return
-    ax.axhline(0, color=GRID, linewidth=1)
-    ax.axhline(found.bias, color=TEXT, linewidth=1.1)
+    ax.axhline(0, color=style.GRID, linewidth=1)
+    ax.axhline(found.bias, color=style.TEXT, linewidth=1.1)
     title = f"bias {found.bias:+.3g} {unit}"
     if math.isfinite(found.low):
         for value in (found.low, found.high):
-            ax.axhline(value, color=TEXT, linewidth=1, linestyle=":")
+            ax.axhline(value, color=style.TEXT, linewidth=1, linestyle=":")
         title += f",  limits {found.low:+.3g} to {found.high:+.3g}"
     ax.set_title(title.replace("-", "−"), loc="left")
 
@@ -107,7 +92,7 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-@styled()
+@style.styled()
 def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
     """Draw one axis per method, one outline per group (modality); print the limits of the axes.
 
@@ -126,16 +111,16 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
     angles = math.pi / 2 - 2 * math.pi * np.arange(models) / models
     points = np.stack([np.cos(angles), np.sin(angles)], 1)
     reach = points.min(0) - 0.15, points.max(0) + 0.15
-    figure = new_figure(5.6, 0.9 + 2.0 * float(reach[1][1] - reach[0][1]))
+    figure = style.new_figure(5.6, 0.9 + 2.0 * float(reach[1][1] - reach[0][1]))
     ax = figure.subplots()
     rings = round((high - low) / step)
     for ring in np.arange(1, rings + 1) / rings:
-        ax.add_patch(Polygon(points * ring, fill=False, edgecolor=GRID, linewidth=0.8))
+        ax.add_patch(Polygon(points * ring, fill=False, edgecolor=style.GRID, linewidth=0.8))
         box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
         text = f"{low + ring * (high - low):.3g}"
-        ax.annotate(text, (-0.02, ring), zorder=1, fontsize=6.5, color=SOFT, ha="right", va="center", bbox=box)
-    for point, text in zip(points, labels(names, 16, 3), strict=True):
-        ax.plot([0, point[0]], [0, point[1]], color=GRID, linewidth=0.8)
+        ax.annotate(text, (-0.02, ring), zorder=1, fontsize=6.5, color=style.SOFT, ha="right", va="center", bbox=box)
+    for point, text in zip(points, style.labels(names, 16, 3), strict=True):
+        ax.plot([0, point[0]], [0, point[1]], color=style.GRID, linewidth=0.8)
         ax.annotate(text, point * 1.07, ha=_side(point[0], "right", "left"), va=_side(point[1], "top", "bottom"))
     handles = []
     for i, values in enumerate(groups.values()):
@@ -144,18 +129,20 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
         closed = np.concatenate([shown, shown[:1]])
         line = ("-", "--", ":", "-.")[i % 4]
         x, y = closed.T
-        handles += ax.plot(x, y, marker=marker(i), markersize=5, linestyle=line, linewidth=1.6, color=color(i))
+        handles += ax.plot(
+            x, y, marker=style.marker(i), markersize=5, linestyle=line, linewidth=1.6, color=style.color(i)
+        )
         if np.isfinite(values).all():
-            ax.add_patch(Polygon(shown, facecolor=color(i), alpha=0.12, edgecolor="none"))
+            ax.add_patch(Polygon(shown, facecolor=style.color(i), alpha=0.12, edgecolor="none"))
     ax.set_axis_off()
     ax.set(xlim=(reach[0][0], reach[1][0]), ylim=(reach[0][1], reach[1][1]), aspect="equal")
-    legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
+    style.legend(figure, handles, style.labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     start = "the axes do not begin at 0" if low > 0 else "the axes begin at 0"
-    note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
+    style.note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
     return figure
 
 
-@styled()
+@style.styled()
 def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
     """Draw one row per method, one marker per group (modality): for fewer methods than a radar needs.
 
@@ -164,18 +151,18 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
         groups: name -> (methods,), NaN where unknown.
         label: of the axis, with the unit.
     """
-    figure = new_figure(5.6, 1.2 + 0.4 * len(names))
+    figure = style.new_figure(5.6, 1.2 + 0.4 * len(names))
     ax = figure.subplots()
     offsets = np.linspace(-0.2, 0.2, len(groups)) if len(groups) > 1 else [0.0]
     handles = []
     for i, (values, offset) in enumerate(zip(groups.values(), offsets, strict=True)):
         places = np.arange(len(names)) + offset
-        handles += ax.plot(values, places, color=color(i), marker=marker(i), markersize=6, linestyle="")
+        handles += ax.plot(values, places, color=style.color(i), marker=style.marker(i), markersize=6, linestyle="")
     ax.margins(x=0.1)
-    method_axis(ax, names)
-    few_ticks(ax, "x")
-    ax.set_xlabel(plain(label))
-    legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
+    style.method_axis(ax, names)
+    style.few_ticks(ax, "x")
+    ax.set_xlabel(style.plain(label))
+    style.legend(figure, handles, style.labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     return figure
 
 
@@ -207,7 +194,7 @@ class Cost:
     values: np.ndarray
 
 
-@styled()
+@style.styled()
 def accuracy_against_cost(
     names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Sequence[Cost], label: str
 ) -> Figure:
@@ -221,26 +208,26 @@ def accuracy_against_cost(
         label: of the accuracy, with the unit.
     """
     shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
-    texts = labels([names[i] for i in shown], 28, 2)
-    columns, legend_height = legend_shape(texts, WIDTH_INCH)
-    figure = new_figure(WIDTH_INCH, 2.7 + legend_height)
+    texts = style.labels([names[i] for i in shown], 28, 2)
+    columns, legend_height = style.legend_shape(texts, style.WIDTH_INCH)
+    figure = style.new_figure(style.WIDTH_INCH, 2.7 + legend_height)
     axes = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
     for ax, cost in zip(axes, costs, strict=True):
         for i in shown:
             if np.isfinite(cost.values[i]) and np.isfinite(mean[i]):
                 if np.isfinite(interval[0, i]):
-                    ax.plot([cost.values[i]] * 2, interval[:, i], color=color(i), linewidth=1, zorder=2)
-                style = {"color": color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
-                ax.plot(cost.values[i], mean[i], marker(i), zorder=3, **style)
+                    ax.plot([cost.values[i]] * 2, interval[:, i], color=style.color(i), linewidth=1, zorder=2)
+                look = {"color": style.color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
+                ax.plot(cost.values[i], mean[i], style.marker(i), zorder=3, **look)
         known = cost.values[np.isfinite(cost.values)]
         if known.size and known.min() > 0 and known.max() > 10 * known.min():
             ax.set_xscale("log")
         ax.margins(x=0.15)
-        few_ticks(ax, "x", 4)
-        ax.set_xlabel(plain(cost.label))
-        clean(ax, "both")
-    axes[0].set_ylabel(plain(label))
-    few_ticks(axes[0], "y")
-    handles = [Line2D([], [], color=color(i), marker=marker(i), linestyle="", markersize=7) for i in shown]
-    legend(figure, handles, texts, loc="outside lower left", ncols=columns)
+        style.few_ticks(ax, "x", 4)
+        ax.set_xlabel(style.plain(cost.label))
+        style.clean(ax, "both")
+    axes[0].set_ylabel(style.plain(label))
+    style.few_ticks(axes[0], "y")
+    handles = [Line2D([], [], color=style.color(i), marker=style.marker(i), linestyle="", markersize=7) for i in shown]
+    style.legend(figure, handles, texts, loc="outside lower left", ncols=columns)
     return figure

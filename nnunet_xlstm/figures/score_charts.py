@@ -11,23 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nnunet_xlstm.figures.style import (
-    SOFT,
-    TEXT,
-    WIDTH_INCH,
-    clean,
-    color,
-    few_ticks,
-    labels,
-    legend,
-    legend_shape,
-    marker,
-    method_axis,
-    new_figure,
-    note,
-    plain,
-    styled,
-)
+from nnunet_xlstm.figures import style
 
 BOXES_PER_ROW = 30
 LONG_TAIL = 6.0  # largest value / median from which an axis is logarithmic
@@ -50,7 +34,7 @@ class Panel:
     interval: np.ndarray
 
 
-@styled()
+@style.styled()
 def scores_per_method(
     names: Sequence[str], panels: Sequence[Panel], level: float = 0.95, over: str = "cases"
 ) -> Figure:
@@ -64,17 +48,19 @@ def scores_per_method(
     """
     rows = math.ceil(len(panels) / 2)
     height = 0.75 + 0.36 * len(names)
-    figure = new_figure(WIDTH_INCH, rows * height + 0.3)
+    figure = style.new_figure(style.WIDTH_INCH, rows * height + 0.3)
     axes = figure.subplots(rows, min(len(panels), 2), squeeze=False)
     for i, ax in enumerate(axes.ravel()):
         if i >= len(panels):
             ax.set_axis_off()
             continue
         _draw_scores(ax, panels[i])
-        method_axis(ax, names, show=i % 2 == 0)
-        few_ticks(ax, "x")
-        ax.set_xlabel(plain(panels[i].label))
-    note(figure, f"Dots: {over}. Marker and line: mean and {level:.0%} bootstrap interval of the mean.", WIDTH_INCH)
+        style.method_axis(ax, names, show=i % 2 == 0)
+        style.few_ticks(ax, "x")
+        ax.set_xlabel(style.plain(panels[i].label))
+    style.note(
+        figure, f"Dots: {over}. Marker and line: mean and {level:.0%} bootstrap interval of the mean.", style.WIDTH_INCH
+    )
     return figure
 
 
@@ -85,14 +71,22 @@ def _draw_scores(ax: Axes, panel: Panel) -> None:
         row = row[np.isfinite(row)]
         jitter = rng.uniform(-0.22, 0.22, row.size)
         size, alpha = (9, 0.45) if cases <= 100 else (4, 0.25)
-        ax.scatter(row, model + jitter, s=size, alpha=alpha, color=color(model), linewidths=0)
+        ax.scatter(row, model + jitter, s=size, alpha=alpha, color=style.color(model), linewidths=0)
         mean = panel.mean[model]
         if not np.isfinite(mean):
             continue
         low, high = panel.interval[:, model]
         if np.isfinite(low):
-            ax.plot([low, high], [model, model], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=4)
-        ax.plot(mean, model, marker(model), color=color(model), markersize=6, markeredgecolor=TEXT, zorder=5)
+            ax.plot([low, high], [model, model], color=style.TEXT, linewidth=1.6, solid_capstyle="butt", zorder=4)
+        ax.plot(
+            mean,
+            model,
+            style.marker(model),
+            color=style.color(model),
+            markersize=6,
+            markeredgecolor=style.TEXT,
+            zorder=5,
+        )
     _long_tail(ax, panel.values, "x")
 
 
@@ -114,7 +108,7 @@ def _long_tail(ax: Axes, values: np.ndarray, axis: str) -> None:
         set_limits(0, known.max() * 1.4)
 
 
-@styled()
+@style.styled()
 def boxes_per_class(
     names: Sequence[str], classes: Sequence[str], values: np.ndarray, label: str, over: str = "cases"
 ) -> Figure:
@@ -130,25 +124,25 @@ def boxes_per_class(
     models = len(names)
     per_row = max(1, min(len(classes), BOXES_PER_ROW // (models + 1)))
     rows = math.ceil(len(classes) / per_row)
-    names = labels(names, 28, 2)
-    columns, legend_height = legend_shape(names, WIDTH_INCH)
+    names = style.labels(names, 28, 2)
+    columns, legend_height = style.legend_shape(names, style.WIDTH_INCH)
     height = 2.1 * rows + legend_height + 0.4
-    figure = new_figure(WIDTH_INCH, height)
+    figure = style.new_figure(style.WIDTH_INCH, height)
     axes = figure.subplots(rows, 1, squeeze=False, sharey=True)[:, 0]
     for row, ax in enumerate(axes):
         shown = range(row * per_row, min((row + 1) * per_row, len(classes)))
         _draw_boxes(ax, [classes[c] for c in shown], values[:, :, list(shown)], per_row)
-        ax.set_ylabel(plain(label))
-        few_ticks(ax, "y")
-    handles = [Patch(facecolor=color(i), edgecolor=TEXT, linewidth=0.6) for i in range(models)]
+        ax.set_ylabel(style.plain(label))
+        style.few_ticks(ax, "y")
+    handles = [Patch(facecolor=style.color(i), edgecolor=style.TEXT, linewidth=0.6) for i in range(models)]
     if models > 1:
-        legend(figure, handles, names, loc="outside upper left", ncols=columns)
-    note(
+        style.legend(figure, handles, names, loc="outside upper left", ncols=columns)
+    style.note(
         figure,
         f"Under each box: the number of {over} with a value; a gap where there is none. Box: quartiles and median; "
         "whiskers: up to 1.5 interquartile ranges; diamond: mean."
-        + (" From left to right in the order of the legend." if models > 1 else f" {plain(names[0])}."),
-        WIDTH_INCH,
+        + (" From left to right in the order of the legend." if models > 1 else f" {style.plain(names[0])}."),
+        style.WIDTH_INCH,
     )
     return figure
 
@@ -170,12 +164,12 @@ def _draw_boxes(ax: Axes, classes: Sequence[str], values: np.ndarray, per_row: i
                 ha="center",
                 va="top",
                 fontsize=6,
-                color=SOFT,
+                color=style.SOFT,
             )
             if known.size:
-                _box(ax, known, x, color(model))
+                _box(ax, known, x, style.color(model))
         ax.annotate(
-            "\n".join(labels([name], max(8, int(100 / per_row)))),
+            "\n".join(style.labels([name], max(8, int(100 / per_row)))),
             (c * step + (models - 1) / 2, 0),
             (0, -13),
             xycoords=ax.get_xaxis_transform(),
@@ -184,11 +178,11 @@ def _draw_boxes(ax: Axes, classes: Sequence[str], values: np.ndarray, per_row: i
             va="top",
         )
         if c:
-            ax.axvline(c * step - 1, color=SOFT, linewidth=0.4, linestyle=":")
+            ax.axvline(c * step - 1, color=style.SOFT, linewidth=0.4, linestyle=":")
     spare = max(0.0, 8 - per_row * step) / 2  # a single box need not fill the width
     ax.set_xlim(-1 - spare, per_row * step - 1 + spare)
     ax.set_xticks([])
-    clean(ax, "y")
+    style.clean(ax, "y")
     _long_tail(ax, values, "y")
 
 
@@ -200,10 +194,10 @@ def _box(ax: Axes, known: np.ndarray, x: float, fill: str) -> None:
         patch_artist=True,
         showmeans=True,
         manage_ticks=False,
-        boxprops={"facecolor": fill, "edgecolor": TEXT, "linewidth": 0.6, "alpha": 0.75},
-        medianprops={"color": TEXT, "linewidth": 1.2},
-        whiskerprops={"color": TEXT, "linewidth": 0.6},
-        capprops={"color": TEXT, "linewidth": 0.6},
-        meanprops={"marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgecolor": TEXT},
-        flierprops={"marker": ".", "markersize": 2.5, "markerfacecolor": TEXT, "markeredgecolor": "none"},
+        boxprops={"facecolor": fill, "edgecolor": style.TEXT, "linewidth": 0.6, "alpha": 0.75},
+        medianprops={"color": style.TEXT, "linewidth": 1.2},
+        whiskerprops={"color": style.TEXT, "linewidth": 0.6},
+        capprops={"color": style.TEXT, "linewidth": 0.6},
+        meanprops={"marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgecolor": style.TEXT},
+        flierprops={"marker": ".", "markersize": 2.5, "markerfacecolor": style.TEXT, "markeredgecolor": "none"},
     )

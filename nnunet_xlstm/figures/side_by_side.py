@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import PLANES
 from nnunet_xlstm.errors import DatasetError
@@ -26,7 +24,7 @@ from nnunet_xlstm.figures.planes import (
     gray_window,
     patient_array,
 )
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 
 CELL_INCH, MAX_WIDTH_INCH = 2.4, 14.0
 LEAST_ROW_INCH, MOST_ROW_INCH = 0.9, 3.4
@@ -156,8 +154,7 @@ def _draw(
     heights = [
         np.clip(cell * row.plane.size_mm[0] / row.plane.size_mm[1], LEAST_ROW_INCH, MOST_ROW_INCH) + 0.2 for row in rows
     ]
-    figure = Figure(figsize=(cell * columns + 0.3, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(cell * columns + 0.3, sum(heights) + 0.8)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     for i, row in enumerate(rows):
         for j in range(columns):

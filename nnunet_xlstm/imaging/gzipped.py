@@ -52,7 +52,11 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn what zlib and the system find wrong into an error that names the file."""
+    """Turn what zlib and the system find wrong into an error that names the file.
+
+    Raises:
+        DatasetError: in place of their errors inside.
+    """
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:

@@ -90,7 +90,7 @@ def read_voxels(path: Path, header: NiftiHeader) -> np.ndarray:
     raw = np.empty(header.shape[::-1], header.dtype)
     flat = raw.reshape(-1).view(np.uint8)
     position = 0
-    for chunk in stream_bytes(path, header):
+    for chunk in _stream_bytes(path, header):
         flat[position : position + len(chunk)] = np.frombuffer(chunk, np.uint8)
         position += len(chunk)
     return _true_values(raw, header)
@@ -107,14 +107,14 @@ def iterate_slices(path: Path, header: NiftiHeader) -> Iterator[np.ndarray]:
     slice_shape = shape[skip + 1 :]
     nbytes = math.prod(slice_shape) * header.bits // 8
     rest = bytearray()
-    for chunk in stream_bytes(path, header):
+    for chunk in _stream_bytes(path, header):
         rest += chunk
         while len(rest) >= nbytes > 0:
             yield _true_values(np.frombuffer(bytes(rest[:nbytes]), header.dtype).reshape(slice_shape), header)
             del rest[:nbytes]
 
 
-def stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
+def _stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
     """Yield the voxels as they lie on disk, piece by piece; then read on to the checksum.
 
     Raises:
@@ -153,7 +153,7 @@ def check_whole(path: Path) -> None:
     Raises:
         DatasetError: damaged, cut off, or with a spacing that is zero or not finite.
     """
-    for _ in stream_bytes(path, read_header(path)):
+    for _ in _stream_bytes(path, read_header(path)):
         pass
 
 

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import label_color, legend_below
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterize
 
@@ -108,8 +106,7 @@ def draw_mesh(
     entries = legend_entries(labels, names or {})
     columns = legend_columns(entries, wide)
     tall = height * inch + 1.1 + 0.18 * -(-len(entries) // columns)
-    figure = Figure(figsize=(wide, tall), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide, tall)
     grid = figure.add_gridspec(1, len(VIEWS), width_ratios=widths)
     for i, (view, axes) in enumerate(VIEWS.items()):
         center, size = boxes[view]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from nnunet_xlstm.figures.planes import legend_below
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.meshes.mesh import Mesh
 from nnunet_xlstm.meshes.render import (
     DPI,
@@ -62,8 +59,7 @@ def draw_meshes(
     entries = legend_entries(labels, names or {})
     wide = max(widest * inch * len(shown) + 0.8, 5)
     columns = legend_columns(entries, wide)
-    figure = Figure(figsize=(wide, sum(heights) + 1.0 + 0.18 * -(-len(entries) // columns)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide, sum(heights) + 1.0 + 0.18 * -(-len(entries) // columns))
     grid = figure.add_gridspec(len(VIEWS), len(shown), height_ratios=heights)
     for i, (view, axes) in enumerate(VIEWS.items()):
         center, (_, height) = boxes[view]

@@ -59,6 +59,9 @@ def make_case(seed: int, modality: str, phase: float) -> tuple[sitk.Image, sitk.
         seed: the subject, a non-negative integer.
         modality: "CT" (Hounsfield units) or "MR" (arbitrary units).
         phase: time in the cardiac cycle; 0 and 1 are end diastole, 0.5 is end systole.
+
+    Raises:
+        DatasetError: unknown modality, or a phase outside the cycle.
     """
     if modality not in MODALITIES:
         raise DatasetError(f"Unknown modality '{modality}'. Valid modalities are {list(MODALITIES)}.")

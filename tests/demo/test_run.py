@@ -39,9 +39,9 @@ def test_read_dataset(tmp_path):
     raw = make_raw(tmp_path / "Dataset012_A_b", labels={"background": 0, "all": [1, 2], "core": 2, "ignore": 3})
     dataset = inputs.read_dataset(raw)
     assert (dataset.number, dataset.configuration()) == ("012", "3d_fullres")
-    assert dataset.structures() == {"(1, 2)": "all", "2": "core"}
+    assert dataset.classes.names == {"(1, 2)": "all", "2": "core"}
     assert not dataset.has_plain_labels()
-    assert dataset.cases("Tr") == [f"c{i}" for i in range(5)] and dataset.cases("Ts") == []
+    assert list(dataset.files("Tr")) == [f"c{i}" for i in range(5)] and dataset.files("Ts") == {}
 
 
 def test_flat_images_are_trained_in_2d(tmp_path):
@@ -56,8 +56,8 @@ def test_images_elsewhere(tmp_path):
         for name, row in where.items()
     })  # fmt: skip
     dataset = inputs.read_dataset(moved)
-    assert dataset.cases("Tr") == sorted(where)
-    assert dataset.image("x1", "Tr").is_file() and dataset.label("x1", "Tr").is_file()
+    assert list(dataset.files("Tr")) == sorted(where)
+    assert all(Path(file).is_file() for file in (*dataset.files("Tr")["x1"].images, dataset.files("Tr")["x1"].label))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_earlier_demo_is_replaced_but_linked_data_and_own_files_stay(tmp_path):
     inputs.check_out(out, raw)
     inputs.prepare_out(out)
     placed = inputs.place_dataset(inputs.read_dataset(raw), out / "nnUNet_raw")
-    assert placed.folder.is_relative_to(out) and placed.image("c0", "Tr").is_file()
+    assert placed.folder.is_relative_to(out) and Path(placed.files("Tr")["c0"].images[0]).is_file()
     (out / "summary.json").write_text("{}")
     (out / "notes.txt").write_text("mine")
     inputs.check_out(out, raw)
@@ -190,28 +190,26 @@ def test_demo_on_phantoms_then_on_their_data(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "PHANTOM_PATCH_VOXELS", 16**3)
     monkeypatch.setattr(run, "DATA_PATCH_VOXELS", 16**3)
     monkeypatch.setattr(run, "TEST_CASES", 2)
-    result = run.run_demo(tmp_path / "first", epochs=1, cases=10, progress=False)
-    check_report(result, scored_on="test cases", n_scored=2)
-    assert list(result.summary["seconds"]) == list(Stages.names)
+    summary = run.run_demo(tmp_path / "first", epochs=1, cases=10, progress=False)
+    check_report(tmp_path / "first", summary, scored_on="test cases", n_scored=2)
+    assert list(summary["seconds"]) == list(Stages.names)
 
     raw = tmp_path / "Dataset123_Mine"
     shutil.copytree(tmp_path / "first" / "nnUNet_raw" / run.PHANTOMS, raw, ignore=shutil.ignore_patterns("*Ts"))
     monkeypatch.setattr(registration, "shim_state", lambda path: "missing")  # the fallbacks do as well
-    result = run.run_demo(tmp_path / "second", raw, epochs=1, progress=False)
-    check_report(result, scored_on="validation cases of fold 0", n_scored=2)
-    assert result.summary["commands"][0]["command"][:4] == [sys.executable, "-m", "nnunet_xlstm", "plan_and_preprocess"]
+    summary = run.run_demo(tmp_path / "second", raw, epochs=1, progress=False)
+    check_report(tmp_path / "second", summary, scored_on="validation cases of fold 0", n_scored=2)
+    assert summary["commands"][0]["command"][:4] == [sys.executable, "-m", "nnunet_xlstm", "plan_and_preprocess"]
 
 
-def check_report(result: run.DemoResult, scored_on: str, n_scored: int) -> None:
-    summary = json.loads(result.summary_json.read_text())
-    assert summary == result.summary
+def check_report(out: Path, summary: dict, scored_on: str, n_scored: int) -> None:
+    assert json.loads((out / "summary.json").read_text()) == summary
     assert (summary["scored_on"], summary["n_scored"]) == (scored_on, n_scored)
     assert len(summary["dice"]) == 7 and 0 <= summary["mean_dice"] <= 1
     assert summary["intensity_baseline"]["mean"] < 0.6
-    out = result.page.parent
     assert len(summary["pictures"]) == n_scored and all(
         (out / name).stat().st_size > 5000 for name in summary["pictures"]
     )
-    assert result.page.read_text().count("<img") == n_scored
+    assert (out / "index.html").read_text().count("<img") == n_scored
     for row in summary["commands"]:
         assert (out / "logs" / f"{row['stage']}.log").stat().st_size > 0
