@@ -245,20 +245,14 @@ def open_dataset(number: int, name: str | None, default: str, created_by: str) -
     Raises:
         ValueError: a variable is not set, or the number or name is wrong or in use.
     """
-    roots = {variable: os.environ.get(variable, "") for variable in VARIABLES}
     raw, preprocessed = (nnunet_folder(variable) for variable in VARIABLES[:2])
     if not 1 <= number <= MAX_ID:
         raise DatasetError(f"-d {number}: give a number from 1 to {MAX_ID}")
     if name is not None:
         check(name, PLAIN_NAME, f"-d {number}", path="--name")
     prefix = f"Dataset{number:03d}_"
-    existing = {
-        path.name
-        for root in roots.values()
-        if root and Path(root).is_dir()
-        for path in Path(root).iterdir()
-        if path.is_dir() and path.name.startswith(prefix)
-    }
+    roots = [Path(root) for variable in VARIABLES if (root := os.environ.get(variable))]
+    existing = {path.name for root in roots for path in root.glob(f"{prefix}*") if path.is_dir()}
     full = f"{prefix}{name or default}" if name or not existing else min(existing)
     if existing - {full}:
         raise DatasetError(

@@ -49,27 +49,6 @@ class Dataset:
         """Return the ending of its files, such as ".nii.gz"."""
         return self.file.file_ending()
 
-<<<<<<< HEAD
-    def cases(self, part: str) -> list[str]:
-        """Return names of the labelled cases."""
-        if part == "Tr" and self.table is not None:
-            return sorted(self.table)
-        folder = self.folder / f"labels{part}"
-        found = [path.name for path in visible_files(folder)] if folder.is_dir() else []
-        return [name.removesuffix(self.ending) for name in found if name.endswith(self.ending)]
-
-    def image(self, case: str, part: str) -> Path:
-        """First channel of a case."""
-        if part == "Tr" and self.table is not None:
-            return Path(self.table[case].images[0])
-        return self.folder / f"images{part}" / f"{case}_0000{self.ending}"
-
-    def label(self, case: str, part: str) -> Path:
-        """Return the label map of a case."""
-        if part == "Tr" and self.table is not None:
-            return Path(self.table[case].label)
-        return self.folder / f"labels{part}" / f"{case}{self.ending}"
-=======
     def files(self, part: str) -> dict[str, CaseFiles]:
         """Return the images (at least the first channel's) and the label map of every labelled case, by its name."""
         table = self.file.table() if part == "Tr" else None  # where dataset.json lists them
@@ -78,7 +57,6 @@ class Dataset:
         images, ending = self.folder / f"images{part}", self.ending
         labels = list_labels(self.folder / f"labels{part}", ending)
         return {case: CaseFiles((f"{images / case}_0000{ending}",), label) for case, label in labels.items()}
->>>>>>> cutc
 
     def has_plain_labels(self) -> bool:
         """Return whether every structure is one label id and every voxel is annotated."""

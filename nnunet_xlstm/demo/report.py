@@ -46,11 +46,7 @@ class Scores:
 
 def quality(dataset: Dataset, scores: Scores, baseline: dict[str, Any] | None) -> dict[str, Any]:
     """Return the part of the summary about quality; a Dice is None where no scored case holds the structure."""
-<<<<<<< HEAD
-    names = dataset.classes.names  # by key of nnU-Net's summary.json
-=======
     names = dataset.classes.names
->>>>>>> cutc
     if baseline is not None:
         per_name = {name: _finite(baseline["per_structure"].get(int(key))) for key, name in names.items()}
         baseline = {"mean": _finite(baseline["mean"]), "per_structure": per_name, "rule": baseline["rule"]}
