@@ -111,7 +111,7 @@ def score_case(
             masks = [_mask(labels[box], members) for labels in (reference, prediction)]
             if ignored is not None:
                 masks = [mask & ~ignored[box] for mask in masks]
-            row |= _distances(*masks, spacing, settings)
+            row |= _distances(masks[0], masks[1], spacing, settings)
             why: dict[str, str] = {}
         else:
             row, why = _empty(row, tp + fn > 0, tp + fp > 0, diagonal, settings)
