@@ -37,23 +37,8 @@ class PresetPlanner(ExperimentPlanner):
 
     preset = "heartseg_30m"
 
-    def __init__(
-        self,
-        dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
-        preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str | None = None,
-        overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
-        suppress_transpose: bool = False,
-    ):
-        super().__init__(
-            dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name or _plans_name(type(self).__name__),
-            overwrite_target_spacing,
-            suppress_transpose,
-        )
+    def __init__(self, *args: Any, plans_name: str | None = None, **kwargs: Any):
+        super().__init__(*args, plans_name=plans_name or _plans_name(type(self).__name__), **kwargs)
         self.target = get_preset(self.preset)
         self.planned: Preset = get_preset(self.target.control_of) if self.target.control_of else self.target
         # nnU-Net's reference for residual encoders: elements of all feature maps that fit 8 GB
