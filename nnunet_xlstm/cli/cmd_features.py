@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from nnunet_xlstm.nnunet.probing.run import FeaturesRequest, run_features
+    from nnunet_xlstm.nnunet.probing.request import FeaturesRequest
+    from nnunet_xlstm.nnunet.probing.run import run_features
 
     given = {key: value for key, value in vars(args).items() if key not in ("cases", "device", "debug")}
     request = FeaturesRequest(**given, max_cases=args.cases, device=resolve_device(args.device))

@@ -108,10 +108,10 @@ def score_case(
         row = _overlap(tp, fp, fn, tn) | _volumes(tp + fn, tp + fp, voxel_ml)
         if tp + fn and tp + fp:
             box = _union([boxes[i] for i in members if i in boxes])
-            masks = [_mask(labels[box], members) for labels in (reference, prediction)]
+            in_reference, in_prediction = _mask(reference[box], members), _mask(prediction[box], members)
             if ignored is not None:
-                masks = [mask & ~ignored[box] for mask in masks]
-            row |= _distances(masks[0], masks[1], spacing, settings)
+                in_reference, in_prediction = in_reference & ~ignored[box], in_prediction & ~ignored[box]
+            row |= _distances(in_reference, in_prediction, spacing, settings)
             why: dict[str, str] = {}
         else:
             row, why = _empty(row, tp + fn > 0, tp + fp > 0, diagonal, settings)

@@ -50,10 +50,7 @@ def resolve_network(name: Any, where: str, allowed: Sequence[str] = ()) -> type[
     packages = (*NETWORK_PACKAGES, *allowed)
     what = f"{where}: network_class_name '{name}'"
     _check_form(name, what)
-    if "." in name:
-        found = _locate(name, packages, what)
-    else:
-        found = None
+    found = _locate(name, packages, what) if "." in name else None
     if found is None:
         found = _find(name.rpartition(".")[2], "architectures", Path(dynamic_network_architectures.__path__[0]), DNA)
     return _checked(found, packages, what)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import ConfigError
@@ -17,7 +14,7 @@ from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.networks.build import build_network, default_strides
 from nnunet_xlstm.networks.cost import count_cost, measure
 from nnunet_xlstm.networks.presets import PRESETS
-from nnunet_xlstm.nnunet.planning.network import planned_network
+from nnunet_xlstm.nnunet.planning.network import PlannedNetwork, planned_network
 
 # the patches that a preset's stages are laid out for
 PLANNED_2D = (512, 512)
@@ -83,20 +80,20 @@ def text_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _row(text: str, request: CostRequest) -> dict[str, Any]:
     given, name = _split(text)
     planned = _of_preset(name, request) if name in PRESETS else _of_plans(Path(name), request)
-    shape = (1, planned.channels, *planned.patch)
-    with planned.guard:
+    shape = (1, planned.channels, *planned.patch_size)
+    with planned.running():
         cost = count_cost(planned.build, shape)
         measured = measure(planned.build, shape, request.passes, request.device) if request.passes else None
     peak = measured.peak_bytes if measured else None
     return {
-        "name": given or planned.label,
+        "name": given or planned.name,
         "params_m": round(cost.params / 1e6, 4),
         "gmac": round(cost.macs / 1e9, 3),
         "gflop": round(2 * cost.macs / 1e9, 3),
         "activations_m": round(cost.activations / 1e6, 3),
         "activation_mb": round(cost.activation_bytes / 1e6, 2),
         "outputs_m": round(cost.outputs / 1e6, 3),
-        "patch": "x".join(str(n) for n in planned.patch),
+        "patch": "x".join(str(n) for n in planned.patch_size),
         "channels": planned.channels,
         "classes": planned.classes,
         "latency_s": measured.seconds if measured else None,
@@ -116,47 +113,27 @@ def _split(text: str) -> tuple[str, str]:
     return name.strip(), rest
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Counted:
-    """A network to count: how it is built, and what its runs need around them."""
-
-    label: str
-    patch: tuple[int, ...]
-    channels: int
-    classes: int
-    build: Callable[[], nn.Module]
-    guard: AbstractContextManager[None]
-
-
-def _of_preset(name: str, request: CostRequest) -> _Counted:
+def _of_preset(name: str, request: CostRequest) -> PlannedNetwork:
     planned: dict[int, tuple[int, ...]] = {2: PLANNED_2D, 3: PRESETS[name].patch_3d or PLANNED_3D}
-    patch, channels, classes = _patch(request.patch, 3, planned[3]), request.channels or 1, request.classes or 8
+    patch, channels, classes = _patch(request.patch, planned[3]), request.channels or 1, request.classes or 8
     strides = default_strides(planned[len(patch)])  # one network for a preset, whatever patch is counted
     build = partial(build_network, name, patch, channels, classes, strides=strides)
-    return _Counted(label=name, patch=patch, channels=channels, classes=classes, build=build, guard=nullcontext())
+    return PlannedNetwork(name=name, patch_size=patch, channels=channels, classes=classes, build=build)
 
 
-def _of_plans(path: Path, request: CostRequest) -> _Counted:
+def _of_plans(path: Path, request: CostRequest) -> PlannedNetwork:
     if not path.is_file():
         raise ConfigError(f"'{path}' is neither a file nor a preset; give a plans file or one of {', '.join(PRESETS)}")
     channels, classes = _of_dataset(path.with_name("dataset.json"))
     channels, classes = request.channels or channels, request.classes or classes
     planned = planned_network(path, request.configuration, channels, classes, request.allow_import)
-    patch = _patch(request.patch, len(planned.patch_size), planned.patch_size)
-    return _Counted(
-        label=planned.name,
-        patch=patch,
-        channels=channels,
-        classes=classes,
-        build=planned.build,
-        guard=planned.running(patch),
-    )
+    return replace(planned, patch_size=_patch(request.patch, planned.patch_size))
 
 
-def _patch(given: Sequence[int] | None, dim: int, default: tuple[int, ...]) -> tuple[int, ...]:
+def _patch(given: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
     if given is None:
         return default
-    patch = tuple(given) * dim if len(given) == 1 else tuple(given)
+    patch = tuple(given) * len(default) if len(given) == 1 else tuple(given)
     if len(patch) not in (2, 3) or min(patch) < 1:
         raise ConfigError(f"--patch {list(given)}: give one number, or one per axis (2 or 3 axes), each 1 or more")
     return patch

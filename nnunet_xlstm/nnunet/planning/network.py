@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +66,9 @@ def build_network(
         CheckpointError: a name is not allowed, or the arguments do not fit the class.
     """
     safe = checked_architecture(architecture, where, allowed)
-    name = safe["network_class_name"]
-    try:
-        return get_network_from_plans(
-            name,
-            safe["arch_kwargs"],
-            safe["_kw_requires_import"],
-            channels,
-            classes,
-            deep_supervision=deep_supervision,
-        )
-    except (MemoryError, *MISFIT) as error:
-        raise CheckpointError(
-            f"{where}: {name} cannot be built from arch_kwargs ({reason(error)}); correct them, or plan anew"
-        ) from error
+    name, arguments, classes_in = safe["network_class_name"], safe["arch_kwargs"], safe["_kw_requires_import"]
+    with fitting(f"{where}: {name} cannot be built from arch_kwargs", "; correct them, or plan anew"):
+        return get_network_from_plans(name, arguments, classes_in, channels, classes, deep_supervision=deep_supervision)
 
 
 def build_seeded(seed: int, *args: Any, **kwargs: Any) -> nn.Module:
@@ -104,40 +94,48 @@ def _check_memory(architecture: Any, channels: int, classes: int, where: str, *a
         )
 
 
-def reason(error: BaseException) -> str:
-    """Return an exception's first line, or its class where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+@contextmanager
+def fitting(
+    fault: str, fix: str = "", kind: type[UserError] = CheckpointError, passing: tuple[type[UserError], ...] = ()
+) -> Iterator[None]:
+    """Turn what the body raises for arguments that do not fit into an error of `kind`: fault (reason), fix.
+
+    Raises:
+        UserError: of `kind`; those of `passing` stay as they are.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except (MemoryError, *MISFIT) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise kind(f"{fault} ({reason}){fix}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedNetwork:
-    """A configuration of a plans file: its name, its patch size, and how to build its network."""
+    """A network with what it is built for.
+
+    Attributes:
+        name: of the configuration or preset.
+        patch_size: in voxels.
+        channels: of the image.
+        classes: of the output.
+        build: makes the network, without deep supervision.
+        where: the file that names the network, and its class, for messages; "" for a preset of ours.
+    """
 
     name: str
     patch_size: tuple[int, ...]
-    architecture: Mapping[str, Any]
     channels: int
     classes: int
-    where: str
-    allowed: Sequence[str] = ()
+    build: Callable[[], nn.Module]
+    where: str = ""
 
-    def build(self) -> nn.Module:
-        """Build the network, without deep supervision; errors as `build_network`."""
-        return build_network(self.architecture, self.channels, self.classes, self.where, self.allowed)
-
-    @contextmanager
-    def running(self, patch: Sequence[int]) -> Iterator[None]:
-        """Turn what the network raises when the body runs it on a patch into a CheckpointError."""
-        try:
-            yield
-        except UserError:
-            raise
-        except (MemoryError, *MISFIT) as error:
-            name = self.architecture["network_class_name"]
-            raise CheckpointError(
-                f"{self.where}: {name} cannot read a patch of {list(patch)} voxels ({reason(error)}); correct "
-                "arch_kwargs or --patch"
-            ) from error
+    def running(self) -> AbstractContextManager[None]:
+        """Turn what a network of a file raises when the body runs it on its patch into a CheckpointError."""
+        fault = f"{self.where} cannot read a patch of {list(self.patch_size)} voxels"
+        return fitting(fault, "; correct arch_kwargs or --patch", passing=(UserError,)) if self.where else nullcontext()
 
 
 def planned_network(
@@ -158,12 +156,12 @@ def planned_network(
     """
     plans = read_json(path, dict)
     row = resolve_configuration(plans, configuration, str(path))
+    architecture = checked_architecture(needed(row, "architecture", str(path)), str(path), allowed)
     return PlannedNetwork(
         name=f"{plans.get('plans_name', Path(path).stem)}/{configuration}",
         patch_size=tuple(needed(row, "patch_size", str(path))),
-        architecture=checked_architecture(needed(row, "architecture", str(path)), str(path), allowed),
         channels=channels,
         classes=classes,
-        where=str(path),
-        allowed=allowed,
+        build=partial(build_network, architecture, channels, classes, str(path), allowed),
+        where=f"{path}: {architecture['network_class_name']}",
     )

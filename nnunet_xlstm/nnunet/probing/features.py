@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from nnunet_xlstm.figures.feature_maps import draw_feature_maps
 from nnunet_xlstm.io.write import staging, write_json
 from nnunet_xlstm.nnunet.probing.cases import Cases
 from nnunet_xlstm.nnunet.probing.frozen_encoder import CaseFeatures, FrozenEncoder
+from nnunet_xlstm.nnunet.probing.request import Plan
 from nnunet_xlstm.pretraining import probe
 from nnunet_xlstm.pretraining.collapse.metrics import effective_rank, knn_accuracy, spread
 
@@ -41,62 +40,11 @@ DEFINITIONS = {
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The work of a study of features.
-
-    Attributes:
-        encoders: of choices.ENCODERS.
-        train: cases that fit the probe; empty without one.
-        test: cases that score it, likewise.
-        others: further cases for neighbours and ranks.
-        subjects: of every case.
-        labels: name -> case -> what the neighbours are asked for.
-        shown: cases in the picture.
-        stages: of a hypercolumn; None for all.
-        each_stage: also probe every stage alone.
-        voxels: in the sample that the probe is fitted on.
-    """
-
-    encoders: Sequence[str]
-    train: Sequence[str] = ()
-    test: Sequence[str] = ()
-    others: Sequence[str] = ()
-    subjects: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    shown: Sequence[str] = ()
-    slices: int = 5
-    stages: Sequence[int] | None = None
-    each_stage: bool = False
-    voxels: int = 20_000
-    neighbors: int = 5
-    seed: int = 0
-    device: str = "cpu"
-
-    @property
-    def cases(self) -> list[str]:
-        """Return all cases, sorted."""
-        return sorted({*self.train, *self.test, *self.others, *self.shown})
-
-
-def spread_over_subjects(cases: Iterable[str], subjects: Mapping[str, str], n: int, seed: int) -> list[str]:
-    """Draw at most n cases with a seed: one of each subject before a second one of any."""
-    rng = np.random.default_rng(seed)
-    cases = sorted(cases)
-    order = [cases[i] for i in rng.permutation(len(cases))]
-    seen: Counter = Counter()
-    turn = {}
-    for case in order:
-        turn[case] = seen[subjects[case]]
-        seen[subjects[case]] += 1
-    return sorted(sorted(order, key=turn.__getitem__)[:n])
-
-
 class Study:
-    """The run of a Plan: label maps and pictures go to a folder; `numbers` of each encoder are plain JSON."""
+    """The run of a Plan: label maps and pictures go to its folder; `numbers` of each encoder are plain JSON."""
 
-    def __init__(self, cases: Cases, plan: Plan, out: Path, progress: bool = False):
-        self.cases, self.plan, self.out, self.progress = cases, plan, Path(out), progress
+    def __init__(self, cases: Cases, plan: Plan):
+        self.cases, self.plan, self.out = cases, plan, plan.asked.out
         self.ids: list[int] = []
         self.numbers: dict[str, dict[str, Any]] = {}
 
@@ -107,14 +55,14 @@ class Study:
         pictures: dict[str, dict[str, np.ndarray]] = {case: {} for case in plan.shown}
         for encoder_name in plan.encoders:
             encoder = FrozenEncoder(
-                pretrained.encoder(encoder_name, plan.seed),
+                pretrained.encoder(encoder_name, plan.asked.seed),
                 pretrained.divisors(),
                 pretrained.configuration.patch_size,
                 plan.stages,
-                plan.device,
+                plan.asked.device,
             )
             # one stream of random numbers per encoder: all encoders draw the same
-            rng = np.random.default_rng([plan.seed, 1])
+            rng = np.random.default_rng([plan.asked.seed, 1])
             seen = {
                 case: encoder.extract(self.cases.load(case).image, np.concatenate(drawn.points(case)), rng)
                 for case in self._bar(plan.cases, f"{encoder_name}: features")
@@ -153,13 +101,14 @@ class Study:
                 raise ConfigError("the training cases hold no label besides the background; there is nothing to probe")
             drawn.counts = np.zeros(len(self.ids))
         for number, case in enumerate(self._bar(plan.cases, "preprocess")):
-            rng = np.random.default_rng([plan.seed, 0, number])  # of its own: what other cases draw changes nothing
+            # of its own: what other cases draw changes nothing
+            rng = np.random.default_rng([plan.asked.seed, 0, number])
             in_probe = case in {*plan.train, *plan.test}
             prepared = self.cases.load(case, in_probe)
             if in_probe:
                 classes = self._classes(prepared.labels)
-                share = max(1, round(plan.voxels / len(self.ids) / len(plan.train)))
-                if case in plan.train or plan.each_stage:
+                share = max(1, round(plan.asked.voxels / len(self.ids) / len(plan.train)))
+                if case in plan.train or plan.asked.each_layer:
                     drawn.voxels[case] = probe.draw_voxels(classes, share, rng)
                     drawn.classes[case] = classes[tuple(drawn.voxels[case].T)]
                 if case in plan.train:
@@ -208,7 +157,7 @@ class Study:
         groups = [self.plan.subjects[case] for case in cases]
         return {
             name: {
-                kind: knn_accuracy(x, [table[case] for case in cases], groups, self.plan.neighbors)
+                kind: knn_accuracy(x, [table[case] for case in cases], groups, self.plan.asked.neighbors)
                 for kind, x in vectors.items()
             }
             for name, table in self.plan.labels.items()
@@ -227,7 +176,7 @@ class Study:
             "voxels": len(y),
             "features": x.shape[1],
         }
-        if plan.each_stage:
+        if plan.asked.each_layer:
             self.numbers[encoder_name]["stages"] = self._each_stage(x, y, penalty, seen, drawn)
         content = {key: value for key, value in self.cases.dataset.file.content.items() if key != "dataset"}
         with staging(self.out / encoder_name) as folder:
@@ -279,10 +228,10 @@ class Study:
             for encoder_name, rgb in colors.items()
         }
         image = self.cases.as_image(prepared.image[0], prepared)
-        draw_feature_maps(self.out / f"pca_{case}.png", image, maps, title=case, n_slices=self.plan.slices)
+        draw_feature_maps(self.out / f"pca_{case}.png", image, maps, title=case, n_slices=self.plan.asked.slices)
 
     def _bar(self, cases: Sequence[str], text: str) -> Iterable[str]:
-        return tqdm(cases, unit="case", desc=text, disable=None if self.progress else True)
+        return tqdm(cases, unit="case", desc=text, disable=None)
 
 
 @dataclass

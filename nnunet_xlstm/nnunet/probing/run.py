@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,59 +21,9 @@ from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 from nnunet_xlstm.nnunet.probing.cases import Cases
-from nnunet_xlstm.nnunet.probing.features import DEFINITIONS, Plan, Study, spread_over_subjects
+from nnunet_xlstm.nnunet.probing.features import DEFINITIONS, Study
 from nnunet_xlstm.nnunet.probing.frozen_encoder import Pretrained
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeaturesRequest:
-    """Settings of a study of frozen features.
-
-    Attributes:
-        checkpoint: of a pre-training run.
-        dataset: raw data set: id, name or folder.
-        out: folder of the results.
-        encoders: names of choices.ENCODERS.
-        probe: fit and score a linear classifier of voxels.
-        knn: labels that neighbours are asked for: NAME or NAME=FILE.
-        pca: number of cases in pictures.
-        test_subjects: file; None: test_subjects.json of the data set.
-        subjects: file with the subject of every case.
-        subject: regular expression that finds the subject in a case's name.
-        max_cases: that are used (training cases with a probe); None: all.
-        layers: ["all"], or "bottleneck" and numbers of stages.
-        each_layer: also probe every stage alone.
-        voxels: that fit the probe.
-        neighbors: for knn.
-        slices: for pictures.
-        spacing: in mm, in the order of plans; None: of the pre-training.
-        channel: of the data set, for an encoder of one channel.
-        seed: of voxels, cases and the untrained and permuted encoder.
-        allow_import: packages whose network classes the checkpoint may name.
-        device: that torch has.
-    """
-
-    checkpoint: Path
-    dataset: str
-    out: Path
-    encoders: Sequence[str]
-    probe: bool
-    knn: Sequence[str]
-    pca: int
-    test_subjects: Path | None
-    subjects: Path | None
-    subject: str | None
-    max_cases: int | None
-    layers: Sequence[str]
-    each_layer: bool
-    voxels: int
-    neighbors: int
-    slices: int
-    spacing: Sequence[float] | None
-    channel: int | None
-    seed: int
-    allow_import: Sequence[str]
-    device: str
+from nnunet_xlstm.nnunet.probing.request import FeaturesRequest, Plan, spread_over_subjects
 
 
 def run_features(asked: FeaturesRequest) -> list[str]:
@@ -91,7 +40,7 @@ def run_features(asked: FeaturesRequest) -> list[str]:
     subjects = case_subjects(list(dataset.images), dataset.folder, asked.subjects, asked.subject)
     plan = _plan(asked, dataset, subjects)
     _protect(asked, dataset, plan)
-    numbers = Study(cases, plan, asked.out, progress=True).run()
+    numbers = Study(cases, plan).run()
     if asked.probe:
         write_json(asked.out / "subjects.json", subjects)
         for name in plan.encoders:
@@ -126,6 +75,7 @@ def _plan(asked: FeaturesRequest, dataset: RawImages, subjects: Mapping[str, str
     train, test, others = _split(asked, dataset, subjects)
     everyone = [*train, *test, *others]
     return Plan(
+        asked=asked,
         encoders=list(dict.fromkeys(asked.encoders)),
         train=train,
         test=test,
@@ -133,13 +83,7 @@ def _plan(asked: FeaturesRequest, dataset: RawImages, subjects: Mapping[str, str
         subjects=subjects,
         labels=dict(_labels(text, dataset, everyone) for text in asked.knn),
         shown=spread_over_subjects(test or everyone, subjects, asked.pca, asked.seed),
-        slices=asked.slices,
         stages=_stages(asked.layers),
-        each_stage=asked.each_layer,
-        voxels=asked.voxels,
-        neighbors=asked.neighbors,
-        seed=asked.seed,
-        device=asked.device,
     )
 
 

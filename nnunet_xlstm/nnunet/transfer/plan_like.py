@@ -23,12 +23,11 @@ from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_text
 from nnunet_xlstm.nnunet.planning.code_names import check_normalization, check_reader
 from nnunet_xlstm.nnunet.planning.configuration import divisors, needed
-from nnunet_xlstm.nnunet.planning.network import MISFIT, reason
+from nnunet_xlstm.nnunet.planning.network import fitting
 from nnunet_xlstm.nnunet.transfer.source import Source
 from nnunet_xlstm.nnunet.transfer.target import preprocessed_folder
 from nnunet_xlstm.nnunet.transfer.tensors import channel_map
 
-# as nnssl names them: of the source's training; what nnU-Net plans; as given; none at all
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHARE_OF_DATASET = 0.05  # nnU-Net: a batch holds at most so much of the data set
 LEAST_BATCH = 2
@@ -210,10 +209,8 @@ def plan_like(
             "the pre-training resampled nothing: images get the spacing that nnU-Net plans (--spacing default); "
             "--spacing no_resample leaves them as they are"
         )
-    try:
+    with fitting(f"-d {dataset}: nnU-Net cannot use its raw data set", kind=DatasetError):  # it reads that here
         planner = LikePlanner(dataset, there, mode, spacing, path)
-    except MISFIT as error:  # nnU-Net reads the raw data set
-        raise DatasetError(f"-d {dataset}: nnU-Net cannot use its raw data set ({reason(error)})") from error
     check_reader(planner.dataset_json, f"{planner.raw_dataset_folder}/dataset.json")
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the plans that it would have made
         planner.plan_experiment()

@@ -17,7 +17,7 @@ from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.nnunet.planning.code_names import check_label_manager
 from nnunet_xlstm.nnunet.planning.configuration import needed, resolve_configuration
-from nnunet_xlstm.nnunet.planning.network import MISFIT, build_seeded, checked_architecture, reason
+from nnunet_xlstm.nnunet.planning.network import build_seeded, checked_architecture, fitting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +103,8 @@ class Target:
 
 
 def _outputs(plans: dict[str, Any], file: DatasetFile) -> int:
-    try:
+    with fitting(f"{file.path}: nnU-Net cannot use its labels", kind=DatasetError):
         return PlansManager(plans).get_label_manager(dict(file.content)).num_segmentation_heads
-    except MISFIT as error:
-        raise DatasetError(f"{file.path}: nnU-Net cannot use its labels ({reason(error)})") from error
 
 
 def preprocessed_folder(dataset: str, needs: str, made_by: str) -> Path:
