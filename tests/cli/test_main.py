@@ -38,8 +38,9 @@ def toy(monkeypatch):
         return 0
 
     module = SimpleNamespace(run=run, add_arguments=lambda parser: parser.add_argument("--size", type=int, default=3))
-    monkeypatch.setitem(sys.modules, "toy_command", module)
-    rows = (Command("toy", "data", "play", False, "toy_command"), Command("raw", "data", "pass", True, "toy_command"))
+    for name in ("toy", "raw"):
+        monkeypatch.setitem(sys.modules, f"nnunet_xlstm.cli.cmd_{name}", module)
+    rows = (Command("toy", "data", "play"), Command("raw", "data", "pass", True))
     monkeypatch.setattr(cli, "COMMANDS", rows)
     monkeypatch.delenv("nnUNet_xlstm_debug", raising=False)
     return seen
@@ -184,7 +185,7 @@ def test_status_exit_code_and_json(nnunetv2, capsys, tmp_path, monkeypatch):
 def test_a_terminal_that_does_not_know_a_sign_is_no_failure(toy, monkeypatch):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(sys.modules["toy_command"], "run", lambda args: print("0.912 ± 0.031 \udcff"))
+    monkeypatch.setattr(sys.modules["nnunet_xlstm.cli.cmd_toy"], "run", lambda args: print("0.912 ± 0.031 \udcff"))
     cli.main(["toy"])
     terminal.flush()
     assert terminal.buffer.getvalue() == rb"0.912 \xb1 0.031 \udcff" + b"\n"
