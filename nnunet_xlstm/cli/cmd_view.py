@@ -39,21 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nnunet_xlstm.view.run import ViewRequest, view
 
-    request = ViewRequest(
-        images=args.input,
-        out=args.out,
-        reference=args.ref,
-        predictions=args.pred,
-        dataset_json=args.djfile,
-        style=args.style,
-        focus=args.focus,
-        channel=args.channel,
-        ct_window=tuple(args.ct_window) if args.ct_window else None,
-        plane=args.plane,
-        mesh=args.mesh,
-        cases=args.cases,
-        worst=args.worst,
-        summary=args.summary,
-    )
+    names = {"input": "images", "ref": "reference", "pred": "predictions", "djfile": "dataset_json"}
+    request = ViewRequest(**{names.get(key, key): value for key, value in vars(args).items() if key != "debug"})
     print("\n".join(view(request)))
     return 0

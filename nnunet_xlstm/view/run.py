@@ -51,7 +51,7 @@ class ViewRequest:
     style: str = STYLES[0]
     focus: str | None = None
     channel: int = 0
-    ct_window: tuple[float, float] | None = None
+    ct_window: Sequence[float] | None = None
     plane: str = PLANES[0]
     mesh: bool = False
     cases: Sequence[str] = ()
