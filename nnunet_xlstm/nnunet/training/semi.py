@@ -47,14 +47,15 @@ class SemiTrainer(BaseTrainer):
     """
 
     recipe = SemiConfig()
+    config: SemiConfig
+    teacher: nn.Module
+    dataloader_unlabelled: Iterator[dict]
 
     def check_plans(self, plans: dict, configuration: str) -> None:
         refuse_cascade(plans, configuration)
 
     def prepare(self) -> None:
         super().prepare()
-        self.teacher: nn.Module | None = None
-        self.dataloader_unlabelled: Iterator[dict] | None = None
         self.monitor = PseudoLabelMonitor()
         self._resumed = False
         self.coding = TargetCoding(self.label_manager.has_regions, self.label_manager.ignore_label)
@@ -214,7 +215,7 @@ class SemiTrainer(BaseTrainer):
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        if self.config.export_branch == "student" or self.teacher is None:
+        if self.config.export_branch == "student":
             return
         for named in (nn.Module.named_parameters, nn.Module.named_buffers):  # each tensor once, shared ones too
             of_teacher = dict(named(self.teacher))

@@ -44,6 +44,7 @@ def find_unlabelled(name: str | None, labelled: Preprocessed) -> nnUNetBaseDatas
 
     Args:
         name: id or name of their data set; None for the labelled set's own cases outside of the fold.
+        labelled: the labelled set and the fold of it that the run trains.
 
     Raises:
         ConfigError: no such data set, or none that is preprocessed with the labelled set's plans.
