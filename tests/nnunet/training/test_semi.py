@@ -386,8 +386,20 @@ def test_a_subject_on_both_sides_is_refused(make, subjects, monkeypatch, unlabel
     subjects({f"case_{i}": f"p{i}" for i in range(6)}, dict(zip(names, ("p2", "q", "r"), strict=True)))
     trainer = make()
     monkeypatch.setattr(trainer, "do_split", lambda: (["case_0", "case_1"], ["case_2"]))
-    with pytest.raises(DatasetError, match=f"same subject as, cases that the fold validates on, such as {names[0]}"):
+    with pytest.raises(DatasetError, match=f"subjects that the fold validates on .* such as {names[0]};"):
         begin(trainer)
+
+
+def test_a_test_subject_is_refused(make, nnunet_tree, monkeypatch):
+    path = nnunet_tree / "raw" / LABELLED / "test_subjects.json"
+    trainer = make(unlabelled=None)
+    monkeypatch.setattr(trainer, "do_split", lambda: (["case_0", "case_1"], ["case_2"]))
+    try:
+        path.write_text(json.dumps(["case_4"]))
+        with pytest.raises(DatasetError, match=r"test_subjects.json keeps for the test, such as case_4;"):
+            begin(trainer)
+    finally:
+        path.unlink()
 
 
 def test_pools_with_labels_are_refused(make, nnunet_tree, subjects):
