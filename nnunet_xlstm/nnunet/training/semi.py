@@ -120,6 +120,14 @@ class SemiTrainer(BaseTrainer):
 
     # ---- the step
 
+    @property
+    def images_per_step(self) -> int:
+        """Return the most images of a pass: labelled, two per pair, and unlabelled ones for consistency."""
+        labelled, config = self.batch_size, self.config
+        unlabelled = (config.unlabelled_batch_size or labelled) if config.needs_unlabelled else 0
+        pairs = {"none": 0, "labelled_only": labelled, "bidirectional": max(labelled, unlabelled)}[config.copy_paste]
+        return labelled + 2 * pairs + (unlabelled if config.consistency != "none" else 0)
+
     def on_train_start(self) -> None:
         super().on_train_start()
         if not self._resumed:  # -pretrained_weights changed the student alone

@@ -126,6 +126,8 @@ KEYS = [
 @pytest.mark.parametrize("keys", KEYS)
 def test_a_step_changes_the_network_and_the_teacher_follows(make, edit, keys):
     trainer = begin(make(edit=edit, teacher_momentum=0.5, teacher_momentum_end=0.5, **keys))
+    seen = []
+    trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     assert equal(weights(trainer.teacher), weights(trainer.network))
     assert math.isfinite(step(trainer))
     assert equal(weights(trainer.teacher), weights(trainer.network))  # the first step copies
@@ -134,6 +136,7 @@ def test_a_step_changes_the_network_and_the_teacher_follows(make, edit, keys):
     after = dict(trainer.teacher.named_parameters())
     for name, student in trainer.network.named_parameters():
         torch.testing.assert_close(after[name], (before[name] + student) / 2)
+    assert seen == [trainer.images_per_step] * 2
 
 
 def test_mean_teacher(make):
