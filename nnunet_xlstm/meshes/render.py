@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_xlstm.choices import RENDERERS
@@ -269,8 +270,7 @@ def figure_with_legend(
         entries.append(Patch(facecolor="none", label=f"and {len(labels) - MAX_IN_LEGEND} more"))
     longest = max((len(str(entry.get_label())) for entry in entries), default=1)
     columns = max(1, min(len(entries), int(width / (0.5 + 0.065 * longest))))
-    figure = Figure(figsize=(width, height + 0.18 * -(-len(entries) // columns)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height + 0.18 * -(-len(entries) // columns))
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     legend_below(figure, entries, columns)
