@@ -85,7 +85,10 @@ class Commands:
                 if self._stopped:  # in between
                     process.terminate()
                 for line in process.stdout or ():
-                    _append(file, line, log)
+                    try:
+                        file.write(line.encode())
+                    except OSError as error:
+                        raise WriteError(log, error) from error
                     last.append(line.rstrip())
                     if on_line is not None:
                         on_line(line)
@@ -107,13 +110,6 @@ class Commands:
         self._stopped = True
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-
-
-def _append(file: BinaryIO, line: str, log: Path) -> None:
-    try:
-        file.write(line.encode())
-    except OSError as error:
-        raise WriteError(log, error) from error
 
 
 def _lock(file: BinaryIO, log: Path) -> None:

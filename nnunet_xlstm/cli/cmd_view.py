@@ -39,14 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nnunet_xlstm.view.run import ViewRequest, view
 
-    names = ("out", "style", "focus", "channel", "plane", "mesh", "cases", "worst", "summary")
-    request = ViewRequest(
-        images=args.input,
-        reference=args.ref,
-        predictions=args.pred,
-        dataset_json=args.djfile,
-        ct_window=tuple(args.ct_window) if args.ct_window else None,
-        **{name: getattr(args, name) for name in names},
-    )
+    names = {"input": "images", "ref": "reference", "pred": "predictions", "djfile": "dataset_json"}
+    request = ViewRequest(**{names.get(key, key): value for key, value in vars(args).items() if key != "debug"})
     print("\n".join(view(request)))
     return 0

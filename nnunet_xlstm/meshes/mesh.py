@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nnunet_xlstm.meshes.surface_nets import Net
+from nnunet_xlstm.meshes.surface_nets import Net, used_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +53,11 @@ class Mesh:
         triangles = np.where(first[own, None], self.triangles[own], self.triangles[own, ::-1])
         return compact(self.points, triangles)
 
-    def corners(self) -> np.ndarray:
-        """Return the corners of the triangles, (t, 3 corners, 3 coordinates)."""
-        return self.points[self.triangles]
-
 
 def compact(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Drop the points that no triangle has; the order of the others stays."""
-    row = np.zeros(len(points), np.int64)
-    row[triangles] = 1
-    used = np.flatnonzero(row)
-    row[used] = np.arange(len(used))
-    return points[used], row[triangles]
+    used, triangles = used_rows(triangles, len(points))
+    return points[used], triangles
 
 
 def cut(net: Net) -> Mesh:

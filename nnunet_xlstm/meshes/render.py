@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_xlstm.choices import RENDERERS
@@ -102,29 +103,21 @@ def draw_mesh(
     widths = [size[0] for _, size in boxes.values()]
     height = max(size[1] for _, size in boxes.values())
     inch = 1 / (mm_per_pixel * DPI)
-    wide = max(sum(widths) * inch + 0.6, 6)
-    entries = legend_entries(labels, names or {})
-    columns = legend_columns(entries, wide)
-    tall = height * inch + 1.1 + 0.18 * -(-len(entries) // columns)
-    figure = new_figure(wide, tall)
+    title = title if len(mesh.triangles) else f"{title} (no label to draw)".strip()
+    figure = figure_with_legend(max(sum(widths) * inch + 0.6, 6), height * inch + 1.1, labels, names, title)
     grid = figure.add_gridspec(1, len(VIEWS), width_ratios=widths)
     for i, (view, axes) in enumerate(VIEWS.items()):
         center, size = boxes[view]
         pixels = max(round(size[1] / mm_per_pixel), 1), max(round(size[0] / mm_per_pixel), 1)
         ax = figure.add_subplot(grid[0, i])
         cut = cut_depth([mesh], axes) if is_cut(view) else None
-        ax.imshow(
-            render_view(mesh, normals, axes, center, mm_per_pixel, pixels, cut, renderer), interpolation="bilinear"
-        )
+        image = render_view(mesh, normals, axes, center, mm_per_pixel, pixels, cut, renderer)
+        ax.imshow(image, interpolation="bilinear")
         ax.set_title(view, fontsize=9)
         ax.set_axis_off()
         ax.set_ylim(pixels[0] + 28, -0.5)  # room for the bar
         if i == 0 and len(mesh.triangles):
             scale_bar(ax, pixels, mm_per_pixel)
-    title = title if len(mesh.triangles) else f"{title} (no label to draw)".strip()
-    if title:
-        figure.suptitle(title, fontsize=11, parse_math=False)
-    legend_below(figure, entries, columns)
     return write_figure(figure, path, dpi=DPI, facecolor="white")
 
 
@@ -257,18 +250,28 @@ def scale_bar(ax: Axes, pixels: tuple[int, int], mm_per_pixel: float) -> None:
     ax.text(0, pixels[0] + 8, f"{length:g} mm", fontsize=8, va="top")
 
 
-def legend_columns(entries: Sequence[Patch], width_inch: float) -> int:
-    """Return how many entries of a legend fit side by side."""
-    longest = max((len(str(entry.get_label())) for entry in entries), default=1)
-    return max(1, min(len(entries), int(width_inch / (0.5 + 0.065 * longest))))
+def figure_with_legend(
+    width: float, height: float, labels: Sequence[int], names: Mapping[int, str] | None, title: str
+) -> Figure:
+    """Make a figure with its title and, below, a legend of labels, for which it grows; longer lists are cut.
 
-
-def legend_entries(labels: Sequence[int], names: Mapping[int, str]) -> list[Patch]:
-    """Return the entries of a legend of labels; longer lists are cut."""
+    Args:
+        width: in inches.
+        height: in inches, without the legend.
+        labels: ids.
+        names: label id -> name.
+        title: printed above; "" for none.
+    """
     entries = [
-        Patch(facecolor=label_color(label), label=f"{label} {names.get(label, '')}".strip())
+        Patch(facecolor=label_color(label), label=f"{label} {(names or {}).get(label, '')}".strip())
         for label in labels[:MAX_IN_LEGEND]
     ]
     if len(labels) > MAX_IN_LEGEND:
         entries.append(Patch(facecolor="none", label=f"and {len(labels) - MAX_IN_LEGEND} more"))
-    return entries
+    longest = max((len(str(entry.get_label())) for entry in entries), default=1)
+    columns = max(1, min(len(entries), int(width / (0.5 + 0.065 * longest))))
+    figure = new_figure(width, height + 0.18 * -(-len(entries) // columns))
+    if title:
+        figure.suptitle(title, fontsize=11, parse_math=False)
+    legend_below(figure, entries, columns)
+    return figure

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nnunet_xlstm.figures.planes import legend_below
-from nnunet_xlstm.figures.style import new_figure, write_figure
+from nnunet_xlstm.figures.style import write_figure
 from nnunet_xlstm.meshes.mesh import Mesh
 from nnunet_xlstm.meshes.render import (
     DPI,
@@ -15,9 +14,8 @@ from nnunet_xlstm.meshes.render import (
     corner_normals,
     cut_depth,
     extent,
+    figure_with_legend,
     is_cut,
-    legend_columns,
-    legend_entries,
     only,
     render_view,
     scale_bar,
@@ -56,10 +54,8 @@ def draw_meshes(
     mm_per_pixel = max(max(widest, tallest) / PIXELS, widest * len(shown) / MAX_WIDTH_PIXELS)
     inch = 1 / (mm_per_pixel * DPI)
     heights = [size[1] * inch + 0.3 for _, size in boxes.values()]
-    entries = legend_entries(labels, names or {})
     wide = max(widest * inch * len(shown) + 0.8, 5)
-    columns = legend_columns(entries, wide)
-    figure = new_figure(wide, sum(heights) + 1.0 + 0.18 * -(-len(entries) // columns))
+    figure = figure_with_legend(wide, sum(heights) + 1.0, labels, names, title)
     grid = figure.add_gridspec(len(VIEWS), len(shown), height_ratios=heights)
     for i, (view, axes) in enumerate(VIEWS.items()):
         center, (_, height) = boxes[view]
@@ -78,7 +74,4 @@ def draw_meshes(
                 ax.set_ylim(pixels[0] + 28, -0.5)  # room for the bar
                 if j == 0:
                     scale_bar(ax, pixels, mm_per_pixel)
-    if title:
-        figure.suptitle(title, fontsize=11, parse_math=False)
-    legend_below(figure, entries, columns)
     return write_figure(figure, path, dpi=DPI, facecolor="white")

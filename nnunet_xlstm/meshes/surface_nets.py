@@ -52,12 +52,18 @@ def surface_nets(labels: np.ndarray) -> Net:
     cells = np.array(padded.shape) - 1  # cell i lies between the voxels i and i + 1
     quads, pairs = zip(*(_walls(padded, cells, axis) for axis in range(3)), strict=True)
     quads, pairs = np.concatenate(quads), np.concatenate(pairs)
-    row = np.zeros(int(np.prod(cells)), np.int32)
-    row[quads] = 1
-    used = np.flatnonzero(row)
-    row[used] = np.arange(len(used), dtype=np.int32)
+    used, quads = used_rows(quads, int(np.prod(cells)))
     points = np.stack(np.unravel_index(used, cells), axis=1) + (first - 0.5)  # -1 for the pad, +0.5 to the centre
-    return Net(points, row[quads].astype(np.int64), pairs)
+    return Net(points, quads, pairs)
+
+
+def used_rows(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of n rows are used, in order, and `rows` (any shape) as places among these."""
+    place = np.zeros(n, np.int32)
+    place[rows] = 1
+    used = np.flatnonzero(place)
+    place[used] = np.arange(len(used), dtype=np.int32)
+    return used, place[rows].astype(np.int64)
 
 
 def _walls(padded: np.ndarray, cells: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

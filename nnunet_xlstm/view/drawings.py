@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.evaluation.cases import find_cases
@@ -18,21 +19,21 @@ REFERENCE = "reference"
 Notes = Mapping[str, Mapping[str, str]]  # case -> model -> what is said above its picture
 
 
-class Drawing(Protocol):
+class Drawing(ABC):
     """Draws the cases that it has."""
 
-    @property
-    def cases(self) -> Collection[str]:
-        """Names of the cases."""
+    cases: Mapping[str, Any]
 
+    @abstractmethod
     def draw(self, path: Path, case: str, notes: Mapping[str, str]) -> None:
         """Write the picture of a case."""
 
     def sheets(self, out: Path, cases: Sequence[str], notes: Notes) -> list[Path]:
-        """Write pictures of all cases together."""
+        """Write pictures of all cases together; none here."""
+        return []
 
 
-class OneModel:
+class OneModel(Drawing):
     """Three planes of each case; one sheet where cases have notes, which say how good they are."""
 
     def __init__(self, files: Mapping[str, CaseFiles], options: Mapping[str, Any]):
@@ -56,7 +57,7 @@ class OneModel:
         return Case(shown.image, shown.reference, next(iter(shown.predictions.values()), None), title)
 
 
-class SeveralModels:
+class SeveralModels(Drawing):
     """The same planes of all models; sheets with a row per case."""
 
     def __init__(self, files: Mapping[str, CaseFiles], options: Mapping[str, Any], plane: str):
@@ -72,7 +73,7 @@ class SeveralModels:
         return draw_models_sheets(out, loaders, plane=self.plane, **self.options)
 
 
-class Surfaces:
+class Surfaces(Drawing):
     """Surfaces of the reference and of all models, from the same camera.
 
     Raises:
@@ -100,7 +101,3 @@ class Surfaces:
         labels = sorted({label for _, present in found.values() for label in present})
         meshes = {titles[name]: mesh for name, (mesh, _) in found.items()}
         draw_meshes(path, meshes, labels, names=self.names, title=case)
-
-    def sheets(self, out: Path, cases: Sequence[str], notes: Notes) -> list[Path]:
-        """Write none: surfaces have no sheets."""
-        return []

@@ -51,7 +51,7 @@ class ViewRequest:
     style: str = STYLES[0]
     focus: str | None = None
     channel: int = 0
-    ct_window: tuple[float, float] | None = None
+    ct_window: Sequence[float] | None = None
     plane: str = PLANES[0]
     mesh: bool = False
     cases: Sequence[str] = ()
@@ -97,26 +97,20 @@ def view(request: ViewRequest) -> list[str]:
     failed = {case: text for case, text in results.items() if text is not None}
     drawn = [case for case in cases if case not in failed]
     lines = [str(path) for path in drawing.sheets(request.out, drawn, notes)] if drawn else []
+    said = f"{len(drawn)} picture{'s' * (len(drawn) != 1)} in {request.out}"
     if failed:
-        raise DatasetError("\n".join([failed_text(failed, len(cases), "drawn"), *_said(drawn, request.out)]))
-    return [*lines, *_said(drawn, request.out)]
-
-
-def _said(drawn: Sequence[str], out: Path) -> list[str]:
-    return [f"{len(drawn)} picture{'s' * (len(drawn) != 1)} in {out}"]
+        raise DatasetError(f"{failed_text(failed, len(cases), 'drawn')}\n{said}")
+    return [*lines, said]
 
 
 def _models(texts: Sequence[str]) -> dict[str, Path]:
     """Return name -> folder; of several, a folder without a name has its own."""
     if len(texts) == 1 and "=" not in texts[0]:
         return {ONE: Path(texts[0])}
-    pairs = [text.partition("=") for text in texts]
-    rows = [
-        (name.strip(), Path(folder)) if sign else (Path(name).resolve().name, Path(name))
-        for name, sign, folder in pairs
-    ]
-    found = dict(rows)
-    if len(found) < len(rows) or not all(found) or REFERENCE in found:
+    found = {}
+    for name, sign, folder in (text.partition("=") for text in texts):
+        found[name.strip() if sign else Path(name).resolve().name] = Path(folder if sign else name)
+    if len(found) < len(texts) or not all(found) or REFERENCE in found:
         raise ConfigError(
             f"-pred {' '.join(texts)}: give every model a name of its own, NAME=DIR, and none 'reference'"
         )
@@ -153,9 +147,7 @@ def _worst(n: int, summary: Path | None, models: Mapping[str, Path], cases: Sequ
     """Return case -> model -> its Dice as text, of the n cases with the lowest mean over models, worst first."""
     if n < 1:
         raise ConfigError(f"--worst {n}: give the number of cases, 1 or more")
-    sources = {name: summary or folder for name, folder in models.items()}
-    if not sources and summary is not None:
-        sources = {ONE: summary}
+    sources = {name: summary or folder for name, folder in models.items()} or ({ONE: summary} if summary else {})
     if not sources:
         raise ConfigError("--worst needs scores: give --summary FILE, or -pred with a summary.json in it")
     dice = {name: mean_dice(path) for name, path in sources.items()}

@@ -16,7 +16,7 @@ MAPS = {"seven": seven_touching(), "shells": shells(), "noise": noise(4, 0.7), "
 
 def faces(mesh):
     """Centre of every triangle with its normal and the two labels, the normal pointing from the first to the second."""
-    a, b, c = np.moveaxis(mesh.corners(), 1, 0)
+    a, b, c = np.moveaxis(mesh.points[mesh.triangles], 1, 0)
     normals = np.cross(b - a, c - a)
     flip = mesh.pairs[:, 0] > mesh.pairs[:, 1]
     normals = np.where(flip[:, None], -normals, normals)

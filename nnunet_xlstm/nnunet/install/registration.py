@@ -70,12 +70,10 @@ def register(folder: Path | None = None) -> dict[str, str]:
         PermissionError: nnunetv2 is read-only; the text names the fallback.
     """
     done = {}
-    paths = shim_paths(folder)
-    states = _states_of_ours(paths)
-    for kind, path in paths.items():
-        if states[kind] != "registered":
+    for kind, path, state in _shims_of_ours(folder):
+        if state != "registered":
             _copy_atomically(SHIM, path)
-        done[kind] = {"missing": "registered", "outdated": "updated"}.get(states[kind], "already registered")
+        done[kind] = {"missing": "registered", "outdated": "updated"}.get(state, "already registered")
     return done
 
 
@@ -90,17 +88,15 @@ def remove(folder: Path | None = None) -> dict[str, str]:
         PermissionError: nnunetv2 is read-only.
     """
     done = {}
-    paths = shim_paths(folder)
-    states = _states_of_ours(paths)
-    for kind, path in paths.items():
-        if states[kind] != "missing":
-            try:
+    for kind, path, state in _shims_of_ours(folder):
+        try:
+            if state != "missing":
                 path.unlink()
-            except OSError as error:
-                raise PermissionError(
-                    f"Cannot remove {path} ({error.strerror}). Run the same command as the owner of that folder."
-                ) from error
-        done[kind] = "was not registered" if states[kind] == "missing" else "removed"
+        except OSError as error:
+            raise PermissionError(
+                f"Cannot remove {path} ({error.strerror}). Run the same command as the owner of that folder."
+            ) from error
+        done[kind] = "was not registered" if state == "missing" else "removed"
     return done
 
 
@@ -178,15 +174,15 @@ def stock_plan_and_preprocess(arguments: list[str]) -> None:
         sys.argv = before
 
 
-def _states_of_ours(paths: dict[str, Path]) -> dict[str, str]:
-    """Return the state of each shim; refuse, before anything is changed, if one of them is not ours."""
-    states = {kind: shim_state(path) for kind, path in paths.items()}
-    for kind, path in paths.items():
-        if states[kind] == "foreign":
+def _shims_of_ours(folder: Path | None) -> list[tuple[str, Path, str]]:
+    """Return kind, path and state of each shim; refuse, before anything is changed, if one of them is not ours."""
+    shims = [(kind, path, shim_state(path)) for kind, path in shim_paths(folder).items()]
+    for _, path, state in shims:
+        if state == "foreign":
             raise FileExistsError(
                 f"{path} was not written by nnunet_xlstm and is left alone. Move it away and run the command again."
             )
-    return states
+    return shims
 
 
 def _copy_atomically(source: Path, target: Path) -> None:

@@ -48,7 +48,7 @@ class MaskFromImage:
         self.transform = transform
 
     def __call__(self, image: torch.Tensor, segmentation: torch.Tensor, **more) -> dict:
-        """Apply the pipeline to an image (C, *size) and its empty segmentation (1, *size), outside marked by -1."""
+        """Return what the pipeline makes of image (C, *patch) and segmentation (1, *patch) with the mark."""
         outside = (image == 0).all(0, keepdim=True)
         return self.transform(image=image, segmentation=segmentation.masked_fill(outside, -1), **more)
 
@@ -69,7 +69,8 @@ def unlabelled_batches(
         masked: the data set is normalized within a mask (`use_mask_for_norm`).
         pin_memory: as nnU-Net does for CUDA.
     """
-    loader: nnUNetDataLoader = copy.copy(getattr(labelled, "data_loader", None) or labelled.generator)
+    single = isinstance(labelled, SingleThreadedAugmenter)
+    loader: nnUNetDataLoader = copy.copy(labelled.data_loader if single else labelled.generator)
     loader._data, loader.indices = cases, cases.identifiers
     loader.batch_size = batch_size
     loader.oversample_foreground_percent = 0.0

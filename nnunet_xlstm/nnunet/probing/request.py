@@ -70,7 +70,7 @@ class Plan:
         encoders: of choices.ENCODERS.
         train: cases that fit the probe; empty without one.
         test: cases that score it, likewise.
-        others: further cases for neighbours and ranks.
+        cases: all, sorted; neighbours and ranks are of these.
         subjects: of every case.
         labels: name -> case -> what the neighbours are asked for.
         shown: cases in the picture.
@@ -81,16 +81,11 @@ class Plan:
     encoders: Sequence[str]
     train: Sequence[str]
     test: Sequence[str]
-    others: Sequence[str]
+    cases: Sequence[str]
     subjects: Mapping[str, str]
     labels: Mapping[str, Mapping[str, str]]
     shown: Sequence[str]
     stages: Sequence[int] | None
-
-    @property
-    def cases(self) -> list[str]:
-        """Return all cases, sorted."""
-        return sorted({*self.train, *self.test, *self.others, *self.shown})
 
 
 def spread_over_subjects(cases: Iterable[str], subjects: Mapping[str, str], n: int, seed: int) -> list[str]:

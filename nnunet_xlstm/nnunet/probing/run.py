@@ -72,14 +72,13 @@ def run_features(asked: FeaturesRequest) -> list[str]:
 
 
 def _plan(asked: FeaturesRequest, dataset: RawImages, subjects: Mapping[str, str]) -> Plan:
-    train, test, others = _split(asked, dataset, subjects)
-    everyone = [*train, *test, *others]
+    train, test, everyone = _split(asked, dataset, subjects)
     return Plan(
         asked=asked,
         encoders=list(dict.fromkeys(asked.encoders)),
         train=train,
         test=test,
-        others=others,
+        cases=everyone,
         subjects=subjects,
         labels=dict(_labels(text, dataset, everyone) for text in asked.knn),
         shown=spread_over_subjects(test or everyone, subjects, asked.pca, asked.seed),
@@ -117,7 +116,7 @@ def _stages(layers: Sequence[str]) -> list[int] | None:
 def _split(
     asked: FeaturesRequest, dataset: RawImages, subjects: Mapping[str, str]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return cases that fit the probe, cases that score it, and without a probe all cases as a third list."""
+    """Return cases that fit the probe, cases that score it (none without a probe), and all of them, sorted."""
     n = asked.max_cases or len(subjects)
     if not asked.probe:
         return [], [], spread_over_subjects(subjects, subjects, n, asked.seed)
@@ -132,7 +131,8 @@ def _split(
                 f"those of the cases {list(subjects.values())[:2]}; say what a case's subject is with --subjects "
                 "or --subject"
             )
-    return spread_over_subjects(train, subjects, n, asked.seed), test, []
+    train = spread_over_subjects(train, subjects, n, asked.seed)
+    return train, test, sorted([*train, *test])
 
 
 def _labels(text: str, dataset: RawImages, cases: Sequence[str]) -> tuple[str, dict[str, str]]:

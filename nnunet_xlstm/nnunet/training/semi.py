@@ -46,11 +46,10 @@ class SemiTrainer(BaseTrainer):
         monitor: what this epoch's pseudo-labels showed.
     """
 
-    teacher: nn.Module
-    dataloader_unlabelled: Iterator[dict]
-
     recipe = SemiConfig()
     config: SemiConfig
+    teacher: nn.Module
+    dataloader_unlabelled: Iterator[dict]
 
     def check_plans(self, plans: dict, configuration: str) -> None:
         refuse_cascade(plans, configuration)
@@ -120,6 +119,14 @@ class SemiTrainer(BaseTrainer):
         return loaders
 
     # ---- the step
+
+    @property
+    def images_per_step(self) -> int:
+        """Return the most images of a pass: labelled, two per pair, and unlabelled ones for consistency."""
+        labelled, config = self.batch_size, self.config
+        unlabelled = (config.unlabelled_batch_size or labelled) if config.needs_unlabelled else 0
+        pairs = {"none": 0, "labelled_only": labelled, "bidirectional": max(labelled, unlabelled)}[config.copy_paste]
+        return labelled + 2 * pairs + (unlabelled if config.consistency != "none" else 0)
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -216,7 +223,7 @@ class SemiTrainer(BaseTrainer):
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        if self.config.export_branch == "student" or not hasattr(self, "teacher"):
+        if self.config.export_branch == "student":
             return
         for named in (nn.Module.named_parameters, nn.Module.named_buffers):  # each tensor once, shared ones too
             of_teacher = dict(named(self.teacher))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
 from nnunet_xlstm.datasets.case_index import NAME, read_pool_cases
+from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS, read_test_subjects
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.nnunet.training.run_config import planned
@@ -44,11 +46,11 @@ def find_unlabelled(name: str | None, labelled: Preprocessed) -> nnUNetBaseDatas
 
     Args:
         name: id or name of their data set; None for the labelled set's own cases outside of the fold.
-        labelled: what is trained on with labels, and validated on.
+        labelled: the labelled set and the fold of it that the run trains.
 
     Raises:
         ConfigError: no such data set, or none that is preprocessed with the labelled set's plans.
-        DatasetError: no case is left, or a case or its subject is also validated on.
+        DatasetError: no case is left, or one is of a subject that is validated on or kept for the test.
     """
     folder = labelled.folder if name is None else _folder(name, labelled)
     data = folder / planned(labelled.plans, labelled.configuration).data_identifier
@@ -103,19 +105,20 @@ def _check_same_plans(folder: Path, data: Path, labelled: Preprocessed) -> None:
 
 
 def _check_apart(cases: Collection[str], folder: Path, labelled: Preprocessed) -> None:
-    """Refuse to learn from images of cases, or of subjects, that the fold validates on."""
-    trained_on = set(labelled.training)
-    validated = set(labelled.validation) - trained_on  # fold `all` validates on what it trains on
-    common = validated & set(cases)
-    if not common:
-        subjects = _subjects(folder)
-        validated_subjects = {s for case, s in _subjects(labelled.folder).items() if case in validated}
-        common = {case for case in cases if subjects.get(case) in validated_subjects}
-    if common:
+    """Refuse to learn from images of subjects that the fold validates on, or that are kept for the test.
+
+    A case without an entry in pool_cases.json is a subject of its own.
+    """
+    own, theirs = _subjects(labelled.folder), _subjects(folder)
+    validated = set(labelled.validation) - set(labelled.training)  # fold `all` validates on what it trains on
+    path = Path(str(nnUNet_raw)) / labelled.folder.name / f"{TEST_SUBJECTS}.json"
+    tested = read_test_subjects(path) if path.is_file() else set()
+    kept = {own.get(case, case) for case in validated} | validated | tested
+    if common := [case for case in cases if case in kept or theirs.get(case) in kept]:
         raise DatasetError(
-            f"unlabelled = {folder.name}: {len(common)} of its cases are, or are of the same subject as, cases that "
-            f"the fold validates on, such as {min(common)}; a validation would be too good: take them out of "
-            f"{folder.name}, or move them in splits_final.json"
+            f"unlabelled = {folder.name}: {len(common)} of its cases belong to subjects that the fold validates on or "
+            f"that {path.name} keeps for the test, such as {common[0]}; their scores would be too good: take them out "
+            f"of {folder.name}, or move them in splits_final.json"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from nnunet_xlstm.networks.encoder_stages import EncoderStages, named_once
 from nnunet_xlstm.nnunet.checkpoints import pretraining as checkpoints
 from nnunet_xlstm.nnunet.transfer.differences import architecture_differences, preprocessing_remarks
 from nnunet_xlstm.nnunet.transfer.source import Source
-from nnunet_xlstm.nnunet.transfer.table import ADAPTED, LOADED, MISSING, SKIPPED, Row, Table
+from nnunet_xlstm.nnunet.transfer.table import ADAPTED, HEADER, LOADED, MISSING, SKIPPED, Row, Table
 from nnunet_xlstm.nnunet.transfer.target import Target, preprocessed_folder
 from nnunet_xlstm.nnunet.transfer.tensors import adapt_channels, adapt_kernel, channel_map, resize_position_embedding
 
@@ -67,7 +67,7 @@ class Adapted:
     def lines(self) -> list[str]:
         """Return the result as lines of text: a table by stage, then what did not arrive unchanged."""
         rows = [[str(cell) for cell in row] for row in self.table.by_stage()]
-        lines = [*text_table([self.table.header(), *rows]), "", *self.table.details()]
+        lines = [*text_table([HEADER, *rows]), "", *self.table.details()]
         lines += [f"forced: {line}" for line in self.differences]
         return lines + [f"note: {line}" for line in self.remarks]
 
@@ -142,26 +142,24 @@ def _fit(
         found = next((n for n in names if n in weights), None)
         for n in names:
             unused.pop(n, None)
-        given = None if found is None else weights[found]
-        source_shape = None if given is None else tuple(given.shape)
-        row = Row(name, label, MISSING, source_shape, tuple(tensor.shape), tensor.numel())
+        action, note, given = MISSING, "", None if found is None else weights[found]
         if given is None:
-            rows.append(row)
-        elif not is_wanted and (options.scope != "all" or NOT_TRANSFERRED in name):
-            starts_anew = options.scope == "all" and NOT_TRANSFERRED in name
-            rows.append(replace(row, action=SKIPPED, note="starts anew with nnU-Net's flag" if starts_anew else ""))
+            pass
+        elif not is_wanted and options.scope == "all" and NOT_TRANSFERRED in name:
+            action, note = SKIPPED, "starts anew with nnU-Net's flag"
+        elif not is_wanted and options.scope != "all":
+            action = SKIPPED
         else:
             new, note = _fitted(given, tensor, name, stages, source, target, options)
-            if new is None:
-                rows.append(replace(row, action=SKIPPED, note=note))
-                continue
-            if not new.isfinite().all():
+            action = SKIPPED if new is None else ADAPTED if note else LOADED
+            if new is not None and not new.isfinite().all():
                 raise CheckpointError(
                     f"{name} holds NaN or infinite numbers: that training failed; take another checkpoint"
                 )
-            rows.append(replace(row, action=ADAPTED if note else LOADED, note=note))
-            for n in names:
-                state[n] = new.to(tensor.dtype).clone()
+            if new is not None:
+                state |= {n: new.to(tensor.dtype).clone() for n in names}
+        source_shape = None if given is None else tuple(given.shape)
+        rows.append(Row(name, label, action, source_shape, tuple(tensor.shape), tensor.numel(), note))
     for name in unused:  # in the source alone
         shape = tuple(weights[name].shape)
         rows.append(Row(name, stages.label(name), SKIPPED, shape, None, weights[name].numel(), "has no place here"))
@@ -179,7 +177,10 @@ def _fitted(
         mapping = channel_map(names or [f"channel {i}" for i in range(n)], target.channel_names, options.channels)
         if mapping != [[i] for i in range(n)]:
             given = adapt_channels(given, mapping)
-            notes.append(f"channels {_channels_text(mapping, names, target.channel_names)}")
+            said = names or [str(i) for i in range(n)]
+            sums = ("+".join(said[i] for i in sources) for sources in mapping)
+            pairs = (f"{wanted} from {sources}" for wanted, sources in zip(target.channel_names, sums, strict=True))
+            notes.append(f"channels {', '.join(pairs)}")
     if name == stages.position_embedding and given.shape != tensor.shape:
         if given.ndim == 3:
             given = resize_position_embedding(given, *_grids(source.row, target.row))
@@ -198,13 +199,6 @@ def _fitted(
     if given.shape != tensor.shape:
         return None, "another shape"
     return given, "; ".join(notes)
-
-
-def _channels_text(mapping: Sequence[Sequence[int]], names: Sequence[str] | None, wanted: Sequence[str]) -> str:
-    def said(i: int) -> str:
-        return names[i] if names else str(i)
-
-    return ", ".join(f"{wanted[j]} from {'+'.join(map(said, sources))}" for j, sources in enumerate(mapping))
 
 
 def _grids(source: Mapping[str, Any] | None, target: Mapping[str, Any]) -> list[list[int]]:

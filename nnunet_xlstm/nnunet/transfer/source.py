@@ -20,7 +20,6 @@ from nnunet_xlstm.nnunet.planning.network import checked_architecture
 from nnunet_xlstm.nnunet.transfer.nnssl import nnssl_architecture
 
 WRAPPERS = ("module.", "_orig_mod.", "backbone.")  # DDP, torch.compile, DINO
-BRANCHES = ("teacher", "student")
 ALLOW_PICKLE = "; if you trust who made the file, add --allow-pickle"
 MOST_CHANNELS = 1000  # of an image
 
@@ -143,7 +142,7 @@ def _of_pretraining(path: Path, content: Mapping[str, Any], origin: dict[str, An
         plans=plans,
         row=resolve_configuration(plans, content["init_args"]["configuration"], str(path)),
         architecture=own["architecture"],
-        channel_names=_names(own["channel_names"]),
+        channel_names=tuple(map(str, own["channel_names"].values())),
         origin=origin
         | {
             "dataset": own["dataset"],
@@ -165,13 +164,9 @@ def _of_nnunet(path: Path, content: Mapping[str, Any], origin: dict[str, Any]) -
         plans=plans,
         row=row,
         architecture=row.get("architecture"),
-        channel_names=_names(dataset.get("channel_names") or dataset.get("modality") or {}),
+        channel_names=tuple(map(str, (dataset.get("channel_names") or dataset.get("modality") or {}).values())),
         origin=origin | {"dataset": plans.get("dataset_name"), "trainer": content.get("trainer_name")},
     )
-
-
-def _names(channels: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(str(name) for name in channels.values())
 
 
 def _of_nnssl(path: Path, content: Mapping[str, Any], origin: dict[str, Any]) -> Source:
@@ -230,10 +225,10 @@ def _of_state_dict(path: Path, content: Mapping[str, Any], origin: dict[str, Any
             f"{path}: not a checkpoint of our pre-training, of nnU-Net or of nnssl, and no state dict of tensors "
             f"either (its keys: {', '.join(map(str, list(content)[:6]))})"
         )
-    if branch is not None and any(name.startswith(f"{branch}.") for name in weights):
-        weights = {k.removeprefix(f"{branch}."): v for k, v in weights.items() if k.startswith(f"{branch}.")}
-    elif any(name.startswith("teacher.") for name in weights):
-        weights = {k.removeprefix("teacher."): v for k, v in weights.items() if k.startswith("teacher.")}
+    for prefix in (*([f"{branch}."] if branch else []), "teacher."):
+        if any(name.startswith(prefix) for name in weights):
+            weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            break
     notes = ("the file names neither architecture nor channels: whether kernels, strides and scans agree is unknown",)
     return Source(kind="state dict", weights=weights, origin=origin, notes=notes)
 

@@ -13,6 +13,7 @@ MEANING = {
     SKIPPED: "the source has it; not used",
     MISSING: "the source does not have it; starts anew",
 }
+HEADER = ["stage", *ACTIONS, "parameters", "share from source"]  # of `by_stage`
 DETAILS = 12  # tensors that the printed report names, per action
 
 
@@ -53,14 +54,9 @@ class Table:
             "share": self.share(),
             "wanted": sorted(self.wanted),
             "meaning": MEANING,
-            "stages": [dict(zip(self.header(), row, strict=True)) for row in self.by_stage()],
+            "stages": [dict(zip(HEADER, row, strict=True)) for row in self.by_stage()],
             "rows": [asdict(row) for row in self.rows],
         }
-
-    @staticmethod
-    def header() -> list[str]:
-        """Return the names of the columns of `by_stage`."""
-        return ["stage", *ACTIONS, "parameters", "share from source"]
 
     def by_stage(self) -> list[list[str | float]]:
         """Return, per stage, tensors by action, parameters in the target, and the share that came from the source."""

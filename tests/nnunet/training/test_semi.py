@@ -126,6 +126,8 @@ KEYS = [
 @pytest.mark.parametrize("keys", KEYS)
 def test_a_step_changes_the_network_and_the_teacher_follows(make, edit, keys):
     trainer = begin(make(edit=edit, teacher_momentum=0.5, teacher_momentum_end=0.5, **keys))
+    seen = []
+    trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     assert equal(weights(trainer.teacher), weights(trainer.network))
     assert math.isfinite(step(trainer))
     assert equal(weights(trainer.teacher), weights(trainer.network))  # the first step copies
@@ -134,6 +136,7 @@ def test_a_step_changes_the_network_and_the_teacher_follows(make, edit, keys):
     after = dict(trainer.teacher.named_parameters())
     for name, student in trainer.network.named_parameters():
         torch.testing.assert_close(after[name], (before[name] + student) / 2)
+    assert seen == [trainer.images_per_step] * 2
 
 
 def test_mean_teacher(make):
@@ -386,8 +389,20 @@ def test_a_subject_on_both_sides_is_refused(make, subjects, monkeypatch, unlabel
     subjects({f"case_{i}": f"p{i}" for i in range(6)}, dict(zip(names, ("p2", "q", "r"), strict=True)))
     trainer = make()
     monkeypatch.setattr(trainer, "do_split", lambda: (["case_0", "case_1"], ["case_2"]))
-    with pytest.raises(DatasetError, match=f"same subject as, cases that the fold validates on, such as {names[0]}"):
+    with pytest.raises(DatasetError, match=f"subjects that the fold validates on .* such as {names[0]};"):
         begin(trainer)
+
+
+def test_a_test_subject_is_refused(make, nnunet_tree, monkeypatch):
+    path = nnunet_tree / "raw" / LABELLED / "test_subjects.json"
+    trainer = make(unlabelled=None)
+    monkeypatch.setattr(trainer, "do_split", lambda: (["case_0", "case_1"], ["case_2"]))
+    try:
+        path.write_text(json.dumps(["case_4"]))
+        with pytest.raises(DatasetError, match=r"test_subjects.json keeps for the test, such as case_4;"):
+            begin(trainer)
+    finally:
+        path.unlink()
 
 
 def test_pools_with_labels_are_refused(make, nnunet_tree, subjects):
