@@ -23,7 +23,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
        max-width: 68rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
 h1 { line-height: 1.2; margin: .5rem 0; } h2 { margin: 2.2rem 0 .6rem; line-height: 1.25; }
-.lead { font-size: 1.1rem; } .soft, figcaption, footer { color: var(--soft); }
+.lead { font-size: 1.1rem; } figcaption, footer { color: var(--soft); }
 .scroll { overflow-x: auto; }
 .table figcaption { padding-bottom: .4rem; break-after: avoid; }
 table { border-collapse: collapse; min-width: min(100%, 24rem); font-size: .875rem; }
@@ -66,14 +66,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraph; `soft`: in a lighter color."""
+    """Paragraph."""
 
     text: str
-    soft: bool = False
 
     def html(self) -> str:
         """Return the tags."""
-        return f"<p{' class=soft' if self.soft else ''}>{escape(self.text)}</p>"
+        return f"<p>{escape(self.text)}</p>"
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,11 @@ class Picture:
     caption: str
 
     def html(self) -> str:
-        """Return the tags."""
+        """Return the tags.
+
+        Raises:
+            DatasetError: the file is no picture that pages show.
+        """
         kind = MEDIA.get(Path(self.path).suffix.lower())
         if kind is None:
             raise DatasetError(f"{self.path}: a report shows {', '.join(MEDIA)}; save the picture as one of these")

@@ -18,6 +18,8 @@ TRAINERS = (
             "nnUNetTrainerDINO_SegSync_r1",
             "nnUNetTrainerMasked",
             "nnUNetTrainerPool",
+            "nnUNetTrainerSemi",
+            "nnUNetTrainerMeanTeacher",
         )
     }
     | {
@@ -28,6 +30,7 @@ TRAINERS = (
         f"nnUNetTrainerPool{what}": "nnunet_xlstm.trainers.nnUNetTrainerPoolFinetune"
         for what in ("Finetune", "Frozen", "Staged")
     }
+    | {"nnUNetTrainerCopyPaste": "nnunet_xlstm.trainers.nnUNetTrainerSemi"}
     | {
         f"nnUNetTrainerTSFM{length}": "nnunet_xlstm.trainers.nnUNetTrainerTSFM"
         for length in ("", "_10epochs", "_20epochs", "_50epochs", "_100epochs")

@@ -16,7 +16,7 @@ def page_of_everything(text, picture):
         [
             Heading(text),
             Text(text),
-            Text(text, soft=True),
+            Text(text),
             Table([text, "n"], [[text, 1.5], [text, None]], caption=text, total_rows=1),
             Picture(picture, text),
             Gallery([Picture(picture, text), Picture(picture, text)]),

@@ -48,6 +48,7 @@ ALLOWED = {
     "layers": (set(), TORCH | {"mlstm_kernels"}),
     "networks": ({"layers"}, TORCH),
     "losses": ({"layers"}, {"torch"}),
+    "semi": ({"config", "pretraining"}, {"torch", "numpy", "scipy"}),
     "pretraining": ({"config", "layers"}, TORCH | {"batchgeneratorsv2", "sklearn"}),  # sklearn: the linear probe
     # inside nnU-Net
     "nnunet.install": ({"io", "machine", "registry"}, NNUNET),
@@ -57,7 +58,7 @@ ALLOWED = {
     "nnunet.transfer": ({"datasets", "io", "layers", "networks", "nnunet.checkpoints", "nnunet.planning"}, NNUNET),
     "nnunet.training": (
         {"config", "datasets", "figures", "io", "layers", "losses", "networks", "pools", "pretraining", "registry"}
-        | {"nnunet.checkpoints", "nnunet.loading"},
+        | {"semi", "nnunet.checkpoints", "nnunet.loading"},
         NNUNET,
     ),
     "nnunet.probing": (

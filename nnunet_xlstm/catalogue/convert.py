@@ -5,23 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.catalogue.convert_case import CaseJob, LabelTable, convert_case, convert_test_case
+from nnunet_xlstm.catalogue.convert_case import CaseJob, consecutive_ids, convert_case, convert_test_case
 from nnunet_xlstm.catalogue.entries import DataSet, count_sets, load_dataset, read_dataset, shipped
 from nnunet_xlstm.catalogue.layout import NativeCase, find_native
 from nnunet_xlstm.datasets.build import Summary, build
-from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.ingest import ENDING, readable_in_place
 from nnunet_xlstm.datasets.raw_dataset import RawDataset, channel_names, open_dataset
-from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.datasets.subjects import CaseNames, safe_name, subject_of, subject_pattern
-from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.parallel import for_each
 
@@ -67,18 +64,22 @@ def convert(
     subject = subject or (entry.layout or {}).get("subject")
     pattern = subject_pattern(subject) if subject else None
     files = find_native(entry, root, test)
-    dataset = open_dataset(number, dataset_name, default_name(entry), CREATED_BY)
+    dataset = open_dataset(number, dataset_name, re.sub(r"^Dataset\d{3}_", "", entry.name), CREATED_BY)
     header = dataset_header(entry)
-    _check_same_entry(dataset, entry)
+    if (other := dataset.earlier_header().get("name", entry.name)) != entry.name:
+        raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
+    declared = entry.channels[0]["modality"]
+    modality = declared if isinstance(declared, str) else declared[0]
     dataset.read()  # refuses a data set that another command made
 
-    def jobs(cases: Sequence[NativeCase]) -> list[CaseJob]:
-        return [_job(case, entry, dataset, subject_of(pattern, case.case) if pattern else case.case) for case in cases]
+    def job(case: NativeCase) -> CaseJob:
+        person = subject_of(pattern, case.case) if pattern else case.case
+        return CaseJob(case.name, dataset.folder.name, person, modality, case.images, case.labels, entry)
 
-    train = jobs(files.train)
-    tests = _named_apart(jobs(files.test), train)
+    train = [job(case) for case in files.train]
+    tests = _named_apart([job(case) for case in files.test], train)
     _compare_counts(entry, train, tests)
-    _state_disk_use(train, tests, dataset.folder)
+    _check_room(train, tests, dataset)
     for note in entry.notes:
         log.info("note: %s", note)
     dataset.mark_owned()
@@ -96,11 +97,6 @@ def find_entry(name: str) -> DataSet:
         ValueError: there is none, or the file is wrong; OSError: the file cannot be read.
     """
     return read_dataset(Path(name)) if name.endswith(".json") else load_dataset(name)
-
-
-def served_by(entry: DataSet) -> str:
-    """`convert`, the converter of nnU-Net, or what is missing for both."""
-    return entry.no_masks or entry.nnunet_converter or (CREATED_BY if entry.layout else "layout not known")
 
 
 def check_served(entry: DataSet, root: Path | None = None, number: int | None = None) -> None:
@@ -125,11 +121,6 @@ def check_served(entry: DataSet, root: Path | None = None, number: int | None = 
             f"the layout of {entry.name} is not known. Write the patterns of your files under `layout` in a copy of "
             f"dataset_json/{entry.name}.json, as docs/reference/dataset-json.md says, and give its path as the name"
         )
-
-
-def default_name(entry: DataSet) -> str:
-    """Return the name of the data set that an entry becomes: the entry's, without a number in front."""
-    return re.sub(r"^Dataset\d{3}_", "", entry.name)
 
 
 def dataset_header(entry: DataSet) -> dict[str, Any]:
@@ -159,28 +150,8 @@ def dataset_header(entry: DataSet) -> dict[str, Any]:
         },
         "channel_names": dict(zip(map(str, range(len(names))), names, strict=True)),
         "image_channels": [c["name"] for c in entry.channels],
-        "labels": {"background": 0} | _table(entry).own,
+        "labels": {"background": 0} | consecutive_ids(entry),
     }
-
-
-def _table(entry: DataSet) -> LabelTable:
-    label_aliases = {int(value): label for value, label in (entry.label_aliases or {}).items()}
-    return LabelTable(entry.name, entry.labels, label_aliases, frozenset(entry.optional_labels))
-
-
-def _job(case: NativeCase, entry: DataSet, dataset: RawDataset, subject: str) -> CaseJob:
-    modality = entry.channels[0]["modality"]
-    first = modality if isinstance(modality, str) else modality[0]
-    return CaseJob(case.name, dataset.folder.name, subject, first, case.images, case.labels, _table(entry))
-
-
-def _check_same_entry(dataset: RawDataset, entry: DataSet) -> None:
-    if not (dataset.folder / "dataset.json").is_file():
-        return
-    content = DatasetFile.read(dataset.folder).content
-    other = content.get("name") if content.get("made_by") == CREATED_BY else None
-    if other not in (None, entry.name):
-        raise DatasetError(f"{dataset.folder} holds {other}; give {entry.name} another -d")
 
 
 def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[CaseJob]) -> None:
@@ -195,25 +166,20 @@ def _compare_counts(entry: DataSet, train: Sequence[CaseJob], tests: Sequence[Ca
             )  # fmt: skip
 
 
-def _state_disk_use(train: Sequence[CaseJob], tests: Sequence[CaseJob], folder: Path) -> None:
+def _check_room(train: Sequence[CaseJob], tests: Sequence[CaseJob], dataset: RawDataset) -> None:
     """Say how much will be written: label maps about as large as the native ones, and images that are converted.
 
     Raises:
         OSError: there is less room.
     """
+    folder = dataset.folder
     missing = [job for job in train if not _is_there(folder / "labelsTr", job.name)]
     missing += [job for job in tests if not _is_there(folder / "imagesTs", job.name, "_0000")]
     written = [path for job in missing for path in job.labels.values()]
     written += [path for job in missing for path in job.images if not _stays(path)]
     need = sum(os.path.getsize(path) for path in written if os.path.isfile(path))
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    log.info(
-        "%d of %d training and test cases are to be made: about %.1f MB in %s; %.0f MB are free",
-        len(missing), len(train) + len(tests), need / 1e6, folder, free / 1e6,
-    )  # fmt: skip
-    if need > free:
-        raise UserError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
+    made = f"{len(missing)} of {len(train) + len(tests)} training and test cases are to be made:"
+    dataset.check_room(made, need)
 
 
 def _is_there(folder: Path, case: str, channel: str = "") -> bool:
@@ -223,7 +189,7 @@ def _is_there(folder: Path, case: str, channel: str = "") -> bool:
 def _stays(path: str) -> bool:
     """Whether nothing is written for this image: nnU-Net reads it where it is, or it is damaged and is left out."""
     try:
-        return readable_in_place(Scan((path,), path, "", path))
+        return readable_in_place(path)
     except DatasetError:
         return True
 
@@ -256,7 +222,8 @@ def catalogue_rows(entries: Mapping[str, DataSet]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("name", "cases", "access", "converted by", "title")]
     for name, entry in entries.items():
         count = entry.cases["train"]
-        rows.append((name, "?" if count is None else str(count), entry.access or "?", served_by(entry), entry.title))
+        by = entry.no_masks or entry.nnunet_converter or (CREATED_BY if entry.layout else "layout not known")
+        rows.append((name, "?" if count is None else str(count), entry.access or "?", by, entry.title))
     return rows
 
 

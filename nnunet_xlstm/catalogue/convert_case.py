@@ -11,46 +11,29 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xlstm.catalogue.entries import DataSet
 from nnunet_xlstm.datasets.case_index import CaseRecord
 from nnunet_xlstm.datasets.ingest import ENDING, Entry, readable_in_place
 from nnunet_xlstm.datasets.items import fingerprint_of
-from nnunet_xlstm.datasets.scans import Scan
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
 from nnunet_xlstm.imaging.grid import Grid, check_same_grid
 from nnunet_xlstm.imaging.images import as_label_map, read_grid, read_image
-from nnunet_xlstm.imaging.integrity import check_length, check_whole
+from nnunet_xlstm.imaging.integrity import check_whole, has_full_length
 from nnunet_xlstm.imaging.label_look_up import look_up
 from nnunet_xlstm.imaging.write import write_image
 from nnunet_xlstm.io.write import replacing
 
 
-@dataclass(frozen=True)
-class LabelTable:
-    """Native ids, and what they become.
+def consecutive_ids(entry: DataSet) -> dict[str, int]:
+    """Return name of a label -> 1, 2, 3 ... in the entry's order."""
+    return {name: i for i, name in enumerate(entry.labels, start=1)}
 
-    Attributes:
-        entry: name of the catalogue's entry, for messages.
-        ids: name of a label -> native id.
-        label_aliases: native value that no label has -> name of the label it is read as.
-        optional: labels that are not annotated in every case.
-    """
 
-    entry: str
-    ids: Mapping[str, int]
-    label_aliases: Mapping[int, str]
-    optional: frozenset[str] = frozenset()
-
-    @property
-    def own(self) -> dict[str, int]:
-        """Name of a label -> 1, 2, 3 ... in the entry's order."""
-        return {name: i for i, name in enumerate(self.ids, start=1)}
-
-    @property
-    def table(self) -> dict[int, int]:
-        """Native value -> consecutive id, without background."""
-        own = self.own
-        return {n: own[name] for name, n in self.ids.items()} | {n: own[name] for n, name in self.label_aliases.items()}
+def id_table(entry: DataSet) -> dict[int, int]:
+    """Return native value -> consecutive id, without background."""
+    own, aliases = consecutive_ids(entry), entry.label_aliases or {}
+    return {n: own[name] for name, n in entry.labels.items()} | {int(n): own[name] for n, name in aliases.items()}
 
 
 @dataclass(frozen=True)
@@ -68,22 +51,18 @@ class CaseJob:
     modality: str
     images: tuple[str, ...]
     labels: Mapping[str, str]
-    table: LabelTable
+    entry: DataSet
 
     @property
     def key(self) -> str:
         """What tells the job from others in later runs."""
         return self.name
 
-    @property
-    def files(self) -> list[str]:
-        """All that is read."""
-        return [*self.images, *self.labels.values()]
-
     def fingerprint(self) -> str:
         """Return a hash that changes when a file does, or what its values mean."""
-        meaning = (self.modality, list(self.labels), self.table.own, self.table.table, sorted(self.table.optional))
-        return fingerprint_of(repr(meaning), self.files)
+        ids, optional = (consecutive_ids(self.entry), id_table(self.entry)), sorted(self.entry.optional_labels)
+        meaning = (self.modality, list(self.labels), *ids, optional)
+        return fingerprint_of(repr(meaning), [*self.images, *self.labels.values()])
 
 
 def convert_case(job: CaseJob, base: str, folder: Path) -> tuple[dict[str, Entry], Reasons]:
@@ -178,7 +157,7 @@ def _volume(image: sitk.Image) -> sitk.Image:
 
 
 def _in_place(path: str) -> bool:
-    return readable_in_place(Scan((path,), path, "", path)) and read_grid(Path(path)).dimension == 3
+    return readable_in_place(path) and read_grid(Path(path)).dimension == 3
 
 
 def _converted(path: str, folder: Path, name: str | Path) -> str:
@@ -205,13 +184,7 @@ def _is_newer(target: Path, sources: Sequence[str]) -> bool:
     if target.is_symlink():
         return [os.readlink(target)] == list(sources) and target.is_file()
     newest = max(os.stat(path).st_mtime_ns for path in sources)
-    if not target.is_file() or target.stat().st_mtime_ns < newest:
-        return False
-    try:
-        check_length(target)
-    except DatasetError:
-        return False
-    return True
+    return target.is_file() and target.stat().st_mtime_ns >= newest and has_full_length(target)
 
 
 # Labels -------------------------------------------------------------------------------------------------------------
@@ -227,27 +200,27 @@ def _label_map(job: CaseJob, grid: Grid) -> sitk.Image:
         DatasetError: a value, or a mask, that is no label.
     """
     if "" in job.labels:
-        array = _relabelled(job.table, job.table.table, job.labels[""], grid)
+        array = _relabelled(job.entry, id_table(job.entry), job.labels[""], grid)
     else:
         array = _merged(job, grid)
     return grid.set_on(sitk.GetImageFromArray(array))
 
 
 def _merged(job: CaseJob, grid: Grid) -> np.ndarray:
-    table, masks, own = job.table, job.labels, job.table.own
+    entry, masks, own = job.entry, job.labels, consecutive_ids(job.entry)
     if unknown := sorted(masks.keys() - own.keys()):
         raise DatasetError(
-            f"{masks[unknown[0]]}: {table.entry} has no label '{unknown[0]}'; is this another version of the data set?"
+            f"{masks[unknown[0]]}: {entry.name} has no label '{unknown[0]}'; is this another version of the data set?"
         )
-    if missing := [name for name in own if name not in masks.keys() | table.optional]:
+    if missing := [name for name in own if name not in masks.keys() | set(entry.optional_labels)]:
         raise Excluded(job.images[0], f"there is no mask of {missing[0]} ({len(missing)} of {len(own)} missing)")
     result = np.zeros(grid.size[::-1], np.uint8 if len(own) <= np.iinfo(np.uint8).max else np.uint16)
     for name, number in ((name, number) for name, number in own.items() if name in masks):
-        result[_relabelled(table, {1: 1}, masks[name], grid) > 0] = number
+        result[_relabelled(entry, {1: 1}, masks[name], grid) > 0] = number
     return result
 
 
-def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid) -> np.ndarray:
+def _relabelled(entry: DataSet, lut: Mapping[int, int], path: str, grid: Grid) -> np.ndarray:
     names = ("image", "label map")
     try:
         claimed = read_grid(Path(path))
@@ -261,8 +234,8 @@ def _relabelled(table: LabelTable, lut: Mapping[int, int], path: str, grid: Grid
     try:
         return look_up(sitk.GetArrayViewFromImage(labels), lut)
     except DatasetError as error:
-        known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {dict(table.ids)}"
+        known = "in a mask of one label, only 0 and 1 are" if lut == {1: 1} else f"its labels are {entry.labels}"
         raise DatasetError(
-            f"{path} {error} of {table.entry}: {known}. Check that it is this data set and version; to accept the "
-            f"value, list it under `label_aliases` in a copy of {table.entry}.json and convert that"
+            f"{path} {error} of {entry.name}: {known}. Check that it is this data set and version; to accept the "
+            f"value, list it under `label_aliases` in a copy of {entry.name}.json and convert that"
         ) from error

@@ -6,7 +6,7 @@ Every fault of a file is told at once, as sentences of what is wrong, where, and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -16,7 +16,7 @@ from typing import Any
 from nnunet_xlstm.catalogue.schema import DATASET, POOL
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.validate import Record, check, excerpt, refuse
+from nnunet_xlstm.io.validate import Key, Record, check, excerpt, refuse
 
 POOL_PREFIX = "pool_"
 ACCESS_PHRASES = {
@@ -56,11 +56,6 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     @property
-    def patterns(self) -> dict[str, Any]:
-        """The layout; empty where it is not known."""
-        return self.layout or {}
-
-    @property
     def modalities(self) -> set[str]:
         """Those of all channels and cases."""
         return {
@@ -74,14 +69,22 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Target:
-    """A target of a pool of the catalogue; the keys are explained in `schema.TARGET`."""
+class PoolTarget:
+    """One target of a pool, which is one output of a network.
 
-    id: int
+    Attributes:
+        group: organ, vessel or lesion. modality: those that can show it. region: where it can lie.
+    """
+
     name: str
     group: str
-    modality: list[str]
-    region: list[str]
+    modality: tuple[str, ...]
+    region: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> PoolTarget:
+        """Make a target of a row of JSON that was checked."""
+        return cls(row["name"], row["group"], tuple(row["modality"]), tuple(row["region"]))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class PoolPlan:
 
     name: str
     title: str
-    targets: tuple[Target, ...]
+    targets: tuple[PoolTarget, ...]
     sources: tuple[PoolSource, ...]
     mutually_exclusive: list[list[str]]
     hierarchy: list[list[str]]
@@ -154,11 +157,7 @@ def read_dataset(path: Path) -> DataSet:
     Raises:
         DatasetError: with all faults of the file.
     """
-    content = read_json(path)
-    check(content, Record(DATASET), str(path))
-    refuse(_dataset_rules(content), str(path))
-    _check_name(content, path)
-    return DataSet(**content)
+    return DataSet(**_checked(path, DATASET, _dataset_rules))
 
 
 def read_pool_plan(path: Path) -> PoolPlan:
@@ -167,11 +166,8 @@ def read_pool_plan(path: Path) -> PoolPlan:
     Raises:
         DatasetError: with all faults of the file.
     """
-    content = read_json(path)
-    check(content, Record(POOL), str(path))
-    refuse(_pool_rules(content), str(path))
-    _check_name(content, path)
-    rows = [Target(**row) for row in content["targets"]]
+    content = _checked(path, POOL, _pool_rules)
+    rows = [PoolTarget.of(row) for row in content["targets"]]
     sources = [
         PoolSource(load_dataset(row["catalogue"]), row.get("cases"), _source_targets(row, {t.name for t in rows}))
         for row in content["sources"]
@@ -190,11 +186,15 @@ def _shipped_file(name: str, known: tuple[str, ...], what: str) -> Path:
     return Path(str(resources.files("nnunet_xlstm.dataset_json") / f"{name}.json"))
 
 
-def _check_name(content: dict[str, Any], path: Path) -> None:
+def _checked(path: Path, schema: dict[str, Key], rules: Callable[[dict[str, Any]], Iterator[str]]) -> dict[str, Any]:
+    content = read_json(path)
+    check(content, Record(schema), str(path))
+    refuse(rules(content), str(path))
     if content["name"] != path.stem:
         raise DatasetError(
             f"{path}: name is {excerpt(content['name'])}; give {excerpt(path.stem)}, as the file is called"
         )
+    return content
 
 
 def _source_targets(row: dict[str, Any], known: set[str]) -> dict[str, list[int]]:

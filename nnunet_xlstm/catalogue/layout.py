@@ -67,45 +67,34 @@ def find_native(entry: DataSet, root: Path, test: bool = False) -> NativeFiles:
     if not root.is_dir():
         raise DatasetError(f"-i {root}: no such folder")
     top = absolute(root)
-    files = sorted(relative for path in files_below(top) if "__MACOSX" not in (relative := _below(path, top)))
-    patterns = entry.patterns
+    files = sorted(file for path in files_below(top) if "__MACOSX" not in (file := path.relative_to(top).as_posix()))
+    patterns = entry.layout or {}
     left_out: Reasons = []
-    labels = _match(files, patterns["label"], top, left_out)
-    images = {name: _match(files, pattern, top, left_out) for name, pattern in _by_channel(entry, "image").items()}
+
+    def match(pattern: str) -> Matches:
+        return _match(files, pattern, top, left_out)
+
+    def by_channel(key: str) -> dict[str, Matches]:
+        return {channel["name"]: match(patterns[key][channel["name"]]) for channel in entry.channels}
+
+    labels, images = match(patterns["label"]), by_channel("image")
     train = _join(labels, images, labels, left_out)
     if not train:
         raise DatasetError(_nothing_found(entry, root, files, (patterns["label"], *patterns["image"].values())))
     tests: tuple[NativeCase, ...] = ()
     if test:
-        tests = _test_cases(entry, files, top, train, images, labels, left_out)
+        answers = match(patterns["test_label"]) if "test_label" in patterns else {}
+        keys = {key for found in images.values() for key in found} - labels.keys()
+        if "test_image" in patterns:  # none of them is a training image again
+            used = {path for case in train for path in (*case.images, *case.labels.values())}
+            images = {name: _without(found, used) for name, found in by_channel("test_image").items()}
+            answers = _without(answers, used)
+            keys = {key for found in (*images.values(), answers) for key in found}
+        tests = _join(keys, images, answers, left_out)
         if not tests:
             wanted = patterns.get("test_image", patterns["image"]).values()
             raise DatasetError("--test: " + _nothing_found(entry, root, files, wanted, "test case"))
     return NativeFiles(train, tests, list(dict.fromkeys(left_out)))
-
-
-def _by_channel(entry: DataSet, key: str) -> dict[str, str]:
-    """Return the patterns of the images, in the order of the channels."""
-    return {channel["name"]: entry.patterns[key][channel["name"]] for channel in entry.channels}
-
-
-def _test_cases(
-    entry: DataSet,
-    files: Sequence[str],
-    top: Path,
-    train: Sequence[NativeCase],
-    images: Mapping[str, Matches],
-    labels: Matches,
-    left_out: Reasons,
-) -> tuple[NativeCase, ...]:
-    """Return the images of `test_image`, else those without a label; none of them is a training image again."""
-    answers = _match(files, entry.patterns["test_label"], top, left_out) if "test_label" in entry.patterns else {}
-    if "test_image" not in entry.patterns:
-        return _join({key for found in images.values() for key in found} - labels.keys(), images, answers, left_out)
-    hidden = {name: _match(files, p, top, left_out) for name, p in _by_channel(entry, "test_image").items()}
-    used = {path for case in train for path in (*case.images, *case.labels.values())}
-    hidden, answers = {name: _without(found, used) for name, found in hidden.items()}, _without(answers, used)
-    return _join({key for found in (*hidden.values(), answers) for key in found}, hidden, answers, left_out)
 
 
 def _without(matches: Matches, used: set[str]) -> Matches:
@@ -125,10 +114,6 @@ def compile_pattern(pattern: str) -> re.Pattern:
         else:
             parts.append(WILD.get(token) or re.escape(token))
     return re.compile("".join(parts) + (r"\.nii(?:\.gz)?" if ending else ""))
-
-
-def _below(path: Path, top: Path) -> str:
-    return path.relative_to(top).as_posix()
 
 
 def _match(files: Iterable[str], pattern: str, top: Path, left_out: Reasons) -> Matches:

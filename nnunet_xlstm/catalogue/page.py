@@ -5,21 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from nnunet_xlstm.catalogue import schema
 from nnunet_xlstm.catalogue.entries import DataSet, count_sets, load_dataset, load_pool, shipped, shipped_pools
-from nnunet_xlstm.catalogue.schema import (
-    ACCESS,
-    CASES,
-    CHANNEL,
-    DATASET,
-    FACTS,
-    GROUPS,
-    LAYOUT,
-    MARKS,
-    POOL,
-    REGIONS,
-    SOURCE,
-    TARGET,
-)
 from nnunet_xlstm.io.validate import Key, excerpt
 
 MANY_LABELS = 8  # more are counted, not listed
@@ -45,15 +32,15 @@ A training case is one that has a label. It is null where nnU-Net has its own co
 
 `access` is one of
 
-{"".join(f"- `{kind}`: {meaning};" + chr(10) for kind, meaning in ACCESS.items()).rstrip(";" + chr(10))}.
+{"".join(f"- `{kind}`: {meaning};" + chr(10) for kind, meaning in schema.ACCESS.items()).rstrip(";" + chr(10))}.
 
 Where `annotation` is not masks there is nothing to convert; the images serve pre-training
 ([`nnunet_xlstm unlabelled`](../how-to/pretraining-data.md)), and the notes say what else there is.
 
-`field_of_view` and a target's `region` are of {", ".join(REGIONS)}:
+`field_of_view` and a target's `region` are of {", ".join(schema.REGIONS)}:
 a target that no scan of a set can contain is suppressed in its predictions.
 
-`verified` has a mark for each of {", ".join(FACTS)}:
+`verified` has a mark for each of {", ".join(schema.FACTS)}:
 
 - `file`: seen in a file of the data set, or in code that reads it;
 - `paper`: on the official page or in the publication;
@@ -69,7 +56,7 @@ POOL_TEXT = """
 instead: which targets a pool has, and which native ids of each source make them.
 """
 POOL_END = f"""
-Groups are painted in the order {", ".join(GROUPS)}; inside them `hierarchy` decides.
+Groups are painted in the order {", ".join(schema.GROUPS)}; inside them `hierarchy` decides.
 """
 
 
@@ -79,14 +66,14 @@ def page() -> str:
     return "\n".join(
         [
             DATASET_TEXT,
-            *_keys("key", DATASET),
-            *_keys("\nkey of a channel", CHANNEL),
-            *_keys("\nkey of `cases`", CASES),
-            *_keys("\nkey of `layout`", LAYOUT),
+            *_keys("key", schema.DATASET),
+            *_keys("\nkey of a channel", schema.CHANNEL),
+            *_keys("\nkey of `cases`", schema.CASES),
+            *_keys("\nkey of `layout`", schema.LAYOUT),
             LAYOUT_TEXT + POOL_TEXT,
-            *_keys("key", POOL),
-            *_keys("\nkey of a target", TARGET),
-            *_keys("\nkey of a source", SOURCE),
+            *_keys("key", schema.POOL),
+            *_keys("\nkey of a target", schema.TARGET),
+            *_keys("\nkey of a source", schema.SOURCE),
             POOL_END,
             *_set_table(sets),
             *_pool_table(),
@@ -104,11 +91,12 @@ def _keys(title: str, table: dict[str, Key]) -> Iterator[str]:
 
 def _set_table(sets: list[DataSet]) -> Iterator[str]:
     total = Counter(mark for entry in sets for mark in entry.verified.values())
-    marks = ", ".join(f"{total[mark]} by {mark}" if mark != "no" else f"{total[mark]} not" for mark in MARKS)
+    marks = ", ".join(f"{total[mark]} by {mark}" if mark != "no" else f"{total[mark]} not" for mark in schema.MARKS)
     yield "## Data sets\n"
     yield f"{count_sets(sets)}.\n"
     yield f"{total.total()} facts: {marks}.\n"
-    yield f"| name | access | channels | labels | cases: train / test | licence | verified: {' / '.join(MARKS)} |"
+    by = " / ".join(schema.MARKS)
+    yield f"| name | access | channels | labels | cases: train / test | licence | verified: {by} |"
     yield "|---|---|---|---|---|---|---|"
     for entry in sets:
         count = Counter(entry.verified.values())
@@ -119,7 +107,7 @@ def _set_table(sets: list[DataSet]) -> Iterator[str]:
             entry.no_masks or _labels(entry.labels),
             f"{_known(entry.cases['train'])} / {_known(entry.cases['test'])}",
             _mark(entry, "licence"),
-            " / ".join(str(count[mark]) for mark in MARKS),
+            " / ".join(str(count[mark]) for mark in schema.MARKS),
         ]
         yield f"| {' | '.join(cells)} |"
     yield "\nAn access or a licence with (?) is not verified; ? alone is not known."

@@ -32,6 +32,7 @@ def page() -> str:
     from nnunet_xlstm.config.finetuning import FinetuneConfig
     from nnunet_xlstm.config.page import reference_page
     from nnunet_xlstm.config.pretraining import PretrainingConfig
+    from nnunet_xlstm.config.semi import SemiConfig
     from nnunet_xlstm.nnunet.training.run_config import load_recipe
     from nnunet_xlstm.registry import TRAINERS
 
@@ -40,5 +41,6 @@ def page() -> str:
         ("Pools with labels", PoolConfig),
         ("Fine-tuning", FinetuneConfig),
         ("Pre-training", PretrainingConfig),
+        ("Semi-supervised", SemiConfig),
     )
     return reference_page(families, {name: load_recipe(name) for name in TRAINERS})

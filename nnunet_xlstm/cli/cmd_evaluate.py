@@ -51,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
         f"Evaluation of {'/'.join(args.pred.resolve().parts[-2:])}",
         inputs=[args.djfile / "dataset.json" if args.djfile.is_dir() else args.djfile],
         processes=args.processes,
-        progress=True,
     )
     print("\n".join(text_lines(summary)))
     if failed:

@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from nnunet_xlstm.datasets.split_files import SplitRequest, split_dataset
+    from nnunet_xlstm.datasets.split_files import split_dataset
     from nnunet_xlstm.nnunet.loading.raw_images import RawImages
 
     dataset = RawImages.find(args.dataset)
     cases = [case for case in dataset.images if dataset.labels[case].is_file()]
-    request = SplitRequest(args.folds, args.holdout, args.test, args.seed, args.overwrite)
-    print("\n".join(split_dataset(dataset.folder, cases, request, args.subjects, args.subject)))
+    drawn = {key: getattr(args, key) for key in ("folds", "holdout", "test", "seed", "overwrite")}
+    print("\n".join(split_dataset(dataset.folder, cases, args.subjects, args.subject, **drawn)))
     return 0

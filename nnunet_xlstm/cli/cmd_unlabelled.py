@@ -53,18 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_xlstm.datasets.time_modes import TimeMode
     from nnunet_xlstm.datasets.unlabelled import make_unlabelled
 
-    dataset, summary = make_unlabelled(
-        args.input,
-        args.modality,
-        args.number,
-        args.name,
-        dicom=args.dicom,
-        subject=args.subject,
-        channels=args.channels,
-        min_slices=args.min_slices,
-        last_axis_is_time=args.last_axis_is_time,
-        time=TimeMode.of(args.time, args.n_frames, args.frame_interval),
-        processes=args.processes,
-    )
+    names = ("dicom", "subject", "channels", "min_slices", "last_axis_is_time", "processes")
+    options = {name: getattr(args, name) for name in names}
+    time = TimeMode.of(args.time, args.n_frames, args.frame_interval)
+    dataset, summary = make_unlabelled(args.input, args.modality, args.number, args.name, time=time, **options)
     print("\n".join(summary_lines(dataset, summary, args.number)))
     return 0

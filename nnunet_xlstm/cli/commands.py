@@ -14,18 +14,16 @@ class Command:
         stage: of a user's work, under which the help lists it.
         summary: a line of help.
         passthrough: whether `run` gets the raw list of its arguments and needs no parser.
-        module: offers `run(args: argparse.Namespace) -> int` and `add_arguments(parser)`; default: cmd_NAME.
     """
 
     name: str
     stage: str
     summary: str
     passthrough: bool = False
-    module: str = ""
 
     def load(self) -> tuple[Callable, Callable]:
-        """Import the command: (add_arguments, run); one with `passthrough` adds no arguments."""
-        module = importlib.import_module(self.module or f"nnunet_xlstm.cli.cmd_{self.name}")
+        """Import cmd_NAME.py: (add_arguments(parser), run(args) -> exit code); `passthrough` adds no arguments."""
+        module = importlib.import_module(f"nnunet_xlstm.cli.cmd_{self.name}")
         return getattr(module, "add_arguments", lambda parser: None), module.run
 
 

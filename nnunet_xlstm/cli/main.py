@@ -1,7 +1,6 @@
 """Entry point of the command `nnunet_xlstm`: help by stage, dispatch, and one clear line for the user's errors."""
 
 import argparse
-import io
 import logging
 import os
 import sys
@@ -35,8 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(_unknown(options.command), file=sys.stderr)
         return 2
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name or sign that the terminal does not know is no failure
-        sys.stdout.reconfigure(errors="backslashreplace")
     debug = options.debug or os.environ.get("nnUNet_xlstm_debug", "0") != "0"
     debug = debug or ("--debug" in options.arguments and not command.passthrough)
     try:
@@ -59,8 +56,7 @@ def _run(command: Command, arguments: list[str]) -> int:
     if command.passthrough:
         return run(arguments)
     parser = argparse.ArgumentParser(prog=f"nnunet_xlstm {command.name}", description=f"{command.summary}.")
-    if add_arguments is not None:
-        add_arguments(parser)
+    add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("nnunet_xlstm").setLevel(logging.INFO)

@@ -20,13 +20,12 @@ import numpy as np
 from nnunet_xlstm.choices import ALPHA, MISSING_VALUES, RESAMPLES, UNITS
 from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
+from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known, means_of_groups
 from nnunet_xlstm.statistics import ranking
-from nnunet_xlstm.statistics.bootstrap import mean_interval, resampled_means
+from nnunet_xlstm.statistics.bootstrap import mean_interval, means
 from nnunet_xlstm.statistics.wilcoxon import PairwiseTests, pairwise_tests
 
 DEFAULT_METRICS = ("Dice", "HD95", "ASSD", "NSD", "RVE")
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,9 @@ def analyze(
     averages = mean_of_known(np.where(missing, np.inf, values), axis=2)  # infinite: one of its classes failed
     columns = np.concatenate([values, averages[:, :, None]], axis=2)
     shape = (len(models.names), columns.shape[2])
-    rows = _finite(means_of_groups(columns.transpose(0, 2, 1).reshape(-1, len(models.cases)), clusters.tolist()))
-    averages = _finite(averages)
+    rows = means_of_groups(columns.transpose(0, 2, 1).reshape(-1, len(models.cases)), clusters.tolist())
+    for found in (rows, averages):
+        found[np.isinf(found)] = np.nan
     known = ~np.isnan(np.concatenate([values, averages[:, :, None]], axis=2))
     comparable = (known == known[0]).all((0, 1))
     comparable[-1] &= not missing.any()
@@ -193,7 +193,7 @@ def analyze(
         mean,
         np.array([_sd(row) for row in rows]).reshape(shape),
         (~np.isnan(rows)).sum(1).reshape(shape),
-        mean_interval(rows, None, settings.resamples, settings.seed, LEVEL).reshape(2, *shape),
+        mean_interval(rows, None, settings.resamples, settings.seed).reshape(2, *shape),
         comparable,
         mean_of_known(mean[:, :-1], axis=1),
         failed.sum((1, 2)),
@@ -209,12 +209,8 @@ def analyze(
             "rank, then mean": ranking.rank_then_aggregate(tested, kind.better),
             "test, then rank": ranking.test_then_rank(tests.p_holm, settings.alpha),
         },
-        ranking.bootstrap_ranks(tested, kind.better, "mean", drawn, settings.resamples, settings.seed),
+        ranking.bootstrap_ranks(tested, kind.better, drawn, settings.resamples, settings.seed),
     )
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _sd(row: np.ndarray) -> float:
@@ -252,22 +248,6 @@ def _as_units(values: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.nd
     return values.reshape(models, -1), np.repeat(np.arange(cases), classes), np.tile(np.arange(classes), cases)
 
 
-def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
-    """Return the mean of the known values of each group, (rows, groups), in the order in which the groups occur.
-
-    Args:
-        values: (rows, entries), NaN where unknown.
-        groups: the group of each entry.
-    """
-    numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
-    index = np.array([numbers[group] for group in groups], int)
-    known = ~np.isnan(values)
-    total, count = np.zeros((2, len(numbers), len(values)))
-    np.add.at(total, index, np.where(known, values, 0.0).T)
-    np.add.at(count, index, known.T)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).T
-
-
 def _paired(
     values: np.ndarray, failed: np.ndarray, clusters: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, list[Hashable]]:
@@ -289,8 +269,8 @@ def _differences(
     first, second = np.triu_indices(models, 1)
     if not first.size:
         return mean, bounds, n
-    average = resampled_means(paired, np.ones((1, paired.shape[1])))[0]
-    pair = mean_interval(paired, paired_of, settings.resamples, settings.seed, LEVEL)
+    average = means(paired)
+    pair = mean_interval(paired, paired_of, settings.resamples, settings.seed)
     mean[first, second], mean[second, first] = average, -average
     bounds[:, first, second], bounds[:, second, first] = pair, -pair[::-1]
     n[first, second] = n[second, first] = (~np.isnan(paired)).sum(1)

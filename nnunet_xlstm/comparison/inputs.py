@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,14 @@ import numpy as np
 
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import JOURNAL, Scores, read_scores
+from nnunet_xlstm.evaluation.summary import JOURNAL, Scores, read_scores, summary_file
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import ANY_TEXT, Key, ListOf, Record, check, null_or, number, optional
 
 SETTINGS = ("nsd_tolerance", "hd95", "both_empty", "one_empty")  # of a definition; the rest of it is prose
 GIVE_COSTS = "give the output of `nnunet_xlstm cost ... --json`."
 COSTS = {"gmac": "GMAC", "params_m": "parameters (M)", "activation_mb": "activations (MB)"}
+COST_ROW = {"name": Key(ANY_TEXT)} | dict.fromkeys(COSTS, optional(null_or(number(0, 1e30))))
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def read_models(sources: Sequence[tuple[str, Path]], common: bool = False) -> Mo
 
 
 def _check_complete(name: str, path: Path, scores: Scores, common: bool) -> None:
-    path = Path(path) / "summary.json" if Path(path).is_dir() else Path(path)
+    path = summary_file(path)
     journal = path.with_name(f"{path.name}{JOURNAL}")
     if journal.exists() and not scores.failed:
         raise DatasetError(
@@ -185,17 +186,12 @@ def read_costs(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         DatasetError: not such a list, a name occurs twice, or no cost of any model of the comparison is known.
     """
     try:
-        content = read_json(path, list)
+        content = read_json(path)
+        check(content, ListOf(Record(COST_ROW, open=True)), str(path))
     except DatasetError as error:
         raise DatasetError(f"{error}; {GIVE_COSTS}") from error
-    try:
-        rows = {row["name"]: row for row in content}
-        found = {
-            key: np.array([math.nan if (v := rows.get(name, {}).get(key)) is None else float(v) for name in names])
-            for key in COSTS
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DatasetError(f"{path}: not a list of costs ({type(error).__name__}: {error}); {GIVE_COSTS}") from error
+    rows = {row["name"]: row for row in content}
+    found = {key: np.array([rows.get(name, {}).get(key) for name in names], float) for key in COSTS}  # NaN for null
     if not set(rows) & set(names):
         raise DatasetError(
             f"{path}: it holds the costs of {listed(list(rows))}, the models are {listed(list(names))}; "

@@ -7,61 +7,49 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_xlstm import __version__
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings
+from nnunet_xlstm.comparison.compared import Compared
 from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text, units_text
 from nnunet_xlstm.comparison.plots import Job
 from nnunet_xlstm.comparison.tables import OF_SUBJECTS, cell, number, over_units, pairs, paper_tables, rank, title
 from nnunet_xlstm.evaluation.page import definition_rows
 from nnunet_xlstm.html import Block, Gallery, Heading, Page, Picture, Table, Text
+from nnunet_xlstm.statistics.bootstrap import LEVEL
 
 MAX_PAIRS = 30
 NAME_WIDTH = 36
 
 
-def build_page(
-    models: ModelScores,
-    results: Sequence[MetricResult],
-    settings: Settings,
-    subjects: Sequence[str] | None,
-    drawn: Sequence[tuple[Job, Path]],
-    sources: Sequence[tuple[str, Path]],
-) -> Page:
+def build_page(compared: Compared, drawn: Sequence[tuple[Job, Path]]) -> Page:
     """Build the page: answer, tables, figures, tests, definition.
 
     Args:
-        models: scores of all models.
-        results: of each metric.
-        settings: of the comparison.
-        subjects: of each case, or None.
+        compared: the models.
         drawn: each figure and its PNG.
-        sources: (name of the model, its summary.json).
     """
-    lead = conclusion(models, results, settings, subjects)
-    name = " and ".join(models.names) if len(models.names) <= 2 else f"{len(models.names)} models"
-    full, models = models, replace(models, names=short_names(models.names))
+    names, results, settings = compared.models.names, compared.results, compared.settings
+    name = " and ".join(names) if len(names) <= 2 else f"{len(names)} models"
+    models = replace(compared.models, names=short_names(names))
     pictures = {job.name: Picture(path, job.caption) for job, path in drawn}
     kinds = {kind: [pictures[job.name] for job, _ in drawn if job.kind == kind] for kind in {j.kind for j, _ in drawn}}
-    blocks: list[Block] = [Text(text) for text in notes(full, results, settings)]
+    blocks: list[Block] = [Text(text) for text in notes(compared)]
     blocks += [Heading("Scores"), *_main_tables(models, results), *kinds.get("scores", [])]
     blocks += [Heading("Per class"), *_class_tables(models, results), *kinds.get("boxes", [])]
     if len(models.names) > 1:
         blocks += [Heading("Rankings"), *_rank_tables(models, results, settings)]
         blocks += [Gallery(kinds["ranks"]), Heading("Who is better than whom")]
         for r in results:
-            blocks += [
-                Text(f"{r.metric}. {significance_text(r, settings, subjects)}"),
-                pictures[f"significance_{r.metric}"],
-            ]
+            blocks += [Text(f"{r.metric}. {significance_text(compared, r)}"), pictures[f"significance_{r.metric}"]]
             blocks += _pair_tables(models, r, settings)
     last = {"volumes": "Volumes", "radar": "Modalities", "modality": "Modalities", "cost": "Cost"}
     for kind, heading in last.items():
         if kind in kinds:
             blocks += [Heading(heading), *kinds[kind]]
-    blocks += [Heading("Definition"), _definition(models, settings, subjects)]
-    files = [[short, name, str(path)] for short, (name, path) in zip(models.names, sources, strict=True)]
+    blocks += [Heading("Definition"), _definition(compared)]
+    files = [[short, name, str(path)] for short, (name, path) in zip(models.names, compared.sources, strict=True)]
     blocks += [Heading("Models"), Table(["model", "full name", "summary"], files)]
-    return Page(f"Comparison of {name}", lead, blocks, footer=f"nnunet_xlstm {__version__}")
+    return Page(f"Comparison of {name}", conclusion(compared), blocks, footer=f"nnunet_xlstm {__version__}")
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -138,21 +126,22 @@ def _pair_tables(models: ModelScores, r: MetricResult, settings: Settings) -> li
     return [Table(header, rows, caption)]
 
 
-def _definition(models: ModelScores, settings: Settings, subjects: Sequence[str] | None) -> Table:
+def _definition(compared: Compared) -> Table:
+    settings = compared.settings
     missing = {
         "worst": "counts as the worst value in tests and ranks; means and differences leave it out",
         "drop": "is left out for all models",
     }[settings.na]
-    over = "cases" if subjects is None else "subjects, each the mean over its cases"
+    over = "cases" if compared.subjects is None else "subjects, each the mean over its cases"
     rows = [
         [
             "means, SD, intervals, ranks are of",
             over if settings.unit == "case" else f"{over}; ranks and differences: of what tests compare",
         ],
-        ["tests compare", units_text(settings, subjects)],
+        ["tests compare", units_text(compared)],
         ["test", "Wilcoxon signed-rank, one-sided, zeros dropped, exact up to 25 pairs that differ; Holm per metric"],
         ["a value that is missing", f"{missing}; if reference and prediction are both empty, the model is right"],
         ["bootstrap", f"{settings.resamples} resamples, percentiles (too narrow for few), seed {settings.seed}"],
-        *definition_rows(models.definition),
+        *definition_rows(compared.models.definition),
     ]
     return Table(["setting", "value"], rows)

@@ -11,14 +11,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, means_of_groups
+from nnunet_xlstm.comparison.analysis import MetricResult
+from nnunet_xlstm.comparison.compared import Compared
 from nnunet_xlstm.comparison.inputs import COSTS, ModelScores
 from nnunet_xlstm.comparison.narrative import significance_text
 from nnunet_xlstm.comparison.tables import directed
-from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known
-from nnunet_xlstm.figures.bubble_chart import accuracy_bubbles
+from nnunet_xlstm.evaluation.summary import METRICS, mean_of_known, means_of_groups
 from nnunet_xlstm.figures.rank_charts import rank_stability, significance_map
-from nnunet_xlstm.figures.relation_charts import Cost, accuracy_against_cost, modality_dots, radar, volume_agreement
+from nnunet_xlstm.figures.relation_charts import (
+    Volumes,
+    accuracy_against_cost,
+    accuracy_bubbles,
+    modality_dots,
+    radar,
+    volume_agreement,
+)
 from nnunet_xlstm.figures.score_charts import Panel, boxes_per_class, scores_per_method
 from nnunet_xlstm.figures.style import save
 
@@ -37,82 +44,48 @@ class Job:
     draw: Callable[[], Figure]
 
 
-@dataclass(frozen=True)
-class Volumes:
-    """Volume of all classes together, (models, units)."""
-
-    reference: np.ndarray
-    prediction: np.ndarray
-    unit: str
-    label: str
-
-
-def jobs(
-    models: ModelScores,
-    results: Sequence[MetricResult],
-    settings: Settings,
-    subjects: Sequence[str] | None,
-    modality: Sequence[str] | None,
-    costs: dict[str, np.ndarray] | None,
-) -> Iterator[Job]:
+def jobs(compared: Compared) -> Iterator[Job]:
     """Yield the figures that this comparison has."""
-    names, classes = models.names, list(models.classes.values())
+    results, alpha = compared.results, compared.settings.alpha
+    names, classes = compared.models.names, list(compared.models.classes.values())
     panels = [Panel(directed(r.metric), r.points, r.mean[:, -1], r.interval[:, :, -1]) for r in results]
     over = results[0].over
     every = f"Average over the classes of every {over[:-1]}"
-    yield Job("scores", "scores", every, partial(scores_per_method, names, panels, LEVEL, over))
+    yield Job("scores", "scores", every, partial(scores_per_method, names, panels, over))
     for r in results:
         values, label = r.units[:, :, :-1], directed(r.metric)
-        yield Job(
-            f"boxes_{r.metric}",
-            "boxes",
-            f"{label} per class, every {over[:-1]}",
-            partial(boxes_per_class, names, classes, values, label, over),
-        )
+        draw_boxes = partial(boxes_per_class, names, classes, values, label, over)
+        yield Job(f"boxes_{r.metric}", "boxes", f"{label} per class, every {over[:-1]}", draw_boxes)
         if len(names) > 1:
-            text = f"{r.metric}: mean, then rank; {settings.resamples} resamples of the {r.tested}"
-            yield Job(f"ranks_{r.metric}", "ranks", text, partial(_ranks, names, r, text))
-            caption = significance_text(r, settings, subjects)
-            yield Job(
-                f"significance_{r.metric}",
-                "significance",
-                f"{r.metric}: significance",
-                partial(significance_map, names, r.tests.p_holm, settings.alpha, r.metric, caption),
-            )
-    yield from _relations(models, results, subjects, modality, costs)
+            text = f"{r.metric}: mean, then rank; {compared.settings.resamples} resamples of the {r.tested}"
+            yield Job(f"ranks_{r.metric}", "ranks", text, partial(rank_stability, names, r.stability, text))
+            caption = significance_text(compared, r)
+            draw_map = partial(significance_map, names, r.tests.p_holm, alpha, r.metric, caption)
+            yield Job(f"significance_{r.metric}", "significance", f"{r.metric}: significance", draw_map)
+    yield from _relations(compared)
 
 
-def _relations(
-    models: ModelScores,
-    results: Sequence[MetricResult],
-    subjects: Sequence[str] | None,
-    modality: Sequence[str] | None,
-    costs: dict[str, np.ndarray] | None,
-) -> Iterator[Job]:
-    names = models.names
-    volumes = total_volumes(models, subjects)
+def _relations(compared: Compared) -> Iterator[Job]:
+    names, subjects, costs = compared.models.names, compared.subjects, compared.costs
+    volumes = total_volumes(compared.models, subjects)
     if volumes is not None:
         for model, name in enumerate(names):
-            draw_one = partial(_volumes, names, model, volumes)
+            draw_one = partial(volume_agreement, name, model, volumes)
             yield Job(f"volumes_{model + 1}", "volumes", f"{name}: {volumes.label}", draw_one)
-    for r in results:
+    for r in compared.results:
         text = f"mean {directed(r.metric)}{' of the subjects' if subjects is not None else ''}"
         failed = "; where values are missing, such cases are left out" if r.failed.any() else ""
-        if modality is not None:
+        if compared.modality is not None:
             kind, chart = ("radar", radar) if len(names) >= MIN_RADAR else ("modality", modality_dots)
             caption = f"{text} per modality{failed}"
             caption += "" if kind == "radar" else f" (a radar needs {MIN_RADAR} models or more)"
-            groups = modality_means(r, modality, subjects)
+            groups = modality_means(r, compared.modality, subjects)
             yield Job(f"{kind}_{r.metric}", kind, caption, partial(chart, names, groups, text))
         if costs is not None:
             yield from bubbles(names, r.metric, r.mean[:, -1], r.interval[:, :, -1], costs, f"{text}{failed}")
-            known = [Cost(COSTS[key], values) for key, values in costs.items() if np.isfinite(values).any()]
-            yield Job(
-                f"cost_{r.metric}",
-                "cost",
-                f"{text} against cost{failed}",
-                partial(accuracy_against_cost, names, r.mean[:, -1], r.interval[:, :, -1], known, text),
-            )
+            known = {COSTS[key]: values for key, values in costs.items() if np.isfinite(values).any()}
+            draw_cost = partial(accuracy_against_cost, names, r.mean[:, -1], r.interval[:, :, -1], known, text)
+            yield Job(f"cost_{r.metric}", "cost", f"{text} against cost{failed}", draw_cost)
 
 
 def bubbles(
@@ -128,27 +101,8 @@ def bubbles(
     if (np.isfinite(mean + across) & (area > 0)).any():
         caption = f"{text} against {COSTS['gmac']}; area: {COSTS['params_m']}"
         ends = text.partition(";")[0], COSTS["gmac"], COSTS["params_m"]
-        yield Job(
-            f"bubbles_{metric}",
-            "cost",
-            caption,
-            partial(accuracy_bubbles, names, mean, interval, across, area, *ends),
-        )
-
-
-def _ranks(names: Sequence[str], r: MetricResult, text: str) -> Figure:
-    s = r.stability
-    return rank_stability(names, s.frequency, s.median, s.low, s.high, text)
-
-
-def _volumes(names: Sequence[str], model: int, v: Volumes) -> Figure:
-    both = np.concatenate([v.reference.ravel(), v.prediction.ravel()])
-    both = both[np.isfinite(both)]
-    limits = (float(both.min()), float(both.max())) if both.size else None
-    reach = float(np.nanmax(np.abs(v.prediction - v.reference), initial=0.0))
-    return volume_agreement(
-        names[model], model, v.reference[model], v.prediction[model], v.unit, v.label, limits, reach
-    )
+        draw_one = partial(accuracy_bubbles, names, mean, interval, across, area, *ends)
+        yield Job(f"bubbles_{metric}", "cost", caption, draw_one)
 
 
 def modality_means(
@@ -178,9 +132,10 @@ def total_volumes(models: ModelScores, subjects: Sequence[str] | None = None) ->
     whole = f"all {len(chosen)} classes together" if len(chosen) > 1 else models.classes[chosen[0]]
     ours, theirs = (models.values[name][:, :, columns].sum(2) for name in (reference, prediction))
     if subjects is None:
-        return Volumes(ours, theirs, unit, f"volume of {whole}, every case")
+        return Volumes(reference=ours, prediction=theirs, unit=unit, label=f"volume of {whole}, every case")
     ours, theirs = (means_of_groups(values, subjects) for values in (ours, theirs))
-    return Volumes(ours, theirs, unit, f"volume of {whole}, every subject (mean over its cases)")
+    label = f"volume of {whole}, every subject (mean over its cases)"
+    return Volumes(reference=ours, prediction=theirs, unit=unit, label=label)
 
 
 def outer_classes(keys: Sequence[str]) -> list[str] | None:

@@ -12,18 +12,19 @@ from tqdm import tqdm
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison import tables
-from nnunet_xlstm.comparison.analysis import LEVEL, MetricResult, Settings, analyze, choose_metrics
-from nnunet_xlstm.comparison.inputs import ModelScores, read_costs, read_models
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings
+from nnunet_xlstm.comparison.compared import Compared, compare_models
+from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.comparison.narrative import conclusion, notes, significance_text
 from nnunet_xlstm.comparison.page import build_page
 from nnunet_xlstm.comparison.plots import draw, jobs, modality_means, remove_earlier, total_volumes
-from nnunet_xlstm.datasets.case_table import read_case_table
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.evaluation.summary import METRICS, finite
+from nnunet_xlstm.evaluation.summary import METRICS, finite, summary_file
 from nnunet_xlstm.io.protect import protect_inputs
 from nnunet_xlstm.io.tables import text_table, write_csv
 from nnunet_xlstm.io.write import staging, write_json, write_text
 from nnunet_xlstm.statistics.agreement import agreement
+from nnunet_xlstm.statistics.bootstrap import LEVEL
 
 LAST = ("comparison.json", "index.html")  # they speak of the others
 OUTPUTS = ("scores.csv", "table.csv", "p_values.csv", "ranks.csv", "table.md", "table.tex", *LAST)
@@ -34,7 +35,7 @@ class Comparison:
     """The outcome of `compare`; `conclusion` says it in a sentence or two."""
 
     models: ModelScores
-    results: list[MetricResult]
+    results: Sequence[MetricResult]
     conclusion: str
     notes: list[str]
     page: Path
@@ -68,27 +69,20 @@ def compare(
     Raises:
         DatasetError: the summaries do not fit together, or a file or a metric is not as it should be.
     """
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise DatasetError(f"-o {out} is a file; give a folder.")
+    check_folder(out)
     tables_given = [path for path in (subjects_file, modality_file, cost_file) if path]
-    summaries = [path / "summary.json" if path.is_dir() else path for _, path in sources]
-    protect_inputs([out / name for name in OUTPUTS], [*summaries, *tables_given])
-    models = read_models(sources, settings.common)
-    subjects = read_case_table(subjects_file, "subject", models.cases) if subjects_file else None
-    modality = read_case_table(modality_file, "modality", models.cases) if modality_file else None
-    costs = read_costs(cost_file, models.names) if cost_file else None
-    results = [analyze(models, metric, settings, subjects) for metric in choose_metrics(models, settings.metrics)]
-
-    columns = {"subject": subjects, "modality": modality}
+    protect_inputs([out / name for name in OUTPUTS], [*(summary_file(path) for _, path in sources), *tables_given])
+    compared = compare_models(sources, settings, subjects_file, modality_file, cost_file)
+    models, results = compared.models, compared.results
+    columns = {"subject": compared.subjects, "modality": compared.modality}
     known = {key: column for key, column in columns.items() if column is not None}
-    remarks = notes(models, results, settings)
+    remarks = notes(compared)
     paper = tables.paper_tables(models, results)
     with staging(out, last=LAST) as fresh:
-        todo = list(jobs(models, results, settings, subjects, modality, costs))
+        todo = list(jobs(compared))
         with tqdm(todo, desc="figures", disable=None) as bar:
             files = [draw(job, fresh / "figures") for job in bar]
-        write_json(fresh / "comparison.json", _record(sources, models, results, settings, subjects, modality))
+        write_json(fresh / "comparison.json", _record(compared))
         write_csv(fresh / "scores.csv", *tables.score_rows(models, results, known))
         write_csv(fresh / "table.csv", *tables.table_rows(models, results))
         write_csv(fresh / "p_values.csv", *tables.p_value_rows(models, results, settings.alpha))
@@ -96,26 +90,30 @@ def compare(
         write_text(fresh / "table.md", tables.markdown(paper, remarks))
         write_text(fresh / "table.tex", tables.latex(paper, remarks))
         shown = [(job, paths[0]) for job, paths in zip(todo, files, strict=True)]
-        build_page(models, results, settings, subjects, shown, sources).write(fresh / "index.html")
+        build_page(compared, shown).write(fresh / "index.html")
     remove_earlier(out / "figures", {path.name for paths in files for path in paths})
-    return Comparison(models, results, conclusion(models, results, settings, subjects), remarks, out / "index.html")
+    return Comparison(models, results, conclusion(compared), remarks, out / "index.html")
 
 
-def _record(
-    sources: Sequence[tuple[str, Path]],
-    models: ModelScores,
-    results: Sequence[MetricResult],
-    settings: Settings,
-    subjects: Sequence[str] | None,
-    modality: Sequence[str] | None,
-) -> dict[str, Any]:
+def check_folder(out: Path) -> None:
+    """Check that results do not take the place of a file.
+
+    Raises:
+        DatasetError: there is a file of that name.
+    """
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"-o {out} is a file; give a folder.")
+
+
+def _record(compared: Compared) -> dict[str, Any]:
     """Return the content of comparison.json: every number of the comparison. What is unknown is null."""
+    models, subjects, modality = compared.models, compared.subjects, compared.modality
     volumes = total_volumes(models, subjects)
     content: dict[str, Any] = {
         "version": __version__,
-        "models": [{"name": name, "file": str(path)} for name, path in sources],
-        "conclusion": conclusion(models, results, settings, subjects),
-        "notes": notes(models, results, settings),
+        "models": [{"name": name, "file": str(path)} for name, path in compared.sources],
+        "conclusion": conclusion(compared),
+        "notes": notes(compared),
         "cases": models.cases,
         "left_out": models.left_out,
         "failed_cases": models.failed,
@@ -123,8 +121,8 @@ def _record(
         "modality": None if modality is None else dict(zip(models.cases, modality, strict=True)),
         "classes": models.classes,
         "definition": models.definition,
-        "settings": asdict(settings) | {"interval": LEVEL},
-        "metrics": {r.metric: _metric_record(models, r, settings, subjects, modality) for r in results},
+        "settings": asdict(compared.settings) | {"interval": LEVEL},
+        "metrics": {r.metric: _metric_record(compared, r) for r in compared.results},
         "volumes": None,
     }
     if volumes is not None:
@@ -137,13 +135,8 @@ def _record(
     return strict(content)
 
 
-def _metric_record(
-    models: ModelScores,
-    r: MetricResult,
-    settings: Settings,
-    subjects: Sequence[str] | None,
-    modality: Sequence[str] | None,
-) -> dict[str, Any]:
+def _metric_record(compared: Compared, r: MetricResult) -> dict[str, Any]:
+    models, alpha = compared.models, compared.settings.alpha
     by_model = {}
     for m, name in enumerate(models.names):
         columns = [
@@ -163,23 +156,22 @@ def _metric_record(
                 "frequency": r.stability.frequency[m].tolist(),
             },
         }
-        if modality is not None:
-            by_model[name]["modality"] = {
-                kind: means[m] for kind, means in modality_means(r, modality, subjects).items()
-            }
+        if compared.modality is not None:
+            means = modality_means(r, compared.modality, compared.subjects)
+            by_model[name]["modality"] = {kind: values[m] for kind, values in means.items()}
     tests = r.tests
     return {
         "unit": METRICS[r.metric].unit,
         "better": METRICS[r.metric].better,
         "models": by_model,
         "test": {
-            "text": significance_text(r, settings, subjects),
+            "text": significance_text(compared, r),
             "units": tests.units,
             "comparisons": tests.comparisons,
             "smallest_p": tests.smallest_p() if tests.comparisons else None,
             "smallest_p_holm": tests.smallest_p_holm() if tests.comparisons else None,
-            "underpowered": tests.underpowered(settings.alpha),
-            "pairs": list(tables.pairs(r, models.names, settings.alpha)),
+            "underpowered": tests.underpowered(alpha),
+            "pairs": list(tables.pairs(r, models.names, alpha)),
         },
     }
 

@@ -11,9 +11,9 @@ import numpy as np
 from nnunet_xlstm.comparison.analysis import MetricResult
 from nnunet_xlstm.comparison.inputs import ModelScores
 from nnunet_xlstm.evaluation.summary import METRICS
+from nnunet_xlstm.html import DASH
 
 DIGITS = {"": 3, "mm": 2, "mL": 2, "voxels": 0}
-DASH = "–"
 OF_SUBJECTS = {"cases": "", "subjects": " and the cases of a subject"}
 NOT_ALL = ", where all models have a value for the same cases"
 ARROW = {"high": "↑", "low": "↓"}

@@ -30,6 +30,7 @@ from nnunet_xlstm.io.validate import (
 
 NAME = "pool_cases.json"
 FORMAT = 1
+LEFT_OUT = ("tags", "channel_frames")  # where they are empty
 SAMPLING = ("sqrt", "modality", "uniform")
 
 
@@ -80,12 +81,10 @@ class PoolCases:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file; what a case does not have is left out, but for null."""
-        cases = {}
-        for case, record in sorted(self.cases.items()):
-            cases[case] = asdict(record) | {"images": list(record.images)}
-            for name in ("tags", "channel_frames"):
-                if not cases[case][name]:
-                    del cases[case][name]
+        cases = {
+            case: {name: value for name, value in asdict(record).items() if value or name not in LEFT_OUT}
+            for case, record in sorted(self.cases.items())
+        }
         return {
             "format": FORMAT,
             "sampling": self.sampling,

@@ -6,12 +6,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.datasets.cases import Images, case_files, list_images, list_labels, numbering_fault
-from nnunet_xlstm.datasets.check_case import CaseJob, CaseResult, Finding, check_case, reader_of
+from nnunet_xlstm.datasets.check_case import CaseJob, CaseResult, Finding, Findings, check_case, reader_of
 from nnunet_xlstm.datasets.dataset_json import NAME, CaseFiles, DatasetFile, Labels
 from nnunet_xlstm.datasets.raw_dataset import SPLITS, nnunet_folder, read_folds
 from nnunet_xlstm.datasets.subjects import N_FOLDS
@@ -36,34 +36,6 @@ class CheckReport:
     def errors(self) -> int:
         """How many findings are no warnings."""
         return sum(not finding.is_warning for finding in self.findings)
-
-
-@dataclass
-class _Findings:
-    """Collects findings; paths inside the data set are shown relative to it."""
-
-    folder: Path
-    found: list[Finding] = field(default_factory=list)
-
-    def error(self, path: Path | str, text: str) -> None:
-        self._add(False, path, text)
-
-    def warning(self, path: Path | str, text: str) -> None:
-        self._add(True, path, text)
-
-    def _add(self, is_warning: bool, path: Path | str, text: str) -> None:
-        path = Path(os.path.abspath(self.folder / path))
-        text = " ".join(text.split()).removeprefix(f"{path}: ")
-        inside = path.is_relative_to(self.folder)
-        self.found.append(Finding(is_warning, str(path.relative_to(self.folder) if inside else path), text))
-
-    def asked(self, question: Callable[[], Any]) -> Any:
-        """Return the answer of dataset.json, or None and an error where it is wrong."""
-        try:
-            return question()
-        except DatasetError as error:
-            self.error(NAME, str(error))
-            return None
 
 
 def find_dataset(name: str) -> Path:
@@ -100,11 +72,12 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
         DatasetError: dataset.json cannot be read. OSError: a folder cannot be read.
     """
     folder = Path(os.path.abspath(folder))
-    file, found = DatasetFile.read(folder), _Findings(folder)
-    channels, labels, ending = found.asked(file.channels), found.asked(file.labels), found.asked(file.file_ending)
+    file, found = DatasetFile.read(folder), Findings(folder)
+    questions = (file.channels, file.labels, file.file_ending)
+    channels, labels, ending = (_answer(question, found) for question in questions)
     _check_header(file, labels, channels, ending, found)
     train = _training_cases(file, ending, found)
-    test = _test_cases(folder, ending, found) if ending else {}
+    test = _test_cases(ending, found) if ending else {}
     if train is None:
         train = {}
     else:
@@ -113,12 +86,10 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
     first = next((path for files in train.values() for path in files.images), None)
     reader = reader_of(file.content.get("overwrite_image_reader_writer"), ending or "", first)
     n, known = len(channels) if channels else None, labels.known if labels else None
-    jobs = [CaseJob(case, files, n, known, reader) for case, files in train.items()]
-    jobs += [CaseJob(case, files, n, known, reader, test=True) for case, files in test.items()]
+    jobs = [CaseJob(folder, case, files, n, known, reader) for case, files in (*train.items(), *test.items())]
     results = [result for _, result in for_each(check_case, jobs, processes, desc="cases")] if jobs else []
     for result in results:
-        for finding in result.findings:
-            (found.warning if finding.is_warning else found.error)(finding.path, finding.text)
+        found.found += result.findings
     _check_together(results[: len(train)], jobs, results, labels, found)
     return CheckReport(folder, len(train), len(test), tuple(sorted(found.found, key=lambda f: f.is_warning)))
 
@@ -126,8 +97,17 @@ def check_dataset(folder: Path, processes: int = 1) -> CheckReport:
 # dataset.json ---------------------------------------------------------------------------------------------------------
 
 
+def _answer(question: Callable[[], Any], found: Findings) -> Any:
+    """Return what dataset.json says, or None and an error where it is wrong."""
+    try:
+        return question()
+    except DatasetError as error:
+        found.error(NAME, str(error))
+        return None
+
+
 def _check_header(
-    file: DatasetFile, labels: Labels | None, channels: Sequence[str] | None, ending: str | None, found: _Findings
+    file: DatasetFile, labels: Labels | None, channels: Sequence[str] | None, ending: str | None, found: Findings
 ) -> None:
     for key in REQUIRED:
         if key not in file.content:
@@ -159,7 +139,7 @@ def _label_faults(file: DatasetFile, labels: Labels) -> Iterator[str]:
         yield f"regions_class_order must list one id for each of the {len(regions)} regions, in their order"
 
 
-def _check_count(file: DatasetFile, train: Mapping[str, CaseFiles], found: _Findings) -> None:
+def _check_count(file: DatasetFile, train: Mapping[str, CaseFiles], found: Findings) -> None:
     told = file.content.get("numTraining")
     if told is not None and (type(told) is not int or told != len(train)):
         found.error(NAME, f"numTraining is {told!r}, there are {len(train)} training cases")
@@ -173,7 +153,7 @@ def _check_count(file: DatasetFile, train: Mapping[str, CaseFiles], found: _Find
         )
 
 
-def _check_splits(folder: Path, train: Mapping[str, CaseFiles], found: _Findings) -> None:
+def _check_splits(folder: Path, train: Mapping[str, CaseFiles], found: Findings) -> None:
     if not (folder / SPLITS).is_file():
         return
     try:
@@ -195,10 +175,10 @@ def _check_splits(folder: Path, train: Mapping[str, CaseFiles], found: _Findings
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _training_cases(file: DatasetFile, ending: str | None, found: _Findings) -> dict[str, CaseFiles] | None:
+def _training_cases(file: DatasetFile, ending: str | None, found: Findings) -> dict[str, CaseFiles] | None:
     """Those of the table or of imagesTr; None where dataset.json does not tell."""
     if "dataset" in file.content:
-        table = found.asked(file.table)
+        table = _answer(file.table, found)
         if table is None:
             return None
         users = Counter(path for files in table.values() for path in files.images)
@@ -211,26 +191,27 @@ def _training_cases(file: DatasetFile, ending: str | None, found: _Findings) -> 
             found.error(name, "there is no such folder")
     if ending is None:
         return None
-    images = list_images(file.folder / "imagesTr", ending)
-    _check_names(images, "imagesTr", ending, found)
-    labels = list_labels(file.folder / "labelsTr", ending)
-    for case in sorted(labels.keys() - images.cases.keys()):
-        found.warning(labels[case], "there is no image of this case; nnU-Net leaves it out")
-    return case_files(file.folder / "labelsTr", images, ending)
+    return _listed_cases("Tr", ending, "there is no image of this case; nnU-Net leaves it out", found)[0]
 
 
-def _test_cases(folder: Path, ending: str, found: _Findings) -> dict[str, CaseFiles]:
+def _test_cases(ending: str, found: Findings) -> dict[str, CaseFiles]:
     """Those of imagesTs; their label is empty where labelsTs has none."""
-    images = list_images(folder / "imagesTs", ending)
-    _check_names(images, "imagesTs", ending, found)
-    labels = list_labels(folder / "labelsTs", ending)
-    for case in sorted(labels.keys() - images.cases.keys()):
-        found.warning(labels[case], "there is no image of this case")
-    cases = case_files(folder / "labelsTs", images, ending)
+    cases, labels = _listed_cases("Ts", ending, "there is no image of this case", found)
     return {case: files if case in labels else CaseFiles(files.images, "") for case, files in cases.items()}
 
 
-def _check_names(images: Images, name: str, ending: str, found: _Findings) -> None:
+def _listed_cases(
+    part: str, ending: str, without_image: str, found: Findings
+) -> tuple[dict[str, CaseFiles], dict[str, str]]:
+    images = list_images(found.folder / f"images{part}", ending)
+    _check_names(images, f"images{part}", ending, found)
+    labels = list_labels(found.folder / f"labels{part}", ending)
+    for case in sorted(labels.keys() - images.cases.keys()):
+        found.warning(labels[case], without_image)
+    return case_files(found.folder / f"labels{part}", images, ending), labels
+
+
+def _check_names(images: Images, name: str, ending: str, found: Findings) -> None:
     if images.apple:
         found.error(
             name,
@@ -266,7 +247,7 @@ def _check_together(
     jobs: Sequence[CaseJob],
     results: Sequence[CaseResult],
     labels: Labels | None,
-    found: _Findings,
+    found: Findings,
 ) -> None:
     dimensions = Counter(result.dimension for result in results if result.dimension)
     usual = dimensions.most_common(1)[0][0] if dimensions else 0

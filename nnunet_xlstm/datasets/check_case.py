@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +34,45 @@ class Finding:
         return f"{'warning' if self.is_warning else 'error'}: {self.path}: {self.text}"
 
 
+@dataclass
+class Findings:
+    """Collects findings; paths inside the data set are shown relative to it."""
+
+    folder: Path
+    found: list[Finding] = field(default_factory=list)
+
+    def error(self, path: Path | str, text: str) -> None:
+        """Add what nnU-Net refuses, or trains wrongly with."""
+        self._add(False, path, text)
+
+    def warning(self, path: Path | str, text: str) -> None:
+        """Add what a person should look at."""
+        self._add(True, path, text)
+
+    def _add(self, is_warning: bool, path: Path | str, text: str) -> None:
+        path = Path(os.path.abspath(self.folder / path))
+        text = " ".join(text.split()).removeprefix(f"{path}: ")
+        inside = path.is_relative_to(self.folder)
+        self.found.append(Finding(is_warning, str(path.relative_to(self.folder) if inside else path), text))
+
+
 @dataclass(frozen=True)
 class CaseJob:
     """A case and what dataset.json says of all cases.
 
     Attributes:
+        folder: of the data set.
         files: an empty label is one that need not be there.
         channels, known: number of channels and ids of labels; None where dataset.json is wrong.
         reader: of nnU-Net, see `reader_of`.
     """
 
+    folder: Path
     case: str
     files: CaseFiles
     channels: int | None
     known: frozenset[int] | None
     reader: str
-    test: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +84,7 @@ class CaseResult:
         present: ids in the label map; None where it could not be read or there is none.
     """
 
-    findings: tuple[Finding, ...]
+    findings: list[Finding]
     dimension: int
     present: frozenset[int] | None
 
@@ -90,14 +114,7 @@ def reader_of(wanted: Any, ending: str, first: str | None) -> str:
 
 def check_case(job: CaseJob) -> CaseResult:
     """Read all files of a case. A fault of one does not hide those of the others."""
-    findings: list[Finding] = []
-
-    def error(path: str, text: str) -> None:
-        findings.append(Finding(False, path, text))
-
-    def warning(path: str, text: str) -> None:
-        findings.append(Finding(True, path, text))
-
+    found = Findings(job.folder)
     first: Grid | None = None
     channels = []
     for path in job.files.images:
@@ -108,11 +125,11 @@ def check_case(job: CaseJob) -> CaseResult:
             first = first or grid
             _check_grids(first, grid, ("first channel", "image"), job.reader)
             if (value := _check_values(image)) is not None:
-                warning(path, f"every voxel is {value:g}")
+                found.warning(path, f"every voxel is {value:g}")
         except DatasetError as fault:
-            error(path, str(fault))
+            found.error(path, str(fault))
     if job.channels is not None and len(channels) == len(job.files.images) and sum(channels) != job.channels:
-        error(
+        found.error(
             job.files.images[0] if job.files.images else job.files.label,
             f"case {job.case} has {len(channels)} image file{'s' * (len(channels) != 1)}, in which nnU-Net finds "
             f"{sum(channels)} channels; channel_names of dataset.json has {job.channels}",
@@ -121,12 +138,12 @@ def check_case(job: CaseJob) -> CaseResult:
     if job.files.label:
         try:
             label = read_label_map(Path(job.files.label))
-            present = _check_label(job, label, error, warning)
+            present = _check_label(job, label, found)
             if first is not None:
                 _check_grids(first, Grid.of(label), ("image", "label map"), job.reader)
         except DatasetError as fault:
-            error(job.files.label, str(fault))
-    return CaseResult(tuple(findings), 0 if first is None else first.dimension, present)
+            found.error(job.files.label, str(fault))
+    return CaseResult(found.found, 0 if first is None else first.dimension, present)
 
 
 def _channels(image: sitk.Image, reader: str) -> int:
@@ -195,7 +212,7 @@ def _check_grids(one: Grid, other: Grid, names: tuple[str, str], reader: str) ->
     check_same_grid(one, other, names)
 
 
-def _check_label(job: CaseJob, label: sitk.Image, error, warning) -> frozenset[int]:
+def _check_label(job: CaseJob, label: sitk.Image, found: Findings) -> frozenset[int]:
     """Return the ids of a label map, and say which are wrong."""
     array = sitk.GetArrayViewFromImage(label)
     counts: Counter[int] = Counter()
@@ -205,9 +222,9 @@ def _check_label(job: CaseJob, label: sitk.Image, error, warning) -> frozenset[i
     if job.known is not None and (wrong := sorted(counts.keys() - job.known)):
         shown = ", ".join(f"{i} ({counts[i]} voxels)" for i in wrong[:MAX_SHOWN])
         more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
-        error(
+        found.error(
             job.files.label, f"holds {shown}{more}, which dataset.json does not list; its ids are {sorted(job.known)}"
         )
     if not counts.keys() - {0}:
-        warning(job.files.label, "is empty: every voxel is background")
+        found.warning(job.files.label, "is empty: every voxel is background")
     return frozenset(counts)

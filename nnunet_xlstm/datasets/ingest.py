@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import SimpleITK as sitk
 from nnunet_xlstm.datasets.case_index import CaseRecord
 from nnunet_xlstm.datasets.items import Item, LabelMaker
 from nnunet_xlstm.datasets.scans import Scan
-from nnunet_xlstm.datasets.volumes import Volume, channels_of, find_volumes, sequences
+from nnunet_xlstm.datasets.volumes import Volume, channels_of, find_volumes
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.body_mask import body_mask
 from nnunet_xlstm.imaging.checks import check_frame
@@ -100,7 +101,9 @@ def process(item: Item, base: str, folder: Path) -> tuple[dict[str, Entry], Reas
     entries: dict[str, Entry] = {}
     refused: Reasons = []
     in_time = item.time.mode != "frames"  # all frames of a stack make one case
-    groups: Sequence[Sequence[Volume]] = sequences(found[0]) if in_time else list(zip(*found, strict=True))
+    groups: list[tuple[Volume, ...]] = list(zip(*found, strict=True))
+    if in_time:
+        groups = [tuple(frames) for _, frames in groupby(found[0], key=lambda volume: volume.stack)]
     for volumes in groups:
         case, place = base + volumes[0].suffix(in_time), volumes[0].place(in_time)
         try:
@@ -130,7 +133,7 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
         if image.GetSize()[2] < item.min_slices:
             raise DatasetError(f"{image.GetSize()[2]} slices; --min-slices asks for {item.min_slices}")
         images.append(image)
-        in_place.append(volume.whole_file and image is read and readable_in_place(scan))
+        in_place.append(volume.whole_file and image is read and readable_in_place(scan.path))
     for image in images[1:]:
         check_same_grid(images[0], image, ("first channel", "other"))
     if images[0].GetSize()[2] == 1:
@@ -145,13 +148,13 @@ def _case(item: Item, volumes: Sequence[Volume], case: str, folder: Path, origin
     )
     label = _write(_mask(images, item.modality), folder, case)
     first = volumes[0]
-    if first.stack is not None:
+    if first.stacks > 1:
         origin = tuple(f"{name}#{first.stack}" for name in origin)
-    one_frame = first.frames and item.time.mode == "frames"
+    one_frame = first.frames > 1 and item.time.mode == "frames"
     time = (first.frame, first.frames) if one_frame else (item.frame, item.frames)
     record = CaseRecord(item.source, item.subject, item.modality, *time, origin, tags=first.tags or item.tags)
     if item.time.mode == "channels":
-        record = replace(record, channel_frames=tuple(volume.frame for volume in volumes if volume.frame is not None))
+        record = replace(record, channel_frames=tuple(volume.frame for volume in volumes))
     return Entry(files, label, record, tuple(sorted(remarks)))
 
 
@@ -171,7 +174,7 @@ def _labelled(
         solid = as_volume(label)
         images = tuple(
             scan.path
-            if solid is label and readable_in_place(scan)
+            if solid is label and readable_in_place(scan.path)
             else _write(as_volume(read_image(Path(scan.path))), folder, base, channel)
             for channel, scan in enumerate(item.scans)
         )
@@ -181,14 +184,14 @@ def _labelled(
     return {base: Entry(images, _write(solid, folder, base), record)}, []
 
 
-def readable_in_place(scan: Scan) -> bool:
+def readable_in_place(path: str) -> bool:
     """Whether nnU-Net reads this 3D file as it is.
 
     SimpleITK alone knows its geometry, and no `$` in its path is expanded.
     """
-    if scan.dicom or scan.path.lower().endswith(TIFF) or os.path.expandvars(scan.path) != scan.path:
+    if path.lower().endswith(TIFF) or os.path.expandvars(path) != path:
         return False
-    return not scan.path.lower().endswith(NIFTI) or read_grid(Path(scan.path)).is_orthonormal()
+    return not path.lower().endswith(NIFTI) or read_grid(Path(path)).is_orthonormal()
 
 
 def _mask(images: Sequence[sitk.Image], modality: str) -> sitk.Image:

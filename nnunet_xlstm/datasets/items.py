@@ -141,11 +141,11 @@ def items_of_scans(
     Raises:
         DatasetError: the pattern finds no subject in a path.
     """
-    return [Item((scan,), scan.relative, source, _subject(scan, pattern), modality, **options) for scan in scans]
-
-
-def _subject(scan: Scan, pattern: re.Pattern | None) -> str:
-    return subject_of(pattern, scan.relative) if pattern else scan.subject or scan.relative
+    items = []
+    for scan in scans:
+        subject = subject_of(pattern, scan.relative) if pattern else scan.subject or scan.relative
+        items.append(Item((scan,), scan.relative, source, subject, modality, **options))
+    return items
 
 
 def items_of_channels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from nnunet_xlstm.datasets.dataset_json import NAME as DATASET_JSON
 from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.datasets.ingest import ENDING, Entry
 from nnunet_xlstm.datasets.subjects import folds_by_subject
-from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.imaging.dicom.series import Reasons
-from nnunet_xlstm.imaging.integrity import check_length
+from nnunet_xlstm.imaging.integrity import has_full_length
 from nnunet_xlstm.io.paths import FILE_NAME, inside, is_file_name
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.tables import write_csv
@@ -77,6 +78,15 @@ class RawDataset:
             check(memory, MEMORY, where, path=f"inputs[{excerpt(key)}]")
         return entries, dict(pool.inputs)
 
+    def earlier_header(self) -> Mapping[str, Any]:
+        """Return dataset.json as an earlier run of this command wrote it; empty where there is none.
+
+        Raises:
+            DatasetError: dataset.json is damaged.
+        """
+        content = read_json(self.folder / DATASET_JSON, dict) if (self.folder / DATASET_JSON).is_file() else {}
+        return content if content.get("made_by") == self.created_by else {}
+
     def _refuse(self) -> None:
         raise DatasetError(f"{self.folder}: holds a data set that `{self.created_by}` did not make; give another -d")
 
@@ -91,14 +101,7 @@ class RawDataset:
 
     def has_whole_files(self, entry: Entry) -> bool:
         """Whether all that belongs to a case is there, and what was written here as long as its header says."""
-        if not self.has_files(entry):
-            return False
-        try:
-            for name in _own_files(entry):
-                check_length(self.folder / name)
-        except DatasetError:
-            return False
-        return True
+        return self.has_files(entry) and all(has_full_length(self.folder / name) for name in _own_files(entry))
 
     def remove(self, entry: Entry) -> None:
         """Delete the files of a case that lie in this data set; what it refers to elsewhere stays."""
@@ -125,6 +128,22 @@ class RawDataset:
             )
         return inside(self.folder, name, where)
 
+    def check_room(self, what: str, need: int) -> None:
+        """Say how much will be written.
+
+        Args:
+            what: becomes how large, for the log.
+            need: bytes.
+
+        Raises:
+            UserError: there is less room.
+        """
+        existing = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        log.info("%s about %.1f MB in %s; %.0f MB are free", what, need / 1e6, self.folder, free / 1e6)
+        if need > free:
+            raise UserError(f"{self.folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
+
     def remove_leftovers(self) -> None:
         """Delete the files that a killed run was about to write."""
         self._check_folders()
@@ -136,19 +155,15 @@ class RawDataset:
         cases = sorted(entries)
         pool = PoolCases({case: entries[case].record for case in cases}, sampling, inputs)
         write_json(self.folder / NAME, pool.to_json())
-        content = (
-            {"labels": BODY}
-            | dict(header)
-            | {
-                "numTraining": len(cases),
-                "file_ending": ENDING,
-                "overwrite_image_reader_writer": "SimpleITKIO",
-                "made_by": self.created_by,
-                "dataset": {
-                    case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases
-                },
-            }
-        )
+        content = {
+            "labels": BODY,
+            **header,
+            "numTraining": len(cases),
+            "file_ending": ENDING,
+            "overwrite_image_reader_writer": "SimpleITKIO",
+            "made_by": self.created_by,
+            "dataset": {case: {"images": list(entries[case].images), "label": entries[case].label} for case in cases},
+        }
         write_json(self.folder / DATASET_JSON, content)
 
     def finish(self, entries: Mapping[str, Entry], left_out: Reasons) -> list[dict[str, list[str]]]:
@@ -156,12 +171,8 @@ class RawDataset:
         self.write_excluded(left_out)
         path, target = self.folder / SPLITS, self.preprocessed / SPLITS
         before = read_folds(path) if path.is_file() else []
-        records = {case: entry.record for case, entry in entries.items()}
-        folds = folds_by_subject(
-            {case: record.subject for case, record in records.items()},
-            {case: record.source for case, record in records.items()},
-            before,
-        )
+        subjects = {case: entry.record.subject for case, entry in entries.items()}
+        folds = folds_by_subject(subjects, {case: entry.record.source for case, entry in entries.items()}, before)
         if folds:
             write_json(path, folds)
         else:
@@ -234,20 +245,14 @@ def open_dataset(number: int, name: str | None, default: str, created_by: str) -
     Raises:
         ValueError: a variable is not set, or the number or name is wrong or in use.
     """
-    roots = {variable: os.environ.get(variable, "") for variable in VARIABLES}
     raw, preprocessed = (nnunet_folder(variable) for variable in VARIABLES[:2])
     if not 1 <= number <= MAX_ID:
         raise DatasetError(f"-d {number}: give a number from 1 to {MAX_ID}")
     if name is not None:
         check(name, PLAIN_NAME, f"-d {number}", path="--name")
     prefix = f"Dataset{number:03d}_"
-    existing = {
-        path.name
-        for root in roots.values()
-        if root and Path(root).is_dir()
-        for path in Path(root).iterdir()
-        if path.is_dir() and path.name.startswith(prefix)
-    }
+    roots = [Path(root) for variable in VARIABLES if (root := os.environ.get(variable))]
+    existing = {path.name for root in roots for path in root.glob(f"{prefix}*") if path.is_dir()}
     full = f"{prefix}{name or default}" if name or not existing else min(existing)
     if existing - {full}:
         raise DatasetError(

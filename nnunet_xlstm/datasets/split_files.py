@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,30 @@ from nnunet_xlstm.io.tables import text_table
 from nnunet_xlstm.io.write import json_text, write_together
 
 
-@dataclass(frozen=True)
-class SplitRequest:
-    """One of `folds` (a number), `holdout` and `test` (shares of the subjects), and how it is drawn and written."""
-
-    folds: int | None = None
-    holdout: float | None = None
-    test: float | None = None
-    seed: int = 0
-    overwrite: bool = False
-
-
 def split_dataset(
-    folder: Path, cases: Sequence[str], request: SplitRequest, table: Path | None = None, pattern: str | None = None
+    folder: Path,
+    cases: Sequence[str],
+    table: Path | None = None,
+    pattern: str | None = None,
+    *,
+    folds: int | None = None,
+    holdout: float | None = None,
+    test: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> list[str]:
-    """Draw what is requested and write it; return lines of text that say what was drawn and written.
+    """Draw folds or test subjects and write them; return lines of text that say what was drawn and written.
 
     Args:
         folder: of the raw data set.
         cases: with a label map.
-        request: what to draw.
         table: file with the subject of every case (see `case_subjects`).
         pattern: regular expression that finds the subject in a case's name.
+        folds: how many folds to make; one of `folds`, `holdout` and `test` is needed.
+        holdout: share of the subjects that one fold validates with.
+        test: share of the subjects that no fold may have.
+        seed: of what is drawn.
+        overwrite: whether other folds or test subjects may be replaced.
 
     Raises:
         ConfigError: a number or share that does not fit, or files that hold something else and may not be replaced.
@@ -47,29 +48,31 @@ def split_dataset(
     subjects = case_subjects(cases, folder, table, pattern)
     known = read_pool_cases(folder / NAME).column("source") if (folder / NAME).is_file() else {}
     sources = {case: known.get(case, "") for case in cases}
-    test, files = folder / f"{TEST_SUBJECTS}.json", split_files(folder)
+    test_file, files = folder / f"{TEST_SUBJECTS}.json", split_files(folder)
     lines = []
-    if request.test is not None:
-        drawn = held_out(subjects, sources, request.test, request.seed)
-        contents: dict[Path, Any] = {test: {TEST_SUBJECTS: drawn}}
+    if test is not None:
+        drawn = held_out(subjects, sources, test, seed)
+        contents: dict[Path, Any] = {test_file: {TEST_SUBJECTS: drawn}}
         rows = _test_rows(drawn, subjects, sources)
     else:
-        tested = read_test_subjects(test) & set(subjects.values()) if test.is_file() else set()
+        tested = read_test_subjects(test_file) & set(subjects.values()) if test_file.is_file() else set()
         subjects = {case: subject for case, subject in subjects.items() if subject not in tested}
-        lines += [f"{len(tested)} test subjects of {test} are in no fold"] if tested else []
-        if request.folds is not None:
-            folds = make_folds(subjects, sources, request.folds, request.seed)
-        elif request.holdout is not None:
-            folds = [fold_without(subjects, held_out(subjects, sources, request.holdout, request.seed))]
+        lines += [f"{len(tested)} test subjects of {test_file} are in no fold"] if tested else []
+        if folds is not None:
+            made = make_folds(subjects, sources, folds, seed)
+        elif holdout is not None:
+            made = [fold_without(subjects, held_out(subjects, sources, holdout, seed))]
         else:
             raise ConfigError("nothing to make: give a number of folds, or a share to hold out or to test")
-        contents = dict.fromkeys(files, folds)
-        rows = _fold_rows(folds, subjects, sources)
-    if not request.overwrite:
-        check_replaced(contents)
+        contents = dict.fromkeys(files, made)
+        rows = _fold_rows(made, subjects, sources)
+    if not overwrite and (other := [path for path in contents if path.is_file() and read_json(path) != contents[path]]):
+        raise ConfigError(
+            f"{other[0]}: holds other folds or subjects, which trainings may rest on; --overwrite replaces them"
+        )
     write_together({path: json_text(content) for path, content in contents.items()})
     lines += [*text_table(rows), "", *(f"written: {path}" for path in contents)]
-    if request.test is not None:
+    if test is not None:
         tested_cases = {case for case in cases if subjects[case] in set(drawn)}
         lines += [
             f"{path} still has test subjects in its folds: make them anew, with --overwrite"
@@ -114,12 +117,3 @@ def split_files(dataset: Path) -> list[Path]:
     if not files:
         raise ConfigError(f"{dataset} may not be written, and {preprocessed} is not there; plan the data set first")
     return files
-
-
-def check_replaced(contents: Mapping[Path, Any]) -> None:
-    """Raise ConfigError where a JSON file holds something else than what would be written."""
-    for path, content in contents.items():
-        if path.is_file() and read_json(path) != content:
-            raise ConfigError(
-                f"{path}: holds other folds or subjects, which trainings may rest on; --overwrite replaces them"
-            )

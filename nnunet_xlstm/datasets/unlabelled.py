@@ -13,7 +13,6 @@ from nnunet_xlstm.datasets.scans import find_scans
 from nnunet_xlstm.datasets.subjects import subject_pattern
 from nnunet_xlstm.datasets.time_modes import FRAMES, TimeMode
 from nnunet_xlstm.errors import ConfigError, DatasetError
-from nnunet_xlstm.io.read import read_json
 
 CREATED_BY = "nnunet_xlstm unlabelled"
 DEFAULT_NAME = "Unlabelled"
@@ -95,17 +94,14 @@ def parse_channels(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _check_same_kind(dataset: RawDataset, header: Mapping) -> None:
-    file = dataset.folder / "dataset.json"
-    content = read_json(file) if file.is_file() else {}
-    if content.get("made_by") != dataset.created_by:
-        return
+    earlier = dataset.earlier_header()
     for key, option, default in (
         ("image_time", "--time ", "frames"),
         ("image_modality", "", None),
         ("image_channels", "", None),
     ):
-        before, now = content.get(key, default), header.get(key, default)
-        if before != now:
+        before, now = earlier.get(key, default), header.get(key, default)
+        if earlier and before != now:
             raise DatasetError(
                 f"{dataset.folder.name} has {option}{before}, and {option}{now} cannot join it: make another data set "
                 "with another -d, and unite both with `nnunet_xlstm pool build`"

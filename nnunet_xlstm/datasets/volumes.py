@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -27,33 +26,33 @@ class Volume:
 
     Attributes:
         read: reads it.
-        stack, frame: its number, None where the scan has one stack, or one frame. frames: of the sequence.
+        stack, frame: its number among the `stacks` of the scan, and the `frames` of the sequence.
         interval_ms: from frame to frame, 0 where unknown.
-        stack_suffix, frame_suffix: see `suffix`.
         tags: as in CaseRecord.
         whole_file: it is all that its file holds.
         has_spacing: its file says how large a pixel is.
     """
 
     read: Callable[[], sitk.Image]
-    stack: int | None = None
-    frame: int | None = None
-    frames: int | None = None
+    stack: int = 0
+    stacks: int = 1
+    frame: int = 0
+    frames: int = 1
     interval_ms: float = 0.0
-    stack_suffix: str = ""
-    frame_suffix: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     whole_file: bool = False
     has_spacing: bool = True
 
     def suffix(self, whole_sequence: bool = False) -> str:
         """Return what follows the scan's name in that of the case."""
-        return self.stack_suffix + ("" if whole_sequence else self.frame_suffix)
+        stack = f"_s{self.stack:0{len(str(self.stacks - 1))}d}" if self.stacks > 1 else ""
+        in_time = self.frames > 1 and not whole_sequence
+        return stack + (f"_t{self.frame:0{max(2, len(str(self.frames - 1)))}d}" if in_time else "")
 
     def place(self, whole_sequence: bool = False) -> str:
         """Return where it is within the scan, for messages; empty for all of it."""
-        parts = (("stack", self.stack), ("frame", None if whole_sequence else self.frame))
-        return ", ".join(f"{name} {number}" for name, number in parts if number is not None)
+        parts = (("stack", self.stack, self.stacks), ("frame", self.frame, 1 if whole_sequence else self.frames))
+        return ", ".join(f"{name} {number}" for name, number, several in parts if several > 1)
 
 
 def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> tuple[list[Volume], Reasons]:
@@ -82,8 +81,7 @@ def find_volumes(scan: Scan, modality: str, last_axis_is_time: bool = False) -> 
     if dimension == 4 or (dimension == 3 and last_axis_is_time):
         frames, interval = image.GetSize()[-1], frame_interval(Path(scan.path)) if dimension == 4 else 0.0
         return [
-            Volume(read=partial(_frame, image, t), interval_ms=interval, **_in_series(None, 1, t, frames))
-            for t in range(frames)
+            Volume(read=partial(_frame, image, t), interval_ms=interval, frame=t, frames=frames) for t in range(frames)
         ], []
     return [Volume(read=lambda: image, whole_file=image is stored and dimension == 3, has_spacing=has_spacing)], []
 
@@ -97,33 +95,14 @@ def _volumes_of_series(scan: Scan, modality: str) -> tuple[list[Volume], Reasons
             name = f"{scan.path} (stack {i})" if len(stacks) > 1 else scan.path
             left_out.append((name, f"series {scan.series}: {stack.reason}"))
         for t, slices in enumerate(stack.frames):
-            place = _in_series(i, len(stacks), t, len(stack.frames))
-            read_frame, interval = partial(read_volume, slices, read), stack.interval_ms()
-            volumes.append(Volume(read=read_frame, tags=slices[0].tags, interval_ms=interval, **place))
+            read_frame = partial(read_volume, slices, read)
+            volume = Volume(read=read_frame, tags=slices[0].tags, interval_ms=stack.interval_ms())
+            volumes.append(replace(volume, stack=i, stacks=len(stacks), frame=t, frames=len(stack.frames)))
     return volumes, left_out
-
-
-def _in_series(stack: int | None, stacks: int, frame: int, frames: int) -> dict[str, Any]:
-    """Return the fields of a volume that say where in its scan it is."""
-    place: dict[str, Any] = {}
-    if stacks > 1:
-        place |= {"stack": stack, "stack_suffix": f"_s{stack:0{len(str(stacks - 1))}d}"}
-    if frames > 1:
-        suffix = f"_t{frame:0{max(2, len(str(frames - 1)))}d}"
-        place |= {"frame": frame, "frames": frames, "frame_suffix": suffix}
-    return place
 
 
 def _frame(image: sitk.Image, t: int) -> sitk.Image:
     return image[tuple([*[slice(None)] * (image.GetDimension() - 1), t])]
-
-
-def sequences(volumes: Sequence[Volume]) -> list[list[Volume]]:
-    """Return the frames of each stack, in the order of time."""
-    stacks: dict[int | None, list[Volume]] = {}
-    for volume in volumes:
-        stacks.setdefault(volume.stack, []).append(volume)
-    return list(stacks.values())
 
 
 def channels_of(frames: Sequence[Volume], time: TimeMode) -> list[Volume]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import time
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from nnunet_xlstm.nnunet.install.environment import (
     is_registered,
     plan_command,
     stock_command,
+    versions,
 )
 from nnunet_xlstm.phantoms.dataset import write_dataset
 from nnunet_xlstm.subprocesses import Commands
@@ -45,7 +44,6 @@ TRAINING = {
 PHANTOM_EPOCHS, DATA_EPOCHS = 7, 10
 # On a CPU a step costs as much as its voxels; a GPU keeps the plans' patch and batch.
 PHANTOM_PATCH_VOXELS, DATA_PATCH_VOXELS, BATCH_VOXELS = 35_000, 100_000, 200_000
-PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +116,7 @@ def run_demo(
         "environment": commands.variables,
         "commands": commands.done,
         "pictures": [path.relative_to(out).as_posix() for _, path in pictures],
-        "versions": _versions(),
+        "versions": versions(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(out / "summary.json", summary)
@@ -195,8 +193,3 @@ def _score(commands: Commands, stages: Stages, dataset: Dataset, configuration: 
         files = ["-djfile", str(predictions / "dataset.json"), "-pfile", str(predictions / "plans.json")]
         commands.run("evaluate", [*command, *files, "-o", str(out / "evaluation.json"), "-np", "1"])
     return Scores(read_json(out / "evaluation.json"), "Ts", predictions)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    return versions | {name: metadata.version(name) for name in PACKAGES}

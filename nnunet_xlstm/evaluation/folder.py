@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm import __version__
+from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.datasets.dataset_json import Labels
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.evaluation.cases import Pair
@@ -22,8 +23,6 @@ from nnunet_xlstm.imaging.grid import check_same_grid
 from nnunet_xlstm.imaging.images import read_label_array
 from nnunet_xlstm.io.read import visible_files
 from nnunet_xlstm.parallel import for_each
-
-MAX_LISTED = 10  # names
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +50,12 @@ def find_pairs(references: Path, predictions: Path, ending: str, chill: bool = F
     missing, extra = names["reference"] - names["prediction"], names["prediction"] - names["reference"]
     if extra:
         raise DatasetError(
-            f"{_listed(extra)} in {predictions}: no reference of that name in {references}; remove or add"
+            f"{listed(sorted(extra))} in {predictions}: no reference of that name in {references}; remove or add"
         )
     if missing and not chill:
         raise DatasetError(
-            f"{_listed(missing)} in {references}: no prediction in {predictions}; predict them, or score the others "
-            "alone with --chill"
+            f"{listed(sorted(missing))} in {references}: no prediction in {predictions}; predict them, or score the "
+            "others alone with --chill"
         )
     if missing:
         logger.warning("%d of %d references have no prediction and are left out", len(missing), len(names["reference"]))
@@ -82,7 +81,6 @@ def score_pairs(
     classes: Labels,
     settings: Settings,
     processes: int = 1,
-    progress: bool = False,
     journal: Journal | None = None,
 ) -> tuple[dict[str, CaseScores], dict[str, str]]:
     """Score all cases but those that a journal knows, which is told of each one that is done.
@@ -102,7 +100,6 @@ def score_pairs(
         processes,
         desc="evaluate",
         done=len(scores),
-        progress=progress,
         in_order=False,
         caught=(UserError, MemoryError),
         hint=" (what is scored is kept)",
@@ -222,8 +219,3 @@ def csv_rows(pairs: Sequence[Pair], summary: Mapping[str, Any]) -> tuple[list[st
             flags = "; ".join(f"{name} {why}" for name, why in row["flags"].get(key, {}).items())
             rows.append([pair.case, key, names[key], *(metrics[name] for name in METRICS), flags])
     return header, rows
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)[:MAX_LISTED]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.datasets.dataset_json import Labels
@@ -15,8 +14,10 @@ from nnunet_xlstm.evaluation.cases import Pair
 from nnunet_xlstm.evaluation.score import CaseScores, Settings
 from nnunet_xlstm.evaluation.summary import METRICS
 from nnunet_xlstm.imaging.images import spacing_files
+from nnunet_xlstm.io.validate import ANY_TEXT, Constraint, Key, Record, TableOf, Value, breaks
 from nnunet_xlstm.io.write import WriteError, write_text
 
+ANY_NUMBER = Value("a number", lambda value: isinstance(value, (int, float)))  # also NaN and infinity
 DETACHED = (".hdr", ".img", ".mhd", ".nhdr")  # the voxels may lie in a file of any name
 
 
@@ -34,8 +35,11 @@ class Journal:
     """
 
     def __init__(self, path: Path, pairs: Sequence[Pair], classes: Labels, settings: Settings):
-        self.path = Path(path)
-        self._classes = classes
+        self.path = path
+        metrics = Record({name: Key(ANY_NUMBER) for name in METRICS})
+        tables: dict[str, Constraint] = {"metrics": metrics, "flags": TableOf(ANY_TEXT, "an object metric -> why")}
+        columns = {name: Key(Record(dict.fromkeys(classes.scored, Key(table)))) for name, table in tables.items()}
+        self._schema = Record({"case": Key(ANY_TEXT), "key": Key(ANY_TEXT)} | columns)
         self._keys = {pair.case: _key(pair, classes, settings) for pair in pairs}
         self._scores: dict[str, CaseScores] = {}
         lines = [json.dumps({"what": "cases that are scored; `nnunet_xlstm evaluate` goes on from here"})]
@@ -73,20 +77,11 @@ class Journal:
         """Return case and scores of a line, if they are of this run."""
         try:
             row = json.loads(line)
-            case, key, metrics, flags = (row[name] for name in ("case", "key", "metrics", "flags"))
-            is_ours = key is not None and key == self._keys.get(case)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, RecursionError):
             return None
-        return (case, (metrics, flags)) if is_ours and self._are_scores(metrics, flags) else None
-
-    def _are_scores(self, metrics: Any, flags: Any) -> bool:
-        for table, kind in ((metrics, (int, float)), (flags, str)):
-            if not isinstance(table, Mapping) or list(table) != list(self._classes.scored):
-                return False
-            for row in table.values():
-                if not isinstance(row, Mapping) or not all(isinstance(value, kind) for value in row.values()):
-                    return False
-        return all(list(row) == list(METRICS) for row in metrics.values())
+        if breaks(self._schema, row) or row["key"] != self._keys.get(row["case"]):
+            return None
+        return row["case"], (row["metrics"], row["flags"])
 
 
 def _lines(path: Path) -> list[str]:

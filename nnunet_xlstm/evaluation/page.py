@@ -38,7 +38,7 @@ def build_page(summary: Mapping[str, Any], title: str) -> Page:
     if failed:
         total = len(cases) + len(failed)
         lead = f"Incomplete: {len(failed)} of {total} cases could not be scored and are missing in all numbers. {lead}"
-        sections = [Heading("Not scored"), Table(["case", "why"], [list(row) for row in failed.items()])]
+        sections = [Heading("Not scored"), Table(["case", "why"], list(failed.items()))]
     sections += [
         Heading("Classes"),
         _class_table(summary, head),

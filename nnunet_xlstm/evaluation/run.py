@@ -87,7 +87,6 @@ def evaluate(
     *,
     inputs: Iterable[Path] = (),
     processes: int = 1,
-    progress: bool = False,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Score all cases and write the results of those that can be scored.
 
@@ -102,7 +101,6 @@ def evaluate(
         title: of the page.
         inputs: further files that must not be replaced.
         processes: cases at a time.
-        progress: whether to show a bar.
 
     Returns:
         The content of summary.json, and case -> why it could not be scored.
@@ -119,7 +117,7 @@ def evaluate(
     protect_other_json(files.summary, "metric_per_case")
     try_writing(files, BYTES_PER_ROW * len(pairs) * len(classes.scored))
     journal = Journal(files.journal, pairs, classes, settings)
-    scores, failed = score_pairs(pairs, classes, settings, processes, progress, journal)
+    scores, failed = score_pairs(pairs, classes, settings, processes, journal)
     if not scores:
         raise DatasetError(failed_text(failed, len(pairs), "scored"))
     scored = [pair for pair in pairs if pair.case in scores]

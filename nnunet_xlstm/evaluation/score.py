@@ -108,8 +108,10 @@ def score_case(
         row = _overlap(tp, fp, fn, tn) | _volumes(tp + fn, tp + fp, voxel_ml)
         if tp + fn and tp + fp:
             box = _union([boxes[i] for i in members if i in boxes])
-            not_counted = None if ignored is None else ignored[box]
-            row |= _distances(reference[box], prediction[box], not_counted, members, spacing, settings)
+            in_reference, in_prediction = _mask(reference[box], members), _mask(prediction[box], members)
+            if ignored is not None:
+                in_reference, in_prediction = in_reference & ~ignored[box], in_prediction & ~ignored[box]
+            row |= _distances(in_reference, in_prediction, spacing, settings)
             why: dict[str, str] = {}
         else:
             row, why = _empty(row, tp + fn > 0, tp + fp > 0, diagonal, settings)
@@ -202,21 +204,17 @@ def _volumes(n_ref: int, n_pred: int, voxel_ml: float) -> dict[str, float]:
     }
 
 
+def _mask(labels: np.ndarray, members: Sequence[int]) -> np.ndarray:
+    return np.isin(labels, members) if len(members) > 1 else labels == members[0]
+
+
 def _distances(
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    ignored: np.ndarray | None,
-    members: Sequence[int],
-    spacing: Sequence[float],
-    settings: Settings,
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], settings: Settings
 ) -> dict[str, float]:
-    masks = [np.isin(x, members) if len(members) > 1 else x == members[0] for x in (reference, prediction)]
-    if ignored is not None:
-        masks = [mask & ~ignored for mask in masks]
-    found = surface_distances(masks[0], masks[1], spacing)
+    found = surface_distances(reference, prediction, spacing)
     return {
         "HD": found.hd(),
-        "HD95": found.hd_percentile(95, pooled=settings.hd95 == "pooled"),
+        "HD95": found.hd95(settings.hd95 == "pooled"),
         "ASSD": found.assd(),
         "NSD": found.nsd(settings.nsd_tolerance),
     }

@@ -12,7 +12,7 @@ A class is named as nnU-Net names it: "1", or "(1, 2)" for a region. NaN and inf
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,22 @@ def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
 
 
+def means_of_groups(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
+    """Return the mean of the known values of each group, (rows, groups), in the order in which the groups occur.
+
+    Args:
+        values: (rows, entries), NaN where unknown.
+        groups: the group of each entry.
+    """
+    numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    index = np.array([numbers[group] for group in groups], int)
+    known = ~np.isnan(values)
+    total, count = np.zeros((2, len(numbers), len(values)))
+    np.add.at(total, index, np.where(known, values, 0.0).T)
+    np.add.at(count, index, known.T)
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).T
+
+
 def case_name(path: str | Path) -> str:
     """Return a file's name without folder and ending (".nii.gz" counts as one ending)."""
     name = Path(path).name
@@ -105,14 +121,18 @@ def case_name(path: str | Path) -> str:
     return name.rsplit(".", 1)[0]
 
 
+def summary_file(path: Path) -> Path:
+    """Return the summary.json of a folder, or the file itself."""
+    return path / "summary.json" if path.is_dir() else path
+
+
 def read_scores(path: Path) -> Scores:
     """Read a summary.json of ours or of nnU-Net.
 
     Raises:
         DatasetError: not such a file, or its cases have different classes.
     """
-    path = Path(path)
-    path = path / "summary.json" if path.is_dir() else path
+    path = summary_file(path)
     try:
         content = read_json(path, dict)
     except DatasetError as error:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
 from nnunet_xlstm.errors import DatasetError
@@ -38,11 +39,11 @@ class SurfaceDistances:
         """Return the Hausdorff distance in mm."""
         return float(max(self.from_reference.max(), self.from_prediction.max()))
 
-    def hd_percentile(self, percentile: float = 95.0, pooled: bool = False) -> float:
-        """Return the larger directed percentile in mm, or the percentile of both sets together (`pooled`, MedPy)."""
+    def hd95(self, pooled: bool = False) -> float:
+        """Return the larger directed 95th percentile in mm, or that of both sets together (`pooled`, MedPy)."""
         if pooled:
-            return float(np.percentile(np.concatenate((self.from_reference, self.from_prediction)), percentile))
-        return float(max(np.percentile(d, percentile) for d in (self.from_reference, self.from_prediction)))
+            return float(np.percentile(np.concatenate((self.from_reference, self.from_prediction)), 95))
+        return float(max(np.percentile(d, 95) for d in (self.from_reference, self.from_prediction)))
 
     def assd(self) -> float:
         """Return the average symmetric surface distance in mm: the mean over both sets together."""
@@ -72,7 +73,7 @@ def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Se
     """
     if not reference.any() or not prediction.any():
         raise DatasetError("surface distances need two masks that are not empty; decide about empty ones before")
-    box = _box(reference | prediction)
+    (box,) = find_objects((reference | prediction).view(np.uint8))
     a, b = border(reference[box]), border(prediction[box])
     both = a & b
     a_points, b_points = (np.argwhere(x & ~both) for x in (a, b))
@@ -117,12 +118,3 @@ def _shells(scale: np.ndarray) -> list[tuple[float, np.ndarray]]:
     near = (lengths > 0) & (lengths <= limit)
     steps, lengths = steps[near], lengths[near]
     return [(float(d), steps[lengths == d]) for d in np.unique(lengths)]
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Return the smallest box that holds all of a mask with at least one voxel."""
-    box = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from nnunet_xlstm.figures.style import (
-    TEXT,
-    WIDTH_INCH,
-    clean,
-    color,
-    few_ticks,
-    labels,
-    legend,
-    legend_shape,
-    marker,
-    method_axis,
-    new_figure,
-    note,
-    plain,
-    styled,
-)
+from nnunet_xlstm.figures import style
 
 HEIGHT_INCH = 3.4
 SPREAD = 0.012  # of the axis, between the markers of neighbouring lines
@@ -51,7 +33,7 @@ class Curve:
     repeats: Sequence[Sequence[float]] = field(default_factory=list)
 
 
-@styled()
+@style.styled()
 def learning_curve(
     curves: Sequence[Curve], label: str, over: str = "test subjects", unit: str = "", repeats: str = "seeds"
 ) -> Figure:
@@ -70,17 +52,16 @@ def learning_curve(
     caption = f"Marker: mean {means}{dots}. {{}}: 95 % bootstrap interval over {over}."
     if len(ticks) > 1:
         figure = _lines(curves, label, ticks, f"{unit}s")
-        note(figure, caption.format("Band"), WIDTH_INCH)
+        style.note(figure, caption.format("Band"))
     else:
         figure = _rows(curves, f"{label}, {ticks[0]} {unit}{'s' * (ticks[0] > 1)}" if unit else label)
-        note(figure, caption.format("Line"), WIDTH_INCH)
+        style.note(figure, caption.format("Line"))
     return figure
 
 
 def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: str) -> Figure:
-    names = labels([curve.name for curve in curves])
-    columns, legend_height = legend_shape(names, WIDTH_INCH)
-    figure = new_figure(WIDTH_INCH, HEIGHT_INCH + legend_height)
+    handles = [style.key(i, markersize=5) for i in range(len(curves))]
+    figure = style.figure_with_legend(style.labels([curve.name for curve in curves]), handles, HEIGHT_INCH)
     ax = figure.subplots()
     ax.set_xscale("log")
     step = (ticks[-1] / ticks[0]) ** SPREAD
@@ -88,37 +69,33 @@ def _lines(curves: Sequence[Curve], label: str, ticks: Sequence[int], x_label: s
         shift = step ** (i - (len(curves) - 1) / 2)  # so that points of equal height are all seen
         x = np.asarray(curve.x, float) * shift
         low, high = curve.interval
-        ax.fill_between(x, low, high, color=color(i), alpha=0.13, linewidth=0)
-        ax.plot(x, curve.mean, marker(i), color=color(i), linestyle="-", linewidth=1.4, markersize=5, zorder=4)
+        ax.fill_between(x, low, high, color=style.color(i), alpha=0.13, linewidth=0)
+        ax.plot(
+            x, curve.mean, style.marker(i), color=style.color(i), linestyle="-", linewidth=1.4, markersize=5, zorder=4
+        )
         for place, values in zip(x, curve.repeats, strict=True):
-            ax.plot([place] * len(values), values, ".", color=color(i), markersize=3, alpha=0.6, zorder=3)
+            ax.plot([place] * len(values), values, ".", color=style.color(i), markersize=3, alpha=0.6, zorder=3)
     ax.set_xlim(ticks[0] / step ** (len(curves) + 3), ticks[-1] * step ** (len(curves) + 3))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xlabel(x_label)
-    _value_axis(ax, "y", label)
-    handles = [Line2D([], [], color=color(i), marker=marker(i), markersize=5) for i in range(len(curves))]
-    legend(figure, handles, names, loc="outside upper left", ncols=columns)
+    style.value_axis(ax, "y", label)
     return figure
 
 
 def _rows(curves: Sequence[Curve], label: str) -> Figure:
-    figure = new_figure(WIDTH_INCH, 0.9 + 0.36 * len(curves))
+    figure = style.new_figure(style.WIDTH_INCH, 0.9 + 0.36 * len(curves))
     ax = figure.subplots()
     for i, curve in enumerate(curves):
         low, high = curve.interval[:, 0]
         if np.isfinite(low):
-            ax.plot([low, high], [i, i], color=TEXT, linewidth=1.6, solid_capstyle="butt", zorder=3)
-        ax.plot(curve.mean[0], i, marker(i), color=color(i), markersize=6, markeredgecolor=TEXT, zorder=5)
+            ax.plot([low, high], [i, i], color=style.TEXT, linewidth=1.6, solid_capstyle="butt", zorder=3)
+        ax.plot(
+            curve.mean[0], i, style.marker(i), color=style.color(i), markersize=6, markeredgecolor=style.TEXT, zorder=5
+        )
         for values in curve.repeats:
-            ax.plot(values, [i + 0.24] * len(values), ".", color=color(i), markersize=4, zorder=4)
-    method_axis(ax, [curve.name for curve in curves])
-    _value_axis(ax, "x", label)
+            ax.plot(values, [i + 0.24] * len(values), ".", color=style.color(i), markersize=4, zorder=4)
+    style.method_axis(ax, [curve.name for curve in curves])
+    style.value_axis(ax, "x", label)
     return figure
-
-
-def _value_axis(ax: Axes, axis: Literal["x", "y"], label: str) -> None:
-    few_ticks(ax, axis)
-    getattr(ax, f"set_{axis}label")(plain(label))
-    clean(ax, axis)

@@ -6,26 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import FOCUSES, STYLES
 from nnunet_xlstm.errors import DatasetError
-from nnunet_xlstm.figures.planes import (
-    Plane,
-    cut_planes,
-    draw_errors,
-    draw_filled,
-    draw_image,
-    draw_legend,
-    draw_outlines,
-    gray_window,
-    patient_array,
-)
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.planes import Plane, cut_case, draw_image, draw_legend, draw_marks
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.imaging.grid import check_same_grid
 
 WIDTH_INCH, MAX_HEIGHT_INCH = 10.0, 16.0
@@ -86,7 +74,7 @@ def draw_overlay(
     figure, axes = _canvas(planes, columns)
     for (plane, column), ax in axes.items():
         draw_image(ax, plane, *window)
-        _MARKS[style](ax, plane, column, labels)
+        draw_marks(ax, plane, style, column, labels)
         ax.set_title(f"{plane.name} {column}".strip() if style == "filled" else plane.name, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
@@ -125,24 +113,16 @@ def draw_sheet(
         labels.update(present)
         rows.append((case.title, planes, present, window))
     heights = [_row_height(planes) for _, planes, _, _ in rows]
-    figure = Figure(figsize=(WIDTH_INCH, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH_INCH, sum(heights) + 0.8)
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (title, planes, present, window) in zip(parts, rows, strict=True):
         part.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
         axes = part.subplots(1, len(planes), width_ratios=[plane.size_mm[1] for plane in planes], squeeze=False)[0]
         for ax, plane in zip(axes, planes, strict=True):
             draw_image(ax, plane, *window)
-            _MARKS[style](ax, plane, "prediction", present)
+            draw_marks(ax, plane, style, "prediction", present)
     draw_legend(figure, names or {}, sorted(labels), style)
     return write_figure(figure, path, **SAVED)
-
-
-_MARKS = {
-    "outline": lambda ax, plane, column, labels: draw_outlines(ax, plane, labels),
-    "filled": draw_filled,
-    "errors": lambda ax, plane, column, labels: draw_errors(ax, plane),
-}
 
 
 def _prepare(
@@ -155,13 +135,10 @@ def _prepare(
     maps = {"reference": case.reference, "prediction": case.prediction}
     if style == "errors" and None in maps.values():
         raise DatasetError("Style 'errors' compares a reference with a prediction; give both, or use 'outline'.")
-    pixels, spacing = patient_array(case.image)
     for what, label_map in maps.items():
         if label_map is not None:
             check_same_grid(case.image, label_map, ("image", what))
-    arrays = {kind: None if m is None else patient_array(m)[0] for kind, m in maps.items()}
-    labels = sorted({int(v) for a in arrays.values() if a is not None for v in np.unique(a)} - {0})
-    return cut_planes(pixels, spacing, arrays, focus), labels, gray_window(pixels, ct_window)
+    return cut_case(case.image, maps, ct_window, focus)
 
 
 def _row_height(planes: list[Plane]) -> float:
@@ -177,8 +154,7 @@ def _canvas(planes: list[Plane], columns: list[str]) -> tuple[Figure, dict[tuple
     width_mm = sum(widths) if one_row else len(columns) * max(widths)
     height_mm = max(heights) if one_row else sum(heights)
     scale = min(WIDTH_INCH / width_mm, MAX_HEIGHT_INCH / height_mm)
-    figure = Figure(figsize=(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(width_mm * scale, 4), max(height_mm * scale, 1) + 0.6)
     if one_row:
         grid = figure.add_gridspec(1, len(planes), width_ratios=widths)
         cells = {(i, columns[0]): grid[0, i] for i in range(len(planes))}

@@ -99,10 +99,7 @@ def _center(shape: tuple[int, ...], arrays: Mapping[str, np.ndarray | None], foc
 
 
 def cut_planes(
-    pixels: np.ndarray,
-    spacing: tuple[float, ...],
-    arrays: Mapping[str, np.ndarray | None],
-    focus: str = "structure",
+    pixels: np.ndarray, spacing: tuple[float, ...], arrays: Mapping[str, np.ndarray | None], focus: str = "structure"
 ) -> list[Plane]:
     """Cut planes through the middle of the structure, or through the most errors; a single slice gives one plane.
 
@@ -131,6 +128,26 @@ def cut_planes(
     return planes
 
 
+def cut_case(
+    image: sitk.Image, maps: Mapping[str, sitk.Image | None], ct_window: tuple[float, float] | None, focus: str
+) -> tuple[list[Plane], list[int], tuple[float, float]]:
+    """Return the planes of a case, the label ids of its maps, and the values shown as black and white.
+
+    Args:
+        image: 2D or 3D.
+        maps: kind -> label map on its grid, or None.
+        ct_window: see `gray_window`.
+        focus: of choices.FOCUSES.
+
+    Raises:
+        DatasetError: the image is neither 2D nor 3D, or no plane has two axes of 2 or more voxels.
+    """
+    pixels, spacing = patient_array(image)
+    arrays = {kind: None if found is None else patient_array(found)[0] for kind, found in maps.items()}
+    labels = sorted({int(v) for a in arrays.values() if a is not None for v in np.unique(a)} - {0})
+    return cut_planes(pixels, spacing, arrays, focus), labels, gray_window(pixels, ct_window)
+
+
 def draw_image(ax: Axes, plane: Plane, low: float, high: float) -> None:
     """Draw the image of a plane in gray, in mm; low and high are black and white."""
     height, width = plane.size_mm
@@ -139,7 +156,17 @@ def draw_image(ax: Axes, plane: Plane, low: float, high: float) -> None:
     ax.set_axis_off()
 
 
-def draw_outlines(ax: Axes, plane: Plane, labels: list[int]) -> None:
+def draw_marks(ax: Axes, plane: Plane, style: str, kind: str, labels: list[int]) -> None:
+    """Draw the label maps of a plane in a style of choices.STYLES; "filled" draws those of one kind."""
+    if style == "outline":
+        _draw_outlines(ax, plane, labels)
+    elif style == "filled":
+        draw_filled(ax, plane, kind, labels)
+    else:
+        _draw_errors(ax, plane)
+
+
+def _draw_outlines(ax: Axes, plane: Plane, labels: list[int]) -> None:
     """Draw the outlines of labels: reference solid, prediction dashed."""
     rows, columns = (np.arange(-1, n + 1) + 0.5 for n in plane.image.shape)
     x, y = columns * plane.pixel_mm[1], rows * plane.pixel_mm[0]
@@ -158,7 +185,7 @@ def draw_filled(ax: Axes, plane: Plane, kind: str, labels: list[int]) -> None:
         _draw_masks(ax, plane, [(mask == label, label_color(label)) for label in labels])
 
 
-def draw_errors(ax: Axes, plane: Plane) -> None:
+def _draw_errors(ax: Axes, plane: Plane) -> None:
     """Fill agreement and the three kinds of error of the prediction."""
     reference, prediction = plane.masks["reference"], plane.masks["prediction"]
     if reference is None or prediction is None:

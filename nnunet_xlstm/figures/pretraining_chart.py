@@ -85,6 +85,5 @@ def draw_progress(history: Sequence[dict], path: Path) -> None:
     note(
         figure,
         "Epoch -1: before training. The numbers are in pretraining.jsonl; docs/how-to/pretrain.md explains them.",
-        10,
     )
     write_figure(figure, path, dpi=DPI * 3 // 4)

@@ -9,83 +9,64 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
-from nnunet_xlstm.figures.style import (
-    GRID,
-    SOFT,
-    TEXT,
-    WIDTH_INCH,
-    clean,
-    color,
-    few_ticks,
-    labels,
-    legend,
-    legend_shape,
-    marker,
-    method_axis,
-    new_figure,
-    note,
-    plain,
-    styled,
-)
+from nnunet_xlstm.figures import style
 from nnunet_xlstm.statistics.agreement import Agreement, agreement
 
+LARGEST_BUBBLE = 34.0  # points across, of the bubble of the largest cost
 
-@styled()
-def volume_agreement(
-    name: str,
-    model: int,
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    unit: str,
-    label: str,
-    limits: tuple[float, float] | None = None,
-    reach: float | None = None,
-) -> Figure:
-    """Draw predicted against reference volume with the identity line, and Bland-Altman.
+
+@dataclass(frozen=True, kw_only=True)
+class Volumes:
+    """Volumes of one structure by several methods, (methods, cases), in `unit`; `label` names the structure."""
+
+    reference: np.ndarray
+    prediction: np.ndarray
+    unit: str
+    label: str
+
+
+@style.styled()
+def volume_agreement(name: str, model: int, volumes: Volumes) -> Figure:
+    """Draw predicted against reference volume with the identity line, and Bland-Altman, with the same axes for all.
 
     Args:
         name: of the method.
-        model: number of the method, for its colour.
-        reference: (cases,), in `unit`.
-        prediction: (cases,), in `unit`.
-        unit: of the volumes.
-        label: of the structure.
-        limits: range of the volumes shown, to give several methods the same axes.
-        reach: largest |difference| shown, likewise.
+        model: number of the method.
+        volumes: of all methods.
     """
+    reference, prediction, unit = volumes.reference[model], volumes.prediction[model], volumes.unit
     found = agreement(prediction, reference)
-    both = np.concatenate([reference, prediction])
+    both = np.concatenate([volumes.reference.ravel(), volumes.prediction.ravel()])
     both = both[np.isfinite(both)]
-    low, high = limits or ((float(both.min()), float(both.max())) if both.size else (0.0, 1.0))
+    low, high = (float(both.min()), float(both.max())) if both.size else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.5
-    figure = new_figure(WIDTH_INCH, 3.5)
+    figure = style.new_figure(style.WIDTH_INCH, 3.5)
     scatter, bland = figure.subplots(1, 2)
-    style = {"s": 16, "color": color(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
-    scatter.plot([low - margin, high + margin], [low - margin, high + margin], color=SOFT, linewidth=1, linestyle="--")
-    scatter.scatter(reference, prediction, **style)
+    look = {"s": 16, "color": style.color(model), "alpha": 0.7, "linewidths": 0, "zorder": 3}
+    scatter.plot(
+        [low - margin, high + margin], [low - margin, high + margin], color=style.SOFT, linewidth=1, linestyle="--"
+    )
+    scatter.scatter(reference, prediction, **look)
     scatter.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
     scatter.set(xlabel=f"reference ({unit})", ylabel=f"prediction ({unit})")
     scatter.set_title(f"N = {found.n},  R² = {_number(found.r2)},  r = {_number(found.r)}", loc="left")
-    bland.scatter((reference + prediction) / 2, prediction - reference, **style)
+    bland.scatter((reference + prediction) / 2, prediction - reference, **look)
     _limits_of_agreement(bland, found, unit)
-    difference = prediction - reference
-    far = reach if reach is not None else np.nanmax(np.abs(difference), initial=0.0)
+    far = np.nanmax(np.abs(volumes.prediction - volumes.reference), initial=0.0)
     far = 1.15 * max(far, *(abs(v) for v in (found.low, found.high) if math.isfinite(v)), 1e-9)
     bland.set(xlim=(low - margin, high + margin), ylim=(-far, far))
     bland.set(xlabel=f"mean of the two ({unit})", ylabel=f"prediction - reference ({unit})")
     for ax in (scatter, bland):
-        clean(ax, "both")
-        few_ticks(ax, "x", 5)
-        few_ticks(ax, "y", 5)
-    figure.suptitle(labels([f"{name}: {label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
-    note(
+        style.clean(ax, "both")
+        style.few_ticks(ax, "x", 5)
+        style.few_ticks(ax, "y", 5)
+    figure.suptitle(style.labels([f"{name}: {volumes.label}"], 90, 2)[0], x=0.01, ha="left", fontsize=9)
+    style.note(
         figure,
         "Dashed: identity. R² about the identity line, r: Pearson. Right: bias (line) and limits of agreement "
         "(dotted: bias ± 1.96 SD).",
-        WIDTH_INCH,
     )
     return figure
 
@@ -93,12 +74,12 @@ def volume_agreement(
 def _limits_of_agreement(ax: Axes, found: Agreement, unit: str) -> None:
     if found.n == 0:
         return
-    ax.axhline(0, color=GRID, linewidth=1)
-    ax.axhline(found.bias, color=TEXT, linewidth=1.1)
+    ax.axhline(0, color=style.GRID, linewidth=1)
+    ax.axhline(found.bias, color=style.TEXT, linewidth=1.1)
     title = f"bias {found.bias:+.3g} {unit}"
     if math.isfinite(found.low):
         for value in (found.low, found.high):
-            ax.axhline(value, color=TEXT, linewidth=1, linestyle=":")
+            ax.axhline(value, color=style.TEXT, linewidth=1, linestyle=":")
         title += f",  limits {found.low:+.3g} to {found.high:+.3g}"
     ax.set_title(title.replace("-", "−"), loc="left")
 
@@ -107,7 +88,7 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-@styled()
+@style.styled()
 def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
     """Draw one axis per method, one outline per group (modality); print the limits of the axes.
 
@@ -126,16 +107,16 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
     angles = math.pi / 2 - 2 * math.pi * np.arange(models) / models
     points = np.stack([np.cos(angles), np.sin(angles)], 1)
     reach = points.min(0) - 0.15, points.max(0) + 0.15
-    figure = new_figure(5.6, 0.9 + 2.0 * float(reach[1][1] - reach[0][1]))
+    figure = style.new_figure(5.6, 0.9 + 2.0 * float(reach[1][1] - reach[0][1]))
     ax = figure.subplots()
     rings = round((high - low) / step)
     for ring in np.arange(1, rings + 1) / rings:
-        ax.add_patch(Polygon(points * ring, fill=False, edgecolor=GRID, linewidth=0.8))
+        ax.add_patch(Polygon(points * ring, fill=False, edgecolor=style.GRID, linewidth=0.8))
         box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
         text = f"{low + ring * (high - low):.3g}"
-        ax.annotate(text, (-0.02, ring), zorder=1, fontsize=6.5, color=SOFT, ha="right", va="center", bbox=box)
-    for point, text in zip(points, labels(names, 16, 3), strict=True):
-        ax.plot([0, point[0]], [0, point[1]], color=GRID, linewidth=0.8)
+        ax.annotate(text, (-0.02, ring), zorder=1, fontsize=6.5, color=style.SOFT, ha="right", va="center", bbox=box)
+    for point, text in zip(points, style.labels(names, 16, 3), strict=True):
+        ax.plot([0, point[0]], [0, point[1]], color=style.GRID, linewidth=0.8)
         ax.annotate(text, point * 1.07, ha=_side(point[0], "right", "left"), va=_side(point[1], "top", "bottom"))
     handles = []
     for i, values in enumerate(groups.values()):
@@ -144,18 +125,20 @@ def radar(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) ->
         closed = np.concatenate([shown, shown[:1]])
         line = ("-", "--", ":", "-.")[i % 4]
         x, y = closed.T
-        handles += ax.plot(x, y, marker=marker(i), markersize=5, linestyle=line, linewidth=1.6, color=color(i))
+        handles += ax.plot(
+            x, y, marker=style.marker(i), markersize=5, linestyle=line, linewidth=1.6, color=style.color(i)
+        )
         if np.isfinite(values).all():
-            ax.add_patch(Polygon(shown, facecolor=color(i), alpha=0.12, edgecolor="none"))
+            ax.add_patch(Polygon(shown, facecolor=style.color(i), alpha=0.12, edgecolor="none"))
     ax.set_axis_off()
     ax.set(xlim=(reach[0][0], reach[1][0]), ylim=(reach[0][1], reach[1][1]), aspect="equal")
-    legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
+    style.legend(figure, handles, style.labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     start = "the axes do not begin at 0" if low > 0 else "the axes begin at 0"
-    note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).", 5.6)
+    style.note(figure, f"{label}; centre {low:g}, rim {high:g} ({start}).")
     return figure
 
 
-@styled()
+@style.styled()
 def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label: str) -> Figure:
     """Draw one row per method, one marker per group (modality): for fewer methods than a radar needs.
 
@@ -164,18 +147,17 @@ def modality_dots(names: Sequence[str], groups: Mapping[str, np.ndarray], label:
         groups: name -> (methods,), NaN where unknown.
         label: of the axis, with the unit.
     """
-    figure = new_figure(5.6, 1.2 + 0.4 * len(names))
+    figure = style.new_figure(5.6, 1.2 + 0.4 * len(names))
     ax = figure.subplots()
     offsets = np.linspace(-0.2, 0.2, len(groups)) if len(groups) > 1 else [0.0]
     handles = []
     for i, (values, offset) in enumerate(zip(groups.values(), offsets, strict=True)):
         places = np.arange(len(names)) + offset
-        handles += ax.plot(values, places, color=color(i), marker=marker(i), markersize=6, linestyle="")
+        handles += ax.plot(values, places, color=style.color(i), marker=style.marker(i), markersize=6, linestyle="")
     ax.margins(x=0.1)
-    method_axis(ax, names)
-    few_ticks(ax, "x")
-    ax.set_xlabel(plain(label))
-    legend(figure, handles, labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
+    style.method_axis(ax, names)
+    style.value_axis(ax, "x", label)
+    style.legend(figure, handles, style.labels(list(groups), 40, 1), loc="outside upper left", ncols=4)
     return figure
 
 
@@ -199,17 +181,9 @@ def _radar_limits(values: np.ndarray) -> tuple[float, float, float]:
     return round(bottom, 10), round(math.ceil(high / step) * step, 10), step
 
 
-@dataclass(frozen=True)
-class Cost:
-    """One kind of cost of every method: `values` (methods,), NaN where unknown."""
-
-    label: str
-    values: np.ndarray
-
-
-@styled()
+@style.styled()
 def accuracy_against_cost(
-    names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Sequence[Cost], label: str
+    names: Sequence[str], mean: np.ndarray, interval: np.ndarray, costs: Mapping[str, np.ndarray], label: str
 ) -> Figure:
     """Draw a panel per cost: a marker per method with the interval of its mean; logarithmic over a decade.
 
@@ -217,30 +191,87 @@ def accuracy_against_cost(
         names: of the methods.
         mean: (methods,).
         interval: (2, methods), NaN where there is none.
-        costs: one panel each.
+        costs: label of the axis, with the unit -> (methods,), NaN where unknown; one panel each.
         label: of the accuracy, with the unit.
     """
-    shown = [i for i in range(len(names)) if any(np.isfinite(cost.values[i]) for cost in costs)]
-    texts = labels([names[i] for i in shown], 28, 2)
-    columns, legend_height = legend_shape(texts, WIDTH_INCH)
-    figure = new_figure(WIDTH_INCH, 2.7 + legend_height)
+    shown = [i for i in range(len(names)) if any(np.isfinite(values[i]) for values in costs.values())]
+    handles = [style.key(i, linestyle="", markersize=7) for i in shown]
+    figure = style.figure_with_legend(
+        style.labels([names[i] for i in shown], 28, 2), handles, 2.7, "outside lower left"
+    )
     axes = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
-    for ax, cost in zip(axes, costs, strict=True):
+    for ax, (name, values) in zip(axes, costs.items(), strict=True):
         for i in shown:
-            if np.isfinite(cost.values[i]) and np.isfinite(mean[i]):
+            if np.isfinite(values[i]) and np.isfinite(mean[i]):
                 if np.isfinite(interval[0, i]):
-                    ax.plot([cost.values[i]] * 2, interval[:, i], color=color(i), linewidth=1, zorder=2)
-                style = {"color": color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
-                ax.plot(cost.values[i], mean[i], marker(i), zorder=3, **style)
-        known = cost.values[np.isfinite(cost.values)]
-        if known.size and known.min() > 0 and known.max() > 10 * known.min():
-            ax.set_xscale("log")
+                    ax.plot([values[i]] * 2, interval[:, i], color=style.color(i), linewidth=1, zorder=2)
+                look = {"color": style.color(i), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
+                ax.plot(values[i], mean[i], style.marker(i), zorder=3, **look)
         ax.margins(x=0.15)
-        few_ticks(ax, "x", 4)
-        ax.set_xlabel(plain(cost.label))
-        clean(ax, "both")
-    axes[0].set_ylabel(plain(label))
-    few_ticks(axes[0], "y")
-    handles = [Line2D([], [], color=color(i), marker=marker(i), linestyle="", markersize=7) for i in shown]
-    legend(figure, handles, texts, loc="outside lower left", ncols=columns)
+        _cost_axis(ax, values, name, 4)
+        style.clean(ax, "y")
+    style.value_axis(axes[0], "y", label)
+    return figure
+
+
+def _cost_axis(ax: Axes, costs: np.ndarray, label: str, ticks: int) -> None:
+    """Put a cost along x; logarithmic over a decade."""
+    known = costs[np.isfinite(costs)]
+    if known.size and known.min() > 0 and known.max() > 10 * known.min():
+        ax.set_xscale("log")
+    style.value_axis(ax, "x", label, ticks)
+
+
+@style.styled()
+def accuracy_bubbles(
+    names: Sequence[str],
+    mean: np.ndarray,
+    interval: np.ndarray,
+    across: np.ndarray,
+    area: np.ndarray,
+    label: str,
+    across_label: str,
+    area_label: str,
+) -> Figure:
+    """Draw one bubble per method: x is a cost, y the score with its interval, the area another cost.
+
+    Args:
+        names: of the methods.
+        mean: (methods,).
+        interval: (2, methods), NaN where there is none.
+        across: (methods,), NaN where unknown; a method without all three is not drawn.
+        area: (methods,), NaN where unknown; a method without all three is not drawn.
+        label: of the accuracy, with the unit.
+        across_label: of the cost along x, with the unit.
+        area_label: of the cost that is the area, with the unit.
+
+    Raises:
+        ValueError: no method has all three.
+    """
+    shown = [i for i in range(len(names)) if np.isfinite([mean[i], across[i], area[i]]).all() and area[i] > 0]
+    if not shown:
+        raise ValueError("no method has a score and both costs; draw one of the costs alone")
+    texts = style.labels([f"{names[i]} ({area[i]:.3g})" for i in shown], 28, 2)
+    figure = style.figure_with_legend(texts, [style.key(i, marker="o", linestyle="", markersize=7) for i in shown], 3.9)
+    ax = figure.subplots()
+    size = LARGEST_BUBBLE * np.sqrt(area / area[shown].max())
+    for i in sorted(shown, key=lambda i: -area[i]):  # small ones on top
+        ax.plot(
+            across[i],
+            mean[i],
+            "o",
+            color=style.color(i),
+            markersize=size[i],
+            alpha=0.75,
+            markeredgecolor="white",
+            zorder=2,
+        )
+        if np.isfinite(interval[0, i]):
+            ax.plot([across[i]] * 2, interval[:, i], color=style.SOFT, linewidth=1, zorder=3)
+        ax.plot(across[i], mean[i], ".", color="black", markersize=3, zorder=4)
+    ax.margins(x=0.15, y=0.18)
+    _cost_axis(ax, across[shown], across_label, 5)
+    style.value_axis(ax, "y", label)
+    text = f"Area of a bubble, and in brackets: {area_label}. Dot and line: mean and 95 % bootstrap interval."
+    style.note(figure, text)
     return figure

@@ -9,24 +9,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from nnunet_xlstm.choices import PLANES
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.overlay import SAVED
-from nnunet_xlstm.figures.planes import (
-    Plane,
-    cut_planes,
-    draw_errors,
-    draw_filled,
-    draw_image,
-    draw_legend,
-    draw_outlines,
-    gray_window,
-    patient_array,
-)
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.planes import Plane, cut_case, draw_filled, draw_image, draw_legend, draw_marks
+from nnunet_xlstm.figures.style import new_figure, write_figure
 
 CELL_INCH, MAX_WIDTH_INCH = 2.4, 14.0
 LEAST_ROW_INCH, MOST_ROW_INCH = 0.9, 3.4
@@ -134,12 +122,10 @@ def draw_models_sheets(
 def _rows(case: ModelsCase, style: str, ct_window: tuple[float, float] | None, focus: str) -> list[_Row]:
     if style == "errors" and case.reference is None:
         raise DatasetError("Style 'errors' compares with a reference; give one, or use 'outline'.")
-    pixels, spacing = patient_array(case.image)
-    maps = {"reference": case.reference} | {str(i): found for i, found in enumerate(case.predictions.values())}
-    arrays = {key: None if found is None else patient_array(found)[0] for key, found in maps.items()}
-    labels = sorted({int(v) for a in arrays.values() if a is not None for v in np.unique(a)} - {0})
-    window = gray_window(pixels, ct_window)
-    planes = cut_planes(pixels, spacing, arrays, focus)
+    maps: dict[str, sitk.Image | None] = {"reference": case.reference} | {
+        str(i): found for i, found in enumerate(case.predictions.values())
+    }
+    planes, labels, window = cut_case(case.image, maps, ct_window, focus)
     return [_Row(case.title, plane, labels, window, case.notes) for plane in planes]
 
 
@@ -156,8 +142,7 @@ def _draw(
     heights = [
         np.clip(cell * row.plane.size_mm[0] / row.plane.size_mm[1], LEAST_ROW_INCH, MOST_ROW_INCH) + 0.2 for row in rows
     ]
-    figure = Figure(figsize=(cell * columns + 0.3, sum(heights) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(cell * columns + 0.3, sum(heights) + 0.8)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     for i, row in enumerate(rows):
         for j in range(columns):
@@ -188,11 +173,7 @@ def _mark(ax: Axes, row: _Row, model: int, style: str) -> None:
         "prediction": row.plane.masks[str(model)] if model >= 0 else None,
     }
     plane = replace(row.plane, masks=masks)
-    if style == "outline":
-        draw_outlines(ax, plane, row.labels)
-    elif model < 0:
+    if model < 0 and style != "outline":
         draw_filled(ax, plane, "reference", row.labels)
-    elif style == "filled":
-        draw_filled(ax, plane, "prediction", row.labels)
     else:
-        draw_errors(ax, plane)
+        draw_marks(ax, plane, style, "prediction", row.labels)

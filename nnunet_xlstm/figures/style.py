@@ -7,13 +7,14 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib import style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from nnunet_xlstm.io.write import replacing
@@ -41,9 +42,7 @@ STYLE = {
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty white figure of so many inches, drawn without a display."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 @contextmanager
@@ -133,6 +132,13 @@ def clean(ax: Axes, grid: Literal["x", "y", "both"]) -> None:
     ax.set_axisbelow(True)
 
 
+def value_axis(ax: Axes, axis: Literal["x", "y"], label: str, most: int = 6) -> None:
+    """Label an axis of numbers, with few ticks and a grid."""
+    few_ticks(ax, axis, most)
+    getattr(ax, f"set_{axis}label")(plain(label))
+    clean(ax, axis)
+
+
 def few_ticks(ax: Axes, axis: Literal["x", "y"], most: int = 6) -> None:
     """Set at most so many ticks; a logarithmic axis gets plain numbers at 1, 2, 5 or only 1 per decade."""
     the_axis = getattr(ax, f"{axis}axis")
@@ -158,15 +164,32 @@ def legend(figure: Figure, handles: Sequence, names: Sequence[str], **options) -
     return made
 
 
-def note(figure: Figure, text: str, width_inch: float) -> None:
+def note(figure: Figure, text: str) -> None:
     """Write a caption below the axes, at 7 points."""
-    lines = textwrap.fill(plain(text), max(20, int(width_inch * 19)), break_on_hyphens=False)
+    lines = textwrap.fill(plain(text), max(20, int(figure.get_figwidth() * 19)), break_on_hyphens=False)
     figure.supxlabel(lines, fontsize=7, color=SOFT, x=0.02, ha="left")
 
 
-def legend_shape(texts: Sequence[str], width_inch: float) -> tuple[int, float]:
-    """Return how many columns fit side by side, and the height in inches, of a legend of these labels."""
+def figure_with_legend(
+    texts: Sequence[str], handles: Sequence[Artist], height: float, loc: str = "outside upper left"
+) -> Figure:
+    """Return a figure of the full width with a legend in as many columns as fit.
+
+    Args:
+        texts: see `labels`.
+        handles: one per text; none leaves the legend out, but not its place.
+        height: of what is beside the legend, in inches.
+        loc: of the legend.
+    """
     longest = max((len(line) for text in texts for line in text.split("\n")), default=0)
-    columns = max(1, min(len(texts), 4, int(width_inch / (0.6 + 0.065 * longest))))
+    columns = max(1, min(len(texts), 4, int(WIDTH_INCH / (0.6 + 0.065 * longest))))
     lines = max((1 + text.count("\n") for text in texts), default=0)
-    return columns, 0.17 * lines * math.ceil(len(texts) / columns)
+    figure = new_figure(WIDTH_INCH, height + 0.17 * lines * math.ceil(len(texts) / columns))
+    if handles:
+        legend(figure, handles, texts, loc=loc, ncols=columns)
+    return figure
+
+
+def key(model: int, **options: Any) -> Line2D:
+    """Return what stands for a method in a legend."""
+    return Line2D([], [], **({"color": color(model), "marker": marker(model)} | options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,10 +52,14 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn what zlib and the system find wrong into an error that names the file."""
+    """Turn what zlib and the system find wrong into an error that names the file.
+
+    Raises:
+        DatasetError: in place of their errors inside.
+    """
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise DatasetError(f"{path}: is damaged or cut off ({error}); get it again") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -15,9 +15,12 @@ from nnunet_xlstm.imaging import integrity, nifti
 from nnunet_xlstm.imaging.grid import Grid
 from nnunet_xlstm.io.paths import as_utf8
 from nnunet_xlstm.io.read import read_json
+from nnunet_xlstm.io.validate import Key, ListOf, Record, Value, check, is_number
 
 TIFF = integrity.TIFF
 MAX_LABEL = 2**31 - 1
+MM = Value("a number of mm above 0", lambda value: is_number(value) and value > 0)
+TIFF_SIDE_CAR = Record({"spacing": Key(ListOf(MM, lengths=(3,)), example=[5.0, 0.7, 0.7])}, open=True)  # z, y, x
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -190,13 +193,9 @@ def _tiff_spacing(path: Path) -> tuple[float, ...]:
     """Read the spacing (x, y, z) from a JSON file beside it, which holds {"spacing": [z, y, x]}."""
     for beside in spacing_files(path):
         if beside.is_file():
-            try:
-                spacing = [float(v) for v in read_json(beside, dict)["spacing"]]
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
-                raise DatasetError(f'{beside}: must hold {{"spacing": [z, y, x]}} in mm ({error})') from error
-            if len(spacing) == 3 and all(map(math.isfinite, spacing)) and min(spacing) > 0:
-                return tuple(spacing[::-1])
-            raise DatasetError(f"{beside}: spacing {spacing}; give three numbers in mm, z, y and x, above 0")
+            content = read_json(beside, dict)
+            check(content, TIFF_SIDE_CAR, str(beside))
+            return tuple(map(float, content["spacing"][::-1]))
     raise DatasetError(
         f'{path}: a 3D TIFF holds no spacing; write {{"spacing": [z, y, x]}} to {path.stem}.json beside it'
     )

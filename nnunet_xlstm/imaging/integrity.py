@@ -16,10 +16,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging import nifti
+from nnunet_xlstm.imaging.gzipped import named_errors
 
 if TYPE_CHECKING:
     Unpack = zlib._Decompress | bz2.BZ2Decompressor
@@ -28,6 +29,7 @@ PICTURES = (".png", ".bmp", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
 MAX_HEADER = 1 << 20  # bytes of a text header
 CHUNK = 1 << 22
+PACKED_CHUNK = 1 << 12  # bytes; bzip2 packs up to 20,000 times, and all that a piece unpacks to is in memory at once
 META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 NRRD_BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "int": 4, "int32": 4, "float": 4, "double": 8}
 NRRD_BYTES |= {"int64": 8, "longlong": 8, "long long": 8}
@@ -45,15 +47,11 @@ def check_whole(path: Path) -> None:
     check = next((check for endings, check in CHECKS if name.endswith(endings)), None)
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
-    try:
+    with named_errors(path):
         if check is not None:
             check(path)
         elif path.stat().st_size == 0:
             raise DatasetError(f"{path}: is empty; get it again")
-    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
-        raise DatasetError(f"{path}: is damaged or cut off ({error}); get it again") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def check_length(path: Path) -> None:
@@ -67,6 +65,15 @@ def check_length(path: Path) -> None:
     path = Path(path)
     if not path.name.lower().endswith(nifti.ENDINGS) or not nifti.ends_as_claimed(nifti.read_header(path)):
         check_whole(path)
+
+
+def has_full_length(path: Path) -> bool:
+    """Return whether a file is as long as its header says; see `check_length`."""
+    try:
+        check_length(path)
+    except DatasetError:
+        return False
+    return True
 
 
 # Formats --------------------------------------------------------------------------------------------------------------
@@ -131,12 +138,13 @@ def _nrrd(path: Path) -> None:
     where = fields.get("data file", fields.get("datafile"))
     data, skip = (path, start) if where is None else (_beside(path, where), 0)
     encoding = fields.get("encoding", "raw").lower()
+    need = count * NRRD_BYTES[kind]
     if encoding in ("gzip", "gz") and not fields.get("byte skip", "0").strip("0"):
-        _check_length(path, data, skip, count * NRRD_BYTES[kind], zlib.decompressobj(31))
+        _check_length(path, data, skip, need, zlib.decompressobj(31))
     elif encoding in ("bzip2", "bz2"):
-        _check_length(path, data, skip, count * NRRD_BYTES[kind], bz2.BZ2Decompressor())
-    elif encoding == "raw" and os.path.getsize(data) - skip < count * NRRD_BYTES[kind]:
-        _cut_off(path, os.path.getsize(data) - skip, count * NRRD_BYTES[kind])
+        _check_length(path, data, skip, need, bz2.BZ2Decompressor())
+    elif encoding == "raw":
+        _check_length(path, data, skip, need, None)
 
 
 def _gipl(path: Path) -> None:
@@ -231,35 +239,15 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _check_length(path: Path, data: Path, skip: int, need: int, unpack: Unpack | None) -> None:
-    """Check that `need` bytes follow after `skip`; `unpack`: a decompressor, None for raw data."""
-    size = os.path.getsize(data) - skip
-    if unpack is None:
-        if size < need:
-            _cut_off(path, max(size, 0), need)
-        return
-    with open(data, "rb") as file:
-        file.seek(skip)
-        got = _unpacked(file, unpack, need)
-    if got < need or not unpack.eof:
+    """Check that `need` bytes follow after `skip`, and their checksum; `unpack`: a decompressor, None for raw data."""
+    got = max(os.path.getsize(data) - skip, 0) if unpack is None else 0
+    if unpack is not None:
+        with open(data, "rb") as file:
+            file.seek(skip)
+            while not unpack.eof and got <= need and (chunk := file.read(PACKED_CHUNK)):
+                got += len(unpack.decompress(chunk))
+    if got < need or (unpack is not None and not unpack.eof):
         _cut_off(path, got, need)
-
-
-def _unpacked(file: BinaryIO, unpack: Unpack, need: int) -> int:
-    """Count the bytes that a stream unpacks to, up to a little more than `need`; its checksum is looked at."""
-    got, rest = 0, b""
-    while not unpack.eof and got <= need:
-        if isinstance(unpack, bz2.BZ2Decompressor):
-            chunk = file.read(1 << 16) if unpack.needs_input else b""
-            if unpack.needs_input and not chunk:
-                break
-            got += len(unpack.decompress(chunk, CHUNK))
-        else:
-            chunk = rest or file.read(1 << 16)
-            if not chunk:
-                break
-            got += len(unpack.decompress(chunk, CHUNK))
-            rest = unpack.unconsumed_tail
-    return got
 
 
 def _cut_off(path: Path, got: int, need: int) -> None:

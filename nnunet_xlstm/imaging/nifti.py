@@ -7,12 +7,14 @@ NIfTI-1.1, NIfTI-2 and Analyze 7.5 standards (nifti.nimh.nih.gov).
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +26,7 @@ GZIP_MAX_RATIO = 1032  # deflate cannot do better (zlib.net/zlib_tech.html)
 MAX_TRAILING = 1 << 20  # bytes after the voxels that are read for the checksum's sake
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 TIME_UNITS = {8: 1e3, 16: 1.0, 24: 1e-3}  # code in xyzt_units -> ms
+ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")  # of bytes
 UNSAID_MS = 1e3  # ITK and others write 1 s where they know of no interval
 GEOMETRY = ((76, 108), (123, 124), (252, 328))  # pixdim; units; codes, quaternion, offsets and affine, of NIfTI-1
 
@@ -64,13 +67,8 @@ def read_header(path: Path) -> NiftiHeader:
     """
     path = Path(path)
     with opened(_header_file(path)) as file:
-        start = file.read(348)
-        if len(start) >= 4 and struct.pack("<i", 540) == start[:4] or struct.pack(">i", 540) == start[:4]:
-            start += file.read(540 - 348)
-    order = next((o for o in "<>" if start[:4] in (struct.pack(f"{o}i", 348), struct.pack(f"{o}i", 540))), None)
-    if order is None or len(start) < 348:
-        raise DatasetError(f"{path}: is not a NIfTI file, or cut off within its header")
-    header = (_nifti2 if struct.unpack_from(f"{order}i", start)[0] == 540 else _nifti1)(path, start, order)
+        start = file.read(540)
+    header = _header(path, *_fields(path, start))
     size = os.path.getsize(header.voxels)
     with open(header.voxels, "rb") as file:
         most = size * GZIP_MAX_RATIO if file.read(2) == GZIP_MAGIC else size
@@ -92,7 +90,7 @@ def read_voxels(path: Path, header: NiftiHeader) -> np.ndarray:
     raw = np.empty(header.shape[::-1], header.dtype)
     flat = raw.reshape(-1).view(np.uint8)
     position = 0
-    for chunk in stream_bytes(path, header):
+    for chunk in _stream_bytes(path, header):
         flat[position : position + len(chunk)] = np.frombuffer(chunk, np.uint8)
         position += len(chunk)
     return _true_values(raw, header)
@@ -109,14 +107,14 @@ def iterate_slices(path: Path, header: NiftiHeader) -> Iterator[np.ndarray]:
     slice_shape = shape[skip + 1 :]
     nbytes = math.prod(slice_shape) * header.bits // 8
     rest = bytearray()
-    for chunk in stream_bytes(path, header):
+    for chunk in _stream_bytes(path, header):
         rest += chunk
         while len(rest) >= nbytes > 0:
             yield _true_values(np.frombuffer(bytes(rest[:nbytes]), header.dtype).reshape(slice_shape), header)
             del rest[:nbytes]
 
 
-def stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
+def _stream_bytes(path: Path, header: NiftiHeader) -> Iterator[bytes]:
     """Yield the voxels as they lie on disk, piece by piece; then read on to the checksum.
 
     Raises:
@@ -155,7 +153,7 @@ def check_whole(path: Path) -> None:
     Raises:
         DatasetError: damaged, cut off, or with a spacing that is zero or not finite.
     """
-    for _ in stream_bytes(path, read_header(path)):
+    for _ in _stream_bytes(path, read_header(path)):
         pass
 
 
@@ -187,62 +185,31 @@ def _sibling(path: Path, old: str, new: str) -> Path:
     raise DatasetError(f"{path}: there is no {base}{new} beside it; both files of the pair are needed")
 
 
-def _nifti1(path: Path, start: bytes, order: str) -> NiftiHeader:
-    magic, units = start[344:348], start[123]
-    dims = struct.unpack_from(f"{order}8h", start, 40)
-    code, bits = struct.unpack_from(f"{order}2h", start, 70)
-    pixdim = struct.unpack_from(f"{order}8f", start, 76)
-    offset, slope, intercept = struct.unpack_from(f"{order}3f", start, 108)
-    if magic not in (b"n+1\0", b"ni1\0"):  # Analyze 7.5
-        slope, intercept, units = 0.0, 0.0, 0
-    else:
-        _check_affine(path, start, order + "hh", 252, order + "6f", 256, order + "12f")
-    return _header(path, order, magic == b"n+1\0", dims, (code, bits), pixdim, offset, (slope, intercept), units)
+def _fields(path: Path, start: bytes) -> tuple[dict[str, Any], str]:
+    """Return the fields of a NIfTI-1 or NIfTI-2 header by their names in the standard, and the order of its bytes."""
+    from nibabel import nifti1, nifti2
+
+    for order, kind in itertools.product(ORDERS, (nifti1.header_dtype, nifti2.header_dtype)):
+        if start[:4] == struct.pack(f"{order}i", kind.itemsize) and len(start) >= kind.itemsize:
+            record = np.frombuffer(start, kind.newbyteorder(order), 1)[0]
+            return {name: record[name].tolist() for name in kind.names or ()}, order
+    raise DatasetError(f"{path}: is not a NIfTI file, or cut off within its header")
 
 
-def _nifti2(path: Path, start: bytes, order: str) -> NiftiHeader:
-    if len(start) < 540:
-        raise DatasetError(f"{path}: is cut off within its header; get it again")
-    kind = struct.unpack_from(f"{order}2h", start, 12)
-    dims = struct.unpack_from(f"{order}8q", start, 16)
-    pixdim = struct.unpack_from(f"{order}8d", start, 104)
-    (offset,) = struct.unpack_from(f"{order}q", start, 168)
-    scale = struct.unpack_from(f"{order}2d", start, 176)
-    _check_affine(path, start, order + "ii", 344, order + "6d", 352, order + "12d")
-    (units,) = struct.unpack_from(f"{order}i", start, 500)
-    return _header(path, order, start[4:7] != b"ni2", dims, kind, pixdim, offset, scale, units)
-
-
-def _check_affine(path: Path, start: bytes, codes: str, at: int, quaternion: str, then: int, matrix: str) -> None:
-    """Check the codes of qform and sform, the fields of quaternion and offsets, and the matrix, which follow them."""
-    in_use = struct.unpack_from(codes, start, at)
-    qform = struct.unpack_from(quaternion, start, then)
-    sform = struct.unpack_from(matrix, start, then + struct.calcsize(quaternion))
-    for name, code, values in zip(("qform", "sform"), in_use, (qform, sform), strict=True):
-        if code > 0 and not all(np.isfinite(values)):
+def _header(path: Path, fields: Mapping[str, Any], order: str) -> NiftiHeader:
+    dims, pixdim, offset = fields["dim"], fields["pixdim"], fields["vox_offset"]
+    code, bits, scale = fields["datatype"], fields["bitpix"], (fields["scl_slope"], fields["scl_inter"])
+    # Analyze 7.5, which has neither scale nor affine
+    is_analyze = fields["sizeof_hdr"] == 348 and fields["magic"] not in (b"n+1", b"ni1")
+    quaternion = [fields[f"quatern_{axis}"] for axis in "bcd"] + [fields[f"qoffset_{axis}"] for axis in "xyz"]
+    for name, values in (("qform", quaternion), ("sform", [fields[f"srow_{axis}"] for axis in "xyz"])):
+        if not is_analyze and fields[f"{name}_code"] > 0 and not np.isfinite(values).all():
             raise DatasetError(
                 f"{path}: the {name} of its header holds NaN or infinity, so its geometry is not usable; correct it, "
                 f"or set {name}_code to 0"
             )
-
-
-def _header(
-    path: Path,
-    order: str,
-    single: bool,
-    dims: Sequence[int],
-    kind: tuple[int, int],
-    pixdim: Sequence[float],
-    offset: float,
-    scale: tuple[float, float],
-    units: int,
-) -> NiftiHeader:
-    code, bits = kind
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1:
-        raise DatasetError(
-            f"{path}: its header says dim = {list(dims)}; the first must be 1 to 7, the others 1 or more"
-        )
-    shape = tuple(int(n) for n in dims[1 : 1 + dims[0]])
+        raise DatasetError(f"{path}: its header says dim = {dims}; the first must be 1 to 7, the others 1 or more")
     spacing = pixdim[1 : 1 + min(dims[0], 3)]
     if not all(np.isfinite(spacing)) or not all(spacing):
         raise DatasetError(
@@ -254,10 +221,17 @@ def _header(
     dtype = np.dtype(f"{order}{KINDS[code]}") if code in KINDS else None
     if dtype is not None and dtype.itemsize * 8 != bits:
         raise DatasetError(f"{path}: its header says datatype = {code} with bitpix = {bits}; it is damaged")
-    identity = not all(np.isfinite(scale)) or scale[0] == 0 or scale == (1, 0)
-    voxels = path if single else _sibling(_header_file(path), ".hdr", ".img")
-    true_scale = None if identity else (float(scale[0]), float(scale[1]))
-    return NiftiHeader(shape, dtype, bits, int(offset), true_scale, voxels, _interval_ms(pixdim[4], units))
+    is_identity = is_analyze or not all(np.isfinite(scale)) or scale[0] == 0 or scale == (1, 0)
+    is_pair = is_analyze or fields["magic"] in (b"ni1", b"ni2")
+    return NiftiHeader(
+        shape=tuple(dims[1 : 1 + dims[0]]),
+        dtype=dtype,
+        bits=bits,
+        offset=int(offset),
+        scale=None if is_identity else scale,
+        voxels=_sibling(_header_file(path), ".hdr", ".img") if is_pair else path,
+        interval_ms=0.0 if is_analyze else _interval_ms(pixdim[4], fields["xyzt_units"]),
+    )
 
 
 def _interval_ms(step: float, units: int) -> float:

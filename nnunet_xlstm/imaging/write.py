@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +56,7 @@ def write_checked(image: sitk.Image, temporary: Path, path: Path, compress: bool
         with quiet():
             sitk.WriteImage(image, as_utf8(temporary), compress)
     except RuntimeError as error:
-        raise WriteError(path, full_or_failed(path, error)) from error
+        raise WriteError(path, _full_or_failed(path, error)) from error
     check_written(temporary, path)
 
 
@@ -70,15 +73,11 @@ def check_written(temporary: Path, path: Path) -> None:
     try:
         integrity.check_whole(temporary)
     except DatasetError as error:
-        raise WriteError(path, full_or_failed(path, error)) from error
+        raise WriteError(path, _full_or_failed(path, error)) from error
 
 
-def full_or_failed(path: Path, error: Exception) -> OSError:
+def _full_or_failed(path: Path, error: Exception) -> OSError:
     """Return the likely reason of a write that ITK made badly: no room, else what it says."""
-    import errno
-    import os
-    import shutil
-
     if shutil.disk_usage(path.parent).free < 1 << 20:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return OSError(str(error).strip().splitlines()[-1])

@@ -11,13 +11,12 @@ from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 
 
-def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str = "-o") -> None:
+def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Refuse to replace a file that is read, also where a link or another spelling of its path leads to it.
 
     Args:
         outputs: files, there or not.
         inputs: files that are read.
-        option: the one that names the outputs, for the message.
 
     Raises:
         ConfigError: an output is an input.
@@ -30,18 +29,16 @@ def protect_inputs(outputs: Iterable[Path], inputs: Iterable[Path], option: str 
         for key in _identities(path):
             if key in taken:
                 raise ConfigError(
-                    f"{option}: {path} would replace {taken[key]}, which this command reads; give another name or "
-                    "folder"
+                    f"-o: {path} would replace {taken[key]}, which this command reads; give another name or folder"
                 )
 
 
-def protect_other_json(path: Path, key: str, option: str = "-o") -> None:
+def protect_other_json(path: Path, key: str) -> None:
     """Refuse to replace a JSON file of another kind, such as a dataset.json or plans.json.
 
     Args:
         path: of the file to write.
         key: that every file of this kind has.
-        option: the one that names it, for the message.
 
     Raises:
         ConfigError: the file is there, is not empty, and does not have the key.
@@ -52,7 +49,7 @@ def protect_other_json(path: Path, key: str, option: str = "-o") -> None:
     except DatasetError:
         pass
     raise ConfigError(
-        f"{option}: {path} is there, and no file that this command wrote (it has no '{key}'); give another name, or "
+        f"-o: {path} is there, and no file that this command wrote (it has no '{key}'); give another name, or "
         "move it away"
     )
 

@@ -51,10 +51,9 @@ def read_json(path: Path, kind: type | None = None) -> Any:
         DatasetError: it is not there, is not JSON, is nested too deeply, has a key twice (readers would each take
             another one), or is of another kind.
     """
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path), object_pairs_hook=_each_once)
-    except DatasetError:
-        raise
+        content = json.loads(text, object_pairs_hook=_each_once)
     except ValueError as error:
         raise DatasetError(f"{path}: not valid JSON ({error}); correct the file") from error
     except RecursionError:

@@ -35,12 +35,12 @@ class _Weights(NamedTuple):
 
 
 def _writes_down() -> bool:
-    """Whether torch exports or traces: the result is to run without this library, and in ONNX."""
+    """Return whether torch exports or traces: the result is to run without this library, and in ONNX."""
     return torch.jit.is_tracing() or _is_exporting()
 
 
 def _running_max(x: Tensor) -> Tensor:
-    """x.cummax(-1).values, where torch writes down in operations that ONNX knows."""
+    """Return x.cummax(-1).values; where torch writes down, by operations that ONNX knows."""
     if not _writes_down():
         return x.cummax(-1).values
     step = 1
@@ -84,7 +84,7 @@ class _Span(NamedTuple):
     last: bool  # of its sequences
 
     def take(self, x: Tensor, length: int) -> Tensor:
-        """Chunks (H * n, L, X) of x (B, NH, S, X), zeros after the end (causal, so the rest stays exact)."""
+        """Take chunks (H * n, L, X) of x (B, NH, S, X), zeros after the end (causal, so the rest stays exact)."""
         x = x[self.batch, self.head, self.chunk.start * length : self.chunk.stop * length]
         x = F.pad(x, (0, 0, 0, -x.shape[2] % length)) if x.shape[2] % length else x
         return x.reshape(-1, length, x.shape[-1])
@@ -96,7 +96,7 @@ class _Span(NamedTuple):
 
 
 def _spans(q: Tensor, length: int) -> list[_Span]:
-    """Spans in order of time. On a CPU each is contiguous in memory, so that no chunk has to be copied."""
+    """Return spans in order of time; on a CPU each is contiguous in memory, so that no chunk has to be copied."""
     batch, heads, tokens = q.shape[:3]
     chunks = -(-tokens // length)
     if chunks > 1 and q.device.type == "cpu" and type(q) is Tensor and not torch.compiler.is_compiling():
@@ -117,12 +117,12 @@ def _spans(q: Tensor, length: int) -> list[_Span]:
 
 
 def _keeps_weights(q: Tensor, length: int) -> bool:
-    """Whether the chunks' (L, L) weights are kept for the backward pass or computed again."""
+    """Return whether the chunks' (L, L) weights are kept for the backward pass or computed again."""
     return q.device.type == "cpu" and math.prod(q.shape[:3]) * length <= _CPU_KEPT
 
 
 def _mm(a: Tensor, b: Tensor, dtype: torch.dtype, add: Tensor | None = None) -> Tensor:
-    """Batched product of factors in `dtype`; the result, added in place to `add`, in the dtype of the states.
+    """Multiply batches of factors in `dtype`; the result, added in place to `add`, has the dtype of the states.
 
     bfloat16 factors, but no bfloat16 result: what follows multiplies it by exponentials, sums it and divides by it.
     """
@@ -138,7 +138,7 @@ def _mm(a: Tensor, b: Tensor, dtype: torch.dtype, add: Tensor | None = None) -> 
 
 
 def _pairs(col: Tensor, row: Tensor) -> Tensor:
-    """Weights (n, L, L) of token r in token j of each chunk; later tokens (perhaps inf here) are cut to 0."""
+    """Return weights (n, L, L) of token r in token j of each chunk; cut later tokens (perhaps inf here) to 0."""
     return (col[:, None] - row[..., None]).exp2_().tril_()
 
 
@@ -166,15 +166,18 @@ def chunkwise(
     inputs = q, k, v, igate, logf
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         return ChunkwiseMLSTM.apply(*inputs, length, eps, product)
-    return _forward(*inputs, length, eps, product)
+    return _forward(inputs, length, eps, product)
 
 
-def _forward(q, k, v, igate, logf, length, eps, product, saved: list[Tensor] | None = None) -> Tensor:
+def _forward(
+    inputs: tuple[Tensor, ...], length: int, eps: float, product: torch.dtype, saved: list[Tensor] | None = None
+) -> Tensor:
     """Return the hidden states.
 
     `saved` gets what the backward pass needs besides: the denominators, then for every span the weights that are kept
     and the states that enter its chunks.
     """
+    q, k, v, igate, logf = inputs
     dtype = igate.dtype
     out = igate.new_empty(v.shape)
     w = _weights(igate, logf, length, q.shape[-1] ** -0.5)
@@ -223,7 +226,7 @@ class ChunkwiseMLSTM(torch.autograd.Function):
     def forward(ctx, q, k, v, igate, logf, length, eps, product):
         """Return the hidden states; arguments as in `chunkwise`."""
         saved: list[Tensor] = []
-        out = _forward(q, k, v, igate, logf, length, eps, product, saved)
+        out = _forward((q, k, v, igate, logf), length, eps, product, saved)
         ctx.save_for_backward(q, k, v, igate, logf, out, *saved)
         ctx.settings = length, eps, product
         return out

@@ -106,7 +106,11 @@ def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor
 def mlstm_chunkwise(
     q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, *, chunk_size: int | None = None, eps: float = 1e-6
 ) -> Tensor:
-    """Run pairs inside chunks and states between them: O(S) in time and memory, also backward. As `mlstm`."""
+    """Run pairs inside chunks and states between them: O(S) in time and memory, also backward. As `mlstm`.
+
+    Raises:
+        ValueError: For chunks of less than one token.
+    """
     _check(q, k, v, igate, fgate)
     if chunk_size is None:
         chunk_size = 64 if q.device.type == "cpu" else 128

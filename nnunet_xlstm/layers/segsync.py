@@ -23,6 +23,11 @@ class SegSyncBlock(nn.Module):
         dim, spatial_dim, orders, share_weights, expansion, n_heads, qkv_block, snake, backend: as in ViLBlock.
         merge: how the gate path and the mLSTM path meet: `mul`, `add` or `concat`.
         cell: False keeps the block's convolution alone, the control without xLSTM.
+        drop_path: probability that the block is skipped for an image, in training.
+        n_blocks: blocks in the network, for the scale of the down-projection's initialization.
+
+    Raises:
+        ConfigError: unknown merge, or what MLSTM refuses.
     """
 
     def __init__(

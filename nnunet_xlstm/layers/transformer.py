@@ -61,7 +61,7 @@ class ViT(nn.Module):
         recompute: activation checkpointing, block by block.
 
     Raises:
-        ValueError: the heads do not divide dim.
+        ConfigError: the heads do not divide dim.
     """
 
     def __init__(self, channels: int, dim: int, layers: int, heads: int, grid: Sequence[int], recompute: bool = False):

@@ -68,7 +68,7 @@ class MLSTM(nn.Module):
         qkv_block: size of the blocks of the block-diagonal projections.
 
     Raises:
-        ValueError: n_heads or qkv_block does not divide E.
+        ConfigError: n_heads or qkv_block does not divide E.
     """
 
     def __init__(self, dim: int, orders: tuple[str, ...], n_heads: int, qkv_block: int, snake: bool, backend: str):
@@ -120,13 +120,7 @@ class MLSTM(nn.Module):
 
 
 def mlstms(
-    dim: int,
-    orders: tuple[str, ...],
-    share_weights: bool,
-    n_heads: int,
-    qkv_block: int,
-    snake: bool,
-    backend: str,
+    dim: int, orders: tuple[str, ...], share_weights: bool, n_heads: int, qkv_block: int, snake: bool, backend: str
 ) -> Sequence[MLSTM]:
     """Return a module list of one mLSTM for all orders, or one for each; arguments as in ViLBlock."""
     groups = [orders] if share_weights else [(order,) for order in orders]
@@ -161,6 +155,9 @@ class ViLBlock(nn.Module):
         conv: `dw` (3^n depth-wise on the grid, before any flip or permutation; gives position), `causal1d`, `none`.
         n_blocks: blocks in the network, for the scale of the down-projection's initialisation.
         norm_bias: version 1 has no bias in its layer norm, version 2 has.
+
+    Raises:
+        ConfigError: unknown conv, or what MLSTM refuses.
 
     Parameters with `causal1d` and C divisible by 4: 6 C^2 + 87 C + 8.
     """
@@ -247,7 +244,7 @@ class ChannelTokens(nn.Module):
         """Map (B, C, *grid) to (B, C, *grid).
 
         Raises:
-            ValueError: another grid than the one built for.
+            ConfigError: another grid than the one built for.
         """
         if tuple(x.shape[2:]) != self.grid:
             raise ConfigError(

@@ -35,6 +35,9 @@ class PartialLabelLoss(nn.Module):
         distributed: gather the counts of all ranks.
         dice_weight: w_dice and w_ce.
         ce_weight: w_dice and w_ce.
+
+    Raises:
+        ValueError: unknown reduction.
     """
 
     def __init__(

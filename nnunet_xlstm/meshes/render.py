@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -19,7 +18,7 @@ from matplotlib.patches import Patch
 from nnunet_xlstm.choices import RENDERERS
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.figures.planes import label_color, legend_below
-from nnunet_xlstm.figures.style import write_figure
+from nnunet_xlstm.figures.style import new_figure, write_figure
 from nnunet_xlstm.meshes.mesh import Mesh, cross
 from nnunet_xlstm.meshes.raster import rasterize
 
@@ -271,8 +270,7 @@ def figure_with_legend(
         entries.append(Patch(facecolor="none", label=f"and {len(labels) - MAX_IN_LEGEND} more"))
     longest = max((len(str(entry.get_label())) for entry in entries), default=1)
     columns = max(1, min(len(entries), int(width / (0.5 + 0.065 * longest))))
-    figure = Figure(figsize=(width, height + 0.18 * -(-len(entries) // columns)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height + 0.18 * -(-len(entries) // columns))
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     legend_below(figure, entries, columns)

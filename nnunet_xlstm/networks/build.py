@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from nnunet_xlstm.layers.vil import CONVS, NORMS
 from nnunet_xlstm.networks.geometry import check_patch_size, default_strides, stride_products
 from nnunet_xlstm.networks.presets import arch_kwargs_for, get_preset
-
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 def build_network(
@@ -33,11 +31,11 @@ def build_network(
     check_patch_size(patch_size, stride_products(strides))
     kwargs = {
         "n_stages": len(strides),
-        "conv_op": CONV[dim],
+        "conv_op": CONVS[dim],
         "kernel_sizes": [(3,) * dim] * len(strides),
         "strides": strides,
         "conv_bias": True,
-        "norm_op": NORM[dim],
+        "norm_op": NORMS[dim],
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         "nonlin": nn.LeakyReLU,
         "nonlin_kwargs": {"inplace": True},

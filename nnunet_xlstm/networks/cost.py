@@ -116,7 +116,7 @@ def measure(build: Callable[[], nn.Module], input_shape: Sequence[int], repeats:
     """Run `build()` on an input of `input_shape` (B, C, *size): two times that do not count, then `repeats` times.
 
     Raises:
-        ValueError: device cuda without a GPU.
+        ConfigError: device cuda without a GPU.
     """
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -37,17 +36,16 @@ class EncoderStages:
             ConfigError: the network has no encoder of this kind.
         """
         root = getattr(network, "key_to_encoder", "encoder.stages")
-        try:
-            encoder = network.get_submodule(root)
-        except AttributeError as error:
+        modules = dict(network.named_modules(remove_duplicate=False))
+        if root not in modules:
             raise ConfigError(
                 f"{type(network).__name__} has no module named {root}; transfer needs a network with encoder.stages, "
                 "or one that names its encoder in key_to_encoder"
-            ) from error
+            )
         stem = getattr(network, "key_to_stem", "encoder.stem")
-        prefixes = [f"{stem}."] if _has(network, stem) and not stem.startswith(f"{root}.") else []
-        inner = f"{root}.blocks" if hasattr(encoder, "blocks") else root
-        prefixes += [f"{inner}.{name}." for name, _ in network.get_submodule(inner).named_children()]
+        prefixes = [f"{stem}."] if stem in modules and not stem.startswith(f"{root}.") else []
+        inner = f"{root}.blocks" if hasattr(modules[root], "blocks") else root
+        prefixes += [f"{inner}.{name}." for name, _ in modules[inner].named_children()]
         embedding = getattr(network, "key_to_lpe", None)
         return cls(tuple(prefixes), f"{root}.", tuple(getattr(network, "keys_to_in_proj", ())), embedding)
 
@@ -71,11 +69,8 @@ class EncoderStages:
         return "decoder" if index is None else self.prefixes[index].removesuffix(".")
 
 
-def _has(network: nn.Module, name: str) -> bool:
-    try:
-        return network.get_submodule(name) is not None
-    except AttributeError:
-        return False
+def _below_decoder(name: str) -> bool:
+    return name.startswith("decoder.")
 
 
 def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
@@ -86,9 +81,4 @@ def named_once(network: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
     found: dict[int, tuple[Tensor, list[str]]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
         found.setdefault(id(tensor), (tensor, []))[1].append(name)
-    return {_main_name(names): (tensor, names) for tensor, names in found.values()}
-
-
-def _main_name(names: Sequence[str]) -> str:
-    """Return the one that is not below the decoder."""
-    return next((name for name in names if not name.startswith("decoder.")), names[0])
+    return {min(names, key=_below_decoder): (tensor, names) for tensor, names in found.values()}

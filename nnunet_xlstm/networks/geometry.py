@@ -72,7 +72,16 @@ def check_patch_size(patch_size: Sequence[int], divisors: Sequence[int]) -> None
 
 
 def per_stage(value: int | Sequence[int], n: int, name: str) -> list[int]:
-    """Expand a number to a list of `n`; a list is copied after its length is checked."""
+    """Expand a number to a list of `n`; copy a list after its length is checked.
+
+    Args:
+        value: one number, or one per stage.
+        n: stages.
+        name: of the key, for the message.
+
+    Raises:
+        ConfigError: a list of another length.
+    """
     values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
         raise ConfigError(f"{name} {values}: {len(values)} entries for {n} stages; give one number or {n} of them")

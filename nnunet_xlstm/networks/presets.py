@@ -92,22 +92,16 @@ _WITH_XLSTM = {
 NO_XLSTM = "_no_xlstm"
 
 
+def _control(name: str, preset: Preset, summary: str, **changed) -> Preset:
+    """Return a preset's control: `changed` are the keys of the network that differ."""
+    return replace(preset, summary=f"{name} {summary}", arch_kwargs={**preset.arch_kwargs, **changed}, control_of=name)
+
+
 def _ablation(name: str, preset: Preset) -> Preset:
     if preset.arch_kwargs["xlstm_block"] == "segsync":  # its convolution stays: the xLSTM alone makes the difference
         block = preset.arch_kwargs["xlstm_kwargs"] | {"cell": False}
-        summary, changed = f"{name} with the convolution of its block alone", {"xlstm_kwargs": block}
-    else:
-        summary, changed = f"{name} with the xLSTM blocks left out", {"xlstm_from_stage": None}
-    return replace(preset, summary=summary, arch_kwargs={**preset.arch_kwargs, **changed}, control_of=name)
-
-
-def _shuffled(name: str, preset: Preset) -> Preset:
-    return replace(
-        preset,
-        summary=f"{name} with one fixed random scan order: does the order matter, or only the parameters?",
-        arch_kwargs={**preset.arch_kwargs, "scan_orders": "shuffled"},
-        control_of=name,
-    )
+        return _control(name, preset, "with the convolution of its block alone", xlstm_kwargs=block)
+    return _control(name, preset, "with the xLSTM blocks left out", xlstm_from_stage=None)
 
 
 TSFM_PATCH = (112, 160, 192)  # its recipe's: 7 x 5 x 6 tokens at the bottleneck
@@ -132,22 +126,17 @@ _WITH_VIT = {
     ),
 }  # fmt: skip
 
-NO_VIT = "_novit"
-
-
-def _without_vit(name: str, preset: Preset) -> Preset:
-    return replace(
-        preset,
-        summary=f"{name} with the transformer left out",
-        arch_kwargs={**preset.arch_kwargs, "vit": None},
-        control_of=name,
-    )
-
+NO_VIT, NO_VIT_TEXT = "_novit", "with the transformer left out"
 
 PRESETS: dict[str, Preset] = {
     **_WITH_XLSTM,
     **{name + NO_XLSTM: _ablation(name, preset) for name, preset in _WITH_XLSTM.items()},
-    "small_shuffled": _shuffled("small", _WITH_XLSTM["small"]),
+    "small_shuffled": _control(
+        "small",
+        _WITH_XLSTM["small"],
+        "with one fixed random scan order: does the order matter, or only the parameters?",
+        scan_orders="shuffled",
+    ),
     "small_plain": replace(
         _WITH_XLSTM["small"],
         summary="nnU-Net's own PlainConvUNet with the features and the plan of small",
@@ -158,7 +147,7 @@ PRESETS: dict[str, Preset] = {
         control_of="small",
     ),
     **_WITH_VIT,
-    **{name + NO_VIT: _without_vit(name, preset) for name, preset in _WITH_VIT.items()},
+    **{name + NO_VIT: _control(name, preset, NO_VIT_TEXT, vit=None) for name, preset in _WITH_VIT.items()},
 }
 
 
@@ -207,7 +196,8 @@ def arch_kwargs_for(preset: Preset, arch_kwargs: Mapping, patch_size: Sequence[i
 
 def _that_divide(patch: Sequence[int], stages: Sequence[tuple]) -> list[tuple]:
     """Return (kernel, stride) of each stage, without strides that do not divide `patch` and stages left without any."""
-    rest, result = list(patch), list[tuple]()
+    rest = list(patch)
+    result: list[tuple] = []
     for kernel, stride in stages:
         own = [int(t) if size % int(t) == 0 else 1 for size, t in zip(rest, stride, strict=True)]
         if max(own) > 1 or not result:

@@ -63,7 +63,7 @@ class TSFM(UNet):
     Input (B, C_in, *size), every axis divisible by the product of its strides; logits as in UNetDecoder.
 
     Raises:
-        ValueError: lists that do not fit n_stages, a wrong block, or a transformer that is not described.
+        ConfigError: lists that do not fit n_stages, a wrong block, or a transformer that is not described.
     """
 
     def __init__(

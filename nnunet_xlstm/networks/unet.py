@@ -135,7 +135,7 @@ class UNet(nn.Module):
         """Map (B, C_in, *size) to logits, as UNetDecoder gives them.
 
         Raises:
-            ValueError: wrong number of channels, or a size that the strides do not divide.
+            ConfigError: wrong number of channels, or a size that the strides do not divide.
         """
         if x.shape[1] != self.input_channels:
             raise ConfigError(

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from nnunet_xlstm.errors import DatasetError
+from nnunet_xlstm.imaging.grid import Grid
 
 MODALITIES = ("CT", "MR")
 PHASES = (0.0, 0.5)  # end diastole and end systole
@@ -58,6 +59,9 @@ def make_case(seed: int, modality: str, phase: float) -> tuple[sitk.Image, sitk.
         seed: the subject, a non-negative integer.
         modality: "CT" (Hounsfield units) or "MR" (arbitrary units).
         phase: time in the cardiac cycle; 0 and 1 are end diastole, 0.5 is end systole.
+
+    Raises:
+        DatasetError: unknown modality, or a phase outside the cycle.
     """
     if modality not in MODALITIES:
         raise DatasetError(f"Unknown modality '{modality}'. Valid modalities are {list(MODALITIES)}.")
@@ -147,11 +151,8 @@ def _render(
 
 
 def _to_sitk(array: np.ndarray, scan: Scan) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(scan.spacing_mm.tolist())
-    image.SetOrigin(scan.origin_mm.tolist())
-    image.SetDirection(scan.direction.ravel().tolist())
-    return image
+    spacing, origin, direction = (v.ravel().tolist() for v in (scan.spacing_mm, scan.origin_mm, scan.direction))
+    return Grid(array.shape[::-1], spacing, origin, direction).set_on(sitk.GetImageFromArray(array))
 
 
 # Anatomy ------------------------------------------------------------------------------------------------------------

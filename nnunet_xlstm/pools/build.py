@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from nnunet_xlstm.datasets.items import Item
 from nnunet_xlstm.datasets.raw_dataset import BODY, RawDataset, channel_names, nnunet_folder, open_dataset
 from nnunet_xlstm.datasets.scans import Scan, find_scans
 from nnunet_xlstm.datasets.subjects import subject_of
-from nnunet_xlstm.errors import DatasetError, UserError
+from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.dicom.series import Reasons
-from nnunet_xlstm.imaging.integrity import check_length
+from nnunet_xlstm.imaging.integrity import has_full_length
 from nnunet_xlstm.pools.manifest import PoolManifest, plan_manifest
 from nnunet_xlstm.pools.manifest_json import header_of
 from nnunet_xlstm.pools.relabel import Relabel
@@ -46,24 +45,11 @@ def build_pool(path: Path, number: int, name: str | None = None, processes: int 
     items, left_out = items_of_pool(pool, manifest)
     header = {"channel_names": names, "image_channels": list(pool.channels)} | (header_of(manifest) if manifest else {})
     if manifest:
-        _state_disk_use(items, dataset.folder)
+        need = sum(map(os.path.getsize, _label_maps(items)))  # as large as the old ones; images stay where they are
+        dataset.check_room(f"{len(items)} label maps take", need)
     return dataset, build(
         dataset, header, items, left_out, sampling=pool.sampling, keep_others=False, processes=processes
     )
-
-
-def _state_disk_use(items: Sequence[Item], folder: Path) -> None:
-    """Images stay where they are; the new label maps are about as large as the old ones.
-
-    Raises:
-        OSError: there is less room.
-    """
-    need = sum(map(os.path.getsize, _label_maps(items)))
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    log.info("%d label maps take about %.1f MB in %s; %.0f MB are free", len(items), need / 1e6, folder, free / 1e6)
-    if need > free:
-        raise UserError(f"{folder}: {need / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free; make room")
 
 
 def items_of_pool(pool: Pool, manifest: PoolManifest | None = None) -> tuple[list[Item], Reasons]:
@@ -182,11 +168,7 @@ def _items_of_dataset(
 
 def _is_usable(path: str) -> bool:
     """Whether a file is as long as its header says, and nnU-Net expands no variable in its path."""
-    try:
-        check_length(Path(path))
-    except DatasetError:
-        return False
-    return os.path.expandvars(path) == path
+    return has_full_length(Path(path)) and os.path.expandvars(path) == path
 
 
 def _label_maps(items: Sequence[Item]) -> list[str]:

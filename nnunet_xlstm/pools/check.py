@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -86,10 +87,8 @@ def report(plan: PoolManifest, items: Sequence[Item], found: Sequence[dict[str, 
     targets = []
     for target in plan.names:
         volumes = [volume[target] for volume in found if volume.get(target)]
-        sources = {name: 0 for name, labels in plan.sources.items() if target in labels.targets}
-        for item, volume in zip(items, found, strict=True):
-            sources[item.source] = sources.get(item.source, 0) + (target in volume)
-        sources = {name: count for name, count in sources.items() if target in plan.sources[name].targets}
+        annotated = Counter(item.source for item, volume in zip(items, found, strict=True) if target in volume)
+        sources = {name: annotated[name] for name, labels in plan.sources.items() if target in labels.targets}
         median = float(np.median(volumes)) if volumes else None
         targets.append(TargetCount(target, sources, len(volumes), median))
     together = {pair: sum(set(pair) <= volume.keys() for volume in found) for pair in combinations(plan.names, 2)}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
+from nnunet_xlstm.catalogue.entries import PoolTarget
 from nnunet_xlstm.catalogue.schema import GROUPS
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.io.validate import unknown
 from nnunet_xlstm.pools.mapping import SourceMapping, TargetIds, map_source
-from nnunet_xlstm.pools.spec import Pool, PoolTarget
+from nnunet_xlstm.pools.spec import Pool
 
 MAX_CODE = 30_000  # nnU-Net keeps label maps as int16
 Groups = Sequence[Sequence[str]]
@@ -190,18 +190,12 @@ def painting_order(targets: Sequence[str], groups: Mapping[str, str], hierarchy:
     for one in hierarchy:
         for i, later in enumerate(one[1:], start=1):
             after[later] |= set(one[:i])
-    ready = [(rank[t], t) for t in targets if not after[t]]
-    heapq.heapify(ready)
     order: list[str] = []
-    while ready:
-        _, done = heapq.heappop(ready)
-        order.append(done)
-        for t in targets:
-            if done in after[t]:
-                after[t].discard(done)
-                if not after[t]:
-                    heapq.heappush(ready, (rank[t], t))
-    if left := [t for t in targets if t not in order]:
+    waiting = sorted(targets, key=rank.__getitem__)
+    while ready := next((t for t in waiting if after[t] <= set(order)), None):
+        order.append(ready)
+        waiting.remove(ready)
+    if left := [t for t in targets if t in waiting]:
         raise DatasetError(
             f"hierarchy: {', '.join(left)} would each have to be painted before the other; drop one chain"
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from nnunet_xlstm.catalogue.entries import PoolTarget
 from nnunet_xlstm.catalogue.schema import IDS, LABELS, MERGES, MODALITY, REGION_LIST, TARGET, TARGET_GROUPS
 from nnunet_xlstm.datasets.dataset_json import NAME
 from nnunet_xlstm.errors import DatasetError
@@ -30,7 +31,6 @@ from nnunet_xlstm.io.validate import (
 from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.mapping import SourceMapping
 from nnunet_xlstm.pools.schema import RESERVED
-from nnunet_xlstm.pools.spec import PoolTarget
 
 KEY = "pool"
 NAMES = ListOf(TEXT, least=1)

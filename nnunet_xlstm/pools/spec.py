@@ -9,42 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_xlstm.catalogue.entries import DataSet, load_dataset, load_pool
+from nnunet_xlstm.catalogue.entries import DataSet, PoolTarget, load_dataset, load_pool
 from nnunet_xlstm.catalogue.schema import REGIONS, TEXTS
 from nnunet_xlstm.datasets.case_index import MODALITIES
 from nnunet_xlstm.datasets.case_table import TEST_SUBJECTS
 from nnunet_xlstm.datasets.subjects import subject_pattern
 from nnunet_xlstm.errors import DatasetError, UserError
 from nnunet_xlstm.io.read import read_json
-from nnunet_xlstm.io.validate import (
-    TEXT,
-    TableOf,
-    check,
-    excerpt,
-    refuse,
-)
+from nnunet_xlstm.io.validate import TEXT, TableOf, check, excerpt, refuse
 from nnunet_xlstm.pools.schema import POOL, source_faults, target_faults
 
 DEFAULTS = {"group": "organ", "modality": list(MODALITIES), "region": list(REGIONS)}  # of a target
-
-
-@dataclass(frozen=True)
-class PoolTarget:
-    """One target of a pool, which is one output of a network.
-
-    Attributes:
-        group: organ, vessel or lesion. modality: those that can show it. region: where it can lie.
-    """
-
-    name: str
-    group: str
-    modality: tuple[str, ...]
-    region: tuple[str, ...]
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> PoolTarget:
-        """Make a target of a row of JSON that was checked."""
-        return cls(row["name"], row["group"], tuple(row["modality"]), tuple(row["region"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +89,7 @@ def read_pool(path: Path, raw: Path) -> Pool:
     refuse(target_faults(content), where)
     plan = _named(load_pool, content["pool"], f"{where}: pool") if "pool" in content else None
     if plan is not None:
-        published = {source.dataset.name: source.targets for source in plan.sources}
-        targets = tuple(PoolTarget(t.name, t.group, tuple(t.modality), tuple(t.region)) for t in plan.targets)
+        published, targets = {source.dataset.name: source.targets for source in plan.sources}, plan.targets
         content = {
             "merge": plan.merge,
             "hierarchy": plan.hierarchy,
@@ -158,6 +132,10 @@ def _source(
         raise DatasetError(f"{where}: name {excerpt(name)} is another source's; give every source a name of its own")
     same = next((source.cohort for source in earlier if source.folder == folder), name)
     subjects, include = row.get("subjects") or {}, row.get("include")
+    subject_of = None
+    if "file" in subjects:
+        subject_of = read_json(table := _found(subjects["file"], where, (base, folder)))
+        check(subject_of, TableOf(TEXT, "an object case -> subject"), str(table))
     entry = _named(load_dataset, row["catalogue"], f"{where}: catalogue") if "catalogue" in row else None
     chosen = published.get(entry.name, entry.targets) if entry else {}
     return Source(
@@ -167,7 +145,7 @@ def _source(
         modality=row["modality"],
         channels=row.get("channels"),
         pattern=subject_pattern(subjects["pattern"]) if "pattern" in subjects else None,
-        subject_of=_subject_table(_found(subjects["file"], where, (base, folder))) if "file" in subjects else None,
+        subject_of=subject_of,
         exclude=_names(row.get("exclude", []), f"{where}: exclude", (base, folder)),
         include=None if include is None else _names(include, f"{where}: include", (base, folder)),
         entry=entry,
@@ -190,12 +168,6 @@ def _found(name: str, where: str, folders: Sequence[Path]) -> Path:
         if (path := folder / os.path.expanduser(name)).exists():
             return path
     raise DatasetError(f"{where}: there is no {name}, neither in {' nor in '.join(map(str, folders))}; correct it")
-
-
-def _subject_table(path: Path) -> dict[str, str]:
-    table = read_json(path)
-    check(table, TableOf(TEXT, "an object case -> subject"), str(path))
-    return table
 
 
 def _names(value: Any, where: str, folders: Sequence[Path], within: tuple[Path, ...] = ()) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class EncoderFeatureInfo:
         tokens: size of each map.
         stages: indices of the stages that objectives look at, ascending; the last one is always among them.
         shifts: of the tokens of each map, how far the middle of what they see lies from the middle of their share of
-            the patch, in tokens per axis (see `receptive_shifts`).
+            the patch, in tokens per axis (see `_receptive_shifts`).
     """
 
     image_channels: int
@@ -77,7 +77,7 @@ def infer_feature_info(
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()  # leaves running statistics alone
     try:
-        with strided_layers(encoder) as layers:
+        with _strided_layers(encoder) as layers:
             maps = encoder(parameter.new_zeros(1, image_channels, *patch_size))
     finally:
         for module, mode in modes:
@@ -88,7 +88,7 @@ def infer_feature_info(
             "resolution first (for dynamic-network-architectures: return_skips=True)"
         )
     n = len(maps)
-    shifts = receptive_shifts(layers, patch_size)
+    shifts = _receptive_shifts(layers, patch_size)
     first = n - 1 if feature_stages == "bottleneck" else max(0, min(2, n - 2))
     return EncoderFeatureInfo(
         image_channels,
@@ -101,7 +101,7 @@ def infer_feature_info(
 
 
 @contextmanager
-def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[float, ...]]]]:
+def _strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[float, ...]]]]:
     """Collect, while `module` runs, input size, output size and shift of its strided convolutions and poolings.
 
     The shift is in tokens of the input, per axis: where the middle of the kernel lies, less the middle of the s tokens
@@ -130,10 +130,10 @@ def strided_layers(module: nn.Module) -> Iterator[list[tuple[Size, Size, tuple[f
             hook.remove()
 
 
-def receptive_shifts(
+def _receptive_shifts(
     layers: Sequence[tuple[Size, Size, tuple[float, ...]]], patch_size: Sequence[int]
 ) -> dict[Size, tuple[float, ...]]:
-    """Return, by size of a map, the shift of its tokens in tokens, from what `strided_layers` collected.
+    """Return, by size of a map, the shift of its tokens in tokens, from what `_strided_layers` collected.
 
     Where layers stride side by side (a convolution and the shortcut around it) their mean counts. The shifts add up:
     -1/4, -3/8, -7/16 tokens after one, two, three convolutions of kernel 3 and stride 2. A mirrored view is shifted the

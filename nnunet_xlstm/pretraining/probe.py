@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_xlstm.pretraining.objectives.dense import sample
+from nnunet_xlstm.pretraining.views import MODES
 
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 HISTOGRAM = (-4.0, 6.0, 64)  # of normalized intensities: first and last edge, bins; the outer bins take the rest
 MAX_ITERATIONS = 300
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of squared weights; chosen on held-out training subjects, as is the next
@@ -90,6 +90,12 @@ def draw_voxels(classes: np.ndarray, per_class: int, rng: np.random.Generator) -
     return np.stack(np.unravel_index(places, classes.shape), 1)
 
 
+def _standardization(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and 1 / SD of features (N, C); 0 for a feature that is constant."""
+    mean, sd = x.mean(0), x.std(0, correction=0)
+    return mean, torch.where(sd > 1e-6 * (mean.abs() + 1e-6), 1 / sd, 0.0)
+
+
 def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
     """Fit a multinomial logistic regression on standardized features.
 
@@ -101,8 +107,7 @@ def fit_logistic(x: Tensor, y: np.ndarray, penalty: float) -> LinearModel:
         y: (N,) class indices, each from 0 to K - 1 at least once.
         penalty: of the squared weights.
     """
-    mean, sd = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(sd > 1e-6 * (mean.abs() + 1e-6), 1 / sd, 0.0)
+    mean, scale = _standardization(x)
     regression = LogisticRegression(C=1 / (penalty * len(y)), max_iter=MAX_ITERATIONS, tol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last steps change no label map
@@ -182,8 +187,7 @@ def principal_components(x: Tensor, brightness: Tensor, n: int = 3) -> LinearMod
             be compared.
         n: components.
     """
-    mean, sd = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(sd > 1e-6 * (mean.abs() + 1e-6), 1 / sd, 0.0)
+    mean, scale = _standardization(x)
     z = (x - mean) * scale
     _, vectors = torch.linalg.eigh((z.T @ z).double())
     weight = vectors.T.flip(0)[:n].float()

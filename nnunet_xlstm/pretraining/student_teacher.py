@@ -87,7 +87,7 @@ class StudentTeacher(nn.Module):
             if isinstance(objective, MaskedObjective):
                 views, mask = objective.mask(views)
         student = self._look(self.student, views, batch.local_views if "local" in self.needs else None)
-        inputs = ObjectiveInputs(batch, student, teacher, self.teacher_temperature, mask, ambient_autocast(views))
+        inputs = ObjectiveInputs(batch, student, teacher, self.teacher_temperature, mask, _ambient_autocast(views))
         with no_autocast(views):
             terms = {name: objective(inputs) for name, objective in self.objectives.items()}
             loss = sum(self.weights[name] * term for name, term in terms.items())
@@ -195,7 +195,7 @@ class StudentTeacher(nn.Module):
         return ema_distance(self.teacher, self.student)
 
 
-def ambient_autocast(x: Tensor) -> Callable:
+def _ambient_autocast(x: Tensor) -> Callable:
     """Return a maker of contexts with the autocast that holds now for the device of x."""
     kind = x.device.type
     if not torch.amp.is_autocast_available(kind):

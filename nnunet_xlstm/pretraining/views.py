@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -56,31 +57,15 @@ class Solarize(ImageOnlyTransform):
         return torch.where(image > threshold, 2 * threshold - image, image)
 
 
-def _noise() -> ImageOnlyTransform:
-    return GaussianNoiseTransform(noise_variance=(0, 0.1), synchronize_channels=True)
-
-
-def _blur() -> ImageOnlyTransform:
-    return GaussianBlurTransform(blur_sigma=(0.5, 1.5), synchronize_channels=False, synchronize_axes=False)
-
-
-def _brightness() -> ImageOnlyTransform:
-    return MultiplicativeBrightnessTransform(BGContrast((0.75, 1.25)), synchronize_channels=False)
-
-
-def _contrast() -> ImageOnlyTransform:
-    return ContrastTransform(BGContrast((0.75, 1.25)), preserve_range=True, synchronize_channels=False)
-
-
-def _low_resolution() -> ImageOnlyTransform:
-    return SimulateLowResolutionTransform((0.5, 1), False, synchronize_axes=True, ignore_axes=None)
-
-
-def _gamma() -> ImageOnlyTransform:
-    return GammaTransform(
-        BGContrast((0.7, 1.5)), p_invert_image=0, synchronize_channels=False, p_per_channel=1, p_retain_stats=1
-    )
-
+_noise = partial(GaussianNoiseTransform, noise_variance=(0, 0.1), synchronize_channels=True)
+_blur = partial(GaussianBlurTransform, blur_sigma=(0.5, 1.5), synchronize_channels=False, synchronize_axes=False)
+_brightness = partial(MultiplicativeBrightnessTransform, BGContrast((0.75, 1.25)), synchronize_channels=False)
+_contrast = partial(ContrastTransform, BGContrast((0.75, 1.25)), preserve_range=True, synchronize_channels=False)
+_low_resolution = partial(SimulateLowResolutionTransform, (0.5, 1), False, synchronize_axes=True, ignore_axes=None)
+_gamma = partial(
+    GammaTransform, BGContrast((0.7, 1.5)), p_invert_image=0, synchronize_channels=False, p_per_channel=1,
+    p_retain_stats=1,
+)  # fmt: skip
 
 # preset -> (transform, probability, the one global view it is used on, counted from 0; None: all views)
 INTENSITY = {

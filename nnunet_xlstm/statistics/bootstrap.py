@@ -10,6 +10,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+LEVEL = 0.95  # share of the resamples that an interval holds
+
 
 def draw_counts(
     units: int, resamples: int, seed: int = 0, clusters: Sequence[Hashable] | np.ndarray | None = None
@@ -61,23 +63,23 @@ def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return np.where(weight > 0, total / weight, np.nan)
 
 
-def interval(samples: np.ndarray, level: float = 0.95) -> np.ndarray:
+def means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each row, (rows,), of all units as they are; see `resampled_means`."""
+    return resampled_means(values, np.ones((1, values.shape[1])))[0]
+
+
+def interval(samples: np.ndarray) -> np.ndarray:
     """Return the percentile interval (2, rows) of samples (resamples, rows); NaN where a row has no finite sample."""
-    low, high = 100 * (1 - level) / 2, 100 * (1 + level) / 2
     bounds = np.full((2, samples.shape[1]), np.nan)
     for row, column in enumerate(samples.T):
         finite = column[np.isfinite(column)]
         if finite.size:
-            bounds[:, row] = np.percentile(finite, (low, high))
+            bounds[:, row] = np.percentile(finite, (100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2))
     return bounds
 
 
 def mean_interval(
-    values: np.ndarray,
-    clusters: Sequence[Hashable] | np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray | None = None, resamples: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """Return the percentile interval of the mean of each row, (2, rows).
 
@@ -86,10 +88,9 @@ def mean_interval(
         clusters: (units,) the subject of each unit; default: each unit is its own.
         resamples: number of draws.
         seed: of the draws.
-        level: share of the resamples that the interval holds.
     """
     values = np.asarray(values, float)
-    bounds = interval(resampled_means(values, draw_counts(values.shape[1], resamples, seed, clusters)), level)
+    bounds = interval(resampled_means(values, draw_counts(values.shape[1], resamples, seed, clusters)))
     clusters = np.arange(values.shape[1]) if clusters is None else np.asarray(clusters)
     few = [len(set(clusters[~np.isnan(row)].tolist())) < 2 for row in values]
     bounds[:, few] = np.nan

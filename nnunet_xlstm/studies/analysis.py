@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyze, means_of_groups
+from nnunet_xlstm.comparison.analysis import MetricResult, Settings, analyze
 from nnunet_xlstm.comparison.inputs import read_models
 from nnunet_xlstm.errors import ConfigError
-from nnunet_xlstm.evaluation.summary import mean_of_known, read_scores
+from nnunet_xlstm.evaluation.summary import mean_of_known, means_of_groups, read_scores
 from nnunet_xlstm.io.write import write_json
 from nnunet_xlstm.statistics.wilcoxon import holm
 from nnunet_xlstm.studies.averages import join, mean_over_seeds

@@ -53,7 +53,7 @@ class Workers:
         if self.stopped:
             raise Stopped(run.id)
         try:
-            with self.commands(self.study.folder, steps.adapt_variables(self.study, run)) as commands:
+            with self.commands(self.study.folder, steps.data_variables(self.study.data(run.trained_on))) as commands:
                 steps.adapt(self.study, run, commands)
         except CommandFailed:
             self.stop()

@@ -9,8 +9,9 @@ import numpy as np
 
 from nnunet_xlstm import __version__
 from nnunet_xlstm.comparison.tables import title
+from nnunet_xlstm.evaluation.summary import mean_of_known
 from nnunet_xlstm.figures.learning_curve import Curve, learning_curve
-from nnunet_xlstm.figures.set_chart import scores_per_set
+from nnunet_xlstm.figures.score_charts import scores_per_set
 from nnunet_xlstm.figures.style import save
 from nnunet_xlstm.html import DASH, Block, Code, Heading, Page, Picture, Table, Text
 from nnunet_xlstm.io.tables import write_csv
@@ -171,7 +172,7 @@ def _class_tables(found: Findings) -> list[Block]:
             [
                 *([str(value)] if axis else []),
                 variant,
-                *(_mean([scores[name]["Dice"] for scores in group]) for name in classes),
+                *mean_of_known(np.array([[scores[name]["Dice"] for name in classes] for scores in group]), axis=0),
             ]
             for (value, variant), group in sorted(groups.items(), key=lambda item: item[0][0])
         ]
@@ -179,11 +180,6 @@ def _class_tables(found: Findings) -> list[Block]:
         header = [*([axis.key] if axis else []), "variant", *classes]
         tables.append(Table(header, rows, f"{of}Dice, mean over subjects, then over runs"))
     return tables
-
-
-def _mean(values: list[float]) -> float | None:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else None
 
 
 def _variant_table(study: Study) -> Table:
@@ -218,7 +214,7 @@ def _settings(study: Study) -> Table:
     for seed, order in study.orders.items():
         rows.append((f"drawn, seed {seed}", ", ".join(order[: max(study.values)])))
     rows += [(name, version) for name, version in study.versions.items()]
-    return Table(["setting", "value"], [list(row) for row in rows])
+    return Table(["setting", "value"], rows)
 
 
 def _length(study: Study) -> str:

@@ -24,6 +24,7 @@ from nnunet_xlstm.io.validate import (
     check,
     is_number,
     is_text,
+    null_or,
     number,
     optional,
 )
@@ -151,7 +152,7 @@ VARIANT = Record(
         "name": Key(TEXT),
         "trainer": Key(TEXT),
         "plans": optional(ANY_TEXT),
-        "checkpoint": optional(ANY_TEXT),
+        "checkpoint": optional(null_or(ANY_TEXT)),
         "config": optional(OBJECT),
         "adapt": optional(ListOf(ANY_TEXT)),
     }

@@ -23,7 +23,7 @@ from nnunet_xlstm.studies.narrative import conclusion, remarks
 from nnunet_xlstm.studies.report import REPORTS, text_rows, write_report
 from nnunet_xlstm.studies.request import Request, read_preset
 from nnunet_xlstm.studies.setup import open_study
-from nnunet_xlstm.studies.steps import link_models
+from nnunet_xlstm.studies.steps import data_variables, link_models
 from nnunet_xlstm.studies.study import Run, Study, select
 
 PRESET = "preset.json"
@@ -121,9 +121,7 @@ def _list(study: Study, runs: Sequence[Run]) -> list[str]:
 def _emit(study: Study, runs: Sequence[Run], options: Options, scheduler: str) -> list[str]:
     commands = [_resume(study, options, "--only", run.id) for run in runs if not run.is_done]
     limits = Limits(gpus=0 if options.device == "cpu" else 1, at_once=options.jobs)
-    first = study.sets[0]
-    places = {"raw": first.raw.parent, "preprocessed": first.preprocessed.parent}
-    variables = {f"nnUNet_{name}": str(folder) for name, folder in places.items()}
+    variables = data_variables(study.sets[0])
     last = _resume(study, options, "--only-report")
     submit = write_job_array(study.folder / "jobs", scheduler, study.kind.name, commands, last, limits, variables)
     top = submit.with_name("array.sh")

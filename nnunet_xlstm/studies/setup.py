@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.errors import ConfigError
 from nnunet_xlstm.io.read import read_json, sha256
+from nnunet_xlstm.nnunet.install.environment import versions
 from nnunet_xlstm.studies.datasets import chosen_folds, is_scored_on_folds
 from nnunet_xlstm.studies.kind import Kind
 from nnunet_xlstm.studies.request import Request, Variant
 from nnunet_xlstm.studies.study import LabelledSet, Study
 from nnunet_xlstm.studies.study_json import check_same, read_study
 from nnunet_xlstm.studies.trainer_config import schedule, trainer_config, trains_on_pools
-
-PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
 
 
 def open_study(kind: Kind, request: Request, out: Path) -> Study:
@@ -54,7 +51,7 @@ def open_study(kind: Kind, request: Request, out: Path) -> Study:
         iterations=iterations,
         epoch=epoch,
         config=config,
-        versions=stored.versions if stored else _versions(),
+        versions=stored.versions if stored else versions(),
     )
     study = kind.completed(replace(study, hashes=_hashes(study)))
     if stored is not None:
@@ -84,10 +81,6 @@ def _variants(request: Request, stored: Study | None, sets: Sequence[LabelledSet
         checkpoint = variant.checkpoint and str(Path(variant.checkpoint).resolve())
         plans = variant.plans or known or _only_plans(variant, place.preprocessed)
         variants[variant.name] = replace(variant, plans=plans, checkpoint=checkpoint)
-    if len({name.casefold() for name in variants}) < len(variants):
-        raise ConfigError(
-            f"variants {', '.join(variants)}: two names differ in case alone; give each a name of its own"
-        )
     if len(sets) > 1:
         pooled = [name for name, variant in variants.items() if trains_on_pools(variant)]
         if not pooled or len(pooled) == len(variants):
@@ -153,8 +146,3 @@ def _check_preprocessed(study: Study, variant: Variant, data: LabelledSet, cases
             f"variant '{variant.name}': {listed(missing)} not preprocessed in {folder}; run "
             f"nnUNetv2_plan_and_preprocess for {variant.plans} and {study.configuration}"
         )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    return versions | {name: metadata.version(name) for name in PACKAGES}

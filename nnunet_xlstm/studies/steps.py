@@ -28,9 +28,8 @@ def variables(study: Study, run: Run, device: str) -> dict[str, str]:
     return made | {key: os.environ.get(key, value) for key, value in FEW_CORES.items() if device == "cpu"}
 
 
-def adapt_variables(study: Study, run: Run) -> dict[str, str]:
-    """Return the environment in which a checkpoint is fitted to the plans."""
-    data = study.data(run.trained_on)
+def data_variables(data: LabelledSet) -> dict[str, str]:
+    """Return the environment in which nnU-Net finds a data set."""
     return {"nnUNet_raw": str(data.raw.parent), "nnUNet_preprocessed": str(data.preprocessed.parent)}
 
 

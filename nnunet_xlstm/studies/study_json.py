@@ -27,22 +27,12 @@ from nnunet_xlstm.io.validate import (
     refuse,
 )
 from nnunet_xlstm.studies.kind import Kind
-from nnunet_xlstm.studies.request import NAME, Variant
+from nnunet_xlstm.studies.request import NAME, VARIANT, Variant
 from nnunet_xlstm.studies.study import FILE, MAX_NUMBER, LabelledSet, Study
 
 FOLDER_NAME = matching(NAME.pattern, "a name of letters, digits, _, - and .")
 TEXTS = ListOf(ANY_TEXT)
 NUMBER = number(0, MAX_NUMBER, whole=True)
-VARIANT = Record(
-    {
-        "name": Key(FOLDER_NAME),
-        "trainer": Key(ANY_TEXT),
-        "plans": Key(ANY_TEXT),
-        "checkpoint": Key(null_or(ANY_TEXT)),
-        "config": Key(OBJECT),
-        "adapt": Key(TEXTS),
-    }
-)
 SET = Record(
     {
         "name": Key(FOLDER_NAME),

@@ -101,7 +101,14 @@ def _names(folder: Path, ending: str) -> set[str]:
 
 
 def check_same_cases(cases: Mapping[str, Collection[str]]) -> None:
-    """Raise DatasetError where a model lacks a case of another."""
+    """Check that all models have the same cases.
+
+    Args:
+        cases: model -> its cases.
+
+    Raises:
+        DatasetError: a model lacks a case of another.
+    """
     everything = set().union(*cases.values())
     for model, own in cases.items():
         if missing := sorted(everything - set(own)):

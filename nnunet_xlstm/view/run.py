@@ -119,7 +119,8 @@ def _models(texts: Sequence[str]) -> dict[str, Path]:
 
 def _drawing(request: ViewRequest, models: Mapping[str, Path]) -> Drawing:
     names: Mapping[int, str] = {}
-    ending, channels = ".nii.gz", tuple[str, ...]()
+    channels: tuple[str, ...] = ()
+    ending = ".nii.gz"
     if request.dataset_json is not None:
         file = DatasetFile.read(request.dataset_json)
         ending, names = file.file_ending(), file.scored_labels().plain_names()

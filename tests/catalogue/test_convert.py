@@ -17,7 +17,7 @@ from support.raw_datasets import claiming, cut, sheared, zero_pixdim
 
 from nnunet_xlstm.catalogue import convert_case
 from nnunet_xlstm.catalogue.convert import CALLS, catalogue_rows, convert
-from nnunet_xlstm.catalogue.convert_case import LabelTable
+from nnunet_xlstm.catalogue.convert_case import consecutive_ids, id_table
 from nnunet_xlstm.catalogue.entries import count_sets, load_dataset, shipped
 from nnunet_xlstm.catalogue.layout import compile_pattern
 from nnunet_xlstm.cli.main import main
@@ -636,10 +636,9 @@ def test_the_table_is_one_to_one():
     rng = np.random.default_rng(7)
     for name in shipped():
         entry = load_dataset(name)
-        table = LabelTable(name, entry.labels, {})
-        assert list(table.own.values()) == list(range(1, len(entry.labels) + 1))
+        assert list(consecutive_ids(entry).values()) == list(range(1, len(entry.labels) + 1))
         native = rng.choice([0, *entry.labels.values()], (4, 5, 6))
-        codes = look_up(native, table.table)
+        codes = look_up(native, id_table(entry))
         back = np.array([0, *entry.labels.values()])
         assert np.array_equal(back[codes], native)
 

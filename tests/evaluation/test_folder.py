@@ -113,7 +113,7 @@ def test_processes_do_not_change_the_result(folders):
 def test_missing_and_extra_files(folders, capsys):
     (folders / "pred" / "b.nii.gz").unlink()
     assert evaluate(folders) == 1
-    assert "b.nii.gz in" in (error := capsys.readouterr().err) and "--chill" in error
+    assert "'b.nii.gz' in" in (error := capsys.readouterr().err) and "--chill" in error
     assert not (folders / "pred" / "summary.json").exists()
     assert evaluate(folders, "--chill") == 0
     assert len(read_scores(folders / "pred").cases) == 2

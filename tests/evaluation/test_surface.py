@@ -31,7 +31,7 @@ def test_two_voxels():
     a, b = np.zeros((2, 10, 10, 10), dtype=bool)
     a[2, 2, 2] = b[2, 5, 6] = True
     found = surface_distances(a, b, (3, 1, 1))
-    assert found.hd() == found.hd_percentile() == found.assd() == 5
+    assert found.hd() == found.hd95() == found.assd() == 5
     assert found.nsd(4.9) == 0 and found.nsd(5.0) == 1
 
 
@@ -61,8 +61,8 @@ def test_by_hand():
     found = surface_distances(a, b, (1, 1, 2))
     assert found.hd() == 4
     assert found.assd() == (0 + 2 + 4 + 0) / 4
-    assert found.hd_percentile() == pytest.approx(3.8)  # linear between 2 and 4 at rank 1.9
-    assert found.hd_percentile(pooled=True) == pytest.approx(np.percentile([0, 2, 4, 0], 95))
+    assert found.hd95() == pytest.approx(3.8)  # linear between 2 and 4 at rank 1.9
+    assert found.hd95(pooled=True) == pytest.approx(np.percentile([0, 2, 4, 0], 95))
     assert found.nsd(2) == 3 / 4
 
 
@@ -71,7 +71,7 @@ def test_far_voxel_moves_hd_only():
     b = a.copy()
     b[5, 5, 35] = True
     found = surface_distances(a, b, (1, 1, 1))
-    assert found.hd() == 21 and found.hd_percentile() == 0
+    assert found.hd() == 21 and found.hd95() == 0
 
 
 def test_array_edge_is_a_border():
@@ -130,4 +130,4 @@ def test_equals_monai():
             *tensors, include_background=True, symmetric=True, spacing=spacing
         ).item(),
     ]
-    assert [found.hd(), found.hd_percentile(), found.assd()] == pytest.approx(theirs, rel=1e-5)
+    assert [found.hd(), found.hd95(), found.assd()] == pytest.approx(theirs, rel=1e-5)

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 from nnunet_xlstm.figures import rank_charts, relation_charts, score_charts, style
 from nnunet_xlstm.statistics.bootstrap import mean_interval
-from nnunet_xlstm.statistics.ranking import bootstrap_ranks
+from nnunet_xlstm.statistics.ranking import RankStability, bootstrap_ranks
 from nnunet_xlstm.statistics.wilcoxon import pairwise_tests
 
 NAMES = [
@@ -96,7 +96,7 @@ def test_boxes_per_class(models):
 @pytest.mark.parametrize("models", [2, 3, 10])
 def test_rank_stability(models):
     s = bootstrap_ranks(scores(models).mean(2), "high")
-    figure = rank_charts.rank_stability(NAMES[:models], s.frequency, s.median, s.low, s.high, "Dice: mean, then rank")
+    figure = rank_charts.rank_stability(NAMES[:models], s, "Dice: mean, then rank")
     assert_readable(figure)
     areas = np.concatenate([c.get_sizes() for c in figure.axes[0].collections]) / rank_charts.LARGEST_DOT**2
     assert areas.sum() == pytest.approx(models)  # areas are shares
@@ -105,7 +105,7 @@ def test_rank_stability(models):
 def test_rank_stability_puts_the_best_on_top():
     frequency = np.array([[0.0, 1.0], [1.0, 0.0]])
     ranks = np.array([2.0, 1.0])
-    figure = rank_charts.rank_stability(["worse", "better"], frequency, ranks, ranks, ranks, "Dice")
+    figure = rank_charts.rank_stability(["worse", "better"], RankStability(frequency, ranks, ranks, ranks), "Dice")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["better", "worse"]
 
 
@@ -129,8 +129,11 @@ def test_significance_map_colours():
 @pytest.mark.parametrize("reference", [np.linspace(50, 150, 9), np.array([80.0]), np.full(3, 70.0), np.full(2, np.nan)])
 def test_volume_agreement(reference):
     prediction = reference + np.resize([3.0, -2, 1], reference.size)
+    volumes = relation_charts.Volumes(
+        reference=reference[None], prediction=prediction[None], unit="mL", label="volume of all 7 classes"
+    )
     for name in NAMES[1:6:4]:
-        figure = relation_charts.volume_agreement(name, 0, reference, prediction, "mL", "volume of all 7 classes")
+        figure = relation_charts.volume_agreement(name, 0, volumes)
         assert_readable(figure)
     scatter, bland = figure.axes
     assert scatter.get_xlim() == scatter.get_ylim() and bland.get_ylim()[0] == -bland.get_ylim()[1]
@@ -173,7 +176,7 @@ def test_accuracy_against_cost(models):
     rng = np.random.default_rng(0)
     activation = 10 ** rng.uniform(2, 4, models)
     activation[0] = np.nan
-    costs = [relation_charts.Cost("GMAC", rng.uniform(200, 1200, models)), relation_charts.Cost("MB", activation)]
+    costs = {"GMAC": rng.uniform(200, 1200, models), "MB": activation}
     figure = relation_charts.accuracy_against_cost(NAMES[:models], values.mean(1), mean_interval(values), costs, "Dice")
     assert_readable(figure)
 

@@ -194,7 +194,7 @@ def test_bfloat16_products_have_float32_results_on_cuda(tokens):
         q, k, v = (torch.empty(1, 2, tokens, 16) for _ in range(3))
         igate, logf = (torch.empty(1, 2, tokens) for _ in range(2))
         settings, saved = (128, 1e-6, torch.bfloat16), []
-        h = chunkwise._forward(q, k, v, igate, logf, *settings, saved)
+        h = chunkwise._forward((q, k, v, igate, logf), *settings, saved)
         context = types.SimpleNamespace(saved_tensors=[q, k, v, igate, logf, h, *saved], settings=settings)
         gradients = chunkwise.ChunkwiseMLSTM.backward(context, torch.empty_like(h))
     assert [g.shape for g in gradients[:5]] == [x.shape for x in (q, k, v, igate, logf)]

@@ -33,7 +33,7 @@ SAMPLE = {
     "nnUNetTrainerFinetune_SegSync:cascade": "green",
     "nnUNetPlannerSegSyncBi:thick slices": "green",
     "nnUNetTrainerDINO_SegSync:2D": "green",
-    "nnUNetTrainerPool:regions, ignore": "make one with `nnunet_xlstm pool build`",
+    "nnUNetTrainerPool:regions, ignore": "make it with `nnunet_xlstm pool build`",
 }
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_xlstm.catalogue.entries import PoolTarget
 from nnunet_xlstm.imaging.label_look_up import look_up
 from nnunet_xlstm.pools.manifest import make_manifest, painting_order
 from nnunet_xlstm.pools.mapping import SourceMapping
-from nnunet_xlstm.pools.spec import PoolTarget
 
 LIVER = {"liver": [1, 2], "liver_tumor": [2]}  # MSD03
 

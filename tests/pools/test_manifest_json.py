@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from support.pool_predictions import make_dataset_json
 
+from nnunet_xlstm.catalogue.entries import PoolTarget
 from nnunet_xlstm.pools.manifest_json import header_of, read_manifest
 from nnunet_xlstm.pools.mapping import SourceMapping
-from nnunet_xlstm.pools.spec import PoolTarget
 
 DATASET = make_dataset_json(
     {"liver": ("organ", ["CT", "MR"], ["abdomen"]), "liver_tumor": "lesion"},

@@ -185,6 +185,7 @@ def evaluated_dataset(folder: Path) -> Path:
 def analyze_summary(folder: Path) -> None:
     """All of `compare` but its pictures, which take seconds."""
     from nnunet_xlstm.comparison.analysis import Settings, analyze, choose_metrics
+    from nnunet_xlstm.comparison.compared import Compared
     from nnunet_xlstm.comparison.inputs import read_models
     from nnunet_xlstm.comparison.narrative import conclusion, notes
     from nnunet_xlstm.comparison.run import _record, strict
@@ -193,9 +194,10 @@ def analyze_summary(folder: Path) -> None:
     models = [(name, folder / "pred" / "summary.json") for name in "AB"]
     model_scores, settings = read_models(models), Settings(resamples=20)
     results = [analyze(model_scores, metric, settings) for metric in choose_metrics(model_scores, ())]
-    json.dumps(strict(_record(models, model_scores, results, settings, None, None)), allow_nan=False)
+    compared = Compared(sources=models, models=model_scores, results=results, settings=settings)
+    json.dumps(strict(_record(compared)), allow_nan=False)
     paper_tables(model_scores, results), table_rows(model_scores, results)
-    notes(model_scores, results, settings), conclusion(model_scores, results, settings, None)
+    notes(compared), conclusion(compared)
 
 
 def evaluated_map(folder: Path) -> Path:

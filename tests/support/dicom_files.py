@@ -76,7 +76,8 @@ def _groups(elements):
 
     groups: dict[str, dict] = {}
     for keyword, value in elements.items():
-        groups.setdefault(GROUPS[keyword][0], {})[keyword] = value
+        group = next(name for name, keywords in GROUPS.items() if keyword in keywords)
+        groups.setdefault(group, {})[keyword] = value
     return item(**{name: [item(**inner)] for name, inner in groups.items()})
 
 

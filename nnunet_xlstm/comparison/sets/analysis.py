@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_xlstm.comparison.analysis import DEFAULT_METRICS, LEVEL, MetricResult, Settings, choose_metrics
+from nnunet_xlstm.comparison.analysis import DEFAULT_METRICS, MetricResult, Settings, choose_metrics
 from nnunet_xlstm.comparison.inputs import SETTINGS, ModelScores
 from nnunet_xlstm.datasets.subjects import safe_name
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.evaluation.summary import METRICS
-from nnunet_xlstm.statistics.bootstrap import draw_counts, interval, resampled_means
+from nnunet_xlstm.statistics.bootstrap import draw_counts, interval, means, resampled_means
 from nnunet_xlstm.statistics.ranking import ranks, replace_missing
 
 
@@ -133,11 +133,11 @@ def over_sets(
         mean[s, own], n[s, own], bounds[:, s, own] = r.mean[:, -1], r.n[:, -1], r.interval[:, :, -1]
         rank[s, own] = r.rankings["mean, then rank"]
         drawn[s][:, own] = _resampled(r.points, range(r.points.shape[1]), settings, seed)
-        exact[s, own] = _mean(r.compared)
+        exact[s, own] = means(r.compared)
         ranked[s][:, own] = _resampled(r.compared, r.compared_of, settings, seed)
         if len(own) > 1:
             first, second = (np.array(own)[index] for index in np.triu_indices(len(own), 1))
-            pairs[s, first, second] = _mean(r.paired)
+            pairs[s, first, second] = means(r.paired)
             pairs[s, second, first] = -pairs[s, first, second]
             pairs_drawn[s][:, first, second] = _resampled(r.paired, r.paired_of, settings, seed)
             pairs_drawn[s][:, second, first] = -pairs_drawn[s][:, first, second]
@@ -152,21 +152,15 @@ def over_sets(
         n=n,
         interval=bounds,
         overall=mean.mean(0),
-        overall_interval=interval(drawn.mean(0), LEVEL),
+        overall_interval=interval(drawn.mean(0)),
         overall_rank=_ranks(exact.mean(0)[None], metric, in_all)[0],
         rank_low=np.percentile(overall_ranks, 2.5, axis=0, method="inverted_cdf"),
         rank_high=np.percentile(overall_ranks, 97.5, axis=0, method="inverted_cdf"),
         first=np.where(in_all, (overall_ranks == 1).mean(0), np.nan),
         mean_rank=np.where(in_all, rank.mean(0), np.nan),
         difference=np.where(np.eye(n_models, dtype=bool), 0.0, pairs.mean(0)),
-        difference_interval=interval(pairs_drawn.mean(0).reshape(settings.resamples, -1), LEVEL).reshape(
-            2, n_models, n_models
-        ),
+        difference_interval=interval(pairs_drawn.mean(0).reshape(settings.resamples, -1)).reshape(2, n_models, -1),
     )
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    return resampled_means(values, np.ones((1, values.shape[1])))[0]
 
 
 def _resampled(values: np.ndarray, of: Sequence[Hashable], settings: Settings, seed: int) -> np.ndarray:

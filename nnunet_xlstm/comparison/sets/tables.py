@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from nnunet_xlstm.comparison.analysis import Settings
+from nnunet_xlstm.comparison.narrative import FEW, count
 from nnunet_xlstm.comparison.sets.analysis import SetsResult
-from nnunet_xlstm.comparison.tables import DASH, PaperTable, best, cell, directed, number, rank, title
+from nnunet_xlstm.comparison.tables import PaperTable, best, cell, directed, number, rank, title
 from nnunet_xlstm.datasets.case_table import listed
 from nnunet_xlstm.evaluation.summary import METRICS
+from nnunet_xlstm.html import DASH
 
-FEW = 10  # units up to which the intervals are said to be too narrow
 OVERALL = "mean over the data sets"
 
 
@@ -105,7 +106,7 @@ def difference_table(names: Sequence[str], r: SetsResult) -> tuple[list[str], li
 def conclusion(names: Sequence[str], sets: Sequence[str], results: Sequence[SetsResult]) -> str:
     """Say which model is best over the sets by the first metric, how surely, and in how many sets by itself."""
     r = results[0]
-    start = f"{_count(len(names), 'model')} on {_count(len(sets), 'data set')}."
+    start = f"{count(len(names), 'model')} on {count(len(sets), 'data set')}."
     leaders = np.flatnonzero(r.overall_rank == 1).tolist()
     if len(leaders) > 1:
         return f"{start} {listed([names[m] for m in leaders])} share the first rank by the mean {r.metric}."
@@ -114,7 +115,7 @@ def conclusion(names: Sequence[str], sets: Sequence[str], results: Sequence[Sets
     return (
         f"{start} By the {OVERALL}, {names[m]} ranks first by {r.metric} "
         f"({number(r.overall[m], r.metric)}), and so in {100 * r.first[m]:.0f} % of the resamples. By itself it ranks "
-        f"first in {wins} of the {_count(len(sets), 'data set')}."
+        f"first in {wins} of the {count(len(sets), 'data set')}."
     )
 
 
@@ -143,7 +144,3 @@ def notes(
             "pages of these data sets name them."
         )
     return found
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

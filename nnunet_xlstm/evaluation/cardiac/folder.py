@@ -170,15 +170,22 @@ def measure_subjects(
         raise DatasetError(f"density {density:g}: give g/mL, from 0.5 to 2; {usual}")
     table = quantities(structures, density, bsa is not None)
 
+    def measured(subject: Subject, area: float | None) -> tuple[dict[str, float], list[str]]:
+        ed, es = (measure_phase(path, structures, known) for path in (subject.ed, subject.es))
+        return measure(ed, es, density, area), flags(ed, es)
+
     def row_of(subject: Subject, reference: Subject | None) -> dict[str, Any]:
         area = bsa[subject.name] if bsa else None
         row: dict[str, Any] = {"subject": subject.name, "ed": str(subject.ed), "es": str(subject.es)}
         row |= {"bsa_m2": area} if bsa else {}
-        row["measures"], row["flags"] = _measure(subject, structures, known, density, area)
+        row["measures"], row["flags"] = measured(subject, area)
         if reference is not None:
             for ours, theirs in ((subject.ed, reference.ed), (subject.es, reference.es)):
-                _check_grid(theirs, ours)
-            row["reference"], row["reference_flags"] = _measure(reference, structures, known, density, area)
+                try:
+                    check_same_grid(read_grid(theirs), read_grid(ours))
+                except DatasetError as error:
+                    raise DatasetError(f"{ours}: {error}") from error
+            row["reference"], row["reference_flags"] = measured(reference, area)
             row["difference"] = {name: row["measures"][name] - row["reference"][name] for name in table}
         return row
 
@@ -193,6 +200,7 @@ def measure_subjects(
     agreements = {
         name: agreement(values[name], [row["reference"][name] for row in rows]) for name in table if references
     }
+    finite_values = {name: v[np.isfinite(v)] for name, v in values.items()}
     for row in rows:
         for part in ("measures", "reference", "difference"):
             row.update({part: {name: finite(v) for name, v in row[part].items()}} if part in row else {})
@@ -202,9 +210,9 @@ def measure_subjects(
         "labels": {structure: list(ids) for structure, ids in structures.items()},
         "quantities": {name: {"unit": q.unit, "what": q.what} for name, q in table.items()},
         "difference": "segmentation minus reference; loa_low and loa_high = bias -+ 1.96 SD of the differences",
-        "n": {name: len(_known(v)) for name, v in values.items()},
-        "mean": {name: finite(_known(v).mean()) if len(_known(v)) else None for name, v in values.items()},
-        "sd": {name: finite(_known(v).std(ddof=1)) if len(_known(v)) > 1 else None for name, v in values.items()},
+        "n": {name: len(v) for name, v in finite_values.items()},
+        "mean": {name: finite(v.mean()) if len(v) else None for name, v in finite_values.items()},
+        "sd": {name: finite(v.std(ddof=1)) if len(v) > 1 else None for name, v in finite_values.items()},
         "agreement": {name: _agreement_row(found) for name, found in agreements.items()},
         "subjects": rows,
     }
@@ -214,28 +222,6 @@ def _agreement_row(found: Agreement) -> dict[str, float | None]:
     row = {"n": found.n, "bias": found.bias, "sd": found.sd, "loa_low": found.low, "loa_high": found.high}
     row |= {"mean_absolute": found.mean_absolute, "r": found.r}
     return {key: finite(value) for key, value in row.items()}
-
-
-def _known(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
-
-
-def _measure(
-    subject: Subject,
-    structures: Mapping[str, Sequence[int]],
-    known: frozenset[int] | None,
-    density: float,
-    area: float | None,
-) -> tuple[dict[str, float], list[str]]:
-    ed, es = (measure_phase(path, structures, known) for path in (subject.ed, subject.es))
-    return measure(ed, es, density, area), flags(ed, es)
-
-
-def _check_grid(reference: Path, prediction: Path) -> None:
-    try:
-        check_same_grid(read_grid(reference), read_grid(prediction))
-    except DatasetError as error:
-        raise DatasetError(f"{prediction}: {error}") from error
 
 
 def csv_rows(content: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[list[str], list[list[Any]]]:

@@ -76,7 +76,11 @@ def as_text(value: Any) -> str:
 
 @contextmanager
 def named_errors(name: str) -> Iterator[None]:
-    """Turn what a damaged file leads to into an error that names it."""
+    """Turn what a damaged file leads to into an error that names it.
+
+    Raises:
+        DatasetError: in place of whatever is raised inside.
+    """
     try:
         yield
     except DatasetError:

@@ -16,24 +16,19 @@ from nnunet_xlstm.imaging.dicom.elements import as_text, named_errors, read_elem
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# What an enhanced file says of each frame, and the functional groups that say it (DICOM PS3.3 C.7.6.16)
+# The functional groups of an enhanced file, and what they say of each frame (DICOM PS3.3 C.7.6.16)
+FRAME_TIMES = ("TemporalPositionIndex", "FrameAcquisitionNumber", "FrameAcquisitionDateTime", "FrameReferenceDateTime")
 GROUPS = {
-    "ImagePositionPatient": ("PlanePositionSequence",),
-    "ImageOrientationPatient": ("PlaneOrientationSequence",),
-    "PixelSpacing": ("PixelMeasuresSequence",),
-    "SliceThickness": ("PixelMeasuresSequence",),
-    "StackID": ("FrameContentSequence",),
-    "TemporalPositionIndex": ("FrameContentSequence",),
-    "FrameAcquisitionNumber": ("FrameContentSequence",),
-    "FrameAcquisitionDateTime": ("FrameContentSequence",),
-    "FrameReferenceDateTime": ("FrameContentSequence",),
-    "NominalCardiacTriggerDelayTime": ("CardiacSynchronizationSequence",),
-    "EffectiveEchoTime": ("MREchoSequence",),
-    "InversionTimes": ("MRModifierSequence",),
-    "DiffusionBValue": ("MRDiffusionSequence",),
-    "FrameType": ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
-    "RescaleSlope": ("PixelValueTransformationSequence",),
-    "RescaleIntercept": ("PixelValueTransformationSequence",),
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "FrameContentSequence": ("StackID", *FRAME_TIMES),
+    "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
+    "MREchoSequence": ("EffectiveEchoTime",),
+    "MRModifierSequence": ("InversionTimes",),
+    "MRDiffusionSequence": ("DiffusionBValue",),
+    **dict.fromkeys(("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"), ("FrameType",)),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
 }
 # Kept for every case: what tells sequence and view. Of several keywords the first that the file has.
 TAGS = {
@@ -73,8 +68,8 @@ IMAGES = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 EVERYTHING = sorted(
-    {*IMAGES, *GROUPS, *DATE_OF, *DATE_OF.values(), *INTERVAL}
-    | {keyword for keywords in (*TAGS.values(), *KINDS, *TIMES) for keyword in keywords}
+    {*IMAGES, *DATE_OF, *DATE_OF.values(), *INTERVAL}
+    | {keyword for keywords in (*GROUPS.values(), *TAGS.values(), *KINDS, *TIMES) for keyword in keywords}
 )
 
 
@@ -179,7 +174,7 @@ class _Header:
         """Return the first of these elements that is there and not empty, else None."""
         with named_errors(self.name):  # pydicom decodes functional groups when they are asked for
             for keyword in keywords:
-                names = GROUPS.get(keyword, ())
+                names = [name for name, said in GROUPS.items() if keyword in said]
                 groups = [group.get(name) for group in (self.frame, self.shared) if group is not None for name in names]
                 for found in (*(items[0].get(keyword) for items in groups if items), self.dataset.get(keyword)):
                     if found not in (None, ""):

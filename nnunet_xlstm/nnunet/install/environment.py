@@ -1,11 +1,13 @@
-"""Where nnU-Net's commands are, and the environment variables that they get."""
+"""Where nnU-Net's commands are, the environment variables that they get, and what is installed."""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 from nnunet_xlstm.errors import UserError
@@ -14,6 +16,7 @@ from nnunet_xlstm.nnunet.install import registration
 # For a machine of few cores: every worker imports torch, and augmentation in the main process is repeatable.
 # Threads of torch that wait shall sleep: spinning makes training on a busy machine several times slower.
 FEW_CORES = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+PACKAGES = ("nnunet_xlstm", "nnunetv2", "torch", "dynamic_network_architectures", "numpy", "SimpleITK")
 
 
 def child_variables(folders: Mapping[str, Path], config: Path) -> dict[str, str]:
@@ -61,3 +64,9 @@ def stock_command(name: str) -> str:
             'install nnU-Net into this environment: pip install "nnunetv2>=2.8.1,<2.9"'
         )
     return found
+
+
+def versions() -> dict[str, str]:
+    """Return Python, the machine, and the versions of the packages that results rest on."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    return found | {name: metadata.version(name) for name in PACKAGES}

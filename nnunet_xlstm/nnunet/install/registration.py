@@ -130,7 +130,11 @@ def load_class(name: str) -> type:
 
 @contextlib.contextmanager
 def planners_findable() -> Iterator[None]:
-    """Let stock planning, in this process and context, find our planners without any shim."""
+    """Let stock planning, in this process and context, find our planners without any shim.
+
+    Raises:
+        ConfigError: planning asks for a class that nobody has.
+    """
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
     stock = api.recursive_find_python_class

@@ -32,10 +32,10 @@ class PresetPlanner(ExperimentPlanner):
 
     preset = "heartseg_30m"
 
-    def __init__(self, *args: Any, plans_name: str | None = None, **kwargs: Any):
+    def __init__(self, dataset_name_or_id: str | int, *, plans_name: str | None = None, **options: Any):
         # nnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans
         own = f"nnUNet{type(self).__name__.removeprefix('nnUNetPlanner')}Plans"
-        super().__init__(*args, plans_name=plans_name or own, **kwargs)
+        super().__init__(dataset_name_or_id, plans_name=plans_name or own, **options)
         self.target = get_preset(self.preset)
         self.planned: Preset = get_preset(self.target.control_of) if self.target.control_of else self.target
         # nnU-Net's reference for residual encoders: elements of all feature maps that fit 8 GB

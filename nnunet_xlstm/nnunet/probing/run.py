@@ -157,7 +157,7 @@ def _score(out: Path, name: str, dataset: RawImages, test: Sequence[str]) -> dic
     """Score an encoder's label maps as `nnunet_xlstm evaluate` does; return Dice per class and mean."""
     ending, classes = dataset.file.file_ending(), dataset.file.scored_labels()
     pairs = [Pair(case, dataset.labels[case], out / name / f"{case}{ending}") for case in test]
-    summary, failed = evaluate(pairs, classes, Settings(), out / f"{name}.json", f"Probe, {name}", progress=True)
+    summary, failed = evaluate(pairs, classes, Settings(), out / f"{name}.json", f"Probe, {name}")
     if failed:
         raise DatasetError(failed_text(failed, len(pairs), "scored"))
     names = summary[EXTRAS]["classes"]

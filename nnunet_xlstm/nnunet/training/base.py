@@ -141,13 +141,18 @@ class BaseTrainer(ResumableTrainer):
         self.dataloader_train, self.dataloader_val = self.stops.watched(self.dataloader_train, self.dataloader_val)
         self.restore_random_states()
 
+    @property
+    def images_per_step(self) -> int:
+        """Return the images that go through the network in one pass; a hook."""
+        return self.batch_size
+
     def memory_line(self) -> str:
         """Say what a step will hold on the device, for the log."""
         try:
             memory = estimate_memory(
                 self.bare_network(),
                 self.configuration_manager.patch_size,
-                self.batch_size,
+                self.images_per_step,
                 self.label_manager.num_segmentation_heads,
                 precision=self.precision.name,
                 optimizer_states=1 if isinstance(self.optimizer, torch.optim.SGD) else 2,

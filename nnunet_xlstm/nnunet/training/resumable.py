@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -104,16 +104,18 @@ class ResumableTrainer(nnUNetTrainer):
 
     def write_checkpoint(self, file: str | BinaryIO) -> None:
         """Write a checkpoint into a file, on rank 0; all ranks must call this."""
-        states = None if self.disable_checkpointing else random_states()
         # nnU-Net stores init_args as they are and reads only the names it knows
         arguments = self.my_init_kwargs
-        self.my_init_kwargs = arguments | {
-            EXTRAS: {"version": __version__, "config": to_dict(self.config), "random_states": states}
-        }
+        self.my_init_kwargs = arguments | {EXTRAS: self.extras()}
         try:
             super().save_checkpoint(file)
         finally:
             self.my_init_kwargs = arguments
+
+    def extras(self) -> dict[str, Any]:
+        """Gather what we add to nnU-Net's checkpoint; a hook that all ranks call."""
+        states = None if self.disable_checkpointing else random_states()
+        return {"version": __version__, "config": to_dict(self.config), "random_states": states}
 
     @contextmanager
     def last_epoch(self) -> Iterator[None]:
@@ -142,9 +144,11 @@ class ResumableTrainer(nnUNetTrainer):
             arguments = (read_header(Path(filename_or_checkpoint)) or {})["init_args"]
             self._agree_with(arguments.get(EXTRAS, {}).get("config"), arguments["plans"])
         super().load_checkpoint(filename_or_checkpoint)
-        extras = self.my_init_kwargs.pop(EXTRAS, None)
-        if extras is not None:
-            self._resume_states = extras.get("random_states")
+        self.load_extras(self.my_init_kwargs.pop(EXTRAS, {}))
+
+    def load_extras(self, extras: dict[str, Any]) -> None:
+        """Take over what `extras` had gathered; empty for a checkpoint of nnU-Net's own; a hook."""
+        self._resume_states = extras.get("random_states")
 
     def _choose_checkpoint(self, requested: Path) -> Path:
         # only a continued training may go on from another file: validation must score what was asked for

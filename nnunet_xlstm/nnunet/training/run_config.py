@@ -114,7 +114,7 @@ def check_same_patch(trained: dict, configuration: str, patch_size: Sequence[int
 
 
 def refuse_cascade(plans: dict, configuration: str) -> None:
-    """Refuse to pre-train the second stage of a cascade.
+    """Refuse to learn from images without labels in the second stage of a cascade.
 
     Raises:
         ConfigError: the configuration is one.
@@ -125,7 +125,7 @@ def refuse_cascade(plans: dict, configuration: str) -> None:
     if previous is not None:
         raise ConfigError(
             f"configuration '{configuration}' also takes the segmentation of {previous} as input, which images without "
-            "labels do not have; pre-train on 3d_fullres or 3d_lowres"
+            "labels do not have; use 3d_fullres or 3d_lowres"
         )
 
 

@@ -62,13 +62,15 @@ class StopRequests:
 
     def begin(self) -> None:
         """Handle signals from now on, and kill the workers when this process ends."""
+        self._loaders = []
         self.signals.install(interrupts=dist.is_available() and dist.is_initialized())
         kill_at_exit()
 
     def watched(self, *augmenters: Iterator[dict]) -> list[SteadyBatches]:
-        """Wrap nnU-Net's augmenters, so that a failure of one is a request of all ranks."""
-        self._loaders = [SteadyBatches(augmenter) for augmenter in augmenters]
-        return self._loaders
+        """Wrap augmenters, so that a failure of one is a request of all ranks."""
+        loaders = [SteadyBatches(augmenter) for augmenter in augmenters]
+        self._loaders += loaders
+        return loaders
 
     def after_step(self, device: torch.device) -> StopRequest | None:
         """Count a step and look for a request, under DDP every few steps.

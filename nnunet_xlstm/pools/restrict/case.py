@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -82,12 +81,12 @@ def restrict_case(
     """
     active, p = resolve_exclusive(prediction.columns, pool.names, allowed, pool.mutually_exclusive)
     if source is None:
-        label = prediction.scatter(merged_of(pool, active)).astype(smallest_type(len(pool.names)))
+        label = prediction.scatter(merged_of(pool, active)).astype(np.min_scalar_type(len(pool.names)))
         rows = masks_of(pool, active, allowed)
         masks = {name: prediction.scatter(row) for name, row in zip(pool.names, rows, strict=True)}
         return Result(label, masks, {name: count(mask, prediction.image) for name, mask in masks.items()})
     ids = prediction.scatter(paint(active, p, layers_of(pool, source, allowed)))
-    label = ids.astype(smallest_type(max(source.labels.values())))
+    label = ids.astype(np.min_scalar_type(max(source.labels.values())))
     after = {}
     for name in pool.names:
         own = source.targets.get(name, ()) if name in allowed else ()
@@ -103,11 +102,6 @@ def count(mask: np.ndarray, image: sitk.Image) -> Count:
         return Count(0, 0, ml)
     box = ndimage.find_objects(mask.view(np.uint8))[0]
     return Count(voxels, int(ndimage.label(mask[box], np.ones([3] * mask.ndim))[1]), ml)
-
-
-def smallest_type(highest: int) -> Any:
-    """Of a label map with ids up to this."""
-    return np.min_scalar_type(highest)
 
 
 def _codes(path: Path, codes: np.ndarray, pool: PoolManifest) -> np.ndarray:

@@ -24,10 +24,9 @@ from nnunet_xlstm.io.read import read_text
 from nnunet_xlstm.io.tables import csv_text
 from nnunet_xlstm.io.write import json_text, remove_leftovers, replacing, write_text, write_together
 from nnunet_xlstm.parallel import for_each
-from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.manifest_json import read_manifest
 from nnunet_xlstm.pools.restrict.case import Count, read_prediction, restrict_case
-from nnunet_xlstm.pools.restrict.painting import Request, ScanScope, omitted_targets
+from nnunet_xlstm.pools.restrict.painting import Request, omitted_targets
 from nnunet_xlstm.pools.restrict.report import MASKS, NOT_FROM_MAPS, legend, make_report, table_of
 
 REPORT, TABLE, LEGEND = "restrict.json", "restrict.csv", "legend.json"
@@ -58,12 +57,13 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
     dataset = DatasetFile.read(file)
     pool = read_manifest(dataset.content, str(file))
     ending = dataset.file_ending()
-    skipped = omitted_targets(pool, ScanScope(request.modality, request.regions), request.source, request.universal)
+    skipped = omitted_targets(pool, request)
     allowed = [name for name in pool.names if name not in skipped]
     cases = _cases(predictions, ending)
     if out.resolve() == predictions.resolve():
         raise ConfigError(f"-o {out}: is the folder of the predictions, which stay as they are; give another")
-    folders = [out] if request.native else [out, *(out / MASKS / name for name in pool.names)]
+    native = pool.source(request.native) if request.native else None
+    folders = [out] if native else [out, *(out / MASKS / name for name in pool.names)]
     for folder in folders:
         inside(out, f"{folder.relative_to(out)}/file", f"-o {out}")
     outputs = [folder / f"{case}{ending}" for folder in folders for case in cases]
@@ -74,7 +74,14 @@ def restrict_folder(predictions: Path, out: Path, request: Request, progress: bo
         remove_leftovers(folder)
 
     def restrict_one(case: str) -> dict[str, tuple[Count, Count]]:
-        return _one_case(predictions, out, f"{case}{ending}", cases[case], pool, allowed, request)
+        name = f"{case}{ending}"
+        path = predictions / name
+        prediction = read_prediction(path, cases[case], pool, allowed)
+        result = restrict_case(pool, allowed, prediction, native)
+        for target, mask in result.masks.items():
+            _write(out / MASKS / target / name, mask.astype(np.uint8), prediction.image, path)
+        _write(out / name, result.label, prediction.image, path)
+        return {target: (prediction.before[target], result.after[target]) for target in pool.names}
 
     results = for_each(restrict_one, list(cases), desc="restrict", progress=progress, caught=(DatasetError,))
     counts = dict(results)
@@ -124,25 +131,6 @@ def _cases(folder: Path, ending: str) -> dict[str, Path | None]:
     if without := [case for case in maps if case not in npz]:
         log.warning("%d of %d cases have no .npz (%s, ...). %s", len(without), len(maps), without[0], NOT_FROM_MAPS)
     return {case: folder / f"{case}.npz" if case in npz else None for case in maps}
-
-
-def _one_case(
-    predictions: Path,
-    out: Path,
-    name: str,
-    probabilities: Path | None,
-    pool: PoolManifest,
-    allowed: Sequence[str],
-    request: Request,
-) -> dict[str, tuple[Count, Count]]:
-    """Target -> counts before and after."""
-    path = predictions / name
-    prediction = read_prediction(path, probabilities, pool, allowed)
-    result = restrict_case(pool, allowed, prediction, pool.source(request.native) if request.native else None)
-    for target, mask in result.masks.items():
-        _write(out / MASKS / target / name, mask.astype(np.uint8), prediction.image, path)
-    _write(out / name, result.label, prediction.image, path)
-    return {target: (prediction.before[target], result.after[target]) for target in pool.names}
 
 
 def _write(path: Path, array: np.ndarray, like: sitk.Image, source: Path) -> None:

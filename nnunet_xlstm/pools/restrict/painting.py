@@ -13,28 +13,11 @@ import numpy as np
 
 from nnunet_xlstm.pools.manifest import PoolManifest
 from nnunet_xlstm.pools.mapping import SourceMapping
-from nnunet_xlstm.pools.spec import PoolTarget
 
 THRESHOLD = 0.5  # nnU-Net's own for regions
 
 
 # What a scan can contain ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ScanScope:
-    """What a scan can show; None: not known."""
-
-    modality: str | None = None
-    regions: tuple[str, ...] | None = None
-
-    def why_not(self, target: PoolTarget) -> str | None:
-        """Why the scan cannot contain the target; None where it can."""
-        if self.modality is not None and self.modality not in target.modality:
-            return f"{self.modality} cannot show it"
-        if self.regions is not None and not set(self.regions) & set(target.region):
-            return f"lies in {', '.join(target.region)}, not in {', '.join(self.regions)}"
-        return None
 
 
 @dataclass(frozen=True)
@@ -66,38 +49,39 @@ class OmittedTarget:
     out_of_scope: bool
 
 
-def omitted_targets(
-    pool: PoolManifest, scan: ScanScope, source: str | None = None, universal: bool = False
-) -> dict[str, OmittedTarget]:
+def omitted_targets(pool: PoolManifest, request: Request) -> dict[str, OmittedTarget]:
     """Return the targets that are not written.
+
+    The source fills what the request leaves open of the scans, but never speaks against a target that it labels itself.
 
     Args:
         pool: of the network.
-        scan: what is known of it beside the source.
-        source: fills what `scan` leaves open, but never speaks against a target that it labels itself.
-        universal: also targets that the source does not label.
+        request: what is known of the scans, and what is wanted.
 
     Raises:
-        ValueError: no such source.
+        DatasetError: no such source.
     """
-    known = None if source is None else pool.source(source)
-    full = scan
-    if known is not None:
-        regions = known.field_of_view if scan.regions is None else scan.regions
-        full = ScanScope(scan.modality or known.modality, regions)
+    known = None if request.source is None else pool.source(request.source)
     result = {}
     for target in pool.targets:
+        modality, regions = request.modality, request.regions
         labelled = known is not None and target.name in known.targets
-        if why := (scan if labelled else full).why_not(target):
+        if known is not None and not labelled:
+            modality = modality or known.modality
+            regions = known.field_of_view if regions is None else regions
+        if modality is not None and modality not in target.modality:
+            result[target.name] = OmittedTarget(f"{modality} cannot show it", True)
+        elif regions is not None and not set(regions) & set(target.region):
+            why = f"lies in {', '.join(target.region)}, not in {', '.join(regions)}"
             result[target.name] = OmittedTarget(why, True)
-        elif known is not None and not labelled and not universal:
-            result[target.name] = OmittedTarget(f"{source} does not label it", False)
+        elif request.native is not None and not labelled:
+            result[target.name] = OmittedTarget(f"{request.source} does not label it", False)
     return result
 
 
 def out_of_scope_targets(pool: PoolManifest, source: str) -> frozenset[str]:
     """Return the targets that no scan of a source can contain, by its modality and its field of view."""
-    return frozenset(name for name, row in omitted_targets(pool, ScanScope(), source).items() if row.out_of_scope)
+    return frozenset(name for name, row in omitted_targets(pool, Request(source)).items() if row.out_of_scope)
 
 
 # Which targets are where ----------------------------------------------------------------------------------------------

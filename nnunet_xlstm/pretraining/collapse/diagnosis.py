@@ -49,21 +49,9 @@ def _uniform(row: _Row) -> bool:
     return row.above("mean_entropy_target", 0.98) and row.below(spread, 0.1) and not row.grown(spread)
 
 
-def _single(row: _Row) -> bool:
-    return row.above("top1_share", 0.95) and row.below("entropy_mean_target", 0.2)
-
-
 def _constant_features(row: _Row) -> bool:
     # pooled features of an untrained network are nearly constant too, so a low value must also have fallen
     return row.below("feature_sd", 0.01) or (row.below("feature_sd", 0.1) and row.halved("feature_sd"))
-
-
-def _constant_embedding(row: _Row) -> bool:
-    return row.below("embedding_sd", 0.03) and not row.grown("embedding_sd")
-
-
-def _few_dimensions(row: _Row) -> bool:
-    return row.below("effective_rank", 2) and row.halved("effective_rank") and not _constant_features(row)
 
 
 # code, test of an epoch, measures to show, meaning, advice
@@ -78,7 +66,7 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
     ),
     (
         "single_prototype",
-        _single,
+        lambda row: row.above("top1_share", 0.95) and row.below("entropy_mean_target", 0.2),
         ("entropy_mean_target", "top1_share"),
         "the teacher puts all images on one prototype",
         "Set centering to running or sinkhorn; with running, lower center_momentum if the center lags behind, or raise "
@@ -100,7 +88,7 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
     ),
     (
         "constant_embedding",
-        _constant_embedding,
+        lambda row: row.below("embedding_sd", 0.03) and not row.grown("embedding_sd"),
         ("embedding_sd", "feature_sd"),
         "the head returns nearly the same embedding for every image, so the encoder learns nothing",
         "Keep feature_norm on, set dino_weight above 0 with centering running or sinkhorn, or lower the learning rate; "
@@ -108,7 +96,7 @@ CHECKS: tuple[tuple[str, Callable[[_Row], bool], tuple[str, ...], str, str], ...
     ),
     (
         "few_dimensions",
-        _few_dimensions,
+        lambda row: row.below("effective_rank", 2) and row.halved("effective_rank") and not _constant_features(row),
         ("effective_rank", "mean_cosine"),
         "features vary in one direction only",
         "Raise koleo_weight, or add dense_weight or masked_weight",

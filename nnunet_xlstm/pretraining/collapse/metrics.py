@@ -163,12 +163,12 @@ class CollapseMetrics:
         steps = [statistics for statistics, _ in self._steps]
         statistics = StepStatistics.join(steps)
         features = F.normalize(statistics.features.flatten(0, 1).cpu().double(), dim=-1)
-        values["feature_sd"] = spread_within_steps([step.features for step in steps])
+        values["feature_sd"] = _spread_within_steps([step.features for step in steps])
         values["effective_rank"] = effective_rank(features)
         values["mean_cosine"] = mean_cosine(features)
         values["view_cosine"] = float((features[::2] * features[1::2]).sum(1).mean())
         if statistics.embeddings is not None:
-            values["embedding_sd"] = spread_within_steps([s.embeddings for s in steps if s.embeddings is not None])
+            values["embedding_sd"] = _spread_within_steps([s.embeddings for s in steps if s.embeddings is not None])
         if statistics.heads:
             values["least_entropy_mean_target"] = min(
                 float(torch.special.entr(mean.cpu().double()).sum()) / math.log(len(mean))
@@ -189,7 +189,7 @@ def spread(unit: Tensor) -> float:
     return float(unit.std(0, correction=0).mean()) * math.sqrt(unit.shape[1])
 
 
-def spread_within_steps(steps: Sequence[Tensor]) -> float:
+def _spread_within_steps(steps: Sequence[Tensor]) -> float:
     """Return the spread of normalized vectors about the mean of their step; all together if steps hold one image.
 
     Args:

@@ -55,7 +55,7 @@ def sample(maps: Tensor, positions: Tensor) -> Tensor:
     return sampled.flatten(2).transpose(1, 2)
 
 
-def dense_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> nn.ModuleDict:
+def _dense_heads(feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> nn.ModuleDict:
     """Build a head per stage, shared over points; far narrower than those of pooled maps: there are many points."""
     n_prototypes = config.n_prototypes_inner if config.dense_distance == "prototypes" else None
     heads = {}
@@ -76,8 +76,8 @@ class DenseObjective(Objective):
 
     @classmethod
     def heads(cls, feature_info: EncoderFeatureInfo, config: PretrainingConfig) -> dict[str, nn.ModuleDict]:
-        """Build the heads of `dense_heads`."""
-        return {"dense": dense_heads(feature_info, config)}
+        """Build the heads of `_dense_heads`."""
+        return {"dense": _dense_heads(feature_info, config)}
 
     def __init__(self, feature_info: EncoderFeatureInfo, config: PretrainingConfig):
         super().__init__(feature_info, config)

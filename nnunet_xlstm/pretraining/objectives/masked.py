@@ -59,6 +59,9 @@ class MaskedObjective(Objective):
 
     features: smooth L1 of a predictor's output and the teacher's layer-normalized feature. voxels: L1 of a linear
     decoder's output and the voxels of the token. Stages: those with heads from the fourth on, at least the last.
+
+    Raises:
+        ConfigError: a patch that the strides of the network do not divide.
     """
 
     @classmethod

@@ -13,6 +13,7 @@ import torch
 from nnunet_xlstm import registry
 from nnunet_xlstm.config import PoolConfig
 from nnunet_xlstm.config.pretraining import PretrainingConfig
+from nnunet_xlstm.config.semi import SemiConfig
 from nnunet_xlstm.errors import ConfigError, UserError
 from nnunet_xlstm.io import write
 from nnunet_xlstm.nnunet.install.registration import load_class
@@ -59,8 +60,8 @@ def test_every_trainer_follows_the_rules_of_nnunet(name, make):
     assert cls.__module__ == registry.TRAINERS[name]
     if not isinstance(cls.recipe, PretrainingConfig):  # which refuses to predict, and no more
         assert "build_network_architecture" not in {k for c in cls.__mro__[:-2] for k in c.__dict__}
-    if isinstance(cls.recipe, PoolConfig):
-        return  # they train on pools alone: test_pool_trainer.py
+    if isinstance(cls.recipe, (PoolConfig, SemiConfig)):
+        return  # they train on pools alone, or need unlabelled images: test_pool.py, test_semi.py
     short = {"decoder_epochs": 1} if name.endswith("Staged") else {}
     pretraining = {"gradient_accumulation": 1, "mask_block": 8} if isinstance(cls.recipe, PretrainingConfig) else {}
     trainer = make(name, **pretraining, **short)

@@ -164,6 +164,6 @@ def test_pretraining_on_a_cascade_is_refused(make, nnunet_tree, tmp_path, monkey
     plans = json.loads((folder / f"{PLANS}.json").read_text()) | {"continue_training": False}
     plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
     facts = json.loads((folder / "dataset.json").read_text())
-    with pytest.raises(ConfigError, match="also takes the segmentation of 3d_lowres.*pre-train on 3d_fullres"):
+    with pytest.raises(ConfigError, match="also takes the segmentation of 3d_lowres.*use 3d_fullres"):
         nnUNetTrainerDINO(plans, "3d_cascade_fullres", "all", facts, torch.device("cpu"))
     assert not (tmp_path / "results").exists()

@@ -14,7 +14,7 @@ from support.image_files import tree, write
 from support.pool_predictions import ideal, make_dataset_json, stock_map, write_case
 from support.raw_datasets import claiming, cut, sheared, zero_pixdim
 
-from nnunet_xlstm.catalogue.entries import load_pool, shipped_pools
+from nnunet_xlstm.catalogue.entries import PoolTarget, load_pool, shipped_pools
 from nnunet_xlstm.errors import ConfigError, DatasetError
 from nnunet_xlstm.io import write as files
 from nnunet_xlstm.pools.manifest import make_manifest
@@ -24,7 +24,6 @@ from nnunet_xlstm.pools.restrict import folder as restrict_files
 from nnunet_xlstm.pools.restrict.folder import restrict_folder
 from nnunet_xlstm.pools.restrict.painting import (
     Request,
-    ScanScope,
     deepest_last,
     layers_of,
     masks_of,
@@ -33,7 +32,6 @@ from nnunet_xlstm.pools.restrict.painting import (
     paint,
     resolve_exclusive,
 )
-from nnunet_xlstm.pools.spec import PoolTarget
 
 ABDOMEN = {  # target -> group, in the order of painting
     "liver": "organ",
@@ -67,8 +65,9 @@ def pool(dataset):
     return read_manifest(dataset)
 
 
-def native(pool, source, columns, scan=ScanScope()):  # noqa: B008 (immutable)
-    allowed = [name for name in pool.names if name not in omitted_targets(pool, scan, source)]
+def native(pool, source, columns, modality=None):
+    omitted = omitted_targets(pool, Request(source, modality))
+    allowed = [name for name in pool.names if name not in omitted]
     active, p = resolve_exclusive(np.asarray(columns, np.float32), pool.names, allowed, pool.mutually_exclusive)
     return paint(active, p, layers_of(pool, pool.source(source), allowed))
 
@@ -134,14 +133,13 @@ def test_a_union_that_is_listed_after_its_parts_does_not_hide_them():
 
 
 def test_a_target_that_is_left_out_gives_its_own_ids_to_nobody(pool):
-    mr = ScanScope("MR")
-    assert omitted_targets(pool, mr, "LiverSet").keys() == set(pool.names) - {"liver", "liver_tumor"}
+    assert omitted_targets(pool, Request("LiverSet", "MR")).keys() == set(pool.names) - {"liver", "liver_tumor"}
     groups = ABDOMEN | {"liver_tumor": ("lesion", ["CT"], ["abdomen"])}
     pool = read_manifest(make_dataset_json(groups, SOURCES, HIERARCHY))
     column = np.full((len(pool.names), 2), 0.1)
     column[pool.names.index("liver_tumor")] = 0.9
     column[pool.names.index("liver"), 1] = 0.9
-    assert native(pool, "LiverSet", column, mr).tolist() == [0, 1]
+    assert native(pool, "LiverSet", column, "MR").tolist() == [0, 1]
 
 
 def test_a_union_without_ids_takes_those_of_organs_that_may_be_there():
@@ -152,10 +150,10 @@ def test_a_union_without_ids_takes_those_of_organs_that_may_be_there():
     assert voxel(pool, "S", kidney=0.9, left=0.3, right=0.2, cyst=0.4) == 1
     column = np.array([[0.9], [0.4], [0.2], [0.1]])
     assert native(pool, "S", column).tolist() == [1]
-    assert native(pool, "S", column, ScanScope("MR")).tolist() == [2]
+    assert native(pool, "S", column, "MR").tolist() == [2]
     only_lesions = {"kidney": [1, 2], "cyst": [1], "left": [2]}
     pool = read_manifest(make_dataset_json(groups, {"S": only_lesions}))
-    assert native(pool, "S", column, ScanScope("MR")).tolist() == [1]
+    assert native(pool, "S", column, "MR").tolist() == [1]
 
 
 def test_what_a_lesion_brings_along_overrides_what_excludes_it():
@@ -287,24 +285,21 @@ def test_suppression():
     pool = read_manifest(make_dataset_json(BODY, BODY_SOURCES))
 
     def out_of_scope_targets(*args, **kwargs):
-        return {name for name, row in omitted_targets(pool, *args, **kwargs).items() if row.out_of_scope}
+        omitted = omitted_targets(pool, Request(*args, **kwargs))
+        return {name for name, row in omitted.items() if row.out_of_scope}
 
-    nothing = ScanScope()
-    assert omitted_targets(pool, nothing) == {}
-    assert out_of_scope_targets(ScanScope("MR")) == {"lung"} and out_of_scope_targets(ScanScope("PET")) == {
-        "brain",
-        "lung",
-        "liver",
-    }
-    assert out_of_scope_targets(ScanScope(None, ("thorax", "abdomen"))) == {"brain"}
-    assert out_of_scope_targets(ScanScope("MR", ("abdomen",))) == {"brain", "lung"}
-    assert omitted_targets(pool, ScanScope("MR"))["lung"].why == "MR cannot show it"
-    assert out_of_scope_targets(nothing, "Trunk", universal=True) == {"brain"}
-    assert out_of_scope_targets(nothing, "Head", universal=True) == {"lung", "liver"}
-    assert out_of_scope_targets(ScanScope("CT", ("thorax", "head")), "Head", universal=True) == {"liver"}
-    assert out_of_scope_targets(nothing, "Odd") == {"brain"}  # its own target stays
-    assert omitted_targets(pool, nothing, "Odd")["liver"].why == "Odd does not label it"
-    assert out_of_scope_targets(ScanScope("MR"), "Odd") == {"brain", "lung"}  # unless the user says so
+    assert omitted_targets(pool, Request()) == {}
+    assert out_of_scope_targets(modality="MR") == {"lung"}
+    assert out_of_scope_targets(modality="PET") == {"brain", "lung", "liver"}
+    assert out_of_scope_targets(regions=("thorax", "abdomen")) == {"brain"}
+    assert out_of_scope_targets(modality="MR", regions=("abdomen",)) == {"brain", "lung"}
+    assert omitted_targets(pool, Request(modality="MR"))["lung"].why == "MR cannot show it"
+    assert out_of_scope_targets("Trunk", universal=True) == {"brain"}
+    assert out_of_scope_targets("Head", universal=True) == {"lung", "liver"}
+    assert out_of_scope_targets("Head", "CT", ("thorax", "head"), universal=True) == {"liver"}
+    assert out_of_scope_targets("Odd") == {"brain"}  # its own target stays
+    assert omitted_targets(pool, Request("Odd"))["liver"].why == "Odd does not label it"
+    assert out_of_scope_targets("Odd", "MR") == {"brain", "lung"}  # unless the user says so
 
 
 # Stock nnU-Net --------------------------------------------------------------------------------------------------------
