@@ -46,9 +46,6 @@ class SemiTrainer(BaseTrainer):
         monitor: what this epoch's pseudo-labels showed.
     """
 
-    teacher: nn.Module
-    dataloader_unlabelled: Iterator[dict]
-
     recipe = SemiConfig()
     config: SemiConfig
     teacher: nn.Module
