@@ -36,15 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nnunet_xlstm.nnunet.planning.cost_table import CostRequest, cost_rows, text_lines
 
-    request = CostRequest(
-        configuration=args.configuration,
-        patch=args.patch,
-        channels=args.channels,
-        classes=args.classes,
-        passes=args.latency,
-        device=resolve_device(args.device) if args.latency else "cpu",
-        allow_import=args.allow_import,
-    )
+    given = {key: value for key, value in vars(args).items() if key not in ("networks", "device", "json", "debug")}
+    request = CostRequest(**given, device=resolve_device(args.device) if args.latency else "cpu")
     rows = cost_rows(args.networks, request)
     print(json.dumps(rows, indent=1) if args.json else "\n".join(text_lines(rows)))
     return 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +134,15 @@ def check_preprocessing(configuration: Mapping[str, Any], where: str) -> None:
     _find_subclass(name, "preprocessing", DefaultPreprocessor, f"{where}: preprocessor_name")
     check_normalization(configuration.get("normalization_schemes") or (), where)
     for key in RESAMPLING:
-        function = _resampling_function(configuration.get(key), f"{where}: {key}")
+        name = configuration.get(key)
+        function = _find_here(name, "preprocessing/resampling", f"{where}: {key}")
+        if not (inspect.isfunction(function) and function.__module__.startswith("nnunetv2.preprocessing.resampling.")):
+            raise CheckpointError(f"{where}: {key} '{name}': nnU-Net has no resampling function of this name")
         arguments: Any = configuration.get(f"{key}_kwargs")  # of whatever kind: `bind` refuses what is no object
         try:  # nnU-Net gives four arguments by place
             inspect.signature(function).bind(None, None, None, None, **arguments)
         except TypeError as error:
-            raise CheckpointError(
-                f"{where}: {key}_kwargs {arguments!r:.60}: not arguments of {configuration[key]}"
-            ) from error
+            raise CheckpointError(f"{where}: {key}_kwargs {arguments!r:.60}: not arguments of {name}") from error
 
 
 def check_label_manager(plans: Mapping[str, Any], where: str) -> None:
@@ -170,14 +171,6 @@ def _find_subclass(name: Any, folder: str, base: type, what: str) -> None:
     found = _find_here(name, folder, what)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise CheckpointError(f"{what} '{name}': nnU-Net has no {base.__name__} of this name")
-
-
-def _resampling_function(name: Any, what: str) -> Callable[..., Any]:
-    folder = "preprocessing/resampling"
-    found = _find_here(name, folder, what)
-    if not (inspect.isfunction(found) and found.__module__.startswith("nnunetv2.preprocessing.resampling.")):
-        raise CheckpointError(f"{what} '{name}': nnU-Net has no resampling function of this name")
-    return found
 
 
 def _find_here(name: Any, folder: str, what: str) -> Any:

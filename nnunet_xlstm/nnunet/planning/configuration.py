@@ -132,11 +132,9 @@ def check_for_preprocessing(plans: Mapping[str, Any], row: Mapping[str, Any], ch
     Raises:
         CheckpointError: something is missing or of the wrong kind.
     """
-    for key in ("patch_size", "spacing", "normalization_schemes", "use_mask_for_norm"):
+    for key in ("patch_size", "spacing"):
         needed(row, key, where)
-    for key in ("normalization_schemes", "use_mask_for_norm"):
-        if len(row[key]) != channels:
-            raise CheckpointError(f"{where}: {fault(key, row[key], f'one entry for each of the {channels} channels')}")
+    check_per_channel(row, channels, where)
     for key in ("transpose_forward", "transpose_backward"):
         if plans.get(key) is None or sorted(plans[key]) != [0, 1, 2]:
             raise CheckpointError(f"{where}: {fault(key, plans.get(key), 'an order of the axes 0, 1, 2')}")
@@ -148,6 +146,17 @@ def check_for_preprocessing(plans: Mapping[str, Any], row: Mapping[str, Any], ch
             raise CheckpointError(
                 f"{where}: intensity properties of channel {channel} lack {', '.join(sorted(lacking))}"
             )
+
+
+def check_per_channel(row: Mapping[str, Any], channels: int, where: str) -> None:
+    """Check that a configuration says of each of so many channels how it is normalized.
+
+    Raises:
+        CheckpointError: a list is missing or of another length.
+    """
+    for key in ("normalization_schemes", "use_mask_for_norm"):
+        if len(needed(row, key, where)) != channels:
+            raise CheckpointError(f"{where}: {fault(key, row[key], f'one entry for each of the {channels} channels')}")
 
 
 def needed(row: Mapping[str, Any], key: str, where: str) -> Any:

@@ -42,7 +42,7 @@ class CostRequest:
         patch: voxels per axis, or one number for all; None: the plans' or the preset's.
         channels: of the image; None: of the dataset.json beside the plans, or 1.
         classes: of the output; None: of the dataset.json beside the plans, or 8.
-        passes: timed forward passes; 0 for none.
+        latency: timed forward passes; 0 for none.
         device: that they run on.
         allow_import: packages whose network classes plans may name.
     """
@@ -51,7 +51,7 @@ class CostRequest:
     patch: Sequence[int] | None = None
     channels: int | None = None
     classes: int | None = None
-    passes: int = 0
+    latency: int = 0
     device: str = "cpu"
     allow_import: Sequence[str] = ()
 
@@ -83,7 +83,7 @@ def _row(text: str, request: CostRequest) -> dict[str, Any]:
     shape = (1, planned.channels, *planned.patch_size)
     with planned.running():
         cost = count_cost(planned.build, shape)
-        measured = measure(planned.build, shape, request.passes, request.device) if request.passes else None
+        measured = measure(planned.build, shape, request.latency, request.device) if request.latency else None
     peak = measured.peak_bytes if measured else None
     return {
         "name": given or planned.name,

@@ -71,27 +71,24 @@ def build_network(
         return get_network_from_plans(name, arguments, classes_in, channels, classes, deep_supervision=deep_supervision)
 
 
-def build_seeded(seed: int, *args: Any, **kwargs: Any) -> nn.Module:
-    """Return `build_network(*args, **kwargs)`, the same for the same seed; the global random state stays.
+def build_seeded(seed: int, architecture: Any, channels: int, classes: int, where: str, *args: Any) -> nn.Module:
+    """Return `build_network` of the other arguments, the same for the same seed; the global random state stays.
 
     Raises:
-        CheckpointError: as `build_network`, or a network larger than this machine's memory.
+        CheckpointError: as `build_network`, or a network larger than this machine's memory, for which the system would
+            end the process.
     """
-    _check_memory(*args, **kwargs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(*args, **kwargs)
-
-
-def _check_memory(architecture: Any, channels: int, classes: int, where: str, *args: Any, **kwargs: Any) -> None:
-    """Refuse a network that this machine cannot hold, before the system ends the process."""
+    build = partial(build_network, architecture, channels, classes, where, *args)
     with torch.device("meta"):
-        count = count_parameters(build_network(architecture, channels, classes, where, *args, **kwargs))
+        count = count_parameters(build())
     if (needed_gb := 4 * count / 2**30) > memory_gb():
         raise CheckpointError(
             f"{where}: its network of {count / 1e6:,.0f} M parameters takes {needed_gb:,.0f} GiB, this machine has "
             f"{memory_gb():,.0f}; correct arch_kwargs, or use a larger machine"
         )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
 
 
 @contextmanager

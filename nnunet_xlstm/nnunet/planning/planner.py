@@ -23,11 +23,6 @@ from nnunet_xlstm.nnunet.planning.foreground_intensities import leave_out_ignore
 SHARE_OF_PARAMETERS = 0.5  # of the memory, at most, goes to weights, gradients and momentum: else no patch is left
 
 
-def _plans_name(planner_name: str) -> str:
-    """Name the plans of a planner: nnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans."""
-    return "nnUNet" + planner_name.removeprefix("nnUNetPlanner") + "Plans"
-
-
 class PresetPlanner(ExperimentPlanner):
     """Base of our planners. A subclass sets `preset` (a name in `nnunet_xlstm.networks.presets`), and no more.
 
@@ -38,7 +33,9 @@ class PresetPlanner(ExperimentPlanner):
     preset = "heartseg_30m"
 
     def __init__(self, dataset_name_or_id: str | int, *, plans_name: str | None = None, **options: Any):
-        super().__init__(dataset_name_or_id, plans_name=plans_name or _plans_name(type(self).__name__), **options)
+        # nnUNetPlannerXLSTMUNetSmall -> nnUNetXLSTMUNetSmallPlans
+        own = f"nnUNet{type(self).__name__.removeprefix('nnUNetPlanner')}Plans"
+        super().__init__(dataset_name_or_id, plans_name=plans_name or own, **options)
         self.target = get_preset(self.preset)
         self.planned: Preset = get_preset(self.target.control_of) if self.target.control_of else self.target
         # nnU-Net's reference for residual encoders: elements of all feature maps that fit 8 GB

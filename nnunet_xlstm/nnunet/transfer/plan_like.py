@@ -22,7 +22,7 @@ from nnunet_xlstm.errors import CheckpointError, ConfigError, DatasetError
 from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import write_text
 from nnunet_xlstm.nnunet.planning.code_names import check_normalization, check_reader
-from nnunet_xlstm.nnunet.planning.configuration import divisors, needed
+from nnunet_xlstm.nnunet.planning.configuration import check_per_channel, divisors, needed
 from nnunet_xlstm.nnunet.planning.network import fitting
 from nnunet_xlstm.nnunet.transfer.source import Source
 from nnunet_xlstm.nnunet.transfer.target import preprocessed_folder
@@ -227,9 +227,7 @@ def _checked(source: Source) -> _Pretraining:
     schemes = needed(row, "normalization_schemes", where)
     needed(row, "patch_size", where)
     n = len(source.channel_names or schemes)
-    for key in ("normalization_schemes", "use_mask_for_norm"):
-        if len(needed(row, key, where)) != n:
-            raise CheckpointError(f"{where}: {key} {row[key]}: must have one entry for each of the {n} channels")
+    check_per_channel(row, n, where)
     check_normalization(schemes, where)
     properties = source.plans.get(PROPERTIES)
     if not isinstance(properties, (dict, type(None))):

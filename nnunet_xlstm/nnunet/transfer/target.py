@@ -91,15 +91,8 @@ class Target:
         Raises:
             CheckpointError: the arguments do not fit its class.
         """
-        return build_seeded(
-            seed,
-            self.row["architecture"],
-            len(self.channels),
-            self.classes,
-            str(self.path),
-            self.allowed,
-            deep_supervision=True,
-        )
+        architecture, where = self.row["architecture"], str(self.path)
+        return build_seeded(seed, architecture, len(self.channels), self.classes, where, self.allowed, True)
 
 
 def _outputs(plans: dict[str, Any], file: DatasetFile) -> int:
