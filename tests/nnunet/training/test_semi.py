@@ -189,8 +189,7 @@ def test_without_ignored_voxels_both_losses_are_one(make):
 
 def test_nothing_of_an_unlabelled_cases_label_is_read(make, unlabelled, tmp_path):
     """Other labels, and other places of foreground, in the preprocessed files: the same run."""
-    import blosc2
-    from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
     clean = run(make())
     shutil.rmtree(tmp_path / "results")
@@ -198,14 +197,16 @@ def test_nothing_of_an_unlabelled_cases_label_is_read(make, unlabelled, tmp_path
     kept = tmp_path / "kept"
     shutil.copytree(folder, kept)
     try:
-        for path in folder.glob("*_seg.b2nd"):
-            planted = np.full_like(blosc2.open(str(path))[:], 2)
-            path.unlink()
-            blosc2.asarray(planted, urlpath=str(path))
-        for path in folder.glob("*.pkl"):
-            properties = load_pickle(str(path))
+        dataset = nnUNetDatasetBlosc2(str(folder))
+        for case in dataset.identifiers:
+            data, labels, _, properties = dataset.load_case(case)
+            image, planted = data[:], np.full_like(labels[:], 2)
             properties["class_locations"] = {1: np.zeros((5, 4), int), 2: np.ones((5, 4), int)}
-            write_pickle(properties, str(path))
+            layout = {"chunks": data.chunks, "blocks": data.blocks}
+            for path in folder.glob(f"{case}*"):
+                path.unlink()
+            dataset.save_case(image, planted, properties, str(folder / case), **layout)
+            assert dataset.load_case(case)[1][:].min() == 2
         assert equal(clean, run(make()))
     finally:
         shutil.rmtree(folder)
