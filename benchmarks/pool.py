@@ -23,6 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -142,18 +143,16 @@ def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
 
         return run
 
-    def partial(maps: list[torch.Tensor], weights: list[float]):
+    def annotated(maps: list[torch.Tensor], weights: list[float]):
         numbers = torch.arange(1, args.targets + 1).view(1, -1, 1, 1, 1)
-        loss = PartialLabelLoss(weights)
-        loss.set_valid(valid)
-        return loss, [one == numbers for one in maps]
+        return partial(PartialLabelLoss(weights), valid=valid), [one == numbers for one in maps]
 
     def stock(maps: list[torch.Tensor], weights: list[float]):
         dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
         one = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
         return DeepSupervisionWrapper(one, weights), maps
 
-    return {"partial": variant(args.targets, partial), "stock": variant(args.targets + 1, stock)}
+    return {"partial": variant(args.targets, annotated), "stock": variant(args.targets + 1, stock)}
 
 
 def main() -> None:
