@@ -19,6 +19,7 @@ from nnunet_xlstm.io.validate import Key, ListOf, Record, Value, check, is_numbe
 
 TIFF = integrity.TIFF
 MAX_LABEL = 2**31 - 1
+FLAT = 1e-6  # determinant of unit axes that lie in one plane
 MM = Value("a number of mm above 0", lambda value: is_number(value) and value > 0)
 TIFF_SIDE_CAR = Record({"spacing": Key(ListOf(MM, lengths=(3,)), example=[5.0, 0.7, 0.7])}, open=True)  # z, y, x
 
@@ -49,7 +50,8 @@ def read_grid(path: Path) -> Grid:
         grid = _sheared_grid(path)
     if path.suffix.lower() in TIFF and grid.dimension == 3:
         grid = Grid(grid.size, _tiff_spacing(path), grid.origin, grid.direction, grid.components)
-    if not all(map(math.isfinite, (*grid.spacing, *grid.origin, *grid.direction))) or min(grid.spacing) <= 0:
+    finite = all(map(math.isfinite, (*grid.spacing, *grid.origin, *grid.direction)))
+    if not finite or min(grid.spacing) <= 0 or abs(np.linalg.det(grid.matrix)) < FLAT:
         raise DatasetError(
             f"{path}: its geometry is not usable (spacing, origin, direction: {grid}); correct the header (NIfTI: "
             "pixdim, sform, qform)"

@@ -165,3 +165,14 @@ def test_a_name_that_is_not_utf8_is_said(tmp_path):
         for call in (read_grid, lambda p: write_image(read_image(made), p)):
             with pytest.raises(DatasetError, match=r"\\udcff.*its name is not UTF-8"):
                 call(path)
+
+
+def test_axes_in_one_plane_are_no_geometry(tmp_path):
+    """ITK refuses a direction of determinant 0, with an error of its own; found by the fuzz test."""
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), None)
+    image.header["sform_code"], image.header["qform_code"] = 1, 0
+    for i, row in enumerate(((0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 2, 0))):
+        image.header[f"srow_{'xyz'[i]}"] = row
+    (tmp_path / "flat.nii").write_bytes(image.header.binaryblock + bytes(4) + bytes(60))
+    with pytest.raises(DatasetError, match="geometry is not usable"):
+        read_image(tmp_path / "flat.nii")
