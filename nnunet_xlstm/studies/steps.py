@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from nnunet_xlstm.datasets.dataset_json import DatasetFile
 from nnunet_xlstm.errors import CommandFailed, DatasetError, UserError
 from nnunet_xlstm.imaging.integrity import check_whole
-from nnunet_xlstm.io.read import read_json
 from nnunet_xlstm.io.write import WriteError, remove_leftovers, replacing, write_json
 from nnunet_xlstm.nnunet.install.environment import FEW_CORES, child_variables, own_command, stock_command
 from nnunet_xlstm.nnunet.loading.raw_images import RawImages
@@ -91,7 +91,7 @@ def _check_predictions(folder: Path, part: Part) -> None:
     Raises:
         CommandFailed: one is not.
     """
-    ending = read_json(part.data.raw / "dataset.json")["file_ending"]
+    ending = DatasetFile.read(part.data.raw).file_ending()
     for case in part.cases:
         try:
             check_whole(folder / f"{case}{ending}")

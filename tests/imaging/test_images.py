@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from support.image_files import body_image, write
+from support.small_disk import resize
 
 from nnunet_xlstm.errors import DatasetError
 from nnunet_xlstm.imaging.grid import Grid, check_same_grid
@@ -110,26 +109,18 @@ def test_an_affine_of_nan_is_refused_without_noise(tmp_path, capfd):
     assert len(capfd.readouterr().err.splitlines()) <= 1
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path):
+def test_a_full_disk_leaves_the_old_file(disk):
     """ITK raises nothing when it writes NIfTI to a full disk."""
-    if os.geteuid() or sys.platform != "linux":
-        pytest.skip("mounting a tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("this machine mounts no tmpfs")
-    try:
-        small = sitk.GetImageFromArray(np.zeros((4, 4, 4), np.uint8))
-        large = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (64, 64, 64), np.uint8))
-        for ending in (".nii.gz", ".nii", ".nrrd", ".mha"):
-            write_image(small, disk / f"a{ending}")
-            with pytest.raises(WriteError, match=f"a{ending}: cannot be written .*No space left.*make room"):
-                write_image(large, disk / f"a{ending}")
-            assert [path.name for path in disk.iterdir()] == [f"a{ending}"]
-            assert read_image(disk / f"a{ending}").GetSize() == (4, 4, 4)
-            (disk / f"a{ending}").unlink()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    resize(disk, 100 << 10)
+    small = sitk.GetImageFromArray(np.zeros((4, 4, 4), np.uint8))
+    large = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (64, 64, 64), np.uint8))
+    for ending in (".nii.gz", ".nii", ".nrrd", ".mha"):
+        write_image(small, disk / f"a{ending}")
+        with pytest.raises(WriteError, match=f"a{ending}: cannot be written .*No space left.*make room"):
+            write_image(large, disk / f"a{ending}")
+        assert [path.name for path in disk.iterdir()] == [f"a{ending}"]
+        assert read_image(disk / f"a{ending}").GetSize() == (4, 4, 4)
+        (disk / f"a{ending}").unlink()
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path):

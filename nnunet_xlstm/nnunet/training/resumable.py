@@ -121,8 +121,10 @@ class ResumableTrainer(nnUNetTrainer):
     def last_epoch(self) -> Iterator[None]:
         """Take the state for that of the epoch that has just ended, as nnU-Net's checkpoints are meant."""
         self.current_epoch -= 1
-        yield
-        self.current_epoch += 1
+        try:
+            yield
+        finally:
+            self.current_epoch += 1
 
     def keep_checkpoint(self) -> None:
         """Keep what a stop within the coming epoch writes; see `RunCheckpoints.keep`."""
